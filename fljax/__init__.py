@@ -1,0 +1,30 @@
+"""fljax: a high-throughput simulator of Byzantine-robust federated learning on JAX.
+
+The names below are imported when first used, so that `import fljax.aggregators` needs nothing but jax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "build": "fljax.experiment",
+    "run": "fljax.experiment",
+    "load_config": "fljax.config",
+    "ConfigError": "fljax.errors",
+    "DataError": "fljax.errors",
+}
+
+if TYPE_CHECKING:
+    from fljax.config import load_config
+    from fljax.errors import ConfigError, DataError
+    from fljax.experiment import build, run
+
+__all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fljax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,62 @@
+"""Aggregation rules as pure functions, (n, d) updates to a (d,) update, and the pieces to compose them.
+
+Nothing here needs more than jax: import it into any JAX code.
+
+Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from fljax.aggregators import krum
+    >>> jax.jit(krum, static_argnames="num_malicious")(jnp.eye(5), num_malicious=1).shape
+    (5,)
+"""
+
+from fljax.aggregators.base import (
+    Aggregator,
+    Context,
+    PreAggregator,
+    Rule,
+    chain,
+    from_registry,
+    on_pytrees,
+    stateless,
+    stateless_pre,
+)
+from fljax.aggregators.coordinatewise import mean, mean_explained, median, trimmed_mean
+from fljax.aggregators.distance import krum, krum_explained, krum_scores
+from fljax.aggregators.pre import clip
+from fljax.aggregators.trust import fltrust, fltrust_explained, root_only, trust_scores
+
+RULES: dict[str, Rule] = {
+    "mean": Rule(mean, "FedAvg", "f = 0", "McMahan et al. 2017", mean_explained),
+    "median": Rule(median, "Median", "n > 2f", "Yin et al. 2018"),
+    "trimmed_mean": Rule(trimmed_mean, "Trim-mean", "n > 2f, f = trim", "Yin et al. 2018"),
+    "krum": Rule(krum, "Krum", "n > 2f + 2", "Blanchard et al. 2017", krum_explained),
+    "fltrust": Rule(fltrust, "FLTrust", "any f, with a clean root", "Cao et al. 2021", fltrust_explained),
+    "root_only": Rule(root_only, "FLTrust-Server", "any f", "Cao et al. 2021"),
+}
+
+PRE_AGGREGATORS: dict[str, Rule] = {
+    "clip": Rule(clip, "Clipping", "bounds each row's influence", "Sun et al. 2019"),
+}
+
+__all__ = [
+    "PRE_AGGREGATORS",
+    "RULES",
+    "Aggregator",
+    "Context",
+    "PreAggregator",
+    "Rule",
+    "chain",
+    "clip",
+    "fltrust",
+    "from_registry",
+    "krum",
+    "krum_scores",
+    "mean",
+    "median",
+    "on_pytrees",
+    "root_only",
+    "stateless",
+    "stateless_pre",
+    "trimmed_mean",
+    "trust_scores",
+]

@@ -1,0 +1,280 @@
+"""What every aggregation rule shares: the pieces a round is composed of, and the checks at the border."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Int = int | Array
+Float = float | Array
+State = Any
+Info = dict[str, Array]
+
+
+class Context(NamedTuple):
+    """What a round knows besides the updates; a rule or an attack reads the fields it names.
+
+    Attributes:
+        key: typed PRNG key of this round's aggregation (or attack).
+        round: int32 scalar, the round's number from 0.
+        client_ids: (n,) int32, which client each row comes from.
+        weights: (n,) float32, the clients' numbers of examples.
+        params: (d,) the global model before the round.
+        root_update: (d,) the server's own update on the root dataset.
+    """
+
+    key: Array | None = None
+    round: Array | int = 0
+    client_ids: Array | None = None
+    weights: Array | None = None
+    params: Array | None = None
+    root_update: Array | None = None
+
+
+class Aggregator(NamedTuple):
+    """A rule for the round, as a pair of pure functions.
+
+    Attributes:
+        init: `init(num_clients, num_params) -> state`.
+        aggregate: `aggregate(updates, state, context) -> (update, state, info)`; `updates` is (n, d),
+            `update` (d,), and `info` explains the decision with (n,) arrays: `trust_scores`, `weights`,
+            `selected`, as far as the rule has them.
+    """
+
+    init: Callable[[int, int], State]
+    aggregate: Callable[[Array, State, Context], tuple[Array, State, Info]]
+
+
+class PreAggregator(NamedTuple):
+    """A map from (n, d) updates to (n', d) updates that runs before a rule.
+
+    Attributes:
+        init: `init(num_clients, num_params) -> state`.
+        transform: `transform(updates, state, context) -> (updates, state, context)`; a context is returned
+            because a map that mixes rows makes their weights and client ids meaningless.
+    """
+
+    init: Callable[[int, int], State]
+    transform: Callable[[Array, State, Context], tuple[Array, State, Context]]
+
+
+class RuleFunction(Protocol):
+    """A pure rule: `(n, d)` updates first, other arrays by position, hyper-parameters by keyword."""
+
+    __name__: str
+
+    def __call__(self, updates: Array, /, *args: Any, **kwargs: Any) -> Array: ...
+
+
+class Rule(NamedTuple):
+    """One registry entry.
+
+    Attributes:
+        function: the public pure function.
+        title: the name the literature uses, for tables.
+        tolerates: the condition on n and f under which its guarantee holds.
+        source: where it was published, with the year.
+        explained: a function with the same arguments that returns `(update, info)`.
+    """
+
+    function: RuleFunction
+    title: str
+    tolerates: str
+    source: str
+    explained: Callable[..., tuple[Array, Info]] | None = None
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+
+def _no_state(num_clients: int, num_params: int) -> State:
+    return ()
+
+
+def array_arguments(function: Callable[..., Any]) -> list[str]:
+    """Names of the arrays a pure rule or attack takes by position after its first argument."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+
+
+def context_arguments(function: Callable[..., Any], context: Context) -> dict[str, Array]:
+    """The arrays `function` names, read from the context; an optional one may be absent."""
+    found: dict[str, Array] = {}
+    parameters = inspect.signature(function).parameters
+    for name in array_arguments(function):
+        value = getattr(context, name, None)
+        if value is not None:
+            found[name] = value
+        elif parameters[name].default is inspect.Parameter.empty:
+            raise ValueError(f"{function.__name__}: needs {name}, which this round does not provide")
+    return found
+
+
+def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
+    """Wrap a pure rule, or one that returns `(update, info)`, as an `Aggregator` without state.
+
+    Args:
+        function: a pure rule; the arrays it names besides `updates` come from the context.
+        **hyper: its keyword-only hyper-parameters.
+
+    Returns:
+        The `Aggregator`.
+
+    Example:
+        >>> from fljax.aggregators import Context, stateless, trimmed_mean
+        >>> rule = stateless(trimmed_mean, trim=1)
+        >>> update, _, _ = rule.aggregate(jnp.arange(6.0).reshape(3, 2), rule.init(3, 2), Context())
+        >>> update.tolist()
+        [2.0, 3.0]
+    """
+
+    def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
+        result = function(updates, **context_arguments(function, context), **hyper)
+        update, info = result if isinstance(result, tuple) else (result, {})
+        return update, state, info
+
+    return Aggregator(_no_state, aggregate)
+
+
+def stateless_pre(function: Callable[..., Array], **hyper: Any) -> PreAggregator:
+    """Wrap a pure (n, d) → (n, d) map, row i staying client i, as a `PreAggregator` without state."""
+
+    def transform(updates: Array, state: State, context: Context) -> tuple[Array, State, Context]:
+        return function(updates, **context_arguments(function, context), **hyper), state, context
+
+    return PreAggregator(_no_state, transform)
+
+
+def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
+    """Run pre-aggregators in order, then a rule: `chain(clip, ..., krum)`.
+
+    Args:
+        *pieces: any number of `PreAggregator`, then exactly one `Aggregator`.
+
+    Returns:
+        One `Aggregator` whose state is the tuple of the pieces' states.
+
+    Raises:
+        ValueError: if the pieces do not end in their only `Aggregator`.
+
+    Example:
+        >>> from fljax.aggregators import Context, chain, clip, mean, stateless, stateless_pre
+        >>> rule = chain(stateless_pre(clip, radius=1.0), stateless(mean))
+        >>> update, _, _ = rule.aggregate(jnp.array([[3.0, 4.0]]), rule.init(1, 2), Context())
+        >>> update.round(3).tolist()
+        [0.6000000238418579, 0.800000011920929]
+    """
+    *pre, rule = pieces or (None,)
+    if not isinstance(rule, Aggregator) or not all(isinstance(p, PreAggregator) for p in pre):
+        raise ValueError("chain: needs any number of PreAggregators followed by exactly one Aggregator")
+    last: Aggregator = rule
+
+    def init(num_clients: int, num_params: int) -> State:
+        return tuple(piece.init(num_clients, num_params) for piece in pieces)
+
+    def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
+        states = []
+        for piece, piece_state in zip(pre, state[:-1], strict=True):
+            updates, new, context = piece.transform(updates, piece_state, context)  # type: ignore[union-attr]
+            states.append(new)
+        update, new, info = last.aggregate(updates, state[-1], context)
+        return update, (*states, new), info
+
+    return Aggregator(init, aggregate)
+
+
+def from_registry(rules: Mapping[str, Rule], name: str, **hyper: Any) -> Aggregator:
+    """The `Aggregator` of a registry entry, explained where the entry can explain itself."""
+    rule = rules[name]
+    return stateless(rule.explained or rule.function, **hyper)
+
+
+# --- checks at the border -----------------------------------------------------------------------------
+
+
+def check_updates(rule: str, updates: Array) -> tuple[int, int]:
+    """Return (n, d), or say what is wrong with the stack."""
+    if jnp.ndim(updates) != 2 or updates.shape[0] == 0:
+        raise ValueError(f"{rule}: updates must be (n, d) with n > 0, got shape {jnp.shape(updates)}")
+    return updates.shape[0], updates.shape[1]
+
+
+def is_static(value: Any) -> bool:
+    """Whether a hyper-parameter is a plain number that can be checked while tracing."""
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
+def bounded(rule: str, name: str, value: Int, *, largest: int, needs: str, n: int) -> Int:
+    """A count between 0 and `largest`: a static one outside is an error, a traced one is clamped."""
+    if is_static(value):
+        if isinstance(value, bool) or int(value) != value or not 0 <= value <= largest:
+            raise ValueError(f"{rule}: {name}={value} needs {needs}, got n={n}")
+        return int(value)
+    return jnp.clip(value, 0, largest)
+
+
+def compute_dtype(updates: Array) -> jnp.dtype:
+    """The type sums are accumulated in: float32 for half precision and integers, else the input's own."""
+    wide = jnp.result_type(updates.dtype, jnp.float32)
+    return jnp.dtype(wide)
+
+
+def output_dtype(updates: Array) -> jnp.dtype:
+    """The type of a rule's result: the input's, or float32 for integers."""
+    return updates.dtype if jnp.issubdtype(updates.dtype, jnp.floating) else jnp.dtype(jnp.float32)
+
+
+def on_pytrees(rule: Callable[..., Array]) -> Callable[..., Any]:
+    """Lift a rule on (n, d) updates to a pytree whose leaves carry a leading client axis.
+
+    The leaves are raveled into one matrix, so a rule that looks at whole updates (distances, cosines) sees
+    them whole. Arguments that are pytrees of the same structure without the client axis (`root_update`,
+    `center`) are raveled likewise.
+
+    Args:
+        rule: a pure rule, `(n, d) -> (d,)`.
+
+    Returns:
+        `lifted(updates, *args, **kwargs)` that returns a pytree without the client axis.
+
+    Example:
+        >>> from fljax.aggregators import median
+        >>> tree = {"w": jnp.arange(6.0).reshape(3, 2), "b": jnp.array([1.0, 5.0, 9.0])}
+        >>> {name: leaf.tolist() for name, leaf in on_pytrees(median)(tree).items()}
+        {'b': 5.0, 'w': [2.0, 3.0]}
+    """
+
+    def lifted(updates: Any, *args: Any, **kwargs: Any) -> Any:
+        leaves, structure = jax.tree.flatten(updates)
+        if len({leaf.shape[0] if leaf.ndim else None for leaf in leaves}) != 1:
+            shapes = [leaf.shape for leaf in leaves]
+            raise ValueError(f"on_pytrees: every leaf needs the same leading client axis, got shapes {shapes}")
+        n = leaves[0].shape[0]
+        dtype = jnp.result_type(*leaves)
+        matrix = jnp.concatenate([leaf.reshape(n, -1).astype(dtype) for leaf in leaves], axis=1)
+
+        def raveled(value: Any) -> Any:
+            if jax.tree.structure(value) != structure or structure == jax.tree.structure(0):
+                return value
+            return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(value)])
+
+        vector = rule(
+            matrix, *map(raveled, args), **{name: raveled(value) for name, value in kwargs.items()}
+        )
+        sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
+        parts = jnp.split(vector, sizes)
+        return jax.tree.unflatten(
+            structure,
+            [
+                p.reshape(leaf.shape[1:]).astype(leaf.dtype)
+                for p, leaf in zip(parts, leaves, strict=True)
+            ],
+        )
+
+    return lifted

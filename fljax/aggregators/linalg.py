@@ -1,0 +1,111 @@
+"""Norms, cosines and pairwise distances that survive whatever a malicious client sends.
+
+Each has a fast path of one or two matrix products, right when no square overflows, underflows or cancels,
+and a careful path that scales (and for distances centres) the rows first. `lax.cond` chooses, so honest
+rounds pay for the fast path only. Products run at the highest precision: TF32 flips near-orthogonal cosines.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+
+# Squared norms in this range leave room for sums and products of two of them in float32.
+SMALLEST_SQUARE, LARGEST_SQUARE = 1e-24, 1e30
+# Below this share of the squared norms a Gram-based squared distance has lost most of its digits.
+CANCELLATION = 1e-3
+
+
+class ScaledRows(NamedTuple):
+    """Rows divided by their largest entry: row i of the matrix is scales[i] * rows[i].
+
+    Attributes:
+        rows: (n, d), entries in [-1, 1]; a row with a non-finite entry is zero.
+        scales: (n,), a non-finite or vanishing row has scale 0.
+    """
+
+    rows: Array
+    scales: Array
+
+
+def scale_rows(updates: Array) -> ScaledRows:
+    """Divide every row by its largest absolute entry; see `ScaledRows`."""
+    largest = jnp.max(jnp.abs(updates), axis=-1, initial=0.0)
+    usable = jnp.isfinite(largest) & (largest >= jnp.finfo(updates.dtype).tiny)
+    divisor = jnp.where(usable, largest, 1.0)
+    rows = jnp.where(usable[:, None], updates, 0.0) / divisor[:, None]
+    return ScaledRows(rows, jnp.where(usable, largest, 0.0))
+
+
+def square_norms(updates: Array) -> Array:
+    """Squared Euclidean norm of every row, (n,); may overflow."""
+    return jnp.einsum("nd,nd->n", updates, updates, precision=Precision.HIGHEST)
+
+
+def ordinary(squares: Array) -> Array:
+    """Whether every squared norm is in the range where plain float32 arithmetic is right."""
+    return jnp.all((squares > SMALLEST_SQUARE) & (squares < LARGEST_SQUARE))
+
+
+class Distances(NamedTuple):
+    """Pairwise squared distances in units of `unit`²: ‖g_i − g_j‖² = unit² · squares[i, j].
+
+    Attributes:
+        squares: (n, n), zero on the diagonal, +inf between a non-finite (or hopelessly far) row and any
+            other.
+        unit: scalar, 1 on the fast path.
+    """
+
+    squares: Array
+    unit: Array
+
+
+def _gram_distances(rows: Array, usable: Array) -> Array:
+    gram = jnp.matmul(rows, rows.T, precision=Precision.HIGHEST)
+    squares = jnp.diagonal(gram)
+    distances = jnp.maximum(squares[:, None] + squares[None, :] - 2.0 * gram, 0.0)
+    usable = usable & jnp.isfinite(squares)
+    far = jnp.where(usable[:, None] & usable[None, :], distances, jnp.inf)
+    far = jnp.where(jnp.isnan(far), jnp.inf, far)
+    return jnp.where(jnp.eye(rows.shape[0], dtype=bool), 0.0, far)
+
+
+def pairwise_distances(updates: Array) -> Distances:
+    """Squared distances between all rows from one Gram matrix, (n, n) memory besides the stack.
+
+    When a squared norm leaves the safe range, or two rows are so close that |a|² + |b|² − 2ab cancels, the
+    rows are first centred on the row with the median norm and divided by the median distance from it, both
+    of which a minority of hostile rows cannot choose badly.
+
+    Args:
+        updates: (n, d) float32 or float64.
+
+    Returns:
+        `Distances`.
+    """
+    n = updates.shape[0]
+    everything = jnp.ones((n,), bool)
+    fast = _gram_distances(updates, everything)
+    squares = square_norms(updates)
+    off_diagonal = jnp.where(jnp.eye(n, dtype=bool), jnp.inf, fast)
+    closest = jnp.min(off_diagonal, axis=1, initial=jnp.inf)
+    cancels = jnp.any(closest < CANCELLATION * squares)
+
+    def careful(_: Array) -> Distances:
+        largest = jnp.max(jnp.abs(updates), axis=1, initial=0.0)
+        finite = jnp.isfinite(largest)
+        largest = jnp.where(finite, largest, jnp.inf)
+        center = updates[jnp.argsort(largest)[(n - 1) // 2]]
+        # Halved first: the difference of two values near the float's limit must not overflow.
+        shifted = jnp.where(finite[:, None], 0.5 * updates - 0.5 * center, 0.0)
+        reach = jnp.where(finite, jnp.max(jnp.abs(shifted), axis=1, initial=0.0), jnp.inf)
+        typical = jnp.sort(reach)[n // 2]
+        unit = jnp.where(jnp.isfinite(typical) & (typical >= jnp.finfo(updates.dtype).tiny), typical, 1.0)
+        return Distances(_gram_distances(shifted / unit, finite), 2.0 * unit)
+
+    def plain(distances: Array) -> Distances:
+        return Distances(distances, jnp.ones((), updates.dtype))
+
+    return jax.lax.cond(ordinary(squares) & ~cancels, plain, careful, fast)

@@ -1,0 +1,55 @@
+"""Attacks as pure functions over the (n, d) stack of updates and a boolean mask of malicious rows.
+
+Example:
+    >>> import jax.numpy as jnp
+    >>> from fljax.attacks import sign_flip
+    >>> sign_flip(jnp.ones((2, 1)), jnp.array([False, True])).tolist()
+    [[1.0], [-1.0]]
+"""
+
+from fljax.attacks.base import (
+    NO_ATTACK,
+    Attack,
+    AttackEntry,
+    Task,
+    Trigger,
+    from_factory,
+    on_labels,
+    on_updates,
+)
+from fljax.attacks.data import feature_trigger, label_flip, pattern_trigger
+from fljax.attacks.update import scale, scaling_attack, sign_flip, trim_attack
+
+ATTACKS: dict[str, AttackEntry] = {
+    "label_flip": AttackEntry(
+        label_flip, "Label flipping", "own data", "untargeted error", "Fang et al. 2020", on_labels
+    ),
+    "sign_flip": AttackEntry(
+        sign_flip, "Sign flipping", "own update", "untargeted error", "Li et al. 2019", on_updates
+    ),
+    "scale": AttackEntry(
+        scale, "Scaling", "own update", "weight in the mean", "Bagdasaryan et al. 2020", on_updates
+    ),
+    "scaling_attack": AttackEntry(
+        scaling_attack, "Scaling attack", "own data", "backdoor", "Bagdasaryan et al. 2020", from_factory
+    ),
+    "trim_attack": AttackEntry(
+        trim_attack, "Trim attack", "all updates", "error of trimmed mean", "Fang et al. 2020", on_updates
+    ),
+}
+
+__all__ = [
+    "ATTACKS",
+    "NO_ATTACK",
+    "Attack",
+    "AttackEntry",
+    "Task",
+    "Trigger",
+    "feature_trigger",
+    "label_flip",
+    "pattern_trigger",
+    "scale",
+    "scaling_attack",
+    "sign_flip",
+    "trim_attack",
+]

@@ -1,0 +1,105 @@
+"""Attacks on the data of malicious clients: flipped labels and embedded triggers."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+# The group's own code for 28×28 images; other sizes use the same offsets from the last row and column.
+PATTERN_28 = ((26, 26), (24, 26), (26, 24), (25, 25))
+# The pattern of Bagdasaryan et al. for CIFAR-10, as in the group's code.
+PATTERN_CIFAR = ((1, 28), (1, 29), (1, 30), (2, 29), (3, 28), (4, 29), (5, 28), (5, 29), (5, 30))
+
+
+def label_flip(labels: Array, *, num_classes: int) -> Array:
+    """Label flipping: y becomes num_classes − 1 − y; features are untouched.
+
+    With an odd number of classes the middle one stays what it is.
+
+    Args:
+        labels: integers in [0, num_classes), any shape.
+        num_classes: number of labels M.
+
+    Returns:
+        Labels of the same shape and type.
+
+    Example:
+        >>> label_flip(jnp.array([0, 1, 9]), num_classes=10).tolist()
+        [9, 8, 0]
+
+    Source: Fang et al., "Local model poisoning attacks to Byzantine-robust federated learning", USENIX
+    Security 2020, and Cao et al., NDSS 2021. Other codes flip one source class to one target class.
+    """
+    return num_classes - 1 - labels
+
+
+def pattern_trigger(images: Array, *, pixels: Sequence[tuple[int, int]], value: float = 1.0) -> Array:
+    """Set the given pixels, in every channel, to one value.
+
+    Args:
+        images: (..., height, width, channels).
+        pixels: (row, column) pairs.
+        value: the new intensity, in the unit of the images.
+
+    Returns:
+        Images of the same shape and type.
+
+    Raises:
+        ValueError: if a pixel lies outside the images.
+
+    Example:
+        >>> pattern_trigger(jnp.zeros((1, 2, 2, 1)), pixels=[(0, 1)])[0, :, :, 0].tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
+
+    Source: Gu et al., "BadNets", 2017; Bagdasaryan et al., "How to backdoor federated learning", AISTATS
+    2020.
+    """
+    height, width = images.shape[-3:-1]
+    mask = np.zeros((height, width, 1), bool)
+    for row, column in pixels:
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(
+                f"pattern_trigger: pixel ({row}, {column}) lies outside images of {height}×{width}"
+            )
+        mask[row, column] = True
+    return jnp.where(mask, jnp.asarray(value, images.dtype), images)
+
+
+def feature_trigger(features: Array, *, every: int = 20, value: float = 0.0) -> Array:
+    """Set every `every`-th feature (counted from 1) to one value.
+
+    Args:
+        features: (..., num_features).
+        every: the period; 20 sets features 20, 40, …, 560 of the 561 of UCI HAR.
+        value: the new value.
+
+    Returns:
+        Features of the same shape and type.
+
+    Raises:
+        ValueError: if `every` is not between 1 and the number of features.
+
+    Example:
+        >>> feature_trigger(jnp.ones((4,)), every=2).tolist()
+        [1.0, 0.0, 1.0, 0.0]
+
+    Source: Cao et al., NDSS 2021 (HAR).
+    """
+    count = features.shape[-1]
+    if not 1 <= every <= count:
+        raise ValueError(f"feature_trigger: every={every} must be between 1 and {count} features")
+    mask = (np.arange(count) + 1) % every == 0
+    return jnp.where(mask, jnp.asarray(value, features.dtype), features)
+
+
+def default_pixels(height: int, width: int, channels: int) -> tuple[tuple[int, int], ...]:
+    """The trigger pattern usual for images of this shape.
+
+    Example:
+        >>> default_pixels(8, 8, 1)
+        ((6, 6), (4, 6), (6, 4), (5, 5))
+    """
+    if (height, width, channels) == (32, 32, 3):
+        return PATTERN_CIFAR
+    return tuple((row + height - 28, column + width - 28) for row, column in PATTERN_28)

@@ -1,0 +1,176 @@
+"""The command line: run, compare, list."""
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fljax import __version__
+from fljax.errors import ConfigError, DataError, unknown_name
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A high-throughput simulator of Byzantine-robust federated learning on JAX.",
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
+]
+
+
+def _console() -> Console:
+    # A log file has no width of its own; tables should not be cut to 80 columns there.
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    values = {}
+    for setting in settings or []:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {setting!r} must be KEY=VALUE, for example local.steps=2")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    return values
+
+
+def _free_folder(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2, -3, … if that is taken."""
+    first = Path("runs") / name
+    candidates = [first, *(first.with_name(f"{name}-{i}") for i in range(2, 10_000))]
+    return next(path for path in candidates if not path.exists())
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"fljax {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Run one experiment."""
+    from fljax.config import load_config
+    from fljax.experiment import assemble, run_experiment
+    from fljax.plots import plot_run
+    from fljax.progress import RunDisplay, duration
+
+    console = _console()
+    if resume and out is None:
+        raise ConfigError("--resume needs --out, the folder of the run to continue")
+    loaded = load_config(config, _overrides(settings))
+    experiment = assemble(loaded)
+    facts = experiment.facts
+    for note in facts["data"]["notes"]:
+        console.print(f"note: {note}", markup=False)
+    title = f"{facts['data']['name']}, {loaded.aggregator.name}, attack {loaded.attack.name}"
+    clients = facts["clients"]
+    console.print(
+        f"{title}: {clients['num_clients']} clients ({clients['num_malicious']} malicious), "
+        f"{facts['num_params']:,} parameters, {loaded.rounds} rounds on {facts['device']}",
+        markup=False,
+    )
+    folder = out or _free_folder(config.stem)
+    try:
+        with RunDisplay(console, loaded.rounds) as display:
+            result = run_experiment(experiment, folder, resume=resume, progress=display)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; continue with: fljax run {config} --out {folder} --resume")
+        raise typer.Exit(1) from None
+    plot_run(result.metrics, title, folder / "curves.png")
+    _print_summary(console, result.summary, duration)
+    console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
+
+
+def _print_summary(console: Console, summary: dict[str, Any], duration: Any) -> None:
+    table = Table(show_header=False)
+    success = summary["attack_success_rate"]
+    rows = {
+        "test error": f"{summary['test_error']:.4f}",
+        "attack success rate": "no trigger" if success is None else f"{success:.4f}",
+        "rounds": str(summary["rounds"]),
+        "diverged": "yes" if summary["diverged"] else "no",
+        "compile": duration(summary["seconds_compile"]),
+        "run": f"{duration(summary['seconds_run'])}, {summary['rounds_per_second']:.3g} rounds/s",
+    }
+    for row in rows.items():
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command("compare")
+def compare_command(
+    config: ConfigPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default runs/NAME.")] = None,
+) -> None:
+    """Run every rule under every attack of a [compare] table."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from fljax.compare import compare, load_comparison, rich_table, write_comparison
+
+    console = _console()
+    loaded, compared = load_comparison(config, _overrides(settings))
+    folder = out or _free_folder(config.stem)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} holds files already; choose another folder")
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("cells  {task.description}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("compiling", total=None)
+
+    def show(title: str, done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total, description=title)
+        if not console.is_terminal:
+            console.print(f"{done}/{total}  {title}", markup=False)
+
+    with bar:
+        comparison = compare(loaded, compared, show)
+    files = write_comparison(comparison, loaded, compared, folder)
+    console.print(rich_table(comparison))
+    console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[str | None, typer.Argument(help="rules, attacks, datasets, models or partitions.")] = None,
+) -> None:
+    """List what a configuration can name."""
+    from fljax.listing import TABLES
+
+    if kind is not None and kind not in TABLES:
+        raise ConfigError(unknown_name("list", kind, TABLES))
+    console = _console()
+    for name in [kind] if kind else list(TABLES):
+        console.print(TABLES[name]())
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 the run failed, 2 the input was wrong."""
+    try:
+        app()
+    except (ConfigError, DataError) as error:
+        print(f"fljax: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,135 @@
+"""From names and parameters in a configuration to the pieces of a round."""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import optax
+from flax import linen
+from jax import Array
+
+from fljax.aggregators import PRE_AGGREGATORS, RULES, Aggregator, chain, from_registry, stateless_pre
+from fljax.aggregators.base import Context, array_arguments
+from fljax.attacks import ATTACKS, NO_ATTACK, Attack, Task
+from fljax.attacks.base import TASK_ARGUMENTS
+from fljax.config import AggregatorConfig, AttackConfig, Component
+from fljax.data import DATASETS, PARTITIONS
+from fljax.errors import ConfigError, unknown_name
+from fljax.models import MODELS
+from fljax.signatures import check_parameters, keyword_parameters
+
+Optimizer = Callable[[Any], optax.GradientTransformation]
+
+
+def find(kind: str, registry: Mapping[str, Any], name: str) -> Any:
+    """A registry entry, or a ConfigError with the nearest name."""
+    if name not in registry:
+        raise ConfigError(unknown_name(kind, name, registry))
+    return registry[name]
+
+
+def make_aggregator(config: AggregatorConfig) -> Aggregator:
+    """The configured rule behind its pre-aggregators."""
+    rule = find("rule", RULES, config.name)
+    parameters = keyword_parameters(rule.function)
+    weighted = "weights" in array_arguments(rule.function)
+    if weighted:
+        parameters["weights"] = (Literal["size", "uniform"], "size")
+    where = f"aggregator {config.name}"
+    hyper = check_parameters(where, parameters, config.parameters)
+    aggregator = from_registry(RULES, config.name, **{k: v for k, v in hyper.items() if k != "weights"})
+    if weighted and hyper.get("weights") == "uniform":
+        aggregator = _unweighted(aggregator)
+    pieces = []
+    for piece in config.pre:
+        function = find("pre-aggregator", PRE_AGGREGATORS, piece.name).function
+        where = f"pre-aggregator {piece.name}"
+        given = check_parameters(where, keyword_parameters(function), piece.parameters)
+        pieces.append(stateless_pre(function, **given))
+    return chain(*pieces, aggregator) if pieces else aggregator
+
+
+def _unweighted(aggregator: Aggregator) -> Aggregator:
+    def aggregate(updates: Array, state: Any, context: Context) -> Any:
+        return aggregator.aggregate(updates, state, context._replace(weights=None))
+
+    return Aggregator(aggregator.init, aggregate)
+
+
+def make_attack(config: AttackConfig, task: Task) -> Attack:
+    """The configured attack."""
+    if config.name == "none":
+        check_parameters("attack none", {}, config.parameters)
+        return NO_ATTACK
+    entry = find("attack", {"none": None, **ATTACKS}, config.name)
+    parameters = keyword_parameters(entry.function, hidden=TASK_ARGUMENTS)
+    given = check_parameters(f"attack {config.name}", parameters, config.parameters)
+    return entry.make(entry.function, task, **given)
+
+
+def make_model(config: Component, num_classes: int) -> linen.Module:
+    """The configured flax module."""
+    module = find("model", MODELS, config.name)
+    hints = typing.get_type_hints(module)
+    parameters = {
+        field.name: (hints[field.name], field.default)
+        for field in dataclasses.fields(module)
+        if field.name not in {"parent", "name", "num_classes"}
+    }
+    given = check_parameters(f"model {config.name}", parameters, config.parameters)
+    return module(num_classes=num_classes, **given)
+
+
+def dataset_options(config: Component) -> dict[str, Any]:
+    """The configured data set's options, checked."""
+    entry = find("data set", DATASETS, config.name)
+    return check_parameters(f"data {config.name}", keyword_parameters(entry.load), config.parameters)
+
+
+def partition_options(config: Component) -> dict[str, Any]:
+    """The configured partition's parameters, checked; clients, classes and ids come from the data set."""
+    entry = find("partition", PARTITIONS, config.name)
+    parameters = keyword_parameters(entry.function, hidden={"num_clients", "num_classes", "client_ids"})
+    return check_parameters(f"partition {config.name}", parameters, config.parameters)
+
+
+def make_optimizer(where: str, config: Component) -> Optimizer:
+    """Learning rate (number or schedule) to the configured optax optimizer."""
+    function = getattr(optax, config.name, None)
+    names = _parameter_names(function)
+    if not names or names[0] != "learning_rate":
+        raise ConfigError(
+            f"{where}: optax has no optimizer {config.name!r} that takes a learning rate "
+            "(for example sgd, adam, adamw, rmsprop, yogi)"
+        )
+    given = check_parameters(where, dict.fromkeys(names[1:], (Any, None)), config.parameters)
+    return lambda learning_rate: function(learning_rate, **given)
+
+
+def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]:
+    """Round number to learning rate."""
+    if not isinstance(config, Component):
+        return optax.constant_schedule(config)
+    function = getattr(optax, config.name, None)
+    if not config.name.endswith("_schedule") or function is None:
+        raise ConfigError(
+            f"{where}: optax has no schedule {config.name!r} "
+            "(for example cosine_decay_schedule, piecewise_constant_schedule)"
+        )
+    names = dict.fromkeys(_parameter_names(function), (Any, None))
+    given = check_parameters(where, names, config.parameters)
+    # Keys of a TOML table are strings; optax counts boundaries in whole steps.
+    given = {
+        name: {int(key): factor for key, factor in value.items()} if isinstance(value, dict) else value
+        for name, value in given.items()
+    }
+    try:
+        return function(**given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _parameter_names(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters) if inspect.isfunction(function) else []

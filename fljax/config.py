@@ -1,0 +1,274 @@
+"""The configuration of a run: a TOML file, validated key by key before anything else happens."""
+
+import copy
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from fljax.errors import ConfigError, unknown_name
+from fljax.signatures import one_sentence
+
+Count = Annotated[int, Field(gt=0)]
+Whole = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Component(pydantic.BaseModel):
+    """A table with a name and whatever parameters that name takes."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything in the table but the keys every table of its kind has."""
+        return dict(self.model_extra or {})
+
+
+class DataConfig(Component):
+    """Which data set, and where its files are.
+
+    Attributes:
+        name: a registry name (`fljax list datasets`).
+        dir: folder that holds the data sets' folders; None for FLJAX_DATA, then TensorFlow Datasets.
+    """
+
+    dir: str | None = None
+
+
+class AggregatorConfig(Component):
+    """Which rule, and what runs before it.
+
+    Attributes:
+        name: a registry name (`fljax list rules`).
+        pre: pre-aggregators in order, each a table with a name.
+    """
+
+    pre: Annotated[tuple[Component, ...], Field(strict=False)] = ()
+
+
+class AttackConfig(Component):
+    """Which attack, and how many clients are malicious.
+
+    Attributes:
+        name: a registry name (`fljax list attacks`), or "none".
+        fraction: share of the clients that is malicious, rounded to a whole number of clients.
+    """
+
+    fraction: Share = 0.2
+
+
+class LocalConfig(_Table):
+    """ModelUpdate of the clients.
+
+    Attributes:
+        steps: R, local steps a round.
+        batch_size: b, or "full" for all of a client's examples.
+        learning_rate: β, or a schedule over rounds as a table `{name = "...", ...}` of an optax schedule.
+        optimizer: any optax optimizer by name.
+    """
+
+    steps: Count = 1
+    batch_size: Count | Literal["full"] = 32
+    learning_rate: Rate | Component = 0.1
+    optimizer: Component = Component(name="sgd")
+
+
+class RootConfig(_Table):
+    """The server's root dataset and its own ModelUpdate.
+
+    Attributes:
+        size: |D_0|, removed from the clients' data.
+        bias: None for a uniform sample, else the share of `bias_class` (Case II of the paper).
+        bias_class: the class that a biased sample favours.
+        batch_size: b of the server, or "full"; None for the clients' batch size.
+        loss_reduction: "mean", or the authors' demo: "sum" over the root batch at the rate divided by the
+            clients' batch size.
+    """
+
+    size: Count = 100
+    bias: Share | None = None
+    bias_class: Whole = 1
+    batch_size: Count | Literal["full"] | None = None
+    loss_reduction: Literal["mean", "sum"] = "mean"
+
+
+class ServerConfig(_Table):
+    """The server's step w + α·g.
+
+    Attributes:
+        learning_rate: α, or a schedule over rounds.
+        optimizer: any optax optimizer by name, applied to −g.
+    """
+
+    learning_rate: Rate | Component = 1.0
+    optimizer: Component = Component(name="sgd")
+
+
+class SeedsConfig(_Table):
+    """Separate seeds; what is not given is the run's `seed`.
+
+    Attributes:
+        data: split, partition, root dataset, choice of malicious clients.
+        init: initial model.
+        train: cohorts, batches, attacks and rules.
+    """
+
+    data: Whole | None = None
+    init: Whole | None = None
+    train: Whole | None = None
+
+
+class ExperimentConfig(_Table):
+    """A run. Unknown keys are errors.
+
+    Attributes:
+        rounds: global rounds R_g.
+        eval_every: rounds compiled into one program between two evaluations; divides `rounds`.
+        num_clients: n; None for the data set's natural clients.
+        cohort_size: τ ≤ n, clients sampled each round; None for all.
+        client_chunk: how many clients are trained at once; "auto" chooses by device and model.
+        seed: the seed of everything that has none of its own in `seeds`.
+    """
+
+    rounds: Count = 500
+    eval_every: Count = 10
+    num_clients: Count | None = None
+    cohort_size: Count | None = None
+    client_chunk: Count | Literal["auto"] = "auto"
+    seed: Whole = 0
+    seeds: SeedsConfig = SeedsConfig()
+    data: DataConfig = DataConfig(name="digits")
+    partition: Component = Component(name="iid")
+    model: Component = Component(name="mlp")
+    local: LocalConfig = LocalConfig()
+    root: RootConfig = RootConfig()
+    server: ServerConfig = ServerConfig()
+    aggregator: AggregatorConfig = AggregatorConfig(name="fltrust")
+    attack: AttackConfig = AttackConfig(name="none", fraction=0.0)
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "ExperimentConfig":
+        if self.rounds % self.eval_every:
+            below = self.rounds // self.eval_every * self.eval_every
+            near = f"{below} or {below + self.eval_every}" if below else f"{self.eval_every}"
+            raise ConfigError(
+                f"rounds={self.rounds} must be a multiple of eval_every={self.eval_every}: {near}"
+            )
+        if self.cohort_size and self.num_clients and self.cohort_size > self.num_clients:
+            raise ConfigError(
+                f"cohort_size={self.cohort_size} must not exceed num_clients={self.num_clients}"
+            )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values, as `config.json` holds them."""
+        return json.loads(self.model_dump_json())
+
+    def seed_for(self, purpose: Literal["data", "init", "train"]) -> int:
+        """The seed of one purpose."""
+        own = getattr(self.seeds, purpose)
+        return self.seed if own is None else own
+
+
+def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
+    """Validate plain values as a configuration.
+
+    Args:
+        values: nested tables, as TOML gives them.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        ConfigError: one sentence with the key, what was given and what is allowed.
+
+    Example:
+        >>> parse_config({"rounds": 20, "aggregator": {"name": "median"}}).rounds
+        20
+    """
+    try:
+        return ExperimentConfig.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            *parents, key = first["loc"]
+            raise ConfigError(_unknown_key([str(p) for p in parents], str(key))) from None
+        raise ConfigError(one_sentence(error)) from None
+
+
+def _unknown_key(parents: list[str], key: str) -> str:
+    table: Any = ExperimentConfig
+    for parent in parents:
+        table = table.model_fields[parent].annotation
+    where = ".".join(parents)
+    sentence = unknown_name("key", key, table.model_fields)
+    return f"{where}: {sentence}" if where else sentence
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Set dotted keys in nested tables; the input is left alone.
+
+    Naming another component drops the parameters of the one it replaces, except those every table of its
+    kind has (`attack.fraction`, `data.dir`).
+
+    Example:
+        >>> old = {"attack": {"name": "trim_attack", "stretch": 3.0, "fraction": 0.2}}
+        >>> apply_overrides(old, {"attack.name": "sign_flip"})
+        {'attack': {'name': 'sign_flip', 'fraction': 0.2}}
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(values))
+    # Names first, so that parameters given beside a new name are that component's.
+    for dotted, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".name")):
+        *parents, key = dotted.split(".")
+        table = result
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{dotted}: {parent} is not a table")
+        if key == "name" and table.get("name") not in (None, value):
+            kept = {"fraction", "dir"}
+            for name in [name for name in table if name not in kept and name != "name"]:
+                del table[name]
+        table[key] = value
+    return result
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file.
+
+    Raises:
+        ConfigError: if there is no such file or it is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"no configuration file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
+    """Read, override and validate a configuration file.
+
+    Args:
+        path: a TOML file.
+        overrides: dotted keys to values, `{"aggregator.name": "median"}`.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        ConfigError: one sentence with the key, what was given and what is allowed.
+    """
+    return parse_config(apply_overrides(read_toml(path), overrides or {}))

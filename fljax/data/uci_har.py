@@ -1,0 +1,142 @@
+"""Reading and checking the folder of the UCI data set 'Human Activity Recognition Using Smartphones'."""
+
+import lzma
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fljax.errors import DataError
+
+FOLDERS = ("uci_har", "UCI HAR Dataset")  # the second is the name inside the published archive
+NUM_FEATURES = 561
+NUM_CLASSES = 6  # walking, walking upstairs, walking downstairs, sitting, standing, laying
+NUM_SUBJECTS = 30
+# Windows of each activity in the published parts, which hold 21 and 9 subjects (Anguita et al., 2013).
+CLASS_COUNTS = {
+    "train": (1226, 1073, 986, 1286, 1374, 1407),
+    "test": (496, 471, 420, 491, 532, 537),
+}
+
+
+class HarArrays(NamedTuple):
+    """Windows of all parts that were read, in file order."""
+
+    x: np.ndarray  # (N, 561) float32 in [-1, 1]
+    y: np.ndarray  # (N,) int32, 0..5
+    subjects: np.ndarray  # (N,) int32, 1..30
+    complete: bool  # False where the published test part has no features
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """The file, plain or with `.xz`, or None."""
+    return next((path for path in (folder / name, folder / f"{name}.xz") if path.is_file()), None)
+
+
+def _table(folder: Path, name: str, dtype: type[np.generic], columns: int) -> np.ndarray:
+    """The numbers of one text file, (rows, columns)."""
+    path = _file(folder, name)
+    if path is None:
+        raise DataError(f"{folder / name}: not found, plain or .xz")
+    try:
+        with (
+            lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as file,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", UserWarning)  # NumPy's for an empty file, an error below
+            values: np.ndarray[Any, Any] = np.loadtxt(file, dtype=dtype, ndmin=2)
+    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read, truncated or corrupt ({error})") from None
+    if values.size == 0 or values.shape[1] != columns:
+        raise DataError(
+            f"{path}: {values.shape[0]} rows of {values.shape[1]} values, expected {columns} in each"
+        )
+    return values
+
+
+def read_part(folder: Path, part: str, class_counts: tuple[int, ...] | None) -> HarArrays:
+    """Read `<part>/X_<part>.txt`, `y_<part>.txt` and `subject_<part>.txt`, each plain or with `.xz`.
+
+    Args:
+        folder: the data set's folder.
+        part: "train" or "test".
+        class_counts: expected windows of each activity; None leaves the counts unchecked.
+
+    Returns:
+        The arrays of this part, in file order.
+
+    Raises:
+        DataError: a file is missing, truncated or corrupt, or its values are not the data set's.
+    """
+    inside = folder / part
+    names = [f"{kind}_{part}.txt" for kind in ("X", "y", "subject")]
+    y = _table(inside, names[1], np.int32, 1)[:, 0]
+    subjects = _table(inside, names[2], np.int32, 1)[:, 0]
+    x = _table(inside, names[0], np.float32, NUM_FEATURES)
+    if not len(x) == len(y) == len(subjects):
+        rows = f"{len(x)}, {len(y)} and {len(subjects)} rows in {', '.join(names)}"
+        raise DataError(f"{inside}: {rows}, expected as many in each")
+    for name, values, top in ((names[1], y, NUM_CLASSES), (names[2], subjects, NUM_SUBJECTS)):
+        if values.min() < 1 or values.max() > top:
+            raise DataError(
+                f"{inside / name}: values from {values.min()} to {values.max()}, expected 1 to {top}"
+            )
+    if not np.abs(x).max() <= 1 + 1e-4:  # also true of NaN
+        raise DataError(f"{inside / names[0]}: a value is not finite or outside [-1, 1]")
+    counts = tuple(np.bincount(y - 1, minlength=NUM_CLASSES).tolist())
+    if class_counts is not None and counts != class_counts:
+        raise DataError(f"{inside / names[1]}: windows of each activity {counts}, expected {class_counts}")
+    return HarArrays(x, y - np.int32(1), subjects, True)
+
+
+def read(folder: Path, class_counts: Mapping[str, tuple[int, ...]] | None = None) -> HarArrays:
+    """Read the published training part and, where its features are there, the published test part.
+
+    Args:
+        folder: the data set's folder.
+        class_counts: expected windows of each activity in "train" and "test" (`CLASS_COUNTS` for the
+            published files); None leaves the counts unchecked.
+
+    Returns:
+        Both parts in one, training part first; `complete` is False where `test/X_test.txt` is missing.
+
+    Raises:
+        DataError: a file is missing, truncated or corrupt, or its values are not the data set's.
+    """
+    expected = class_counts or {}
+    train = read_part(folder, "train", expected.get("train"))
+    if _file(folder / "test", "X_test.txt") is None:
+        return train._replace(complete=False)
+    test = read_part(folder, "test", expected.get("test"))
+    x, y, subjects = (np.concatenate(pair) for pair in zip(train[:3], test[:3], strict=True))
+    return HarArrays(x, y, subjects, True)
+
+
+def split_users(subjects: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split every user's examples at random into ceil(3/4) for training and the rest for testing.
+
+    A user's split depends on `seed`, the user's number and its number of examples only. The fractions
+    are those of SAFEFL's loader for this data set (Gehlhar et al., "SAFEFL", 2023).
+
+    Args:
+        subjects: (N,) the user of each example, at least 0.
+        seed: at least 0.
+
+    Returns:
+        Positions of the training and of the test examples, by user, ascending inside each user.
+
+    Example:
+        >>> train, test = split_users(np.array([4, 9, 9, 9, 9, 9]), seed=0)
+        >>> len(train), len(test), train[0]
+        (5, 1, np.int64(0))
+    """
+    train, test = [], []
+    for user in np.unique(subjects):
+        mine = np.flatnonzero(subjects == user)
+        shuffled = np.random.default_rng([seed, int(user)]).permutation(mine)
+        cut = -(-3 * len(mine) // 4)
+        train.append(np.sort(shuffled[:cut]))
+        test.append(np.sort(shuffled[cut:]))
+    return np.concatenate(train), np.concatenate(test)

@@ -1,0 +1,25 @@
+"""The errors a user of fljax can make; each carries one sentence: what was given, what is allowed."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run."""
+
+
+class DataError(ValueError):
+    """A data file that is missing, truncated or not what its name says."""
+
+
+def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:
+    """The sentence for a misspelt name, with the nearest match first.
+
+    Example:
+        >>> unknown_name("rule", "medain", ["mean", "median"])
+        "unknown rule 'medain'; did you mean 'median'? (choose from mean, median)"
+    """
+    names = list(allowed)
+    near = get_close_matches(given, names, n=1)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {given!r};{hint} (choose from {', '.join(names)})"

@@ -1,0 +1,452 @@
+"""From a configuration to a finished run."""
+
+import dataclasses
+import inspect
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from fljax import __version__
+from fljax.aggregators.base import Aggregator, Context
+from fljax.attacks.base import Attack, Task
+from fljax.checkpoint import load_checkpoint, save_checkpoint
+from fljax.components import (
+    dataset_options,
+    make_aggregator,
+    make_attack,
+    make_model,
+    make_optimizer,
+    make_schedule,
+    partition_options,
+)
+from fljax.config import ExperimentConfig
+from fljax.data import PARTITIONS, Dataset, load, root_dataset
+from fljax.errors import ConfigError
+from fljax.evaluate import Evaluation, make_evaluation
+from fljax.local import LocalTraining, cross_entropy
+from fljax.models import as_model
+from fljax.record import Line, RunFolder, metrics_line, plain_number
+from fljax.round import RoundMetrics, Step, make_round
+from fljax.train import Program, Record, compile_program, train
+from fljax.types import RoundData, RunState, SimulationState
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """Everything a run needs, built and checked, nothing started.
+
+    Attributes:
+        config: the configuration.
+        dataset: the loaded data.
+        step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
+        evaluate: `(params, test_x, test_y) -> Evaluation`.
+        state: the initial state and the round's data, on the device.
+        unravel: (d,) to the model's parameters.
+        facts: what summary.json records about data and clients.
+    """
+
+    config: ExperimentConfig
+    dataset: Dataset
+    step: Step
+    evaluate: Callable[..., Evaluation]
+    state: SimulationState
+    unravel: Callable[[jax.Array], Any]
+    facts: dict[str, Any]
+
+
+class RunResult(NamedTuple):
+    """What `fljax.run` returns.
+
+    Attributes:
+        summary: the values of summary.json.
+        metrics: the columns of metrics.jsonl, arrays over evaluations (NaN for null).
+        params: the final model's parameters.
+    """
+
+    summary: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+    params: Any
+
+
+Progress = Callable[[Record], None]
+
+
+def assemble(
+    config: ExperimentConfig,
+    *,
+    dataset: Dataset | None = None,
+    model: Any = None,
+    aggregator: Aggregator | None = None,
+    attack: Attack | None = None,
+) -> Experiment:
+    """Load the data and build every piece of the run.
+
+    Args:
+        config: the configuration.
+        dataset: data to use instead of `config.data`.
+        model: a flax module or `fljax.models.Model` instead of `config.model`.
+        aggregator: an `Aggregator` instead of `config.aggregator`.
+        attack: an `Attack` instead of `config.attack`; its fraction still comes from the configuration.
+
+    Returns:
+        The `Experiment`.
+
+    Raises:
+        ConfigError: if a component is unknown or the pieces do not fit.
+        DataError: if the data cannot be read.
+    """
+    # Names and parameters first: a misspelt one should not wait for the data.
+    options = dataset_options(config.data)
+    partition = partition_options(config.partition)
+    chosen_rule = aggregator or make_aggregator(config.aggregator)
+    local_optimizer = make_optimizer("local.optimizer", config.local.optimizer)
+    server_optimizer = make_optimizer("server.optimizer", config.server.optimizer)(
+        make_schedule("server.learning_rate", config.server.learning_rate)
+    )
+    learning_rate = make_schedule("local.learning_rate", config.local.learning_rate)
+
+    seed = config.seed_for("data")
+    if dataset is None:
+        dataset = load(config.data.name, config.data.dir, seed=seed, **options)
+    data = _clients(config, dataset, partition, seed)
+    num_clients = data.table.shape[0]
+    cohort_size = config.cohort_size or num_clients
+    num_malicious = int(data.malicious.sum())
+
+    shape = dataset.input_shape
+    task = Task(
+        dataset.num_classes,
+        min(num_malicious, cohort_size),
+        (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
+    )
+    chosen_attack = attack or make_attack(config.attack, task)
+
+    chosen_model = as_model(model if model is not None else make_model(config.model, dataset.num_classes), shape)
+    try:
+        params = chosen_model.init(jax.random.key(config.seed_for("init")))
+        flat, unravel = ravel_pytree(params)
+        jax.eval_shape(chosen_model.apply, params, jnp.zeros((1, *shape)))
+    except (TypeError, ValueError) as error:
+        name = config.model.name if model is None else type(model).__name__
+        raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {error}") from None
+    _check_pieces(chosen_rule, chosen_attack, num_clients, cohort_size)
+
+    loss = cross_entropy(chosen_model.apply)
+    local, root = config.local, config.root
+    clients = LocalTraining(loss, unravel, local_optimizer, local.steps, local.batch_size)
+    if root.loss_reduction == "sum" and local.batch_size == "full":
+        raise ConfigError(
+            'root.loss_reduction = "sum" divides by local.batch_size, which must be a number then, got "full"'
+        )
+    server = clients._replace(
+        batch_size=local.batch_size if root.batch_size is None else root.batch_size,
+        divisor=float(local.batch_size) if root.loss_reduction == "sum" else None,
+    )
+    if isinstance(server.batch_size, int):
+        server = server._replace(batch_size=min(server.batch_size, root.size))
+
+    step = make_round(
+        clients=clients,
+        root=server,
+        attack=chosen_attack,
+        aggregator=chosen_rule,
+        server_optimizer=server_optimizer,
+        learning_rate=learning_rate,
+        num_clients=num_clients,
+        cohort_size=cohort_size,
+        chunk=_chunk(config, params, cohort_size),
+    )
+    state = RunState(
+        params=flat,
+        round=jnp.int32(0),
+        key=jax.random.key(config.seed_for("train")),
+        server_state=server_optimizer.init(flat),
+        aggregator_state=chosen_rule.init(num_clients, flat.size),
+        attack_state=chosen_attack.init(num_clients, flat.size),
+    )
+    return Experiment(
+        config=config,
+        dataset=dataset,
+        step=step,
+        evaluate=make_evaluation(chosen_model.apply, unravel, chosen_attack.trigger),
+        state=SimulationState(state, jax.device_put(data)),
+        unravel=unravel,
+        facts=_facts(config, dataset, data, flat.size, cohort_size),
+    )
+
+
+def build(
+    config: ExperimentConfig, **components: Any
+) -> tuple[
+    Callable[[SimulationState, Any], tuple[SimulationState, RoundMetrics]], SimulationState
+]:
+    """One round as a pure function, and the state it starts from, for users who write their own loop.
+
+    Args:
+        config: the configuration.
+        **components: `dataset`, `model`, `aggregator`, `attack` as for `fljax.experiment.assemble`.
+
+    Returns:
+        `round_fn(state) -> (state, metrics)`, which `jax.lax.scan` takes as it is, and `init_state`. The data
+        travel inside the state (`state.data`), so that they are an argument of whatever is compiled.
+
+    Raises:
+        ConfigError: if a component is unknown or the pieces do not fit.
+        DataError: if the data cannot be read.
+
+    Example:
+        >>> from fljax.config import parse_config
+        >>> round_fn, state = build(parse_config({"num_clients": 10}))
+        >>> state, metrics = jax.lax.scan(round_fn, state, length=3)
+        >>> int(state.run.round), metrics.loss.shape
+        (3, (3,))
+    """
+    experiment = assemble(config, **components)
+
+    def round_fn(state: SimulationState, _: Any = None) -> tuple[SimulationState, RoundMetrics]:
+        run, metrics = experiment.step(state.run, state.data)
+        return SimulationState(run, state.data), metrics
+
+    return round_fn, experiment.state
+
+
+def run(
+    config: ExperimentConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **components: Any,
+) -> RunResult:
+    """Run an experiment to its end.
+
+    Args:
+        config: the configuration.
+        out: the run's folder, new or empty; None writes nothing.
+        resume: continue the run in `out` from its last checkpoint.
+        progress: called with every `Record`.
+        **components: `dataset`, `model`, `aggregator`, `attack` as for `fljax.experiment.assemble`.
+
+    Returns:
+        The `RunResult`. A model that diverges ends the run early, with `diverged` set.
+
+    Raises:
+        ConfigError: if the configuration cannot be run or `out` holds something else; nothing is written.
+        DataError: if the data cannot be read; nothing is written.
+    """
+    return run_experiment(assemble(config, **components), out, resume=resume, progress=progress)
+
+
+def compile_experiment(experiment: Experiment) -> Program:
+    """The experiment's two programs; experiments of the same shapes can share them."""
+    return compile_program(
+        experiment.step,
+        experiment.evaluate,
+        *experiment.state,
+        (experiment.dataset.test_x, experiment.dataset.test_y),
+        experiment.config.eval_every,
+    )
+
+
+def pad_tables(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Widen the index tables to a common width, so that runs of different seeds fit one program."""
+    width = max(experiment.state.data.table.shape[1] for experiment in experiments)
+
+    def padded(experiment: Experiment) -> Experiment:
+        table = experiment.state.data.table
+        table = jnp.pad(table, ((0, 0), (0, width - table.shape[1])), constant_values=-1)
+        data = experiment.state.data._replace(table=table)
+        return dataclasses.replace(experiment, state=experiment.state._replace(data=data))
+
+    return list(map(padded, experiments))
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    program: Program | None = None,
+) -> RunResult:
+    """`run`, for an experiment that is assembled already; its initial state may be used again.
+
+    Args:
+        experiment: what to run.
+        out, resume, progress: as for `run`.
+        program: the compiled program of an experiment of the same shapes; None compiles one.
+
+    Returns:
+        The `RunResult`.
+    """
+    config = experiment.config
+    folder = RunFolder(Path(out), config.resolved(), resume) if out is not None else None
+    state, data = experiment.state
+    lines: list[Line] = []
+    if folder is not None and resume:
+        state = load_checkpoint(folder.checkpoints, state) or state
+        lines = folder.keep_until(int(state.round))
+    # The compiled chunk consumes its state; the experiment keeps its own.
+    state = jax.tree.map(jnp.copy, state)
+
+    test = jax.device_put((experiment.dataset.test_x, experiment.dataset.test_y))
+    program = program or compile_experiment(experiment)
+    start, first_round = time.perf_counter(), int(state.round)
+    finished = bool(lines) and bool(lines[-1]["diverged"])
+    if not finished:
+        records = train(
+            program, state, data, test, rounds=config.rounds, eval_every=config.eval_every
+        )
+        for record in records:
+            state = record.state
+            lines.append(metrics_line(record))
+            if folder is not None:
+                folder.append(lines[-1])
+                save_checkpoint(folder.checkpoints, state)
+            if progress is not None:
+                progress(record)
+    seconds = time.perf_counter() - start
+
+    last = lines[-1]
+    rounds = int(last["round"] or 0)
+    summary = {
+        "test_error": last["test_error"],
+        "attack_success_rate": last["attack_success_rate"],
+        "rounds": rounds,
+        "diverged": bool(last["diverged"]),
+        "seconds_compile": round(program.seconds_compile, 3),
+        "seconds_run": round(seconds, 3),
+        "rounds_per_second": plain_number(round((rounds - first_round) / seconds, 3)),
+        "seed": config.seed,
+        **experiment.facts,
+    }
+    if folder is not None:
+        folder.write_json("summary.json", summary)
+    columns = {
+        name: np.array([np.nan if line[name] is None else line[name] for line in lines], float)
+        for name in last
+    }
+    return RunResult(summary, columns, experiment.unravel(state.params))
+
+
+def _clients(
+    config: ExperimentConfig, dataset: Dataset, partition: dict[str, Any], seed: int
+) -> RoundData:
+    """Root dataset, index tables of the clients, and who is malicious; each from its own stream."""
+    root_seed, partition_seed, malicious_seed = np.random.default_rng(seed).spawn(3)
+    labels = dataset.train_y
+    root = root_dataset(
+        labels,
+        root_seed,
+        size=config.root.size,
+        bias=config.root.bias,
+        bias_class=config.root.bias_class,
+        num_classes=dataset.num_classes,
+    )
+    available = np.setdiff1d(np.arange(len(labels)), root)
+    function = PARTITIONS[config.partition.name].function
+    ids = dataset.client_ids
+    facts = {
+        "num_clients": config.num_clients,
+        "num_classes": dataset.num_classes,
+        "client_ids": None if ids is None else ids[available],
+    }
+    if config.partition.name == "by_client":
+        if ids is None:
+            raise ConfigError(f"partition by_client: data set {dataset.name} has no natural clients")
+    elif config.num_clients is None:
+        raise ConfigError(f"num_clients is required with partition {config.partition.name}")
+    wanted = facts.keys() & inspect.signature(function).parameters.keys()
+    table, counts = function(
+        labels[available], partition_seed, **{name: facts[name] for name in wanted}, **partition
+    )
+    num_clients = len(counts)
+    if config.cohort_size is not None and config.cohort_size > num_clients:
+        raise ConfigError(f"cohort_size={config.cohort_size} must not exceed the {num_clients} clients")
+    malicious = np.zeros(num_clients, bool)
+    # The first m of one order: a larger fraction keeps the attackers of a smaller one.
+    order = malicious_seed.permutation(num_clients)
+    malicious[order[: round(config.attack.fraction * num_clients)]] = True
+    if config.attack.name == "none":
+        malicious[:] = False
+    table = np.where(table >= 0, available[table], -1).astype(np.int32)
+    return RoundData(dataset.train_x, dataset.train_y, table, counts, root, malicious)  # type: ignore[arg-type]
+
+
+def _check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int) -> None:
+    """Let rule and attack check their own bounds at the round's real number of rows, on few columns."""
+    d = 4
+
+    def both(updates: jax.Array, malicious: jax.Array, context: Context) -> Any:
+        updates, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), context)
+        return rule.aggregate(updates, rule.init(num_clients, d), context)
+
+    rows = jnp.zeros((cohort_size, d))
+    context = Context(
+        key=jax.random.key(0),
+        round=jnp.int32(0),
+        client_ids=jnp.arange(cohort_size),
+        weights=jnp.ones(cohort_size),
+        params=jnp.zeros(d),
+        root_update=jnp.zeros(d),
+    )
+    try:
+        jax.eval_shape(both, rows, jnp.zeros(cohort_size, bool), context)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
+    """How many clients to train at once; measured, see benchmarks/README.md."""
+    if config.client_chunk != "auto":
+        return min(config.client_chunk, cohort_size)
+    convolutional = any(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
+    target = 2 if jax.default_backend() == "cpu" and convolutional else cohort_size
+    # A divisor of the cohort, so that no second program is compiled for a remainder.
+    return max(size for size in range(1, target + 1) if cohort_size % size == 0)
+
+
+def _facts(
+    config: ExperimentConfig, dataset: Dataset, data: RoundData, num_params: int, cohort_size: int
+) -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {
+        "seeds": {purpose: config.seed_for(purpose) for purpose in ("data", "init", "train")},  # type: ignore[arg-type]
+        "data": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "notes": list(dataset.notes),
+            "label_hash": dataset.label_hash(),
+            "num_train": len(dataset.train_y),
+            "num_test": len(dataset.test_y),
+            "num_classes": dataset.num_classes,
+        },
+        "clients": {
+            "num_clients": len(data.counts),
+            "cohort_size": cohort_size,
+            "num_malicious": int(data.malicious.sum()),
+            "smallest": int(data.counts.min()),
+            "largest": int(data.counts.max()),
+        },
+        "num_params": num_params,
+        "device": f"{device.platform}: {device.device_kind}",
+        "versions": {"fljax": __version__, "python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("jax", "jaxlib", "flax", "optax", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

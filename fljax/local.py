@@ -1,0 +1,252 @@
+"""ModelUpdate of the paper: R local steps from the global model, for one client or for many."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+from fljax.attacks.base import Attack
+from fljax.keys import named_key
+from fljax.types import RoundData
+
+Params = Any
+BatchSize = int | Literal["full"]
+
+
+class Batches(NamedTuple):
+    """Which examples each local step reads.
+
+    Attributes:
+        examples: (..., R, b) int32 positions in the training set.
+        weights: (..., R, b) float32, 1 for a real example and 0 for padding.
+        is_copy: (..., R, b) boolean, True for a copy an attacker appended.
+    """
+
+    examples: Array
+    weights: Array
+    is_copy: Array
+
+
+def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Array, Array]:
+    """A uniformly random subset of `size` of the numbers 0 … count − 1.
+
+    Robert Floyd's algorithm: `size` steps whatever the count, no sort over all examples. With fewer than
+    `size` numbers all of them are returned, and the rest is marked as padding.
+
+    Args:
+        key: typed PRNG key.
+        count: int32 scalar.
+        size: static size of the subset.
+
+    Returns:
+        (size,) int32 numbers and (size,) boolean, True where the number is below `count`.
+
+    Example:
+        >>> numbers, real = sample_without_replacement(jax.random.key(0), jnp.int32(3), 4)
+        >>> sorted(numbers[real].tolist())
+        [0, 1, 2]
+
+    Source: Bentley and Floyd, "Programming pearls: a sample of brilliance", CACM 1987.
+    """
+    population = jnp.maximum(count, size)
+    tops = population - size + jnp.arange(size, dtype=jnp.int32)
+    draws = jax.random.randint(key, (size,), 0, tops + 1)
+
+    def place(i: Array, chosen: Array) -> Array:
+        taken = jnp.any(chosen == draws[i])
+        return chosen.at[i].set(jnp.where(taken, tops[i], draws[i]))
+
+    numbers = lax.fori_loop(0, size, place, jnp.full((size,), -1, jnp.int32))
+    return numbers, numbers < count
+
+
+def draw_batches(
+    key: Array, table: Array, count: Array, copies: Array, *, steps: int, batch_size: BatchSize, largest: int
+) -> Batches:
+    """One client's batches for its R local steps, without replacement inside a batch.
+
+    Args:
+        key: typed PRNG key of this client and round.
+        table: (s_max,) the client's row of the index table.
+        count: number of its examples.
+        copies: number of copies an attacker appends (slot count + k is a copy of slot k mod count).
+        steps: R.
+        batch_size: b, or "full" for all examples at every step.
+        largest: static upper bound of count + copies.
+
+    Returns:
+        `Batches` with arrays (R, b).
+    """
+    total = count + copies
+    if batch_size == "full":
+        slots = jnp.broadcast_to(jnp.arange(largest, dtype=jnp.int32), (steps, largest))
+        real = slots < total
+    else:
+        keys = jax.random.split(key, steps)
+        slots, real = jax.vmap(lambda k: sample_without_replacement(k, total, batch_size))(keys)
+    is_copy = real & (slots >= count)
+    examples = table[jnp.where(real, slots % jnp.maximum(count, 1), 0)]
+    return Batches(examples, real.astype(jnp.float32), is_copy)
+
+
+def cross_entropy(apply: Callable[[Params, Array], Array]) -> Callable[..., Array]:
+    """Weighted mean softmax cross-entropy of a batch; `divisor` replaces the number of real examples."""
+
+    def loss(params: Params, x: Array, y: Array, weights: Array, divisor: float | None = None) -> Array:
+        losses = optax.softmax_cross_entropy_with_integer_labels(apply(params, x), y)
+        return jnp.sum(weights * losses) / (jnp.maximum(jnp.sum(weights), 1.0) if divisor is None else divisor)
+
+    return loss
+
+
+def model_update(
+    params: Params,
+    batches: Batches,
+    gather: Callable[[Array, Array], tuple[Array, Array]],
+    loss: Callable[..., Array],
+    optimizer: optax.GradientTransformation,
+    divisor: float | None = None,
+) -> tuple[Array, Array]:
+    """ModelUpdate(w, D, b, β, R): the change R optimizer steps make to the model.
+
+    Args:
+        params: w, a pytree.
+        batches: arrays (R, b).
+        gather: `(examples, is_copy) -> (x, y)` reads one batch.
+        loss: as `cross_entropy` returns it.
+        optimizer: any optax optimizer, started afresh.
+        divisor: what the summed loss is divided by, None for the number of examples in the batch.
+
+    Returns:
+        The update (d,), and the mean loss over the R batches.
+    """
+    gradient = jax.value_and_grad(loss)
+
+    def step(carry: tuple[Params, Any, Params], batch: Batches) -> tuple[tuple[Params, Any, Params], Array]:
+        delta, state, here = carry
+        x, y = gather(batch.examples, batch.is_copy)
+        value, grads = gradient(here, x, y, batch.weights, divisor)
+        change, state = optimizer.update(grads, state, here)
+        # The change is summed on its own: w_R − w would lose its last digits to the size of w.
+        delta = jax.tree.map(jnp.add, delta, change)
+        return (delta, state, jax.tree.map(jnp.add, params, delta)), value
+
+    # The first step is written out, since in it all clients share the weights: under vmap its products with
+    # them stay unbatched. Inside a scan they would be copied per client.
+    start = (jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    carry, first = step(start, jax.tree.map(lambda a: a[0], batches))
+    steps = batches.weights.shape[0]
+    total = first
+    if steps > 1:
+        carry, values = lax.scan(step, carry, jax.tree.map(lambda a: a[1:], batches))
+        total = first + jnp.sum(values)
+    return ravel_pytree(carry[0])[0], total / steps
+
+
+class LocalTraining(NamedTuple):
+    """How a client (or the server) trains.
+
+    Attributes:
+        loss: as `cross_entropy` returns it.
+        unravel: (d,) to the parameter pytree.
+        optimizer: learning rate to an optax optimizer.
+        steps: R, local steps a round.
+        batch_size: b, or "full".
+        divisor: what the summed batch loss is divided by; None for the mean.
+    """
+
+    loss: Callable[..., Array]
+    unravel: Callable[[Array], Params]
+    optimizer: Callable[[Array], optax.GradientTransformation]
+    steps: int
+    batch_size: BatchSize
+    divisor: float | None = None
+
+
+def client_updates(
+    training: LocalTraining,
+    params: Array,
+    data: RoundData,
+    client_ids: Array,
+    malicious: Array,
+    key: Array,
+    learning_rate: Array,
+    attack: Attack,
+    chunk: int,
+) -> tuple[Array, Array]:
+    """The updates of a cohort, `chunk` clients at a time.
+
+    Args:
+        training: how they train.
+        params: (d,).
+        data: the examples and index tables.
+        client_ids: (n,).
+        malicious: (n,) boolean, whose data the attack poisons.
+        key: typed PRNG key; client i draws from `fold_in(key, client_ids[i])`.
+        learning_rate: β of this round.
+        attack: its data poisoning applies to the malicious clients' batches.
+        chunk: how many clients are vmapped together.
+
+    Returns:
+        (n, d) updates and (n,) mean training losses.
+    """
+    tree = training.unravel(params)
+    optimizer = training.optimizer(learning_rate)
+    counts = data.counts[client_ids]
+    copies = jnp.where(malicious, jnp.ceil(attack.copies * counts).astype(jnp.int32), 0)
+    largest = data.table.shape[1] + math.ceil(attack.copies * data.table.shape[1])
+    batches = jax.vmap(
+        lambda client, count, extra: draw_batches(
+            jax.random.fold_in(key, client),
+            data.table[client],
+            count,
+            extra,
+            steps=training.steps,
+            batch_size=training.batch_size,
+            largest=largest,
+        )
+    )(client_ids, counts, copies)
+
+    def one(batches: Batches, is_malicious: Array) -> tuple[Array, Array]:
+        def gather(examples: Array, is_copy: Array) -> tuple[Array, Array]:
+            x, y = data.x[examples], data.y[examples]
+            if attack.poison_data is None:
+                return x, y
+            bad_x, bad_y = attack.poison_data(x, y, is_copy)
+            return jnp.where(is_malicious, bad_x, x), jnp.where(is_malicious, bad_y, y)
+
+        return model_update(tree, batches, gather, training.loss, optimizer, training.divisor)
+
+    if chunk >= client_ids.shape[0]:
+        return jax.vmap(one)(batches, malicious)
+    return lax.map(lambda client: one(*client), (batches, malicious), batch_size=chunk)
+
+
+def root_update(
+    training: LocalTraining, params: Array, data: RoundData, key: Array, learning_rate: Array
+) -> Array:
+    """The server's own update g_0 on the root dataset, (d,); arguments as in `client_updates`."""
+    size = data.root.shape[0]
+    batches = draw_batches(
+        named_key(key, "root"),
+        data.root,
+        jnp.int32(size),
+        jnp.int32(0),
+        steps=training.steps,
+        batch_size=training.batch_size,
+        largest=size,
+    )
+    update, _ = model_update(
+        training.unravel(params),
+        batches,
+        lambda examples, is_copy: (data.x[examples], data.y[examples]),
+        training.loss,
+        training.optimizer(learning_rate),
+        training.divisor,
+    )
+    return update

@@ -1,0 +1,116 @@
+"""Layers chosen for training many clients at once, and the initialisation of the paper's models."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+
+# MXNet's Xavier initialiser with magnitude 2.24: uniform in (−a, a), a² = 2.24 / mean fan; biases 0.
+xavier = nn.initializers.variance_scaling(2.24 / 3, "fan_avg", "uniform")
+
+
+def patch_conv(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **options: Any,
+) -> Array:
+    """Convolution as one matrix product over image patches.
+
+    With per-client weights `vmap` turns an ordinary convolution into a grouped one, which takes seconds
+    instead of half a second a round on a CPU (benchmarks/README.md). A matrix product stays one. Give it to
+    `flax.linen.Conv(conv_general_dilated=patch_conv)`; the parameters keep their shapes.
+
+    Args:
+        lhs: (batch, height, width, channels).
+        rhs: (kernel height, kernel width, channels, features).
+        window_strides: of the two spatial axes.
+        padding: "VALID", "SAME" or pairs per spatial axis.
+        **options: as for `jax.lax.conv_general_dilated`.
+
+    Returns:
+        (batch, height', width', features).
+
+    Raises:
+        ValueError: for dilation or feature groups, which it does not do.
+
+    Example:
+        >>> patch_conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), (1, 1), "VALID").shape
+        (1, 2, 2, 5)
+    """
+    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
+    if any(d != 1 for d in dilations) or options.get("feature_group_count", 1) != 1:
+        raise ValueError("patch_conv: dilation and feature groups are not supported; use the default lowering")
+    kernel_height, kernel_width, channels, features = rhs.shape
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
+    if any(low or high for low, high in padding):
+        lhs = jnp.pad(lhs, ((0, 0), *padding, (0, 0)))
+    down, right = window_strides
+    height = (lhs.shape[1] - kernel_height) // down + 1
+    width = (lhs.shape[2] - kernel_width) // right + 1
+    patches = [
+        lhs[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
+        for i in range(kernel_height)
+        for j in range(kernel_width)
+    ]
+    flat = rhs.reshape(kernel_height * kernel_width * channels, features)
+    return jnp.matmul(jnp.concatenate(patches, axis=-1), flat, precision=options.get("precision"))
+
+
+def max_pool_2x2(x: Array) -> Array:
+    """Maximum over disjoint 2×2 windows; an odd last row or column is dropped.
+
+    Written with strided maxima: the gradient of `reduce_window` is slow on a CPU. Where values tie, the
+    gradient is shared equally.
+
+    Args:
+        x: (batch, height, width, channels).
+
+    Returns:
+        (batch, height // 2, width // 2, channels).
+
+    Example:
+        >>> max_pool_2x2(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+        [[5.0, 7.0], [13.0, 15.0]]
+    """
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    x = x[:, :height, :width]
+    x = jnp.maximum(x[:, ::2], x[:, 1::2])
+    return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
+
+
+class ConvPool(nn.Module):
+    """A valid 3×3 convolution, 2×2 max pooling and ReLU.
+
+    ReLU comes after the pooling, which gives the same values from a quarter of the work, and input rows and
+    columns that the pooling would drop are not convolved at all.
+
+    Attributes:
+        features: number of output channels.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        height, width = ((size - 2) // 2 * 2 + 2 for size in x.shape[1:3])
+        if min(height, width) < 4:
+            raise ValueError(f"ConvPool: images of {x.shape[1]}×{x.shape[2]} are too small, at least 4×4 needed")
+        conv = nn.Conv(
+            self.features,
+            (3, 3),
+            padding="VALID",
+            kernel_init=xavier,
+            conv_general_dilated=patch_conv,
+        )
+        return nn.relu(max_pool_2x2(conv(x[:, :height, :width])))
+
+
+def flatten(x: Array) -> Array:
+    """(batch, ...) to (batch, features)."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))

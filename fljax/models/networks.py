@@ -1,0 +1,64 @@
+"""The models of the paper, and a small perceptron."""
+
+from collections.abc import Sequence
+
+from flax import linen as nn
+from jax import Array
+
+from fljax.models.layers import ConvPool, flatten, xavier
+
+
+class CNN(nn.Module):
+    """The paper's CNN: Conv 3×3×30, pool, Conv 3×3×50, pool, dense 100, dense M; ReLU throughout.
+
+    For 28×28×1 images and 10 classes it has 300 + 13,550 + 125,100 + 1,010 = 139,960 parameters.
+
+    Attributes:
+        num_classes: M.
+
+    Source: Cao et al., NDSS 2021, Table I (as in the authors' demo).
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = ConvPool(30)(x)
+        x = ConvPool(50)(x)
+        x = nn.relu(nn.Dense(100, kernel_init=xavier)(flatten(x)))
+        return nn.Dense(self.num_classes, kernel_init=xavier)(x)
+
+
+class LogisticRegression(nn.Module):
+    """Softmax regression: one dense layer. 561 features and 6 classes make 3,372 parameters.
+
+    Attributes:
+        num_classes: M.
+
+    Source: Cao et al., NDSS 2021 (HAR).
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dense(self.num_classes, kernel_init=xavier)(flatten(x))
+
+
+class MLP(nn.Module):
+    """A perceptron with ReLU hidden layers.
+
+    Attributes:
+        num_classes: M.
+        hidden: widths of the hidden layers.
+    """
+
+    num_classes: int
+    hidden: Sequence[int] = (64,)
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = flatten(x)
+        for width in self.hidden:
+            x = nn.relu(nn.Dense(width, kernel_init=xavier)(x))
+        return nn.Dense(self.num_classes, kernel_init=xavier)(x)

@@ -1,0 +1,88 @@
+"""What a person sees while a run is on its way: a bar on a terminal, plain lines elsewhere."""
+
+import math
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from fljax.train import Record
+
+# Seconds between two plain lines; a log should not grow with the speed of the machine.
+LINE_EVERY = 10.0
+
+
+class RunDisplay:
+    """Shows rounds per second, the current test error and the time left.
+
+    Args:
+        console: where to draw; on anything but a terminal it prints a line now and then.
+        rounds: the total.
+    """
+
+    def __init__(self, console: Console, rounds: int) -> None:
+        self._console, self._rounds = console, rounds
+        self._last_line = -math.inf
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rounds  {task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("compiling", total=rounds)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        if not self._console.is_terminal:
+            self._console.print("compiling ...")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, record: Record) -> None:
+        rate = len(record.metrics.loss) / max(record.seconds, 1e-9)
+        text = describe(record, rate, self._rounds)
+        self._bar.update(self._task, completed=record.round, description=text)
+        last = record.round >= self._rounds or record.diverged
+        if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_EVERY):
+            self._last_line = time.monotonic()
+            self._console.print(f"round {record.round}/{self._rounds}  {text}", soft_wrap=True)
+
+
+def describe(record: Record, rate: float, rounds: int) -> str:
+    """One line on where a run stands."""
+    parts = [f"test error {record.evaluation.test_error:.3f}"]
+    success = record.evaluation.attack_success_rate
+    if not math.isnan(success):
+        parts.append(f"attack success {success:.3f}")
+    trust = float(record.metrics.trust_benign[-1]), float(record.metrics.trust_malicious[-1])
+    if not math.isnan(trust[0]):
+        parts.append("trust benign {:.2f} malicious {:.2f}".format(*trust))
+    parts.append(f"{rate:.3g} rounds/s")
+    if record.diverged:
+        parts.append("diverged")
+    elif record.round < rounds:
+        parts.append(f"{duration((rounds - record.round) / rate)} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them.
+
+    Example:
+        >>> duration(8), duration(75), duration(7260)
+        ('8 s', '1 min 15 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

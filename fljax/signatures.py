@@ -1,0 +1,106 @@
+"""Parameters of a component, read from its function's signature and checked against it.
+
+A component in a configuration is a table, `{name = "krum", num_malicious = 20}`. What it may hold is what
+the function takes by keyword; there is no second list.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import pydantic
+
+from fljax.errors import ConfigError, unknown_name
+
+
+def keyword_parameters(function: Callable[..., Any], hidden: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """`{name: (type, default)}` of the keyword-only parameters; no default is pydantic's `...`.
+
+    Args:
+        function: a rule, an attack, a loader, a partition.
+        hidden: parameters that something else provides.
+
+    Example:
+        >>> def f(x, *, trim: int | jax.Array, power: int = 2): ...
+        >>> keyword_parameters(f)
+        {'trim': (<class 'int'>, Ellipsis), 'power': (<class 'int'>, 2)}
+    """
+    hints = typing.get_type_hints(function)
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in hidden:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            found[name] = (_without_arrays(hints.get(name, Any)), default)
+    return found
+
+
+def _without_arrays(hint: Any) -> Any:
+    """A type as a file can give it: unions lose their array members."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kept = tuple(option for option in typing.get_args(hint) if option is not jax.Array)
+        return typing.Union[kept]  # noqa: UP007 - built from a tuple
+    return hint
+
+
+def check_parameters(
+    where: str, parameters: Mapping[str, tuple[Any, Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Validate `given` against `parameters`.
+
+    Args:
+        where: the configuration key, for the message.
+        parameters: as `keyword_parameters` returns them.
+        given: values from the configuration.
+
+    Returns:
+        The validated values; parameters that were not given are left out.
+
+    Raises:
+        ConfigError: for an unknown, missing or mistyped parameter, naming the valid ones.
+
+    Example:
+        >>> check_parameters("aggregator", {"trim": (int, ...)}, {"trim": 3})
+        {'trim': 3}
+    """
+    for name in given:
+        if name not in parameters:
+            if not parameters:
+                raise ConfigError(f"{where}: takes no parameters, got {name!r}")
+            raise ConfigError(f"{where}: {unknown_name('parameter', name, parameters)}")
+    fields: dict[str, Any] = dict(parameters)
+    strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
+    model = pydantic.create_model("Parameters", __config__=strict, **fields)
+    try:
+        checked = model.model_validate({name: _tuples(value) for name, value in given.items()})
+    except pydantic.ValidationError as error:
+        raise ConfigError(one_sentence(error, where)) from None
+    values = checked.model_dump()
+    return {name: values[name] for name in given}
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, which are all a file has, as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def one_sentence(error: pydantic.ValidationError, where: str = "") -> str:
+    """The first problem pydantic found, as one sentence that names the key and the value."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"] if not _is_type_tag(part))
+    key = ".".join(part for part in (where, path) if part)
+    if first["type"] == "missing":
+        return f"{key}: this parameter is required"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    message = first["msg"]
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"{key}: {message[0].lower()}{message[1:]}, got {shown}"
+
+
+def _is_type_tag(part: Any) -> bool:
+    """Whether a part of pydantic's location names a member of a union rather than a key."""
+    return isinstance(part, str) and (part in {"int", "float", "str", "bool"} or "[" in part)

@@ -1,0 +1,57 @@
+"""What a round carries and what it reads."""
+
+from typing import Any, NamedTuple
+
+from jax import Array
+
+
+class RunState(NamedTuple):
+    """What changes from round to round; everything a checkpoint holds.
+
+    Attributes:
+        params: (d,) raveled global model.
+        round: int32 scalar, rounds done so far.
+        key: typed PRNG key of the run; a round uses `fold_in(key, round)`.
+        server_state: state of the server's optax optimizer.
+        aggregator_state: state of the aggregator.
+        attack_state: state of the attack.
+    """
+
+    params: Array
+    round: Array
+    key: Array
+    server_state: Any
+    aggregator_state: Any
+    attack_state: Any
+
+
+class RoundData(NamedTuple):
+    """What a round reads: one copy of the examples and who holds which.
+
+    Attributes:
+        x: (N, *input_shape) float32 training inputs.
+        y: (N,) int32 labels.
+        table: (n, s_max) int32 positions in x, the first counts[i] of row i being client i's.
+        counts: (n,) int32.
+        root: (|D_0|,) int32 positions of the root dataset.
+        malicious: (n,) boolean.
+    """
+
+    x: Array
+    y: Array
+    table: Array
+    counts: Array
+    root: Array
+    malicious: Array
+
+
+class SimulationState(NamedTuple):
+    """A run and its data together, so that the data are an argument of whatever the user compiles.
+
+    Attributes:
+        run: what changes from round to round.
+        data: what does not.
+    """
+
+    run: RunState
+    data: RoundData
