@@ -4,6 +4,7 @@ A component in a configuration is a table, `{name = "krum", num_malicious = 20}`
 the function takes by keyword; there is no second list.
 """
 
+import functools
 import inspect
 import types
 import typing
@@ -28,7 +29,7 @@ def keyword_parameters(function: Callable[..., Any], hidden: Iterable[str] = ())
         >>> keyword_parameters(f)
         {'trim': (<class 'int'>, Ellipsis), 'power': (<class 'int'>, 2)}
     """
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function.func if isinstance(function, functools.partial) else function)
     found = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in hidden:

@@ -166,8 +166,14 @@ def trim_attack(
         near, width = center - 3.0 * sign * deviation, -sign * deviation
 
     rows = malicious_rows(malicious, max_malicious)
-    draw = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row), (d,), updates.dtype))
-    crafted = near + width * draw(rows)
+
+    # One row at a time: as one (m, d) expression, XLA recomputes the extremes over all n rows for each of the
+    # m (140 ms against 50 ms at (100, 139,960), m = 20).
+    def craft(row: Array) -> Array:
+        draw = jax.random.uniform(jax.random.fold_in(key, row), (d,), updates.dtype)
+        return near + width * draw
+
+    crafted = jax.lax.map(craft, rows)
     return updates.at[rows].set(crafted, mode="drop")
 
 
