@@ -1,11 +1,8 @@
 """From a configuration to a finished run."""
 
 import dataclasses
-import inspect
-import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from fljax import __version__
 from fljax.aggregators.base import Aggregator, Context
 from fljax.attacks.base import Attack, Task
 from fljax.checkpoint import load_checkpoint, save_checkpoint
@@ -28,7 +24,9 @@ from fljax.components import (
     partition_options,
 )
 from fljax.config import ExperimentConfig
-from fljax.data import PARTITIONS, Dataset, load, root_dataset
+from fljax.data import PARTITIONS, Dataset, load
+from fljax.data.clients import describe, make_clients
+from fljax.environment import environment
 from fljax.errors import ConfigError
 from fljax.evaluate import Evaluation, make_evaluation
 from fljax.local import LocalTraining, cross_entropy
@@ -116,9 +114,19 @@ def assemble(
     seed = config.seed_for("data")
     if dataset is None:
         dataset = load(config.data.name, config.data.dir, seed=seed, **options)
-    data = _clients(config, dataset, partition, seed)
+    data = make_clients(
+        dataset,
+        seed,
+        PARTITIONS[config.partition.name].function,
+        partition,
+        num_clients=config.num_clients,
+        root=config.root.model_dump(include={"size", "bias", "bias_class"}),
+        malicious_fraction=0.0 if config.attack.name == "none" else config.attack.fraction,
+    )
     num_clients = data.table.shape[0]
     cohort_size = config.cohort_size or num_clients
+    if cohort_size > num_clients:
+        raise ConfigError(f"cohort_size={cohort_size} must not exceed the {num_clients} clients")
     num_malicious = int(data.malicious.sum())
 
     shape = dataset.input_shape
@@ -179,7 +187,12 @@ def assemble(
         evaluate=make_evaluation(chosen_model.apply, unravel, chosen_attack.trigger),
         state=SimulationState(state, jax.device_put(data)),
         unravel=unravel,
-        facts=_facts(config, dataset, data, flat.size, cohort_size),
+        facts={
+            "seeds": {"data": seed, "init": config.seed_for("init"), "train": config.seed_for("train")},
+            **describe(dataset, data, cohort_size),
+            "num_params": flat.size,
+            **environment(),
+        },
     )
 
 
@@ -337,50 +350,6 @@ def run_experiment(
     return RunResult(summary, columns, experiment.unravel(state.params))
 
 
-def _clients(
-    config: ExperimentConfig, dataset: Dataset, partition: dict[str, Any], seed: int
-) -> RoundData:
-    """Root dataset, index tables of the clients, and who is malicious; each from its own stream."""
-    root_seed, partition_seed, malicious_seed = np.random.default_rng(seed).spawn(3)
-    labels = dataset.train_y
-    root = root_dataset(
-        labels,
-        root_seed,
-        size=config.root.size,
-        bias=config.root.bias,
-        bias_class=config.root.bias_class,
-        num_classes=dataset.num_classes,
-    )
-    available = np.setdiff1d(np.arange(len(labels)), root)
-    function = PARTITIONS[config.partition.name].function
-    ids = dataset.client_ids
-    facts = {
-        "num_clients": config.num_clients,
-        "num_classes": dataset.num_classes,
-        "client_ids": None if ids is None else ids[available],
-    }
-    if config.partition.name == "by_client":
-        if ids is None:
-            raise ConfigError(f"partition by_client: data set {dataset.name} has no natural clients")
-    elif config.num_clients is None:
-        raise ConfigError(f"num_clients is required with partition {config.partition.name}")
-    wanted = facts.keys() & inspect.signature(function).parameters.keys()
-    table, counts = function(
-        labels[available], partition_seed, **{name: facts[name] for name in wanted}, **partition
-    )
-    num_clients = len(counts)
-    if config.cohort_size is not None and config.cohort_size > num_clients:
-        raise ConfigError(f"cohort_size={config.cohort_size} must not exceed the {num_clients} clients")
-    malicious = np.zeros(num_clients, bool)
-    # The first m of one order: a larger fraction keeps the attackers of a smaller one.
-    order = malicious_seed.permutation(num_clients)
-    malicious[order[: round(config.attack.fraction * num_clients)]] = True
-    if config.attack.name == "none":
-        malicious[:] = False
-    table = np.where(table >= 0, available[table], -1).astype(np.int32)
-    return RoundData(dataset.train_x, dataset.train_y, table, counts, root, malicious)  # type: ignore[arg-type]
-
-
 def _check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int) -> None:
     """Let rule and attack check their own bounds at the round's real number of rows, on few columns."""
     d = 4
@@ -412,41 +381,3 @@ def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
     target = 2 if jax.default_backend() == "cpu" and convolutional else cohort_size
     # A divisor of the cohort, so that no second program is compiled for a remainder.
     return max(size for size in range(1, target + 1) if cohort_size % size == 0)
-
-
-def _facts(
-    config: ExperimentConfig, dataset: Dataset, data: RoundData, num_params: int, cohort_size: int
-) -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "seeds": {purpose: config.seed_for(purpose) for purpose in ("data", "init", "train")},  # type: ignore[arg-type]
-        "data": {
-            "name": dataset.name,
-            "source": dataset.source,
-            "notes": list(dataset.notes),
-            "label_hash": dataset.label_hash(),
-            "num_train": len(dataset.train_y),
-            "num_test": len(dataset.test_y),
-            "num_classes": dataset.num_classes,
-        },
-        "clients": {
-            "num_clients": len(data.counts),
-            "cohort_size": cohort_size,
-            "num_malicious": int(data.malicious.sum()),
-            "smallest": int(data.counts.min()),
-            "largest": int(data.counts.max()),
-        },
-        "num_params": num_params,
-        "device": f"{device.platform}: {device.device_kind}",
-        "versions": {"fljax": __version__, "python": platform.python_version(), **_versions()},
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("jax", "jaxlib", "flax", "optax", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

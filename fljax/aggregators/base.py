@@ -198,11 +198,11 @@ def from_registry(rules: Mapping[str, Rule], name: str, **hyper: Any) -> Aggrega
 # --- checks at the border -----------------------------------------------------------------------------
 
 
-def check_updates(rule: str, updates: Array) -> tuple[int, int]:
-    """Return (n, d), or say what is wrong with the stack."""
-    if jnp.ndim(updates) != 2 or updates.shape[0] == 0:
-        raise ValueError(f"{rule}: updates must be (n, d) with n > 0, got shape {jnp.shape(updates)}")
-    return updates.shape[0], updates.shape[1]
+def as_stack(name: str, updates: Array) -> Array:
+    """The updates as a JAX array, or what is wrong with them."""
+    if jnp.ndim(updates) != 2 or jnp.shape(updates)[0] == 0:
+        raise ValueError(f"{name}: updates must be (n, d) with n > 0, got shape {jnp.shape(updates)}")
+    return jnp.asarray(updates)
 
 
 def is_static(value: Any) -> bool:

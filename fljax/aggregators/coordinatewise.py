@@ -8,7 +8,7 @@ from fljax.aggregators.base import (
     Info,
     Int,
     bounded,
-    check_updates,
+    as_stack,
     compute_dtype,
     is_static,
     output_dtype,
@@ -18,7 +18,8 @@ from fljax.aggregators.order_statistics import sorted_rows, sum_rows
 
 def mean_explained(updates: Array, weights: Array | None = None) -> tuple[Array, Info]:
     """`mean`, and the normalised weights."""
-    n, _ = check_updates("mean", updates)
+    updates = as_stack("mean", updates)
+    n = updates.shape[0]
     dtype = compute_dtype(updates)
     if weights is None:
         share = jnp.full((n,), 1.0 / n, dtype)
@@ -81,7 +82,8 @@ def median(updates: Array) -> Array:
     Source: Yin et al., "Byzantine-robust distributed learning: towards optimal statistical rates", ICML
     2018. ByzPy takes the lower of the middle two, the Fang et al. attack code the upper one.
     """
-    n, _ = check_updates("median", updates)
+    updates = as_stack("median", updates)
+    n = updates.shape[0]
     rows = sorted_rows(updates.astype(compute_dtype(updates)))
     low, high = rows[(n - 1) // 2], rows[n // 2]
     # Halves first, so that two large finite values do not overflow.
@@ -112,7 +114,8 @@ def trimmed_mean(updates: Array, *, trim: Int) -> Array:
 
     Source: Yin et al., ICML 2018. Flower takes a fraction per side instead of a count.
     """
-    n, _ = check_updates("trimmed_mean", updates)
+    updates = as_stack("trimmed_mean", updates)
+    n = updates.shape[0]
     trim = bounded("trimmed_mean", "trim", trim, largest=(n - 1) // 2, needs=f"n > {2 * trim} rows", n=n)
     rows = sorted_rows(updates.astype(compute_dtype(updates)))
     if is_static(trim):

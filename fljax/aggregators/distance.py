@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Info, Int, bounded, check_updates, compute_dtype, output_dtype
+from fljax.aggregators.base import Info, Int, bounded, as_stack, compute_dtype, output_dtype
 from fljax.aggregators.linalg import pairwise_distances
 
 
@@ -11,7 +11,7 @@ def _scores(
     updates: Array, num_malicious: Int, power: int, num_neighbors: Int | None, rule: str
 ) -> tuple[Array, Array]:
     """Krum scores in units of `unit`**power, and `unit`."""
-    n, _ = check_updates(rule, updates)
+    n = updates.shape[0]
     if power not in (1, 2):
         raise ValueError(f"{rule}: power={power} must be 1 (distances) or 2 (squared distances)")
     if num_neighbors is None:
@@ -66,6 +66,7 @@ def krum_scores(
     Source: Blanchard et al., "Machine learning with adversaries: Byzantine tolerant gradient descent",
     NeurIPS 2017.
     """
+    updates = as_stack("krum_scores", updates)
     scores, unit = _scores(updates, num_malicious, power, num_neighbors, "krum_scores")
     return scores * unit**power
 
@@ -74,6 +75,7 @@ def krum_explained(
     updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: Int | None = None
 ) -> tuple[Array, Info]:
     """`krum`, and which row it selected."""
+    updates = as_stack("krum", updates)
     # Scores stay in the unit of the distances: rescaling could make all of them overflow and tie.
     scores, _ = _scores(updates, num_malicious, power, num_neighbors, "krum")
     chosen = jnp.argmin(scores)

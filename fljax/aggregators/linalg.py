@@ -30,12 +30,25 @@ class ScaledRows(NamedTuple):
     scales: Array
 
 
+def divide(values: Array, divisor: Array) -> Array:
+    """`values / divisor` for a positive divisor of any size.
+
+    XLA may turn a division into a product with the reciprocal, and that of 1e38 is flushed to zero; so both
+    are first moved towards 1 by a power of two.
+    """
+    half = jnp.asarray(2.0 ** (jnp.finfo(divisor.dtype).maxexp // 2), divisor.dtype)
+    shift = jnp.where(divisor > 1, 1 / half, half)
+    # The barrier keeps XLA from moving the shifts through a later dot product, where they would overflow.
+    above, below = jax.lax.optimization_barrier((values * shift, divisor * shift))
+    return above / below
+
+
 def scale_rows(updates: Array) -> ScaledRows:
     """Divide every row by its largest absolute entry; see `ScaledRows`."""
-    largest = jnp.max(jnp.abs(updates), axis=-1, initial=0.0)
+    # What the rows are divided by cancels in the end: no gradient needs to pass through it.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(updates), axis=-1, initial=0.0))
     usable = jnp.isfinite(largest) & (largest >= jnp.finfo(updates.dtype).tiny)
-    divisor = jnp.where(usable, largest, 1.0)
-    rows = jnp.where(usable[:, None], updates, 0.0) / divisor[:, None]
+    rows = divide(jnp.where(usable[:, None], updates, 0.0), jnp.where(usable, largest, 1.0)[:, None])
     return ScaledRows(rows, jnp.where(usable, largest, 0.0))
 
 
@@ -72,6 +85,28 @@ def _gram_distances(rows: Array, usable: Array) -> Array:
     return jnp.where(jnp.eye(rows.shape[0], dtype=bool), 0.0, far)
 
 
+def _centred_distances(updates: Array, fast: Array) -> Distances:
+    """The careful path of `pairwise_distances`."""
+    n = updates.shape[0]
+    largest = jnp.max(jnp.abs(updates), axis=1, initial=0.0)
+    finite = jnp.isfinite(largest)
+    largest = jnp.where(finite, largest, jnp.inf)
+    center = jax.lax.stop_gradient(updates[jnp.argsort(largest)[(n - 1) // 2]])
+    # Halved first: the difference of two values near the float's limit must not overflow.
+    shifted = jnp.where(finite[:, None], 0.5 * updates - 0.5 * center, 0.0)
+    far = jax.lax.stop_gradient(jnp.max(jnp.abs(shifted), axis=1, initial=0.0))
+    reach = jnp.sort(jnp.where(finite, far, jnp.inf))
+    # The median distance, or the next larger one where most rows are copies of the centre.
+    eligible = (jnp.arange(n) >= n // 2) & (reach >= jnp.finfo(updates.dtype).tiny)
+    typical = jnp.min(jnp.where(eligible, reach, jnp.inf))
+    unit = jnp.where(jnp.isfinite(typical), typical, 1.0)
+    return Distances(_gram_distances(divide(shifted, unit), finite), 2.0 * unit)
+
+
+def _plain_distances(updates: Array, fast: Array) -> Distances:
+    return Distances(fast, jnp.ones((), updates.dtype))
+
+
 def pairwise_distances(updates: Array) -> Distances:
     """Squared distances between all rows from one Gram matrix, (n, n) memory besides the stack.
 
@@ -86,26 +121,10 @@ def pairwise_distances(updates: Array) -> Distances:
         `Distances`.
     """
     n = updates.shape[0]
-    everything = jnp.ones((n,), bool)
-    fast = _gram_distances(updates, everything)
+    fast = _gram_distances(updates, jnp.ones((n,), bool))
     squares = square_norms(updates)
     off_diagonal = jnp.where(jnp.eye(n, dtype=bool), jnp.inf, fast)
     closest = jnp.min(off_diagonal, axis=1, initial=jnp.inf)
     cancels = jnp.any(closest < CANCELLATION * squares)
-
-    def careful(_: Array) -> Distances:
-        largest = jnp.max(jnp.abs(updates), axis=1, initial=0.0)
-        finite = jnp.isfinite(largest)
-        largest = jnp.where(finite, largest, jnp.inf)
-        center = updates[jnp.argsort(largest)[(n - 1) // 2]]
-        # Halved first: the difference of two values near the float's limit must not overflow.
-        shifted = jnp.where(finite[:, None], 0.5 * updates - 0.5 * center, 0.0)
-        reach = jnp.where(finite, jnp.max(jnp.abs(shifted), axis=1, initial=0.0), jnp.inf)
-        typical = jnp.sort(reach)[n // 2]
-        unit = jnp.where(jnp.isfinite(typical) & (typical >= jnp.finfo(updates.dtype).tiny), typical, 1.0)
-        return Distances(_gram_distances(shifted / unit, finite), 2.0 * unit)
-
-    def plain(distances: Array) -> Distances:
-        return Distances(distances, jnp.ones((), updates.dtype))
-
-    return jax.lax.cond(ordinary(squares) & ~cancels, plain, careful, fast)
+    # Branches are module-level functions of their operands: outside jit, JAX then compiles them once.
+    return jax.lax.cond(ordinary(squares) & ~cancels, _plain_distances, _centred_distances, updates, fast)

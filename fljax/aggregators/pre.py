@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Float, check_updates, compute_dtype, is_static, output_dtype
+from fljax.aggregators.base import Float, as_stack, compute_dtype, is_static, output_dtype
 from fljax.aggregators.linalg import scale_rows, square_norms
 
 
@@ -29,7 +29,7 @@ def clip(updates: Array, *, radius: Float) -> Array:
     Source: norm clipping, e.g. Sun et al., "Can you really backdoor federated learning?", 2019; ByzFL's
     static clipping.
     """
-    check_updates("clip", updates)
+    updates = as_stack("clip", updates)
     if is_static(radius) and not radius > 0:
         raise ValueError(f"clip: radius={radius} must be positive")
     scaled = scale_rows(updates.astype(compute_dtype(updates)))

@@ -1,29 +1,34 @@
 """FLTrust: trust scores from the server's own update on a small clean root dataset."""
 
-from typing import Literal
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.base import Info, check_updates, compute_dtype, output_dtype
-from fljax.aggregators.linalg import ordinary, scale_rows, square_norms
+from fljax.aggregators.base import Info, as_stack, compute_dtype, output_dtype
+from fljax.aggregators.linalg import divide, ordinary, scale_rows, square_norms
 
 Normalization = Literal["full", "shrink", "none"]
 
 
-def _check_root(rule: str, updates: Array, root_update: Array) -> None:
-    _, d = check_updates(rule, updates)
+def _checked(rule: str, updates: Array, root_update: Array) -> tuple[Array, Array]:
+    """Both as JAX arrays, or what is wrong with them."""
+    updates = as_stack(rule, updates)
+    d = updates.shape[1]
     if jnp.shape(root_update) != (d,):
         raise ValueError(f"{rule}: root_update must be ({d},), got shape {jnp.shape(root_update)}")
+    return updates, jnp.asarray(root_update)
 
 
 def _unit_root(root_update: Array) -> tuple[Array, Array]:
     """Direction (zero if the root update vanishes) and norm of the root update."""
-    largest = jnp.max(jnp.abs(root_update), initial=0.0)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(root_update), initial=0.0))
     vanishes = largest < jnp.finfo(root_update.dtype).tiny
-    scaled = root_update / jnp.where(vanishes, 1.0, largest)
+    scaled = divide(root_update, jnp.where(vanishes, 1.0, largest))
     length = jnp.sqrt(jnp.dot(scaled, scaled, precision=Precision.HIGHEST))
     direction = jnp.where(vanishes, 0.0, scaled / jnp.where(vanishes, 1.0, length))
     return direction, jnp.where(vanishes, 0.0, largest * length)
@@ -35,10 +40,6 @@ def _cosines(rows: Array, squares: Array, direction: Array) -> tuple[Array, Arra
     norms = jnp.sqrt(jnp.where(zero, 1.0, squares))
     cosines = jnp.matmul(rows, direction, precision=Precision.HIGHEST) / norms
     return cosines, jnp.where(zero, 0.0, 1.0 / norms)
-
-
-def _scores_of(cosines: Array, clip_negative: bool) -> Array:
-    return jnp.maximum(cosines, 0.0) if clip_negative else cosines
 
 
 def trust_scores(updates: Array, root_update: Array) -> Array:
@@ -66,26 +67,22 @@ def trust_scores(updates: Array, root_update: Array) -> Array:
     return fltrust_explained(updates, root_update)[1]["trust_scores"]
 
 
-def fltrust_explained(
-    updates: Array,
-    root_update: Array,
-    *,
-    clip_negative: bool = True,
-    normalize: Normalization = "full",
-    include_root: bool = False,
-) -> tuple[Array, Info]:
-    """`fltrust`, and the trust scores."""
-    _check_root("fltrust", updates, root_update)
-    if normalize not in ("full", "shrink", "none"):
-        raise ValueError(f'fltrust: normalize={normalize!r} must be "full", "shrink" or "none"')
-    dtype = compute_dtype(updates)
-    stack = updates.astype(dtype)
-    direction, root_norm = _unit_root(root_update.astype(dtype))
+class _Branches(NamedTuple):
+    """The two paths of one variant, as functions of (stack, squares, direction, root_norm)."""
 
-    def combine(rows: Array, scales: Array | float, squares: Array) -> tuple[Array, Array]:
+    plain: Callable[..., tuple[Array, Array]]
+    careful: Callable[..., tuple[Array, Array]]
+
+
+@lru_cache
+def _branches(clip_negative: bool, normalize: Normalization, include_root: bool) -> _Branches:
+    # Cached so that outside jit, too, JAX meets the same functions again and compiles them once.
+    def combine(
+        rows: Array, scales: Array | float, squares: Array, direction: Array, root_norm: Array
+    ) -> tuple[Array, Array]:
         """Row i of the stack is scales[i] * rows[i]; squares are the squared norms of `rows`."""
         cosines, inverse = _cosines(rows, squares, direction)
-        scores = _scores_of(cosines, clip_negative)
+        scores = jnp.maximum(cosines, 0.0) if clip_negative else cosines
         if normalize == "full":
             lengths = root_norm * inverse
         elif normalize == "shrink":
@@ -102,13 +99,37 @@ def fltrust_explained(
         # Without a direction to trust there is no update, in every variant.
         return jnp.where(root_norm == 0, 0.0, update), jnp.where(root_norm == 0, 0.0, scores)
 
-    def careful(squares: Array) -> tuple[Array, Array]:
-        scaled = scale_rows(stack)
-        return combine(scaled.rows, scaled.scales, square_norms(scaled.rows))
+    def plain(stack: Array, squares: Array, direction: Array, root_norm: Array) -> tuple[Array, Array]:
+        return combine(stack, 1.0, squares, direction, root_norm)
 
+    def careful(stack: Array, squares: Array, direction: Array, root_norm: Array) -> tuple[Array, Array]:
+        rows, scales = scale_rows(stack)
+        return combine(rows, scales, square_norms(rows), direction, root_norm)
+
+    return _Branches(plain, careful)
+
+
+def fltrust_explained(
+    updates: Array,
+    root_update: Array,
+    *,
+    clip_negative: bool = True,
+    normalize: Normalization = "full",
+    include_root: bool = False,
+) -> tuple[Array, Info]:
+    """`fltrust`, and the trust scores."""
+    updates, root_update = _checked("fltrust", updates, root_update)
+    if normalize not in ("full", "shrink", "none"):
+        raise ValueError(f'fltrust: normalize={normalize!r} must be "full", "shrink" or "none"')
+    dtype = compute_dtype(updates)
+    stack = updates.astype(dtype)
     squares = square_norms(stack)
     update, scores = jax.lax.cond(
-        ordinary(squares), lambda squares: combine(stack, 1.0, squares), careful, squares
+        ordinary(squares),
+        *_branches(clip_negative, normalize, include_root),
+        stack,
+        squares,
+        *_unit_root(root_update.astype(dtype)),
     )
     return update.astype(output_dtype(updates)), {"trust_scores": scores}
 
@@ -178,5 +199,5 @@ def root_only(updates: Array, root_update: Array) -> Array:
 
     Source: Cao et al., NDSS 2021, Table IV.
     """
-    _check_root("root_only", updates, root_update)
+    updates, root_update = _checked("root_only", updates, root_update)
     return root_update.astype(output_dtype(updates))

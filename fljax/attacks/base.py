@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Context, array_arguments
+from fljax.aggregators.base import Context, array_arguments, as_stack
 
 State = Any
 
@@ -142,17 +142,16 @@ def _leave(updates: Array, malicious: Array, state: State, context: Context) -> 
 NO_ATTACK = Attack(_no_state, _leave)
 
 
-def check_stack(attack: str, updates: Array, malicious: Array) -> int:
-    """Return n, or say what is wrong with the stack or the mask."""
-    if jnp.ndim(updates) != 2 or updates.shape[0] == 0:
-        raise ValueError(f"{attack}: updates must be (n, d) with n > 0, got shape {jnp.shape(updates)}")
+def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, Array]:
+    """The stack and the mask as JAX arrays, or what is wrong with them."""
+    updates, malicious = as_stack(attack, updates), jnp.asarray(malicious)
     n = updates.shape[0]
-    if jnp.shape(malicious) != (n,) or jnp.asarray(malicious).dtype != jnp.bool_:
+    if malicious.shape != (n,) or malicious.dtype != jnp.bool_:
         raise ValueError(
             f"{attack}: malicious must be a boolean mask of shape ({n},), "
-            f"got {jnp.asarray(malicious).dtype} of shape {jnp.shape(malicious)}"
+            f"got {malicious.dtype} of shape {malicious.shape}"
         )
-    return n
+    return updates, malicious
 
 
 def malicious_rows(malicious: Array, max_malicious: int | None) -> Array:

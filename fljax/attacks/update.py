@@ -42,7 +42,8 @@ def scale(updates: Array, malicious: Array, *, factor: float | Array | None = No
 
     Source: Bagdasaryan et al., AISTATS 2020; Cao et al., NDSS 2021 (λ = n).
     """
-    n = check_stack("scale", updates, malicious)
+    updates, malicious = check_stack("scale", updates, malicious)
+    n = updates.shape[0]
     factor = jnp.asarray(n if factor is None else factor, updates.dtype)
     return jnp.where(malicious[:, None], factor * updates, updates)
 
@@ -77,7 +78,7 @@ def sign_flip(
 
     Source: Li et al., "RSA: Byzantine-robust stochastic aggregation methods", AAAI 2019.
     """
-    check_stack("sign_flip", updates, malicious)
+    updates, malicious = check_stack("sign_flip", updates, malicious)
     if of not in ("own", "mean"):
         raise ValueError(f'sign_flip: of={of!r} must be "own" or "mean"')
     source = updates
@@ -142,7 +143,7 @@ def trim_attack(
     Source: Fang et al., USENIX Security 2020, sections 4.3 and 4.4. The FLTrust authors' demo takes the
     extremes over all rows (and the server's update) and divides by U(1, 2) where this draws uniformly.
     """
-    check_stack("trim_attack", updates, malicious)
+    updates, malicious = check_stack("trim_attack", updates, malicious)
     n, d = updates.shape
     if knowledge not in ("full", "partial"):
         raise ValueError(f'trim_attack: knowledge={knowledge!r} must be "full" or "partial"')

@@ -1,0 +1,86 @@
+"""From a data set to what a round reads: root dataset, clients' index tables, malicious clients."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fljax.data.partition import IndexTable
+from fljax.data.root import root_dataset
+from fljax.data.sources import Dataset
+from fljax.errors import ConfigError
+from fljax.types import RoundData
+
+
+def make_clients(
+    dataset: Dataset,
+    seed: int,
+    partition: Callable[..., IndexTable],
+    options: Mapping[str, Any],
+    *,
+    num_clients: int | None,
+    root: Mapping[str, Any],
+    malicious_fraction: float,
+) -> RoundData:
+    """Draw the root dataset, deal the other examples out, and choose who is malicious.
+
+    Each of the three has its own random stream, so that changing one leaves the others as they are.
+
+    Args:
+        dataset: the data.
+        seed: of the three streams.
+        partition: a function of `fljax.data.PARTITIONS`.
+        options: its own parameters.
+        num_clients: n, or None for natural clients.
+        root: keyword arguments of `root_dataset`.
+        malicious_fraction: rounded to a whole number of clients; they are the first of one seeded order, so
+            a larger fraction keeps the attackers of a smaller one.
+
+    Returns:
+        `RoundData` of NumPy arrays; the training inputs are not copied.
+
+    Raises:
+        ConfigError: if the partition needs what the data set or the configuration does not give.
+    """
+    root_stream, partition_stream, malicious_stream = np.random.default_rng(seed).spawn(3)
+    labels = dataset.train_y
+    held_out = root_dataset(labels, root_stream, num_classes=dataset.num_classes, **root)
+    available = np.setdiff1d(np.arange(len(labels)), held_out)
+    wanted = inspect.signature(partition).parameters
+    facts: dict[str, Any] = {"num_clients": num_clients, "num_classes": dataset.num_classes}
+    if "client_ids" in wanted:
+        if dataset.client_ids is None:
+            raise ConfigError(f"partition {partition.__name__}: {dataset.name} has no natural clients")
+        facts["client_ids"] = dataset.client_ids[available]
+    elif num_clients is None:
+        raise ConfigError("num_clients is required, unless the partition is by_client")
+    facts = {name: value for name, value in facts.items() if name in wanted}
+    table, counts = partition(labels[available], partition_stream, **facts, **options)
+    malicious = np.zeros(len(counts), bool)
+    order = malicious_stream.permutation(len(counts))
+    malicious[order[: round(malicious_fraction * len(counts))]] = True
+    table = np.where(table >= 0, available[table], -1).astype(np.int32)
+    return RoundData(dataset.train_x, labels, table, counts, held_out, malicious)  # type: ignore[arg-type]
+
+
+def describe(dataset: Dataset, data: RoundData, cohort_size: int) -> dict[str, Any]:
+    """What summary.json records about the data and the clients."""
+    return {
+        "data": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "notes": list(dataset.notes),
+            "label_hash": dataset.label_hash(),
+            "num_train": len(dataset.train_y),
+            "num_test": len(dataset.test_y),
+            "num_classes": dataset.num_classes,
+        },
+        "clients": {
+            "num_clients": len(data.counts),
+            "cohort_size": cohort_size,
+            "num_malicious": int(data.malicious.sum()),
+            "smallest": int(data.counts.min()),
+            "largest": int(data.counts.max()),
+        },
+    }

@@ -1,0 +1,131 @@
+"""Models: sizes, initialisation, and lowerings that change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+from fljax.models import CNN, MLP, MODELS, LogisticRegression, as_model, max_pool_2x2, patch_conv
+from fljax.models.layers import xavier
+
+KEY = jax.random.key(0)
+
+
+def size(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+class PlainCNN(nn.Module):
+    """The paper's CNN in flax's own words."""
+
+    @nn.compact
+    def __call__(self, x):
+        for features in (30, 50):
+            x = nn.max_pool(nn.relu(nn.Conv(features, (3, 3), padding="VALID")(x)), (2, 2), (2, 2))
+        x = nn.relu(nn.Dense(100)(x.reshape(len(x), -1)))
+        return nn.Dense(10)(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "count"),
+    [
+        (CNN(10), (28, 28, 1), 139_960),
+        (LogisticRegression(6), (561,), 3_372),
+        (LogisticRegression(10), (28, 28, 1), 7_850),
+        (MLP(10, (64,)), (8, 8, 1), 64 * 64 + 64 + 650),
+        (MLP(3, ()), (5,), 18),
+    ],
+)
+def test_parameter_counts(module, shape, count):
+    model = as_model(module, shape)
+    params = model.init(KEY)
+    assert size(params) == count
+    assert model.apply(params, jnp.zeros((4, *shape))).shape == (4, module.num_classes)
+
+
+def test_cnn_and_its_gradient_equal_the_plain_lowering():
+    params = as_model(CNN(10), (28, 28, 1)).init(KEY)
+    plain_params = {
+        "Conv_0": params["ConvPool_0"]["Conv_0"],
+        "Conv_1": params["ConvPool_1"]["Conv_0"],
+        "Dense_0": params["Dense_0"],
+        "Dense_1": params["Dense_1"],
+    }
+    x = jax.random.normal(jax.random.key(1), (5, 28, 28, 1))
+    logits = CNN(10).apply({"params": params}, x)
+    np.testing.assert_allclose(logits, PlainCNN().apply({"params": plain_params}, x), atol=1e-5)
+    grads = jax.grad(lambda p: jnp.sum(CNN(10).apply({"params": p}, x) ** 2))(params)
+    plain = jax.grad(lambda p: jnp.sum(PlainCNN().apply({"params": p}, x) ** 2))(plain_params)
+    np.testing.assert_allclose(
+        grads["ConvPool_0"]["Conv_0"]["kernel"], plain["Conv_0"]["kernel"], rtol=1e-3, atol=1e-4
+    )
+    np.testing.assert_allclose(grads["Dense_0"]["kernel"], plain["Dense_0"]["kernel"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 2), (0, 1))])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (2, 3)])
+def test_patch_conv_equals_the_convolution(padding, strides):
+    x = jax.random.normal(KEY, (2, 9, 8, 3))
+    conv = nn.Conv(4, (3, 2), strides=strides, padding=padding, conv_general_dilated=patch_conv)
+    params = conv.init(KEY, x)
+    plain = nn.Conv(4, (3, 2), strides=strides, padding=padding)
+    np.testing.assert_allclose(conv.apply(params, x), plain.apply(params, x), atol=1e-5)
+
+
+def test_patch_conv_refuses_what_it_does_not_do():
+    x = jnp.ones((1, 8, 8, 2))
+    for options in ({"kernel_dilation": 2}, {"feature_group_count": 2}):
+        with pytest.raises(ValueError, match="not supported"):
+            nn.Conv(4, (3, 3), conv_general_dilated=patch_conv, **options).init(KEY, x)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (7, 5)])
+def test_max_pool(shape):
+    x = jax.random.normal(KEY, (2, *shape, 3))
+    np.testing.assert_array_equal(max_pool_2x2(x), nn.max_pool(x, (2, 2), (2, 2)))
+
+
+def test_small_images_are_refused():
+    with pytest.raises(ValueError, match="too small"):
+        as_model(CNN(10), (8, 8, 1))
+
+
+def test_xavier_is_mxnets():
+    # a = sqrt(2.24 / mean fan); for 3×3×30 → 50 the fans are 270 and 450.
+    kernel = np.asarray(xavier(KEY, (3, 3, 30, 50)))
+    bound = np.sqrt(2.24 / ((270 + 450) / 2))
+    assert np.abs(kernel).max() <= bound
+    assert np.abs(kernel).max() > 0.99 * bound
+    assert abs(kernel.std() - bound / np.sqrt(3)) < 0.01 * bound
+    assert all(not leaf.any() for leaf in jax.tree.leaves(CNN(10).init(KEY, jnp.ones((1, 28, 28, 1)))) if leaf.ndim == 1)
+
+
+def test_any_flax_module():
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(x)
+
+    class OwnNnx(nnx.Module):
+        def __init__(self):
+            self.layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.layer(x)
+
+    for module in (Own(), OwnNnx()):
+        model = as_model(module, (4,))
+        params = model.init(KEY)
+        assert size(params) == 15
+        assert jax.jit(model.apply)(params, jnp.ones((2, 4))).shape == (2, 3)
+    assert as_model(model, (4,)) is model
+    with pytest.raises(ValueError, match="only parameters are supported, it has batch_stats"):
+        as_model(nn.BatchNorm(use_running_average=False), (4,))
+    with pytest.raises(TypeError, match="must be a flax module"):
+        as_model(lambda x: x, (4,))
+
+
+def test_registry():
+    assert set(MODELS) == {"cnn", "logistic_regression", "mlp"}

@@ -1,0 +1,286 @@
+"""What is particular to one rule: published examples, bounds, ties, variants, lemmas."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import RULE_CASES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from test_rules import call, make
+
+from fljax.aggregators import (
+    RULES,
+    Aggregator,
+    Context,
+    chain,
+    clip,
+    fltrust,
+    krum,
+    krum_scores,
+    mean,
+    median,
+    on_pytrees,
+    root_only,
+    stateless,
+    stateless_pre,
+    trimmed_mean,
+    trust_scores,
+)
+from fljax.aggregators.order_statistics import LARGEST_NETWORK, sorting_network
+
+# Rows (1,2,3), (4,5,6), (7,8,9): the worked example of ByzFL's documentation.
+WORKED = jnp.arange(1.0, 10.0).reshape(3, 3)
+# The hand-made FLTrust example of the specification.
+CLIENTS = jnp.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [3.0, 4.0]])
+ROOT = jnp.array([1.0, 0.0])
+
+
+def test_published_worked_example():
+    for rule in (mean, median, lambda u: trimmed_mean(u, trim=1)):
+        np.testing.assert_array_equal(rule(WORKED), [4.0, 5.0, 6.0])
+    clipped = [
+        [0.53452248, 1.06904497, 1.60356745],
+        [0.91168461, 1.13960576, 1.36752692],
+        [1.00514142, 1.14873305, 1.29232469],
+    ]
+    np.testing.assert_allclose(clip(WORKED, radius=2.0), clipped, rtol=1e-6)
+
+
+def test_fltrust_by_hand():
+    np.testing.assert_allclose(trust_scores(CLIENTS, ROOT), [1.0, 0.0, 0.0, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(fltrust(CLIENTS, ROOT), [0.85, 0.3], rtol=1e-6)
+    # NoReLU: scores 1, 0, −1, .6 sum to .6; unit rows give (1 + 1 + .36, .48) / .6.
+    no_relu = fltrust(CLIENTS, ROOT, clip_negative=False)
+    np.testing.assert_allclose(no_relu, [2.36 / 0.6, 0.48 / 0.6], rtol=1e-6)
+    # NoNorm: (1·(2, 0) + .6·(3, 4)) / 1.6; ParNorm shrinks both rows to length 1.
+    np.testing.assert_allclose(fltrust(CLIENTS, ROOT, normalize="none"), [3.8 / 1.6, 2.4 / 1.6], rtol=1e-6)
+    np.testing.assert_allclose(fltrust(CLIENTS, ROOT, normalize="shrink"), [0.85, 0.3], rtol=1e-6)
+    shorter = CLIENTS.at[0].set(jnp.array([0.5, 0.0]))
+    np.testing.assert_allclose(
+        fltrust(shorter, ROOT, normalize="shrink"), [(0.5 + 0.36) / 1.6, 0.3], rtol=1e-6
+    )
+    # withServer: the root joins with score 1.
+    with_server = fltrust(CLIENTS, ROOT, include_root=True)
+    np.testing.assert_allclose(with_server, [(1 + 0.36 + 1) / 2.6, 0.48 / 2.6], rtol=1e-6)
+    np.testing.assert_array_equal(root_only(CLIENTS, ROOT), ROOT)
+
+
+def test_fltrust_without_anybody_to_trust_stays():
+    away = -jnp.abs(CLIENTS) - jnp.array([[1.0, 0.0]])
+    for options in ({}, {"normalize": "shrink"}, {"normalize": "none"}):
+        np.testing.assert_array_equal(fltrust(away, ROOT, **options), [0.0, 0.0])
+    np.testing.assert_allclose(fltrust(away, ROOT, include_root=True), ROOT)
+    zero = jnp.zeros(2)
+    for options in ({}, {"clip_negative": False}, {"include_root": True}, {"normalize": "none"}):
+        np.testing.assert_array_equal(fltrust(CLIENTS, zero, **options), zero)
+        np.testing.assert_array_equal(fltrust(jnp.zeros((4, 2)), ROOT, **options)[1], 0.0)
+    np.testing.assert_array_equal(fltrust(jnp.full((4, 2), jnp.nan), ROOT), zero)
+
+
+floats = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
+problems = st.integers(1, 5).flatmap(
+    lambda d: st.tuples(
+        hnp.arrays(np.float32, (6, d), elements=st.one_of(floats, st.sampled_from([1e38, -1e38, np.nan, np.inf]))),
+        hnp.arrays(np.float32, (d,), elements=floats),
+        hnp.arrays(np.float32, (d,), elements=floats),
+        hnp.arrays(np.float32, (6,), elements=st.sampled_from([2.0**-20, 0.5, 3.0, 2.0**20])),
+    )
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(problem=problems)
+def test_fltrust_lemma_for_any_rows(problem):
+    updates, root, target, factors = (np.asarray(part, np.float64) for part in problem)
+    g = np.asarray(fltrust(updates.astype(np.float32), root.astype(np.float32)), np.float64)
+    length = np.linalg.norm(root)
+    assert np.isfinite(g).all()
+    assert np.linalg.norm(g) <= length * (1 + 1e-5)
+    assert g @ root >= -1e-5 * length**2
+    bound = 3 * np.linalg.norm(root - target) + 2 * np.linalg.norm(target)
+    assert np.linalg.norm(g - target) <= bound * (1 + 1e-5) + 1e-30
+    with np.errstate(over="ignore", invalid="ignore"):
+        rescaled = (updates * factors[:, None]).astype(np.float32)
+    usable = np.isfinite(rescaled).all(1) == np.isfinite(updates).all(1)
+    again = fltrust(np.where(usable[:, None], rescaled, updates).astype(np.float32), root.astype(np.float32))
+    np.testing.assert_allclose(again, g, atol=1e-4 * length + 1e-30)
+
+
+def test_huge_and_tiny_rows_keep_their_direction_in_fltrust():
+    for factor in (1e37, 1e-30, 1.0):
+        rows = CLIENTS * jnp.array([[factor], [1.0], [1.0], [1.0]], jnp.float32)
+        np.testing.assert_allclose(fltrust(rows, ROOT), [0.85, 0.3], rtol=1e-5)
+
+
+def test_krum_scores_by_hand():
+    rows = jnp.array([[0.0], [1.0], [3.0], [7.0], [50.0]])
+    # f = 1: two nearest others. Squared: 1+9, 1+4, 4+9, 16+36, 43²+47².
+    np.testing.assert_allclose(krum_scores(rows, num_malicious=1), [10, 5, 13, 52, 43**2 + 47**2], rtol=1e-6)
+    np.testing.assert_allclose(krum_scores(rows, num_malicious=1, power=1), [4, 3, 5, 10, 90], rtol=1e-6)
+    byzfl = krum_scores(rows, num_malicious=1, num_neighbors=3)
+    np.testing.assert_allclose(byzfl, [59, 41, 29, 101, 43**2 + 47**2 + 49**2], rtol=1e-6)
+    np.testing.assert_array_equal(krum(rows, num_malicious=1), [1.0])
+    # The variants can disagree, here the number of neighbours.
+    np.testing.assert_array_equal(krum(rows, num_malicious=1, num_neighbors=3), [3.0])
+
+
+def test_krum_ties_go_to_the_lowest_row():
+    rows = jnp.array([[5.0, 5.0], [0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    scores = np.asarray(krum_scores(rows, num_malicious=1))
+    assert np.ptp(scores[1:]) == 0
+    np.testing.assert_array_equal(krum(rows, num_malicious=1), rows[1])
+    identical = jnp.ones((6, 3)) * 0.1
+    assert int(jnp.argmin(krum_scores(identical, num_malicious=1))) == 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_krum_tells_close_rows_far_from_the_origin_apart(offset):
+    random = np.random.default_rng(0)
+    rows = (offset + random.normal(size=(20, 50))).astype(np.float32)
+    rows[7] = rows.mean(0)
+    expected = int(np.argmin(reference.krum_scores(rows, 4)))
+    np.testing.assert_array_equal(krum(rows, num_malicious=4), rows[expected])
+    np.testing.assert_allclose(
+        krum_scores(rows, num_malicious=4), reference.krum_scores(rows, 4), rtol=2e-3 if offset else 1e-5
+    )
+
+
+def test_krum_beside_rows_of_1e38():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(10, 6)).astype(np.float32)
+    rows[[1, 2]], rows[3] = 1e38, np.nan
+    expected = np.delete(rows, [1, 2, 3], axis=0)
+    chosen = np.argmin(reference.krum_scores(np.where(np.abs(rows) < 10, rows, 1e6), 3))
+    np.testing.assert_array_equal(krum(rows, num_malicious=3), rows[chosen])
+    assert (expected == np.asarray(krum(rows, num_malicious=3))).all(1).any()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: trimmed_mean(jnp.ones((8, 2)), trim=4), "trimmed_mean: trim=4 needs n > 8 rows, got n=8"),
+        (lambda: trimmed_mean(jnp.ones((8, 2)), trim=-1), "trim=-1"),
+        (lambda: trimmed_mean(jnp.ones((8, 2)), trim=1.5), "trim=1.5"),
+        (lambda: krum(jnp.ones((5, 2)), num_malicious=3), "krum: num_malicious=3 needs .*, got n=5"),
+        (lambda: krum(jnp.ones((2, 2)), num_malicious=0), "at least 3 rows, got n=2"),
+        (lambda: krum(jnp.ones((5, 2)), num_malicious=1, power=3), "power=3"),
+        (lambda: krum(jnp.ones((5, 2)), num_malicious=1, num_neighbors=5), "num_neighbors=5"),
+        (lambda: mean(jnp.ones((5, 2)), jnp.ones(4)), r"weights must be \(5,\)"),
+        (lambda: mean(jnp.ones(5)), r"updates must be \(n, d\)"),
+        (lambda: fltrust(jnp.ones((5, 2)), jnp.ones(3)), r"root_update must be \(2,\)"),
+        (lambda: fltrust(jnp.ones((5, 2)), jnp.ones(2), normalize="half"), "normalize='half'"),
+        (lambda: clip(jnp.ones((5, 2)), radius=0.0), "radius=0.0"),
+    ],
+)
+def test_errors_name_rule_and_numbers(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_traced_counts_are_clamped_as_documented():
+    updates, _ = make()
+    traced_trim = jax.jit(lambda trim: trimmed_mean(updates, trim=trim))
+    np.testing.assert_allclose(traced_trim(100), trimmed_mean(updates, trim=5), rtol=1e-6)
+    np.testing.assert_allclose(traced_trim(-3), trimmed_mean(updates, trim=0), rtol=1e-5)
+    traced_f = jax.jit(lambda f: krum(updates, num_malicious=f))
+    np.testing.assert_array_equal(traced_f(100), krum(updates, num_malicious=9))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 13, 20, 64])
+def test_the_network_sorts(n):
+    # The 0-1 principle: a network that sorts every sequence of zeros and ones sorts everything.
+    if n <= 8:
+        inputs = np.array(list(itertools.product([0, 1], repeat=n))).T
+    else:
+        inputs = np.random.default_rng(0).integers(0, 2, (n, 2000))
+    rows = list(inputs)
+    for i, j in sorting_network(n):
+        assert i < j
+        rows[i], rows[j] = np.minimum(rows[i], rows[j]), np.maximum(rows[i], rows[j])
+    np.testing.assert_array_equal(np.stack(rows), np.sort(inputs, axis=0))
+
+
+@pytest.mark.parametrize("n", [LARGEST_NETWORK, LARGEST_NETWORK + 1])
+def test_both_ways_of_sorting_agree_with_numpy(n):
+    updates = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
+    updates[4, 1] = np.nan
+    expected = np.sort(np.where(np.isnan(updates), np.inf, updates).astype(np.float64), axis=0)
+    np.testing.assert_allclose(
+        jax.jit(median)(updates), (expected[(n - 1) // 2] + expected[n // 2]) / 2, rtol=1e-6
+    )
+    trimmed = jax.jit(lambda u: trimmed_mean(u, trim=9))(updates)
+    np.testing.assert_allclose(trimmed, expected[9:-9].mean(0), rtol=1e-5)
+
+
+def test_median_of_large_values_does_not_overflow():
+    rows = jnp.array([[3e38], [2e38], [-1.0], [3e38]])
+    np.testing.assert_allclose(median(rows), [2.5e38], rtol=1e-6)
+
+
+def test_composition():
+    updates, others = make()
+    context = Context(root_update=others["root_update"], weights=others["weights"])
+    rule = chain(stateless_pre(clip, radius=1.0), stateless(fltrust))
+    result, state, info = rule.aggregate(updates, rule.init(12, 37), context)
+    expected = fltrust(clip(updates, radius=1.0), others["root_update"])
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    assert info == {}
+    assert jax.tree.structure(state) == jax.tree.structure(rule.init(12, 37))
+    weighted, *_ = stateless(mean).aggregate(updates, (), context)
+    np.testing.assert_allclose(weighted, mean(updates, others["weights"]), rtol=1e-6)
+    with pytest.raises(ValueError, match="needs root_update"):
+        stateless(fltrust).aggregate(updates, (), Context())
+    for pieces in ((), (stateless(mean), stateless(mean)), (stateless_pre(clip, radius=1.0),)):
+        with pytest.raises(ValueError, match="exactly one Aggregator"):
+            chain(*pieces)
+    assert isinstance(rule, Aggregator)
+
+
+def test_rules_on_pytrees_see_whole_updates():
+    updates, others = make()
+    tree = {"w": updates[:, :30].reshape(12, 5, 6), "b": updates[:, 30:]}
+    root = {"w": others["root_update"][:30].reshape(5, 6), "b": others["root_update"][30:]}
+    order = np.r_[30:37, 0:30]  # leaves come in key order: b, then w
+    chosen = on_pytrees(krum)(tree, num_malicious=3)
+    np.testing.assert_array_equal(
+        np.r_[chosen["b"], chosen["w"].ravel()], krum(updates[:, order], num_malicious=3)
+    )
+    trusted = on_pytrees(fltrust)(tree, root)
+    np.testing.assert_allclose(
+        np.r_[trusted["b"], trusted["w"].ravel()],
+        fltrust(updates[:, order], others["root_update"][order]),
+        rtol=1e-6,
+    )
+    with pytest.raises(ValueError, match="same leading client axis"):
+        on_pytrees(mean)({"w": np.ones((3, 2)), "b": np.ones((4, 2))})
+
+
+@pytest.mark.parametrize("case", RULE_CASES, ids=lambda case: case.id)
+def test_no_rule_passes_for_another(case):
+    """A test that would also pass with a neighbour in the rule's place would prove nothing."""
+    updates, others = make()
+    expected = case.reference(updates, *(others[name] for name in case.arrays), **case.hyper)
+    for other in RULE_CASES:
+        same = other.reference is case.reference or (
+            # Trimming nothing is the plain mean.
+            {case.name, other.name} == {"mean", "trimmed_mean"}
+            and 0 in (case.hyper.get("trim"), other.hyper.get("trim"))
+        )
+        if not same:
+            assert not np.allclose(call(other, updates, others), expected, rtol=1e-3, atol=1e-3), other.id
+
+
+def test_explanations():
+    updates, others = make()
+    chosen = RULES["krum"].explained(updates, num_malicious=3)[1]["selected"]
+    assert chosen.sum() == 1
+    np.testing.assert_array_equal(updates[np.argmax(chosen)], krum(updates, num_malicious=3))
+    info = RULES["fltrust"].explained(updates, others["root_update"])[1]
+    np.testing.assert_array_equal(info["trust_scores"], trust_scores(updates, others["root_update"]))
+    weights = RULES["mean"].explained(updates, others["weights"])[1]["weights"]
+    np.testing.assert_allclose(weights, others["weights"] / others["weights"].sum(), rtol=1e-6)
