@@ -59,7 +59,11 @@ def load_checkpoint(folder: Path, like: RunState) -> RunState | None:
     Returns:
         The state, bit for bit as it was saved.
     """
-    rounds = [int(m[1]) for m in map(_NAME.fullmatch, os.listdir(folder)) if m] if folder.is_dir() else []
+    rounds = (
+        [int(m[1]) for m in (_NAME.fullmatch(path.name) for path in folder.iterdir()) if m]
+        if folder.is_dir()
+        else []
+    )
     if not rounds:
         return None
     content = (folder / f"round_{max(rounds)}.msgpack").read_bytes()

@@ -155,7 +155,9 @@ def compare_command(
 
 @app.command("list")
 def list_command(
-    kind: Annotated[str | None, typer.Argument(help="rules, attacks, datasets, models or partitions.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="rules, attacks, datasets, models or partitions.")
+    ] = None,
 ) -> None:
     """List what a configuration can name."""
     from fljax.listing import TABLES

@@ -97,7 +97,7 @@ def partition_options(config: Component) -> dict[str, Any]:
 
 def make_optimizer(where: str, config: Component) -> Optimizer:
     """Learning rate (number or schedule) to the configured optax optimizer."""
-    function = getattr(optax, config.name, None)
+    function: Any = getattr(optax, config.name, None)
     names = _parameter_names(function)
     if not names or names[0] != "learning_rate":
         raise ConfigError(

@@ -18,8 +18,8 @@ class Evaluation(NamedTuple):
             label is another; NaN where the attack has no trigger.
     """
 
-    test_error: Array
-    attack_success_rate: Array
+    test_error: Array | float
+    attack_success_rate: Array | float
 
 
 def make_evaluation(

@@ -34,7 +34,7 @@ from fljax.models import as_model
 from fljax.record import Line, RunFolder, metrics_line, plain_number
 from fljax.round import RoundMetrics, Step, make_round
 from fljax.train import Program, Record, compile_program, train
-from fljax.types import RoundData, RunState, SimulationState
+from fljax.types import RunState, SimulationState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,7 +137,9 @@ def assemble(
     )
     chosen_attack = attack or make_attack(config.attack, task)
 
-    chosen_model = as_model(model if model is not None else make_model(config.model, dataset.num_classes), shape)
+    chosen_model = as_model(
+        model if model is not None else make_model(config.model, dataset.num_classes), shape
+    )
     try:
         params = chosen_model.init(jax.random.key(config.seed_for("init")))
         flat, unravel = ravel_pytree(params)
@@ -198,9 +200,7 @@ def assemble(
 
 def build(
     config: ExperimentConfig, **components: Any
-) -> tuple[
-    Callable[[SimulationState, Any], tuple[SimulationState, RoundMetrics]], SimulationState
-]:
+) -> tuple[Callable[[SimulationState, Any], tuple[SimulationState, RoundMetrics]], SimulationState]:
     """One round as a pure function, and the state it starts from, for users who write their own loop.
 
     Args:
@@ -264,9 +264,13 @@ def compile_experiment(experiment: Experiment) -> Program:
         experiment.step,
         experiment.evaluate,
         *experiment.state,
-        (experiment.dataset.test_x, experiment.dataset.test_y),
+        _test_set(experiment),
         experiment.config.eval_every,
     )
+
+
+def _test_set(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(experiment.dataset.test_x), jnp.asarray(experiment.dataset.test_y)
 
 
 def pad_tables(experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -310,14 +314,12 @@ def run_experiment(
     # The compiled chunk consumes its state; the experiment keeps its own.
     state = jax.tree.map(jnp.copy, state)
 
-    test = jax.device_put((experiment.dataset.test_x, experiment.dataset.test_y))
+    test = _test_set(experiment)
     program = program or compile_experiment(experiment)
     start, first_round = time.perf_counter(), int(state.round)
     finished = bool(lines) and bool(lines[-1]["diverged"])
     if not finished:
-        records = train(
-            program, state, data, test, rounds=config.rounds, eval_every=config.eval_every
-        )
+        records = train(program, state, data, test, rounds=config.rounds, eval_every=config.eval_every)
         for record in records:
             state = record.state
             lines.append(metrics_line(record))

@@ -55,7 +55,9 @@ def _attacks() -> Table:
 
 
 def _datasets() -> Table:
-    rows = [(name, entry.summary, _parameters(entry.load), entry.citation) for name, entry in DATASETS.items()]
+    rows = [
+        (name, entry.summary, _parameters(entry.load), entry.citation) for name, entry in DATASETS.items()
+    ]
     return _table("datasets", ("name", "what it is", "parameters", "source"), rows)
 
 

@@ -99,7 +99,9 @@ def cross_entropy(apply: Callable[[Params, Array], Array]) -> Callable[..., Arra
 
     def loss(params: Params, x: Array, y: Array, weights: Array, divisor: float | None = None) -> Array:
         losses = optax.softmax_cross_entropy_with_integer_labels(apply(params, x), y)
-        return jnp.sum(weights * losses) / (jnp.maximum(jnp.sum(weights), 1.0) if divisor is None else divisor)
+        return jnp.sum(weights * losses) / (
+            jnp.maximum(jnp.sum(weights), 1.0) if divisor is None else divisor
+        )
 
     return loss
 

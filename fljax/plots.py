@@ -44,7 +44,9 @@ def plot_run(metrics: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     left = axes[0, 0]
     left.plot(rounds, metrics["test_error"], color=COLORS[0], label="test error")
     if np.isfinite(metrics["attack_success_rate"]).any():
-        left.plot(rounds, metrics["attack_success_rate"], color=COLORS[4], ls="--", label="attack success rate")
+        left.plot(
+            rounds, metrics["attack_success_rate"], color=COLORS[4], ls="--", label="attack success rate"
+        )
     left.set(xlabel="round", ylabel="share of test examples", ylim=(0, 1))
     left.legend(frameon=False)
     for name in shown:
@@ -102,7 +104,7 @@ def plot_comparison(
         )
         # Success rates exist for backdoors only; NaN draws nothing.
         bars.plot(at, successes[:, i].mean(-1), "kx", ms=6, label="attack success rate" if i == 0 else None)
-    line = {"color": "black", "ls": ":", "lw": 1.2}
+    line: dict[str, Any] = {"color": "black", "ls": ":", "lw": 1.2}
     bars.axhline(reference[0], **line, label="FedAvg, no attack")
     bars.set(ylabel="test error", ylim=(0, 1), xticks=range(columns), xticklabels=attacks)
     bars.legend(frameon=False, ncols=len(rules) + 2, fontsize=8, loc="upper left")

@@ -10,8 +10,8 @@ from jax import Array
 
 from fljax.aggregators.base import Aggregator, Context, Info
 from fljax.attacks.base import Attack
-from fljax.local import LocalTraining, client_updates, root_update
 from fljax.keys import named_key
+from fljax.local import LocalTraining, client_updates, root_update
 from fljax.types import RoundData, RunState
 
 
@@ -44,9 +44,7 @@ def _mean_over(mask: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.sum(mask)
 
 
-def _metrics(
-    update: Array, params: Array, losses: Array, malicious: Array, info: Info
-) -> RoundMetrics:
+def _metrics(update: Array, params: Array, losses: Array, malicious: Array, info: Info) -> RoundMetrics:
     missing = jnp.full(malicious.shape, jnp.nan)
     trust = info.get("trust_scores", missing)
     accepted = missing
@@ -131,9 +129,7 @@ def make_round(
         change, server_state = server_optimizer.update(-update, state.server_state, state.params)
         params = optax.apply_updates(state.params, change)
         metrics = _metrics(update, params, losses, malicious, info)
-        state = RunState(
-            params, state.round + 1, state.key, server_state, aggregator_state, attack_state
-        )
+        state = RunState(params, state.round + 1, state.key, server_state, aggregator_state, attack_state)
         return state, metrics
 
     return step

@@ -17,7 +17,9 @@ import pydantic
 from fljax.errors import ConfigError, unknown_name
 
 
-def keyword_parameters(function: Callable[..., Any], hidden: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
+def keyword_parameters(
+    function: Callable[..., Any], hidden: Iterable[str] = ()
+) -> dict[str, tuple[Any, Any]]:
     """`{name: (type, default)}` of the keyword-only parameters; no default is pydantic's `...`.
 
     Args:

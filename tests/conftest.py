@@ -2,7 +2,9 @@ import os
 from pathlib import Path
 
 # Two host devices, before jax starts: the sharded tests need them.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+)
 
 import pytest
 

@@ -112,5 +112,3 @@ def softmax_gradient(weights, bias, x, y):
         grad_w += np.outer(features, probabilities)
         grad_b += probabilities
     return grad_w / len(y), grad_b / len(y)
-
-

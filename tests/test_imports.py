@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1] / "fljax"
 
 # Layer 1 may import these from the project, and nothing but jax and numpy besides.
-LAYER_1 = {"fljax.aggregators": ("fljax.aggregators",), "fljax.attacks": ("fljax.attacks", "fljax.aggregators.base")}
+LAYER_1 = {
+    "fljax.aggregators": ("fljax.aggregators",),
+    "fljax.attacks": ("fljax.attacks", "fljax.aggregators.base"),
+}
 ALLOWED = {
     "types": (),
     "keys": (),
@@ -55,7 +58,17 @@ def test_only_the_top_imports_the_experiment():
 
 
 def test_importing_the_rules_loads_no_dataset_config_or_plotting_package():
-    heavy = ("tensorflow", "tensorflow_datasets", "sklearn", "pydantic", "typer", "rich", "matplotlib", "flax", "optax")
+    heavy = (
+        "tensorflow",
+        "tensorflow_datasets",
+        "sklearn",
+        "pydantic",
+        "typer",
+        "rich",
+        "matplotlib",
+        "flax",
+        "optax",
+    )
     code = (
         "import sys, fljax.aggregators, fljax.attacks\n"
         f"print([m for m in sys.modules if m.split('.')[0] in {heavy!r} or m.startswith('fljax.data')])"

@@ -99,7 +99,11 @@ def test_xavier_is_mxnets():
     assert np.abs(kernel).max() <= bound
     assert np.abs(kernel).max() > 0.99 * bound
     assert abs(kernel.std() - bound / np.sqrt(3)) < 0.01 * bound
-    assert all(not leaf.any() for leaf in jax.tree.leaves(CNN(10).init(KEY, jnp.ones((1, 28, 28, 1)))) if leaf.ndim == 1)
+    assert all(
+        not leaf.any()
+        for leaf in jax.tree.leaves(CNN(10).init(KEY, jnp.ones((1, 28, 28, 1))))
+        if leaf.ndim == 1
+    )
 
 
 def test_any_flax_module():

@@ -14,7 +14,9 @@ from fljax.errors import ConfigError
 LABELS = np.random.default_rng(0).integers(0, 10, 20_000).astype(np.int32)
 IDS = np.random.default_rng(1).integers(0, 30, 20_000)
 CALLS = {
-    "label_bias": lambda seed: partition_by_label_bias(LABELS, seed, num_clients=50, num_classes=10, bias=0.5),
+    "label_bias": lambda seed: partition_by_label_bias(
+        LABELS, seed, num_clients=50, num_classes=10, bias=0.5
+    ),
     "iid": lambda seed: iid(LABELS, seed, num_clients=37),
     "by_client": lambda seed: by_client(LABELS, seed, client_ids=IDS),
 }
@@ -56,16 +58,17 @@ def test_examples_inside_a_client_are_shuffled(name):
 @pytest.mark.parametrize("bias", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("num_clients", [10, 50, 25])
 def test_label_bias_follows_the_groups(bias, num_clients):
-    table, counts = partition_by_label_bias(
-        LABELS, 0, num_clients=num_clients, num_classes=10, bias=bias
-    )
+    table, counts = partition_by_label_bias(LABELS, 0, num_clients=num_clients, num_classes=10, bias=bias)
     client = np.empty(len(LABELS), int)
     for i, row in enumerate(table):
         client[row[: counts[i]]] = i
     # Client i covers the stretch [i, i+1)/n of the unit interval, group l the stretch [l, l+1)/10.
     overlap = np.array(
         [
-            [max(0.0, min((i + 1) / num_clients, (g + 1) / 10) - max(i / num_clients, g / 10)) for g in range(10)]
+            [
+                max(0.0, min((i + 1) / num_clients, (g + 1) / 10) - max(i / num_clients, g / 10))
+                for g in range(10)
+            ]
             for i in range(num_clients)
         ]
     )

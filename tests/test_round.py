@@ -8,8 +8,8 @@ import reference
 from scipy import stats
 
 import fljax
-from fljax.aggregators import stateless
 from fljax.aggregators import mean as mean_rule
+from fljax.aggregators import stateless
 from fljax.attacks import Attack, Trigger
 from fljax.config import parse_config
 from fljax.data import Dataset
@@ -109,8 +109,10 @@ def test_plain_mean_ignores_sizes():
 def test_chunks_of_clients_do_not_change_the_round(model):
     results = []
     for chunk in (1, 3, 10, "auto"):
-        cfg = config(client_chunk=chunk, model={"name": model}, attack={"name": "trim_attack", "fraction": 0.2})
-        state, metrics = one_round(cfg)
+        cfg = config(
+            client_chunk=chunk, model={"name": model}, attack={"name": "trim_attack", "fraction": 0.2}
+        )
+        state, _ = one_round(cfg)
         results.append(np.asarray(state.run.params))
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], atol=1e-6)
@@ -149,7 +151,9 @@ def test_a_clients_batches_do_not_depend_on_the_cohort():
 
     def spy(name):
         def rule(updates, client_ids):
-            jax.debug.callback(lambda u, i: stacks.setdefault(name, (np.array(u), np.array(i))), updates, client_ids)
+            jax.debug.callback(
+                lambda u, i: stacks.setdefault(name, (np.array(u), np.array(i))), updates, client_ids
+            )
             return jnp.mean(updates, 0)
 
         return stateless(rule)
@@ -192,7 +196,9 @@ def test_root_examples_are_nobodys():
 @pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.2, 2), (0.34, 3), (1.0, 10)])
 def test_malicious_clients_are_a_seeded_subset(fraction, count):
     masks = [
-        np.asarray(assemble(config(seed=s, attack={"name": "sign_flip", "fraction": fraction})).state.data.malicious)
+        np.asarray(
+            assemble(config(seed=s, attack={"name": "sign_flip", "fraction": fraction})).state.data.malicious
+        )
         for s in (0, 0, 1, 2)
     ]
     assert all(mask.sum() == count for mask in masks)
@@ -256,9 +262,7 @@ def test_learning_rate_schedule_and_server_optimizer_change_the_round():
     _, slow = jax.lax.scan(round_fn, state, length=3)
     np.testing.assert_allclose(slow.update_norm[:2], metrics.update_norm[:2], rtol=1e-5)
     np.testing.assert_allclose(slow.update_norm[2], 0.1 * metrics.update_norm[2], rtol=1e-4)
-    momentum = config(
-        aggregator={"name": "mean"}, server={"optimizer": {"name": "sgd", "momentum": 0.9}}
-    )
+    momentum = config(aggregator={"name": "mean"}, server={"optimizer": {"name": "sgd", "momentum": 0.9}})
     round_fn, state = fljax.build(momentum)
     first, _ = round_fn(state)
     second, _ = round_fn(first)

@@ -85,7 +85,9 @@ def test_fltrust_without_anybody_to_trust_stays():
 floats = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
 problems = st.integers(1, 5).flatmap(
     lambda d: st.tuples(
-        hnp.arrays(np.float32, (6, d), elements=st.one_of(floats, st.sampled_from([1e38, -1e38, np.nan, np.inf]))),
+        hnp.arrays(
+            np.float32, (6, d), elements=st.one_of(floats, st.sampled_from([1e38, -1e38, np.nan, np.inf]))
+        ),
         hnp.arrays(np.float32, (d,), elements=floats),
         hnp.arrays(np.float32, (d,), elements=floats),
         hnp.arrays(np.float32, (6,), elements=st.sampled_from([2.0**-20, 0.5, 3.0, 2.0**20])),
@@ -255,6 +257,11 @@ def test_rules_on_pytrees_see_whole_updates():
         np.r_[trusted["b"], trusted["w"].ravel()],
         fltrust(updates[:, order], others["root_update"][order]),
         rtol=1e-6,
+    )
+    cube = updates[:, :36].reshape(12, 4, 9)
+    single = on_pytrees(fltrust)(cube, others["root_update"][:36].reshape(4, 9))
+    np.testing.assert_allclose(
+        single.ravel(), fltrust(updates[:, :36], others["root_update"][:36]), rtol=1e-6
     )
     with pytest.raises(ValueError, match="same leading client axis"):
         on_pytrees(mean)({"w": np.ones((3, 2)), "b": np.ones((4, 2))})

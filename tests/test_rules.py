@@ -64,7 +64,9 @@ def test_float64_is_kept(case):
 def test_bfloat16_accumulates_in_float32(case):
     updates, others = make()
     half = jnp.asarray(updates, jnp.bfloat16)
-    others = {name: jnp.asarray(jnp.asarray(value, jnp.bfloat16), jnp.float32) for name, value in others.items()}
+    others = {
+        name: jnp.asarray(jnp.asarray(value, jnp.bfloat16), jnp.float32) for name, value in others.items()
+    }
     result = call(case, half, others)
     assert result.dtype == jnp.bfloat16
     exact = call(case, half.astype(jnp.float32), others)

@@ -251,30 +251,29 @@ def on_pytrees(rule: Callable[..., Array]) -> Callable[..., Any]:
     """
 
     def lifted(updates: Any, *args: Any, **kwargs: Any) -> Any:
-        leaves, structure = jax.tree.flatten(updates)
+        leaves: list[Array] = jax.tree.leaves(updates)
+        structure: Any = jax.tree.structure(updates)
         if len({leaf.shape[0] if leaf.ndim else None for leaf in leaves}) != 1:
             shapes = [leaf.shape for leaf in leaves]
-            raise ValueError(f"on_pytrees: every leaf needs the same leading client axis, got shapes {shapes}")
+            raise ValueError(
+                f"on_pytrees: every leaf needs the same leading client axis, got shapes {shapes}"
+            )
         n = leaves[0].shape[0]
         dtype = jnp.result_type(*leaves)
         matrix = jnp.concatenate([leaf.reshape(n, -1).astype(dtype) for leaf in leaves], axis=1)
 
         def raveled(value: Any) -> Any:
-            if jax.tree.structure(value) != structure or structure == jax.tree.structure(0):
+            shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
+            if jax.tree.structure(value) != structure or shapes != [leaf.shape[1:] for leaf in leaves]:
                 return value
             return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(value)])
 
-        vector = rule(
-            matrix, *map(raveled, args), **{name: raveled(value) for name, value in kwargs.items()}
-        )
+        vector = rule(matrix, *map(raveled, args), **{name: raveled(value) for name, value in kwargs.items()})
         sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
         parts = jnp.split(vector, sizes)
         return jax.tree.unflatten(
             structure,
-            [
-                p.reshape(leaf.shape[1:]).astype(leaf.dtype)
-                for p, leaf in zip(parts, leaves, strict=True)
-            ],
+            [p.reshape(leaf.shape[1:]).astype(leaf.dtype) for p, leaf in zip(parts, leaves, strict=True)],
         )
 
     return lifted

@@ -7,8 +7,8 @@ from jax.lax import Precision
 from fljax.aggregators.base import (
     Info,
     Int,
-    bounded,
     as_stack,
+    bounded,
     compute_dtype,
     is_static,
     output_dtype,

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Info, Int, bounded, as_stack, compute_dtype, output_dtype
+from fljax.aggregators.base import Info, Int, as_stack, bounded, compute_dtype, output_dtype
 from fljax.aggregators.linalg import pairwise_distances
 
 
@@ -108,6 +108,4 @@ def krum(updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: I
 
     Source: Blanchard et al., NeurIPS 2017. Flower and FedML agree; fedlib squares the distances twice.
     """
-    return krum_explained(
-        updates, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors
-    )[0]
+    return krum_explained(updates, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors)[0]

@@ -15,7 +15,7 @@ from fljax.attacks.data import default_pixels, feature_trigger, pattern_trigger
 
 
 def _row_sum(weights: Array, updates: Array) -> Array:
-    """Σ_i weights_i g_i over rows of non-zero weight; written as a product, which a CPU does at memory speed."""
+    """Σ_i weights_i g_i, written as a product, which a CPU does at memory speed."""
     return jnp.matmul(weights.astype(updates.dtype), updates, precision=Precision.HIGHEST)
 
 

@@ -167,7 +167,7 @@ def prepare(
             tfds.builder(name, data_dir=root).download_and_prepare(
                 download_dir=downloads, download_config=config, file_format="array_record"
             )
-    except Exception as error:  # noqa: BLE001 (whatever TensorFlow Datasets raises)
+    except Exception as error:
         if (ready := prepared_path(name, root)) is None:  # else another process was faster
             raise DataError(
                 f"{name}: TensorFlow Datasets could not prepare it ({_first_line(error)})"
@@ -230,7 +230,7 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
         train, test = (_read_split(tfds, builder, split, spec.image_shape) for split in ("train", "test"))
     except DataError:
         raise
-    except Exception as error:  # noqa: BLE001 (whatever TensorFlow Datasets raises)
+    except Exception as error:
         raise DataError(
             f"{path}: cannot be read ({_first_line(error)}); delete it to prepare it again"
         ) from None

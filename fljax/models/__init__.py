@@ -56,12 +56,15 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
         if extra or "params" not in collections:
             found = ", ".join(extra) or "no parameters"
             raise ValueError(f"model {type(module).__name__}: only parameters are supported, it has {found}")
-        return Model(
-            lambda key: module.init(key, example)["params"],
-            lambda params, x: module.apply({"params": params}, x),
-        )
+
+        def apply_linen(params: Params, x: Array) -> Array:
+            logits: Any = module.apply({"params": params}, x)
+            return logits
+
+        return Model(lambda key: module.init(key, example)["params"], apply_linen)
     if isinstance(module, nnx.Module):
-        graph, params, rest = nnx.split(module, nnx.Param, ...)
+        parts: Any = nnx.split(module, nnx.Param, ...)
+        graph, params, rest = parts
         if jax.tree.leaves(rest):
             raise ValueError(
                 f"model {type(module).__name__}: only parameters are supported, it has other state"

@@ -44,7 +44,9 @@ def patch_conv(
     """
     dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
     if any(d != 1 for d in dilations) or options.get("feature_group_count", 1) != 1:
-        raise ValueError("patch_conv: dilation and feature groups are not supported; use the default lowering")
+        raise ValueError(
+            "patch_conv: dilation and feature groups are not supported; use the default lowering"
+        )
     kernel_height, kernel_width, channels, features = rhs.shape
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
@@ -100,7 +102,9 @@ class ConvPool(nn.Module):
     def __call__(self, x: Array) -> Array:
         height, width = ((size - 2) // 2 * 2 + 2 for size in x.shape[1:3])
         if min(height, width) < 4:
-            raise ValueError(f"ConvPool: images of {x.shape[1]}×{x.shape[2]} are too small, at least 4×4 needed")
+            raise ValueError(
+                f"ConvPool: images of {x.shape[1]}×{x.shape[2]} are too small, at least 4×4 needed"
+            )
         conv = nn.Conv(
             self.features,
             (3, 3),
