@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from flax import serialization
 
+from fljax.errors import DataError
 from fljax.types import RunState
 
 Tree = TypeVar("Tree")
@@ -66,8 +67,11 @@ def load_checkpoint(folder: Path, like: RunState) -> RunState | None:
     )
     if not rounds:
         return None
-    content = (folder / f"round_{max(rounds)}.msgpack").read_bytes()
-    plain = serialization.from_bytes(_plain(like), content)
+    path = folder / f"round_{max(rounds)}.msgpack"
+    try:
+        plain = serialization.from_bytes(_plain(like), path.read_bytes())
+    except Exception as error:  # msgpack and flax raise what they come across in a damaged file
+        raise DataError(f"{path} is damaged or of another kind of run ({type(error).__name__})") from None
     restored = jax.tree.map(jax.numpy.asarray, plain)
     key = jax.random.wrap_key_data(restored.key, impl=jax.random.key_impl(like.key))
     return restored._replace(key=key)

@@ -1,5 +1,6 @@
 """The command line: run, compare, list."""
 
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="A high-throughput simulator of Byzantine-robust federated learning on JAX.",
 )
 
@@ -34,7 +36,7 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
     values = {}
     for setting in settings or []:
         key, equals, text = setting.partition("=")
-        if not equals or not key:
+        if not equals or not key.strip():
             raise ConfigError(f"--set {setting!r} must be KEY=VALUE, for example local.steps=2")
         try:
             values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
@@ -71,11 +73,14 @@ def run(
     from fljax.experiment import assemble, run_experiment
     from fljax.plots import plot_run
     from fljax.progress import RunDisplay, duration
+    from fljax.record import check_run_folder
 
     console = _console()
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
+    folder = out or _free_folder(config.stem)
+    check_run_folder(folder, loaded.resolved(), resume)
     experiment = assemble(loaded)
     facts = experiment.facts
     for note in facts["data"]["notes"]:
@@ -87,12 +92,14 @@ def run(
         f"{facts['num_params']:,} parameters, {loaded.rounds} rounds on {facts['device']}",
         markup=False,
     )
-    folder = out or _free_folder(config.stem)
     try:
         with RunDisplay(console, loaded.rounds) as display:
             result = run_experiment(experiment, folder, resume=resume, progress=display)
     except KeyboardInterrupt:
-        console.print(f"interrupted; continue with: fljax run {config} --out {folder} --resume")
+        words = ["fljax", "run", str(config), "--out", str(folder), "--resume"]
+        words += [word for setting in settings or [] for word in ("--set", setting)]
+        command = shlex.join(words)
+        console.print(f"interrupted; continue with: {command}", markup=False, soft_wrap=True, highlight=False)
         raise typer.Exit(1) from None
     plot_run(result.metrics, title, folder / "curves.png")
     _print_summary(console, result.summary, duration)
@@ -125,12 +132,12 @@ def compare_command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from fljax.compare import compare, load_comparison, rich_table, write_comparison
+    from fljax.record import check_folder
 
     console = _console()
     loaded, compared = load_comparison(config, _overrides(settings))
     folder = out or _free_folder(config.stem)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} holds files already; choose another folder")
+    check_folder(folder)
     bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),
@@ -176,3 +183,9 @@ def main() -> None:
     except (ConfigError, DataError) as error:
         print(f"fljax: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("fljax: interrupted", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"fljax: {error}", file=sys.stderr)
+        sys.exit(1)

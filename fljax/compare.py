@@ -17,15 +17,16 @@ from fljax.components import find
 from fljax.config import (
     AggregatorConfig,
     AttackConfig,
+    Component,
     ExperimentConfig,
     apply_overrides,
+    explain,
     parse_config,
     read_toml,
 )
 from fljax.errors import ConfigError
 from fljax.experiment import assemble, compile_experiment, pad_tables, run_experiment
 from fljax.record import to_json
-from fljax.signatures import one_sentence
 
 
 class ComparisonConfig(pydantic.BaseModel):
@@ -92,7 +93,7 @@ def load_comparison(
     try:
         compared = ComparisonConfig.model_validate(table)
     except pydantic.ValidationError as error:
-        raise ConfigError(one_sentence(error, "compare")) from None
+        raise ConfigError(explain(error, ComparisonConfig, "compare")) from None
     return parse_config(values), compared
 
 
@@ -125,11 +126,12 @@ def compare(
     for cell in configs:
         assemble(cell)
     done = []
-    for number, (cell, (rule, attack)) in enumerate(zip(configs, cells, strict=True)):
-        titles = rule_title(rule), attack_title(attack)
+    rules, attacks = titles(compared)
+    names = [("FedAvg", "no attack"), *((rule, attack) for attack in attacks for rule in rules)]
+    for number, (cell, name) in enumerate(zip(configs, names, strict=True)):
         if progress is not None:
-            progress(" under ".join(titles), number, len(cells))
-        done.append(_run_cell(cell, compared.seeds, *titles))
+            progress(" under ".join(name), number, len(cells))
+        done.append(_run_cell(cell, compared.seeds, *name))
     if progress is not None:
         progress("done", len(cells), len(cells))
     width = len(compared.rules)
@@ -169,6 +171,25 @@ def attack_title(config: AttackConfig) -> str:
     title = find("attack", {"none": None, **ATTACKS}, config.name).title
     factor = config.parameters.get("factor")
     return title if factor is None else f"{title} ×{factor:g}"
+
+
+def titles(compared: ComparisonConfig) -> tuple[list[str], list[str]]:
+    """Names of the columns and rows; where two would be alike, with what tells them apart."""
+    return (
+        _distinct([rule_title(rule) for rule in compared.rules], compared.rules),
+        _distinct([attack_title(attack) for attack in compared.attacks], compared.attacks),
+    )
+
+
+def _distinct(names: list[str], configs: Sequence[Component]) -> list[str]:
+    def detail(config: Component) -> str:
+        values = {k: v for k, v in config.model_dump(mode="json").items() if k != "name" and v != []}
+        return ", ".join(f"{key}={value}" for key, value in values.items()) or "default"
+
+    return [
+        f"{name} ({detail(config)})" if names.count(name) > 1 else name
+        for name, config in zip(names, configs, strict=True)
+    ]
 
 
 def _cell_text(cell: Cell) -> str:
@@ -239,7 +260,8 @@ def write_comparison(
         "cells": [_plain(cell) for cell in everything],
     }
     write_atomically(files[1], to_json(results, indent=1).encode())
-    malicious = compared.attacks[0].fraction
+    fractions = sorted({attack.fraction for attack in compared.attacks})
+    malicious = ", ".join(f"{fraction:.0%}" for fraction in fractions)
     plot_comparison(
         header[1:],
         [row[0] for row in rows],
@@ -248,7 +270,7 @@ def write_comparison(
         [[cell.curve for cell in row] for row in comparison.cells],
         comparison.rounds,
         (float(comparison.reference.test_error.mean()), comparison.reference.curve.mean(0)),
-        f"{config.data.name}: {config.num_clients} clients, {malicious:.0%} malicious",
+        f"{config.data.name}: {config.num_clients} clients, {malicious} malicious",
         files[2],
     )
     return files

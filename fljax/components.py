@@ -6,6 +6,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 from flax import linen
 from jax import Array
@@ -66,19 +68,26 @@ def make_attack(config: AttackConfig, task: Task) -> Attack:
     entry = find("attack", {"none": None, **ATTACKS}, config.name)
     parameters = keyword_parameters(entry.function, hidden=TASK_ARGUMENTS)
     given = check_parameters(f"attack {config.name}", parameters, config.parameters)
-    return entry.make(entry.function, task, **given)
+    try:
+        return entry.make(entry.function, task, **given)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def model_parameters(module: type[linen.Module]) -> dict[str, tuple[Any, Any]]:
+    """`{name: (type, default)}` of a flax module's fields; the number of classes comes from the data."""
+    hints = typing.get_type_hints(module)
+    return {
+        field.name: (hints[field.name], field.default)
+        for field in dataclasses.fields(module)
+        if field.name not in {"parent", "name", "num_classes"}
+    }
 
 
 def make_model(config: Component, num_classes: int) -> linen.Module:
     """The configured flax module."""
     module = find("model", MODELS, config.name)
-    hints = typing.get_type_hints(module)
-    parameters = {
-        field.name: (hints[field.name], field.default)
-        for field in dataclasses.fields(module)
-        if field.name not in {"parent", "name", "num_classes"}
-    }
-    given = check_parameters(f"model {config.name}", parameters, config.parameters)
+    given = check_parameters(f"model {config.name}", model_parameters(module), config.parameters)
     return module(num_classes=num_classes, **given)
 
 
@@ -105,7 +114,16 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
             "(for example sgd, adam, adamw, rmsprop, yogi)"
         )
     given = check_parameters(where, dict.fromkeys(names[1:], (Any, None)), config.parameters)
-    return lambda learning_rate: function(learning_rate, **given)
+
+    def make(learning_rate: Any) -> optax.GradientTransformation:
+        return function(learning_rate, **given)
+
+    def one_step(params: Array) -> Any:
+        optimizer = make(0.1)
+        return optimizer.update(params, optimizer.init(params), params)
+
+    _try(f"{where} {config.name}", one_step, jnp.zeros(2))
+    return make
 
 
 def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]:
@@ -120,15 +138,30 @@ def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]
         )
     names = dict.fromkeys(_parameter_names(function), (Any, None))
     given = check_parameters(where, names, config.parameters)
-    # Keys of a TOML table are strings; optax counts boundaries in whole steps.
-    given = {
-        name: {int(key): factor for key, factor in value.items()} if isinstance(value, dict) else value
-        for name, value in given.items()
-    }
+
+    def make(step: Any) -> Any:
+        # Keys of a TOML table are strings; optax counts boundaries in whole steps.
+        steps = {
+            name: {int(key): factor for key, factor in value.items()} if isinstance(value, dict) else value
+            for name, value in given.items()
+        }
+        return function(**steps)(step)
+
+    _try(f"{where} {config.name}", make, jnp.int32(0))
+    return make
+
+
+def _try(where: str, function: Callable[[Array], Any], argument: Array) -> None:
+    """Trace a function of optax, and turn what it thinks of its parameters into one sentence."""
     try:
-        return function(**given)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from None
+        jax.eval_shape(function, argument)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ConfigError(f"{where}: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _parameter_names(function: Any) -> list[str]:

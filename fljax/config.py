@@ -1,7 +1,7 @@
 """The configuration of a run: a TOML file, validated key by key before anything else happens."""
 
 import copy
-import json
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,9 @@ from pydantic import Field
 from fljax.errors import ConfigError, unknown_name
 from fljax.signatures import one_sentence
 
-Count = Annotated[int, Field(gt=0)]
-Whole = Annotated[int, Field(ge=0)]
+# Bounds of the 32-bit integers these become.
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -26,7 +27,7 @@ class _Table(pydantic.BaseModel):
 class Component(pydantic.BaseModel):
     """A table with a name and whatever parameters that name takes."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow", strict=True)
     name: str
 
     @property
@@ -172,13 +173,22 @@ class ExperimentConfig(_Table):
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values, as `config.json` holds them."""
-        return json.loads(self.model_dump_json())
+        """Plain values, as `config.json` holds them; what is not finite becomes the string "inf" or "nan"."""
+        return jsonable(self.model_dump())
 
     def seed_for(self, purpose: Literal["data", "init", "train"]) -> int:
         """The seed of one purpose."""
         own = getattr(self.seeds, purpose)
         return self.seed if own is None else own
+
+
+def jsonable(value: Any) -> Any:
+    """Values with non-finite numbers as strings, since JSON has none."""
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -200,20 +210,23 @@ def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
     try:
         return ExperimentConfig.model_validate(dict(values))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "extra_forbidden":
-            *parents, key = first["loc"]
-            raise ConfigError(_unknown_key([str(p) for p in parents], str(key))) from None
-        raise ConfigError(one_sentence(error)) from None
+        raise ConfigError(explain(error, ExperimentConfig)) from None
 
 
-def _unknown_key(parents: list[str], key: str) -> str:
-    table: Any = ExperimentConfig
+def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], where: str = "") -> str:
+    """The first problem with a table as one sentence; an unknown key comes with the nearest valid one."""
+    unknown = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+    if not unknown:
+        return one_sentence(error, where)
+    *parents, key = map(str, unknown[0])
+    table: Any = model
     for parent in parents:
         table = table.model_fields[parent].annotation
-    where = ".".join(parents)
+    if (where, key) == ("", "compare"):
+        return "this file has a [compare] table; run it with: fljax compare"
+    place = ".".join(([where] if where else []) + parents)
     sentence = unknown_name("key", key, table.model_fields)
-    return f"{where}: {sentence}" if where else sentence
+    return f"{place}: {sentence}" if place else sentence
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,14 +244,17 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     # Names first, so that parameters given beside a new name are that component's.
     for dotted, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".name")):
         *parents, key = dotted.split(".")
+        if not all([*parents, key]):
+            raise ConfigError(f"{dotted!r} is not a dotted key, for example local.steps")
         table = result
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"{dotted}: {parent} is not a table")
         if key == "name" and table.get("name") not in (None, value):
-            kept = {"fraction", "dir"}
-            for name in [name for name in table if name not in kept and name != "name"]:
+            field = ExperimentConfig.model_fields.get(parents[0]) if len(parents) == 1 else None
+            kept = getattr(field.annotation if field else Component, "model_fields", {})
+            for name in [name for name in table if name not in kept]:
                 del table[name]
         table[key] = value
     return result
@@ -251,9 +267,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: if there is no such file or it is not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"no configuration file {path}") from None
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 

@@ -1,7 +1,6 @@
 """From a configuration to a finished run."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from fljax.attacks.base import Attack, Task
 from fljax.checkpoint import load_checkpoint, save_checkpoint
 from fljax.components import (
     dataset_options,
+    first_line,
     make_aggregator,
     make_attack,
     make_model,
@@ -31,7 +31,7 @@ from fljax.errors import ConfigError
 from fljax.evaluate import Evaluation, make_evaluation
 from fljax.local import LocalTraining, cross_entropy
 from fljax.models import as_model
-from fljax.record import Line, RunFolder, metrics_line, plain_number
+from fljax.record import Line, RunFolder, check_run_folder, metrics_line
 from fljax.round import RoundMetrics, Step, make_round
 from fljax.train import Program, Record, compile_program, train
 from fljax.types import RunState, SimulationState
@@ -137,17 +137,19 @@ def assemble(
     )
     chosen_attack = attack or make_attack(config.attack, task)
 
-    chosen_model = as_model(
-        model if model is not None else make_model(config.model, dataset.num_classes), shape
-    )
     try:
+        chosen_model = as_model(
+            model if model is not None else make_model(config.model, dataset.num_classes), shape
+        )
         params = chosen_model.init(jax.random.key(config.seed_for("init")))
         flat, unravel = ravel_pytree(params)
         jax.eval_shape(chosen_model.apply, params, jnp.zeros((1, *shape)))
-    except (TypeError, ValueError) as error:
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError) as error:
         name = config.model.name if model is None else type(model).__name__
-        raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {error}") from None
-    _check_pieces(chosen_rule, chosen_attack, num_clients, cohort_size)
+        raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {first_line(error)}") from None
+    _check_pieces(chosen_rule, chosen_attack, num_clients, cohort_size, shape)
 
     loss = cross_entropy(chosen_model.apply)
     local, root = config.local, config.root
@@ -305,6 +307,10 @@ def run_experiment(
         The `RunResult`.
     """
     config = experiment.config
+    if out is not None:
+        check_run_folder(Path(out), config.resolved(), resume)
+    # Compiled before the folder is made: what cannot be traced leaves nothing behind.
+    program = program or compile_experiment(experiment)
     folder = RunFolder(Path(out), config.resolved(), resume) if out is not None else None
     state, data = experiment.state
     lines: list[Line] = []
@@ -315,8 +321,6 @@ def run_experiment(
     state = jax.tree.map(jnp.copy, state)
 
     test = _test_set(experiment)
-    program = program or compile_experiment(experiment)
-    start, first_round = time.perf_counter(), int(state.round)
     finished = bool(lines) and bool(lines[-1]["diverged"])
     if not finished:
         records = train(program, state, data, test, rounds=config.rounds, eval_every=config.eval_every)
@@ -328,10 +332,11 @@ def run_experiment(
                 save_checkpoint(folder.checkpoints, state)
             if progress is not None:
                 progress(record)
-    seconds = time.perf_counter() - start
 
     last = lines[-1]
     rounds = int(last["round"] or 0)
+    # Over all legs of a run that was interrupted.
+    seconds = sum(line["seconds"] or 0.0 for line in lines)
     summary = {
         "test_error": last["test_error"],
         "attack_success_rate": last["attack_success_rate"],
@@ -339,7 +344,7 @@ def run_experiment(
         "diverged": bool(last["diverged"]),
         "seconds_compile": round(program.seconds_compile, 3),
         "seconds_run": round(seconds, 3),
-        "rounds_per_second": plain_number(round((rounds - first_round) / seconds, 3)),
+        "rounds_per_second": round(rounds / max(seconds, 1e-9), 3),
         "seed": config.seed,
         **experiment.facts,
     }
@@ -352,9 +357,12 @@ def run_experiment(
     return RunResult(summary, columns, experiment.unravel(state.params))
 
 
-def _check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int) -> None:
+def _check_pieces(
+    rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, shape: tuple[int, ...]
+) -> None:
     """Let rule and attack check their own bounds at the round's real number of rows, on few columns."""
     d = 4
+    x, y = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
 
     def both(updates: jax.Array, malicious: jax.Array, context: Context) -> Any:
         updates, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), context)
@@ -371,8 +379,12 @@ def _check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_siz
     )
     try:
         jax.eval_shape(both, rows, jnp.zeros(cohort_size, bool), context)
+        if attack.poison_data is not None:
+            jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool))
+        if attack.trigger is not None:
+            jax.eval_shape(attack.trigger.embed, x)
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(first_line(error)) from None
 
 
 def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:

@@ -9,6 +9,7 @@ from rich.table import Table
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.attacks.base import TASK_ARGUMENTS
+from fljax.components import model_parameters
 from fljax.data import DATASETS, PARTITIONS
 from fljax.models import MODELS
 from fljax.signatures import keyword_parameters
@@ -17,7 +18,7 @@ from fljax.signatures import keyword_parameters
 def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in header:
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "name")
     for row in rows:
         table.add_row(*row)
     return table
@@ -51,6 +52,7 @@ def _attacks() -> Table:
         )
         for name, entry in ATTACKS.items()
     ]
+    rows.insert(0, ("none", "Nobody is malicious.", "", "", "", ""))
     return _table("attacks", ("name", "what it does", "parameters", "knows", "optimises", "source"), rows)
 
 
@@ -62,8 +64,15 @@ def _datasets() -> Table:
 
 
 def _models() -> Table:
-    rows = [(name, (inspect.getdoc(module) or "").splitlines()[0]) for name, module in MODELS.items()]
-    return _table("models", ("name", "what it is"), rows)
+    rows = [
+        (
+            name,
+            (inspect.getdoc(module) or "").splitlines()[0],
+            ", ".join(f"{key}={default!r}" for key, (_, default) in model_parameters(module).items()),
+        )
+        for name, module in MODELS.items()
+    ]
+    return _table("models", ("name", "what it is", "parameters"), rows)
 
 
 def _partitions() -> Table:

@@ -86,7 +86,7 @@ def plot_comparison(
         path: the PNG to write.
     """
     columns = len(attacks)
-    figure = plt.figure(figsize=(3.1 * columns, 6.4), layout="constrained")
+    figure = plt.figure(figsize=(max(3.1 * columns, 8.0), 6.4), layout="constrained")
     grid = figure.add_gridspec(2, columns)
     bars: Any = figure.add_subplot(grid[0, :])
     width = 0.8 / len(rules)
@@ -107,7 +107,7 @@ def plot_comparison(
     line: dict[str, Any] = {"color": "black", "ls": ":", "lw": 1.2}
     bars.axhline(reference[0], **line, label="FedAvg, no attack")
     bars.set(ylabel="test error", ylim=(0, 1), xticks=range(columns), xticklabels=attacks)
-    bars.legend(frameon=False, ncols=len(rules) + 2, fontsize=8, loc="upper left")
+    bars.legend(frameon=False, ncols=min(len(rules) + 2, 3 + columns), fontsize=8, loc="upper left")
     axes = [bars]
     for j, attack in enumerate(attacks):
         axis = figure.add_subplot(grid[1, j])

@@ -65,7 +65,7 @@ def describe(record: Record, rate: float, rounds: int) -> str:
     trust = float(record.metrics.trust_benign[-1]), float(record.metrics.trust_malicious[-1])
     if not math.isnan(trust[0]):
         parts.append("trust benign {:.2f} malicious {:.2f}".format(*trust))
-    parts.append(f"{rate:.3g} rounds/s")
+    parts.append(f"{rate:,.0f} rounds/s" if rate >= 100 else f"{rate:.3g} rounds/s")
     if record.diverged:
         parts.append("diverged")
     elif record.round < rounds:

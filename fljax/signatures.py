@@ -6,6 +6,7 @@ the function takes by keyword; there is no second list.
 
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -90,20 +91,50 @@ def _tuples(value: Any) -> Any:
 
 
 def one_sentence(error: pydantic.ValidationError, where: str = "") -> str:
-    """The first problem pydantic found, as one sentence that names the key and the value."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"] if not _is_type_tag(part))
-    key = ".".join(part for part in (where, path) if part)
+    """The first problem pydantic found, as one sentence that names the key and the value.
+
+    A value that fits no member of a union has one problem per member; what they allow is joined by "or".
+    """
+    problems = [(_key(e["loc"]), e) for e in error.errors()]
+    key, first = problems[0]
+    if isinstance(first["input"], dict):
+        # A table was given, so the table among the alternatives is what was meant.
+        key, first = next((p for p in problems if p[0].startswith(f"{key}.")), problems[0])
+    shown_key = ".".join(part for part in (where, key) if part)
     if first["type"] == "missing":
-        return f"{key}: this parameter is required"
+        return f"{shown_key}: this parameter is required"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    message = first["msg"]
+    allowed = dict.fromkeys(_allowed(e["msg"]) for k, e in problems if k == key)
     shown = repr(first["input"])
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"{key}: {message[0].lower()}{message[1:]}, got {shown}"
+    return f"{shown_key}: must be {' or '.join(allowed)}, got {shown}"
 
 
-def _is_type_tag(part: Any) -> bool:
-    """Whether a part of pydantic's location names a member of a union rather than a key."""
-    return isinstance(part, str) and (part in {"int", "float", "str", "bool"} or "[" in part)
+def _key(location: tuple[int | str, ...]) -> str:
+    """Dotted key of pydantic's location, without the parts that name a member of a union."""
+    return ".".join(str(part) for part in location if not _is_type_tag(str(part)))
+
+
+def _is_type_tag(part: str) -> bool:
+    return (
+        part in {"int", "float", "str", "bool"}
+        or part.startswith("constrained-")
+        or "[" in part
+        or part[:1].isupper()
+    )
+
+
+_WORDS = (
+    (r"^Input should be ", ""),
+    (r"^(Tuple|List) should have at least (\d+) items? after validation.*", r"a list of at least \2"),
+    (r"valid dictionary or instance of \w+", "table"),
+    (r"valid (tuple|list)", "list"),
+)
+
+
+def _allowed(message: str) -> str:
+    """What pydantic's message allows, in a TOML user's words."""
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    return message

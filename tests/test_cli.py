@@ -430,8 +430,7 @@ def test_columns_and_rows_that_differ_have_different_titles(tmp_path):
         )
     )
     _, compared = comparing.load_comparison(path)
-    rules = [comparing.rule_title(rule) for rule in compared.rules]
-    attacks = [comparing.attack_title(attack) for attack in compared.attacks]
+    rules, attacks = comparing.titles(compared)
     assert len(rules) == 6
     assert len(attacks) == 4
     assert len(set(rules)) == len(rules), rules

@@ -286,7 +286,7 @@ def test_pieces_that_do_not_fit_are_refused_before_anything_is_written(rejected,
 
 
 def test_partitions_without_natural_clients_need_their_number():
-    with pytest.raises(ConfigError, match="num_clients is required with partition iid"):
+    with pytest.raises(ConfigError, match="num_clients is required"):
         fljax.build(parse_config({"data": {"name": "synthetic"}}))
 
 

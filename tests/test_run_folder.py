@@ -312,7 +312,7 @@ def test_metrics_lost_after_their_checkpoint_never_shorten_the_summary(small, wh
     problem = ""
     try:
         run_experiment(small[0], out, resume=True, program=small[1])
-    except ConfigError as error:
+    except fljax.DataError as error:
         problem = str(error)
     if problem:
         assert "metrics.jsonl" in problem

@@ -180,6 +180,7 @@ def trim_attack(
 
 def scaling_attack(
     *,
+    num_classes: int | None = None,
     image_shape: tuple[int, int, int] | None = None,
     factor: float | None = None,
     target: int = 0,
@@ -196,6 +197,7 @@ def scaling_attack(
     U(0, 1] per client).
 
     Args:
+        num_classes: number of labels, to check the target against.
         image_shape: (height, width, channels), or None for plain features.
         factor: None for n, the number of rows of the stack.
         target: the label the attacker wants.
@@ -219,6 +221,8 @@ def scaling_attack(
     """
     if not poison_fraction >= 0:
         raise ValueError(f"scaling_attack: poison_fraction={poison_fraction} must not be negative")
+    if target < 0 or (num_classes is not None and target >= num_classes):
+        raise ValueError(f"scaling_attack: target={target} is not one of the {num_classes} labels from 0")
     if image_shape is None:
         embed = partial(feature_trigger, every=every, value=0.0 if value is None else value)
     else:
