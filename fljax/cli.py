@@ -29,7 +29,7 @@ Settings = Annotated[
 
 def _console() -> Console:
     # A log file has no width of its own; tables should not be cut to 80 columns there.
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def _cell_text(cell: Cell) -> str:
     success = float(cell.attack_success_rate.mean())
     if not math.isnan(success):
         text += f" / {success:.2f}"
-    return text + (" diverged" if cell.diverged else "")
+    return text + (" †" if cell.diverged else "")
 
 
 def comparison_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -212,8 +212,11 @@ def caption(comparison: Comparison) -> str:
     """What the numbers are, and the reference."""
     seeds = len(comparison.reference.test_error)
     spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
+    cells = [comparison.reference, *(cell for row in comparison.cells for cell in row)]
+    lost = " † at least one seed diverged." if any(cell.diverged for cell in cells) else ""
+    slash = any(not np.isnan(cell.attack_success_rate).any() for cell in cells)
     return (
-        f"Test error{spread}; after a slash the attack success rate. "
+        f"Test error{spread}{'; after a slash the attack success rate' if slash else ''}.{lost} "
         f"Reference, FedAvg without attack: {_cell_text(comparison.reference)}."
     )
 

@@ -130,8 +130,9 @@ def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]
     """Round number to learning rate."""
     if not isinstance(config, Component):
         return optax.constant_schedule(config)
-    function = getattr(optax, config.name, None)
-    if not config.name.endswith("_schedule") or function is None:
+    known = config.name == "exponential_decay" or config.name.endswith("_schedule")
+    function: Any = getattr(optax, config.name, None)
+    if not known or function is None:
         raise ConfigError(
             f"{where}: optax has no schedule {config.name!r} "
             "(for example cosine_decay_schedule, piecewise_constant_schedule)"

@@ -121,7 +121,7 @@ def assemble(
         partition,
         num_clients=config.num_clients,
         root=config.root.model_dump(include={"size", "bias", "bias_class"}),
-        malicious_fraction=0.0 if config.attack.name == "none" else config.attack.fraction,
+        malicious_fraction=0.0 if attack is None and config.attack.name == "none" else config.attack.fraction,
     )
     num_clients = data.table.shape[0]
     cohort_size = config.cohort_size or num_clients
@@ -378,7 +378,9 @@ def _check_pieces(
         root_update=jnp.zeros(d),
     )
     try:
-        jax.eval_shape(both, rows, jnp.zeros(cohort_size, bool), context)
+        update, _, _ = jax.eval_shape(both, rows, jnp.zeros(cohort_size, bool), context)
+        if update.shape != (d,):
+            raise ValueError(f"the aggregator turns updates ({cohort_size}, d) into {update.shape}, not (d,)")
         if attack.poison_data is not None:
             jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool))
         if attack.trigger is not None:

@@ -103,11 +103,24 @@ def plot_comparison(
             label=rule,
         )
         # Success rates exist for backdoors only; NaN draws nothing.
-        bars.plot(at, successes[:, i].mean(-1), "kx", ms=6, label="attack success rate" if i == 0 else None)
+        bars.plot(
+            at,
+            successes[:, i].mean(-1),
+            "kx",
+            ms=6,
+            clip_on=False,
+            label="attack success rate" if i == 0 else None,
+        )
     line: dict[str, Any] = {"color": "black", "ls": ":", "lw": 1.2}
     bars.axhline(reference[0], **line, label="FedAvg, no attack")
     bars.set(ylabel="test error", ylim=(0, 1), xticks=range(columns), xticklabels=attacks)
-    bars.legend(frameon=False, ncols=min(len(rules) + 2, 3 + columns), fontsize=8, loc="upper left")
+    bars.legend(
+        frameon=False,
+        ncols=min(len(rules) + 2, 3 + columns),
+        fontsize=8,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+    )
     axes = [bars]
     for j, attack in enumerate(attacks):
         axis = figure.add_subplot(grid[1, j])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -123,9 +124,11 @@ def make_round(
             # The compiler drops this where neither the rule nor the attack reads it.
             root_update=root_update(root, state.params, data, key, rate),
         )
+        chex.assert_shape(updates, (cohort_size, state.params.size))
         updates, attack_state = attack.corrupt(updates, malicious, state.attack_state, context)
         context = context._replace(key=named_key(key, "aggregate"))
         update, aggregator_state, info = aggregator.aggregate(updates, state.aggregator_state, context)
+        chex.assert_equal_shape([update, state.params])
         change, server_state = server_optimizer.update(-update, state.server_state, state.params)
         params = optax.apply_updates(state.params, change)
         metrics = _metrics(update, params, losses, malicious, info)

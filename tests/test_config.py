@@ -523,6 +523,17 @@ def test_local_schedule_halves_the_step_from_its_boundary_on(plain):
     np.testing.assert_allclose(scheduled[2], constant[2] / 2, rtol=1e-5)
 
 
+def test_every_kind_of_schedule_has_its_name():
+    for table in (
+        {"name": "exponential_decay", "init_value": 0.1, "transition_steps": 1, "decay_rate": 0.5},
+        {"name": "linear_schedule", "init_value": 0.1, "end_value": 0.05, "transition_steps": 1},
+    ):
+        _, norms = _history(2, local__learning_rate=table)
+        _, constant = _history(2, local__learning_rate=0.1)
+        np.testing.assert_allclose(norms[0], constant[0], rtol=1e-6)
+        assert norms[1] < 0.7 * constant[1]
+
+
 def test_server_schedule_halves_the_model_change_from_its_boundary_on(plain):
     params, norms = plain
     halved, same_norms = _history(server__learning_rate=HALVED | {"init_value": 1.0})

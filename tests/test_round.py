@@ -241,7 +241,8 @@ def test_backdoor_copies_reach_the_malicious_batches_only():
         return updates, state
 
     attack = Attack(lambda n, d: (), leave, poison, copies=0.5)
-    cfg = config(attack={"name": "sign_flip", "fraction": 0.3}, client_chunk=1)
+    # An attack of the user's own needs no name, only a fraction.
+    cfg = config(attack={"name": "none", "fraction": 0.3}, client_chunk=1)
     experiment = assemble(cfg, attack=attack)
     state = experiment.state.run
     for _ in range(5):
@@ -323,5 +324,7 @@ def test_custom_pieces():
     rule = stateless(mean_rule)
     state, _ = one_round(config(), model=Own(), aggregator=rule)
     assert state.run.params.shape == (650,)
+    with pytest.raises(fljax.ConfigError, match=r"into \(10,\), not \(d,\)"):
+        assemble(config(), aggregator=stateless(lambda updates: updates[:, 0]))
     with pytest.raises(fljax.ConfigError, match="needs nothing_known"):
         assemble(config(), aggregator=stateless(lambda updates, nothing_known: updates[0]))

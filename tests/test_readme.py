@@ -1,0 +1,56 @@
+"""What README.md shows is what the library does."""
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from fljax.config import ExperimentConfig, load_config, parse_config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_python_examples_run(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    pure, simulator = blocks("python")
+    names: dict = {}
+    exec(pure, names)
+    assert names["aggregate"].shape == (10_000,)
+    assert not np.asarray(names["scores"])[:20].any()
+    assert np.asarray(names["scores"])[20:].all()
+    assert names["many"].shape == (30, 10_000)
+    exec(simulator, names)
+    assert (tmp_path / "runs" / "demo" / "summary.json").exists()
+    assert names["metrics"].loss.shape == (100,)
+
+
+def test_the_configuration_shown_is_the_default():
+    (shown,) = blocks("toml")
+    values = tomllib.loads(shown)
+    optional = {line.split("=")[0].strip("# ") for line in shown.splitlines() if line.startswith("# ")}
+    assert set(values) | optional == set(ExperimentConfig.model_fields)
+    assert parse_config(values) == ExperimentConfig(num_clients=20)
+
+
+def test_every_configuration_is_valid():
+    files = list((ROOT / "configs").rglob("*.toml"))
+    assert len(files) >= 3
+    for path in files:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values.pop("compare", None)
+        assert parse_config(values).rounds > 0
+    assert load_config(ROOT / "configs/quickstart.toml").aggregator.name == "fltrust"
+
+
+def test_no_registry_address_in_the_constraints():
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pins = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^ ]+", pin) for pin in pins)
