@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow lint bench clean
+.PHONY: run test test-slow lint clean
 
 run: $(VENV)/.run  ## rules × attacks on the embedded digits: a table and plots
 	$(BIN)/fljax compare configs/rules_by_attacks.toml

@@ -117,6 +117,9 @@ def compare(
     Raises:
         ConfigError: if a cell cannot be run; every cell is checked before the first one runs.
     """
+    given = config.seeds.model_dump().values()
+    if compared.seeds > 1 and None not in given:
+        raise ConfigError("compare.seeds counts seed up, but seeds.data, init and train are all set")
     reference = (
         AggregatorConfig(name="mean"),
         AttackConfig(name="none", fraction=0.0),

@@ -32,13 +32,19 @@ def find(kind: str, registry: Mapping[str, Any], name: str) -> Any:
     return registry[name]
 
 
+def rule_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """What an aggregator table may hold: the rule's parameters, and whose weights it uses if it takes any."""
+    parameters = keyword_parameters(function)
+    if "weights" in array_arguments(function):
+        parameters["weights"] = (Literal["size", "uniform"], "size")
+    return parameters
+
+
 def make_aggregator(config: AggregatorConfig) -> Aggregator:
     """The configured rule behind its pre-aggregators."""
     rule = find("rule", RULES, config.name)
-    parameters = keyword_parameters(rule.function)
-    weighted = "weights" in array_arguments(rule.function)
-    if weighted:
-        parameters["weights"] = (Literal["size", "uniform"], "size")
+    parameters = rule_parameters(rule.function)
+    weighted = "weights" in parameters
     where = f"aggregator {config.name}"
     hyper = check_parameters(where, parameters, config.parameters)
     aggregator = from_registry(RULES, config.name, **{k: v for k, v in hyper.items() if k != "weights"})

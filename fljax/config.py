@@ -63,7 +63,7 @@ class AttackConfig(Component):
 
     Attributes:
         name: a registry name (`fljax list attacks`), or "none".
-        fraction: share of the clients that is malicious, rounded to a whole number of clients.
+        fraction: share of the clients that is malicious, rounded to a whole number; nobody is under "none".
     """
 
     fraction: Share = 0.2
@@ -156,7 +156,7 @@ class ExperimentConfig(_Table):
     root: RootConfig = RootConfig()
     server: ServerConfig = ServerConfig()
     aggregator: AggregatorConfig = AggregatorConfig(name="fltrust")
-    attack: AttackConfig = AttackConfig(name="none", fraction=0.0)
+    attack: AttackConfig = AttackConfig(name="none")
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "ExperimentConfig":

@@ -37,7 +37,7 @@ def make_evaluation(
         batch_size: examples per batch.
 
     Returns:
-        The pure function; a prediction is the label with the largest logit, 0 where logits are NaN.
+        The pure function; a prediction is the label with the largest logit, 0 where all logits are NaN.
 
     Source: Cao et al., NDSS 2021, section V. Like the group's code, and unlike SAFEFL, the success rate
     leaves out test examples that already have the target label.

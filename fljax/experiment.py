@@ -162,8 +162,6 @@ def assemble(
         batch_size=local.batch_size if root.batch_size is None else root.batch_size,
         divisor=float(local.batch_size) if root.loss_reduction == "sum" else None,
     )
-    if isinstance(server.batch_size, int):
-        server = server._replace(batch_size=min(server.batch_size, root.size))
 
     step = make_round(
         clients=clients,

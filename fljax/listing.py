@@ -1,7 +1,7 @@
 """Tables of what a configuration can name, made from the registries."""
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -9,7 +9,7 @@ from rich.table import Table
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.attacks.base import TASK_ARGUMENTS
-from fljax.components import model_parameters
+from fljax.components import model_parameters, rule_parameters
 from fljax.data import DATASETS, PARTITIONS
 from fljax.models import MODELS
 from fljax.signatures import keyword_parameters
@@ -24,17 +24,20 @@ def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     return table
 
 
-def _parameters(function: Callable[..., Any], hidden: Iterable[str] = ()) -> str:
+def _shown(parameters: Mapping[str, tuple[Any, Any]]) -> str:
     return ", ".join(
-        name if default is ... else f"{name}={default!r}"
-        for name, (_, default) in keyword_parameters(function, hidden).items()
+        name if default is ... else f"{name}={default!r}" for name, (_, default) in parameters.items()
     )
+
+
+def _parameters(function: Callable[..., Any], hidden: Iterable[str] = ()) -> str:
+    return _shown(keyword_parameters(function, hidden))
 
 
 def _rules() -> Table:
     entries = {**RULES, **{f"pre: {name}": rule for name, rule in PRE_AGGREGATORS.items()}}
     rows = [
-        (name, rule.summary, _parameters(rule.function), rule.tolerates, rule.source)
+        (name, rule.summary, _shown(rule_parameters(rule.function)), rule.tolerates, rule.source)
         for name, rule in entries.items()
     ]
     return _table("rules", ("name", "what it does", "parameters", "tolerates f when", "source"), rows)
@@ -68,7 +71,7 @@ def _models() -> Table:
         (
             name,
             (inspect.getdoc(module) or "").splitlines()[0],
-            ", ".join(f"{key}={default!r}" for key, (_, default) in model_parameters(module).items()),
+            _shown(model_parameters(module)),
         )
         for name, module in MODELS.items()
     ]

@@ -87,8 +87,10 @@ def draw_batches(
         slots = jnp.broadcast_to(jnp.arange(largest, dtype=jnp.int32), (steps, largest))
         real = slots < total
     else:
+        # No client has more than `largest`, so a larger batch is all of them.
+        size = min(batch_size, largest)
         keys = jax.random.split(key, steps)
-        slots, real = jax.vmap(lambda k: sample_without_replacement(k, total, batch_size))(keys)
+        slots, real = jax.vmap(lambda k: sample_without_replacement(k, total, size))(keys)
     is_copy = real & (slots >= count)
     examples = table[jnp.where(real, slots % jnp.maximum(count, 1), 0)]
     return Batches(examples, real.astype(jnp.float32), is_copy)
@@ -150,6 +152,11 @@ def model_update(
     return ravel_pytree(carry[0])[0], total / steps
 
 
+def num_copies(share: float, count: Array | float) -> Array:
+    """⌈share · count⌉; the last digits are left out, which float32 and float64 do not agree on."""
+    return jnp.ceil(share * count * (1 - 1e-6)).astype(jnp.int32)
+
+
 class LocalTraining(NamedTuple):
     """How a client (or the server) trains.
 
@@ -200,8 +207,9 @@ def client_updates(
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     counts = data.counts[client_ids]
-    copies = jnp.where(malicious, jnp.ceil(attack.copies * counts).astype(jnp.int32), 0)
-    largest = data.table.shape[1] + math.ceil(attack.copies * data.table.shape[1])
+    copies = jnp.where(malicious, num_copies(attack.copies, counts), 0)
+    width = data.table.shape[1]
+    largest = width + math.ceil(attack.copies * width)
     batches = jax.vmap(
         lambda client, count, extra: draw_batches(
             jax.random.fold_in(key, client),

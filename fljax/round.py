@@ -17,7 +17,7 @@ from fljax.types import RoundData, RunState
 
 
 class RoundMetrics(NamedTuple):
-    """Scalars of one round; NaN where the rule has no such quantity or nobody is malicious.
+    """Scalars of one round; NaN where the rule has no such quantity, or nobody of that kind is in the cohort.
 
     Attributes:
         loss: mean training loss of the benign clients of the cohort.

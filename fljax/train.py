@@ -17,7 +17,7 @@ class Record(NamedTuple):
     """What is known after one chunk of rounds and its evaluation.
 
     Attributes:
-        state: the state after the chunk.
+        state: the state after the chunk; the next chunk consumes it, so copy what should outlive it.
         round: rounds done so far.
         evaluation: test error and attack success rate, floats.
         metrics: the chunk's per-round metrics, arrays (eval_every,).

@@ -218,3 +218,23 @@ def test_scaling_attack_poisons_copies_only_and_scales():
     np.testing.assert_allclose(corrupted, scale(updates, malicious, factor=4.0))
     with pytest.raises(ValueError, match="poison_fraction=-1"):
         scaling_attack(image_shape=None, poison_fraction=-1)
+
+
+def test_parameters_outside_their_range_are_errors():
+    updates, malicious = make()
+    with pytest.raises(ValueError, match=r"stretch=0\.5 must be larger than 1"):
+        trim_attack(updates, malicious, KEY, stretch=0.5)
+    with pytest.raises(ValueError, match="pixels are for images"):
+        scaling_attack(image_shape=None, pixels=[(0, 0)])
+    with pytest.raises(ValueError, match="target=6 is not one of the 6 labels"):
+        scaling_attack(num_classes=6, target=6)
+
+
+def test_statistics_leave_out_rows_they_are_not_about():
+    updates, malicious = make()
+    broken = np.where(malicious[:, None], np.nan, updates).astype(np.float32)
+    flipped = np.asarray(sign_flip(broken, malicious, of="mean"))
+    np.testing.assert_allclose(flipped, sign_flip(updates, malicious, of="mean"), rtol=1e-6)
+    broken = np.where(malicious[:, None], updates, np.inf).astype(np.float32)
+    partial = np.asarray(trim_attack(broken, malicious, KEY, knowledge="partial"))
+    assert np.isfinite(partial[malicious]).all()

@@ -91,6 +91,7 @@ def test_iid_sizes_differ_by_at_most_one():
     [
         (lambda: partition_by_label_bias(LABELS, 0, num_clients=5, num_classes=10), "num_clients=5"),
         (lambda: partition_by_label_bias(LABELS, 0, num_clients=20, num_classes=10, bias=1.5), "bias=1.5"),
+        (lambda: partition_by_label_bias([0, 0], 0, num_clients=2, num_classes=1), "num_classes=1"),
         (lambda: iid([0, 1], 0, num_clients=3), "1 of 3 clients got no example"),
         (lambda: by_client([0, 1], 0, client_ids=[0, 1], num_clients=3), "has 2 clients"),
         (lambda: by_client([0, 1], 0, client_ids=[0]), "1 client ids for 2 examples"),
@@ -119,7 +120,7 @@ def test_root_dataset(size, bias, bias_class, seed):
     assert len(np.unique(picked)) == size
     counts = np.bincount(LABELS[picked], minlength=10)
     if bias is not None:
-        assert counts[bias_class] == int(size * bias)
+        assert counts[bias_class] == int(size * bias + 1e-9)
         others = np.delete(counts, bias_class)
         assert np.ptp(others) <= 1
 

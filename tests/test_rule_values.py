@@ -172,6 +172,7 @@ def test_krum_beside_rows_of_1e38():
         (lambda: krum(jnp.ones((2, 2)), num_malicious=0), "at least 3 rows, got n=2"),
         (lambda: krum(jnp.ones((5, 2)), num_malicious=1, power=3), "power=3"),
         (lambda: krum(jnp.ones((5, 2)), num_malicious=1, num_neighbors=5), "num_neighbors=5"),
+        (lambda: krum(jnp.ones((5, 2)), num_malicious=1, num_neighbors=0), "num_neighbors=0"),
         (lambda: mean(jnp.ones((5, 2)), jnp.ones(4)), r"weights must be \(5,\)"),
         (lambda: mean(jnp.ones(5)), r"updates must be \(n, d\)"),
         (lambda: fltrust(jnp.ones((5, 2)), jnp.ones(3)), r"root_update must be \(2,\)"),
@@ -291,3 +292,38 @@ def test_explanations():
     np.testing.assert_array_equal(info["trust_scores"], trust_scores(updates, others["root_update"]))
     weights = RULES["mean"].explained(updates, others["weights"])[1]["weights"]
     np.testing.assert_allclose(weights, others["weights"] / others["weights"].sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("spread", "offset"), [(1e-5, 2e-4), (1e-4, 5e-4), (3e-5, 5e-4)])
+def test_krum_is_not_misled_about_the_centre(spread, offset):
+    # The negative of the honest row of median size may become the first centre; two hostile copies lie a
+    # little off the honest rows, which a Gram matrix far from the origin cannot see.
+    wrong = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        honest = random.normal(size=1000) + spread * random.normal(size=(6, 1000))
+        shift = random.normal(size=1000)
+        median_row = honest[np.argsort(np.abs(honest).max(1))[3]]
+        hostile = np.stack([-median_row, *[honest.mean(0) + offset * shift] * 2])
+        rows = random.permutation(np.concatenate([honest, hostile])).astype(np.float32)
+        chosen = rows[np.argmin(reference.krum_scores(rows, 3))]
+        wrong += not np.array_equal(krum(rows, num_malicious=3), chosen)
+    assert wrong == 0
+
+
+def test_trust_scores_stay_in_the_unit_interval():
+    root = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    rows = np.outer(np.linspace(0.1, 3, 40), root).astype(np.float32)
+    assert float(trust_scores(rows, root).max()) <= 1.0
+    assert float(trust_scores(rows, root).min()) > 0.999
+
+
+@pytest.mark.parametrize(("row_size", "root_size"), [(1e-10, 1e29), (1e14, 1e-26)])
+def test_fltrust_between_very_different_scales(row_size, root_size):
+    result = fltrust(CLIENTS * np.float32(row_size), ROOT * np.float32(root_size))
+    np.testing.assert_allclose(result / np.float32(root_size), [0.85, 0.3], rtol=1e-5)
+
+
+def test_gradient_at_a_vanishing_root_is_finite():
+    slope = jax.grad(lambda root: fltrust(CLIENTS, root).sum())(jnp.zeros(2))
+    assert np.isfinite(slope).all()

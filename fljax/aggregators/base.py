@@ -210,13 +210,13 @@ def is_static(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating))
 
 
-def bounded(rule: str, name: str, value: Int, *, largest: int, needs: str, n: int) -> Int:
-    """A count between 0 and `largest`: a static one outside is an error, a traced one is clamped."""
+def bounded(rule: str, name: str, value: Int, *, largest: int, needs: str, n: int, smallest: int = 0) -> Int:
+    """A count between `smallest` and `largest`: a static one outside is an error, a traced one is clamped."""
     if is_static(value):
-        if isinstance(value, bool) or int(value) != value or not 0 <= value <= largest:
+        if isinstance(value, bool) or int(value) != value or not smallest <= value <= largest:
             raise ValueError(f"{rule}: {name}={value} needs {needs}, got n={n}")
         return int(value)
-    return jnp.clip(value, 0, largest)
+    return jnp.clip(value, smallest, largest)
 
 
 def compute_dtype(updates: Array) -> jnp.dtype:

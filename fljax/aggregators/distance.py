@@ -28,7 +28,7 @@ def _scores(
         neighbors: Int = n - f - 2
     else:
         neighbors = bounded(
-            rule, "num_neighbors", num_neighbors, largest=n - 1, needs="n > num_neighbors rows", n=n
+            rule, "num_neighbors", num_neighbors, smallest=1, largest=n - 1, needs="1 to n - 1 neighbors", n=n
         )
     distances = pairwise_distances(updates.astype(compute_dtype(updates)))
     values = distances.squares if power == 2 else jnp.sqrt(distances.squares)

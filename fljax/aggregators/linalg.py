@@ -2,7 +2,8 @@
 
 Each has a fast path of one or two matrix products, right when no square overflows, underflows or cancels,
 and a careful path that scales (and for distances centres) the rows first. `lax.cond` chooses, so honest
-rounds pay for the fast path only. Products run at the highest precision: TF32 flips near-orthogonal cosines.
+rounds pay for the fast path only; under `vmap` it becomes a select and both paths run. Products run at the
+highest precision: TF32 flips near-orthogonal cosines.
 """
 
 from typing import NamedTuple
@@ -85,14 +86,12 @@ def _gram_distances(rows: Array, usable: Array) -> Array:
     return jnp.where(jnp.eye(rows.shape[0], dtype=bool), 0.0, far)
 
 
-def _centred_distances(updates: Array, fast: Array) -> Distances:
-    """The careful path of `pairwise_distances`."""
+def _around(updates: Array, finite: Array, center: Array) -> Distances:
+    """Distances of the rows after centring on one of them and dividing by the median distance from it."""
     n = updates.shape[0]
-    largest = jnp.max(jnp.abs(updates), axis=1, initial=0.0)
-    finite = jnp.isfinite(largest)
-    largest = jnp.where(finite, largest, jnp.inf)
-    center = jax.lax.stop_gradient(updates[jnp.argsort(largest)[(n - 1) // 2]])
-    # Halved first: the difference of two values near the float's limit must not overflow.
+    # Neither the centre nor the unit changes a distance: no gradient needs to pass through them. Halved
+    # first: the difference of two values near the float's limit must not overflow.
+    center = jax.lax.stop_gradient(center)
     shifted = jnp.where(finite[:, None], 0.5 * updates - 0.5 * center, 0.0)
     far = jax.lax.stop_gradient(jnp.max(jnp.abs(shifted), axis=1, initial=0.0))
     reach = jnp.sort(jnp.where(finite, far, jnp.inf))
@@ -103,6 +102,19 @@ def _centred_distances(updates: Array, fast: Array) -> Distances:
     return Distances(_gram_distances(divide(shifted, unit), finite), 2.0 * unit)
 
 
+def _centred_distances(updates: Array, fast: Array) -> Distances:
+    """The careful path of `pairwise_distances`; it has no use for the fast path's result."""
+    n = updates.shape[0]
+    largest = jnp.max(jnp.abs(updates), axis=1, initial=0.0)
+    finite = jnp.isfinite(largest)
+    largest = jnp.where(finite, largest, jnp.inf)
+    first = _around(updates, finite, updates[jnp.argsort(largest)[(n - 1) // 2]])
+    # The row of median size may be hostile (the negative of an honest one) and far from the others. A row
+    # that has half of all rows near it is among them, so the second centre is no worse than an honest one.
+    crowded = jnp.sort(first.squares, axis=1)[:, n // 2]
+    return _around(updates, finite, updates[jnp.argmin(jnp.where(finite, crowded, jnp.inf))])
+
+
 def _plain_distances(updates: Array, fast: Array) -> Distances:
     return Distances(fast, jnp.ones((), updates.dtype))
 
@@ -111,8 +123,8 @@ def pairwise_distances(updates: Array) -> Distances:
     """Squared distances between all rows from one Gram matrix, (n, n) memory besides the stack.
 
     When a squared norm leaves the safe range, or two rows are so close that |a|² + |b|² − 2ab cancels, the
-    rows are first centred on the row with the median norm and divided by the median distance from it, both
-    of which a minority of hostile rows cannot choose badly.
+    rows are first centred on the row that has half of all rows closest to it and divided by the median
+    distance from it, which a minority of hostile rows cannot choose badly.
 
     Args:
         updates: (n, d) float32 or float64.

@@ -29,8 +29,9 @@ def _unit_root(root_update: Array) -> tuple[Array, Array]:
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(root_update), initial=0.0))
     vanishes = largest < jnp.finfo(root_update.dtype).tiny
     scaled = divide(root_update, jnp.where(vanishes, 1.0, largest))
-    length = jnp.sqrt(jnp.dot(scaled, scaled, precision=Precision.HIGHEST))
-    direction = jnp.where(vanishes, 0.0, scaled / jnp.where(vanishes, 1.0, length))
+    square = jnp.dot(scaled, scaled, precision=Precision.HIGHEST)
+    length = jnp.sqrt(jnp.where(vanishes, 1.0, square))
+    direction = jnp.where(vanishes, 0.0, scaled / length)
     return direction, jnp.where(vanishes, 0.0, largest * length)
 
 
@@ -39,7 +40,7 @@ def _cosines(rows: Array, squares: Array, direction: Array) -> tuple[Array, Arra
     zero = squares == 0
     norms = jnp.sqrt(jnp.where(zero, 1.0, squares))
     cosines = jnp.matmul(rows, direction, precision=Precision.HIGHEST) / norms
-    return cosines, jnp.where(zero, 0.0, 1.0 / norms)
+    return jnp.clip(cosines, -1.0, 1.0), jnp.where(zero, 0.0, 1.0 / norms)
 
 
 def trust_scores(updates: Array, root_update: Array) -> Array:
@@ -84,7 +85,8 @@ def _branches(clip_negative: bool, normalize: Normalization, include_root: bool)
         cosines, inverse = _cosines(rows, squares, direction)
         scores = jnp.maximum(cosines, 0.0) if clip_negative else cosines
         if normalize == "full":
-            lengths = root_norm * inverse
+            # The factor ‖g_0‖ comes after the product: before it, it could overflow for very short rows.
+            lengths = inverse
         elif normalize == "shrink":
             lengths = jnp.minimum(scales, root_norm * inverse)
         else:
@@ -94,6 +96,8 @@ def _branches(clip_negative: bool, normalize: Normalization, include_root: bool)
         total = jnp.where(trusted, total, 1.0)
         coefficients = jnp.where(trusted, scores / total * lengths, 0.0)
         update = jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+        if normalize == "full":
+            update = root_norm * update
         if include_root:
             update = update + jnp.where(trusted, root_norm / total, 0.0) * direction
         # Without a direction to trust there is no update, in every variant.
@@ -147,7 +151,7 @@ def fltrust(
     g = Σ_i TS_i · (‖g_0‖ / ‖g_i‖) · g_i / Σ_j TS_j, with TS_i = max(0, cos(g_i, g_0)). It needs no bound on
     the number of malicious rows: ‖g‖ ≤ ‖g_0‖ whatever they send. A zero or non-finite row has score 0;
     with all scores 0 the result is 0 and the model stays (as in the authors' demo; FLPoison falls back to
-    equal weights).
+    equal weights). A non-finite g_0 is the server's own and is not guarded against: the result is NaN.
 
     Args:
         updates: (n, d).

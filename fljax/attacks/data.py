@@ -55,6 +55,7 @@ def pattern_trigger(images: Array, *, pixels: Sequence[tuple[int, int]], value: 
     Source: Gu et al., "BadNets", 2017; Bagdasaryan et al., "How to backdoor federated learning", AISTATS
     2020.
     """
+    images = jnp.asarray(images)
     height, width = images.shape[-3:-1]
     mask = np.zeros((height, width, 1), bool)
     for row, column in pixels:
@@ -86,6 +87,7 @@ def feature_trigger(features: Array, *, every: int = 20, value: float = 0.0) -> 
 
     Source: Cao et al., NDSS 2021 (HAR).
     """
+    features = jnp.asarray(features)
     count = features.shape[-1]
     if not 1 <= every <= count:
         raise ValueError(f"feature_trigger: every={every} must be between 1 and {count} features")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from fljax.aggregators.base import is_static
 from fljax.attacks.base import Attack, Trigger, check_stack, malicious_rows, on_updates
 from fljax.attacks.base import Task as _Task
 from fljax.attacks.data import default_pixels, feature_trigger, pattern_trigger
@@ -84,7 +85,8 @@ def sign_flip(
     source = updates
     if of == "mean":
         pool = _pool(malicious)
-        source = (_row_sum(pool, updates) / jnp.sum(pool))[None, :]
+        known = jnp.where(pool[:, None], updates, 0.0)
+        source = (_row_sum(pool, known) / jnp.sum(pool))[None, :]
     return jnp.where(malicious[:, None], -jnp.asarray(factor, updates.dtype) * source, updates)
 
 
@@ -140,13 +142,16 @@ def trim_attack(
         >>> bool(0.5 <= crafted[3, 0] <= 1.0)
         True
 
-    Source: Fang et al., USENIX Security 2020, sections 4.3 and 4.4. The FLTrust authors' demo takes the
-    extremes over all rows (and the server's update) and divides by U(1, 2) where this draws uniformly.
+    Source: Fang et al., USENIX Security 2020, sections 3.3 and 3.4, where s is the direction of the attacked
+    rule's own update. The FLTrust authors' demo takes the sign of the sum, as this does, but the extremes over
+    all rows (and the server's update), and divides by U(1, 2) where this draws uniformly.
     """
     updates, malicious = check_stack("trim_attack", updates, malicious)
     n, d = updates.shape
     if knowledge not in ("full", "partial"):
         raise ValueError(f'trim_attack: knowledge={knowledge!r} must be "full" or "partial"')
+    if is_static(stretch) and not stretch > 1:
+        raise ValueError(f"trim_attack: stretch={stretch} must be larger than 1")
     if knowledge == "full":
         sign = jnp.sign(_row_sum(jnp.ones((n,)), updates))
         pool = _pool(malicious)
@@ -159,7 +164,7 @@ def trim_attack(
         width = jnp.where(sign == 0, 0.0, farther - extreme)
     else:
         count = jnp.maximum(jnp.sum(malicious), 1)
-        center = _row_sum(malicious, updates) / count
+        center = _row_sum(malicious, jnp.where(malicious[:, None], updates, 0.0)) / count
         # Two passes: a difference of squares would cancel.
         squares = jnp.where(malicious[:, None], jnp.square(updates - center), 0.0)
         deviation = jnp.sqrt(_row_sum(jnp.ones((n,)), squares) / count)
@@ -192,7 +197,8 @@ def scaling_attack(
     """The Scaling attack: a backdoor trained into the malicious clients' updates, then scaled by n.
 
     Each malicious client appends copies of a fraction of its examples, with the trigger embedded and the
-    target as their label, trains honestly on the augmented data, and sends `factor` times its update. The
+    target as their label, trains honestly on the augmented data (its weight in FedAvg stays its honest number
+    of examples), and sends `factor` times its update. The
     share that is copied is not settled by the paper; 0.5 is this library's choice (SAFEFL draws it from
     U(0, 1] per client).
 
@@ -223,6 +229,10 @@ def scaling_attack(
         raise ValueError(f"scaling_attack: poison_fraction={poison_fraction} must not be negative")
     if target < 0 or (num_classes is not None and target >= num_classes):
         raise ValueError(f"scaling_attack: target={target} is not one of the {num_classes} labels from 0")
+    if image_shape is None and pixels is not None:
+        raise ValueError(
+            "scaling_attack: pixels are for images; the trigger on plain features is set by every"
+        )
     if image_shape is None:
         embed = partial(feature_trigger, every=every, value=0.0 if value is None else value)
     else:

@@ -59,7 +59,7 @@ def make_clients(
     table, counts = partition(labels[available], partition_stream, **facts, **options)
     malicious = np.zeros(len(counts), bool)
     order = malicious_stream.permutation(len(counts))
-    malicious[order[: round(malicious_fraction * len(counts))]] = True
+    malicious[order[: int(malicious_fraction * len(counts) + 0.5)]] = True
     table = np.where(table >= 0, available[table], -1).astype(np.int32)
     return RoundData(dataset.train_x, labels, table, counts, held_out, malicious)  # type: ignore[arg-type]
 

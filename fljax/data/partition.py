@@ -67,6 +67,8 @@ def partition_by_label_bias(
     labels = np.asarray(labels)
     if not 0 <= bias <= 1:
         raise ConfigError(f"label_bias: bias={bias} must be between 0 and 1")
+    if num_classes < 2:
+        raise ConfigError(f"label_bias: num_classes={num_classes} must be at least 2")
     if num_clients < num_classes:
         raise ConfigError(
             f"label_bias: num_clients={num_clients} must be at least the number of classes, {num_classes}"

@@ -55,7 +55,7 @@ def root_dataset(
     if not 0 <= bias_class < classes:
         raise ConfigError(f"root: bias_class={bias_class} must be between 0 and {classes - 1}")
 
-    favoured = int(size * bias)
+    favoured = int(size * bias + 1e-9)  # 100 · 0.29 is 28.999… in binary
     others = [label for label in range(classes) if label != bias_class]
     edges = np.floor((size - favoured) / max(len(others), 1) * np.arange(len(others) + 1) + 1e-9)
     edges[-1] = size - favoured
