@@ -134,7 +134,7 @@ def trim_attack(
         (n, d); honest rows are bit-identical.
 
     Raises:
-        ValueError: if the shapes do not fit or `knowledge` is neither.
+        ValueError: if the shapes do not fit, `knowledge` is neither or a static `stretch` is not above 1.
 
     Example:
         >>> rows = jnp.array([[1.0], [2.0], [3.0], [9.0]])
@@ -143,8 +143,8 @@ def trim_attack(
         True
 
     Source: Fang et al., USENIX Security 2020, sections 3.3 and 3.4, where s is the direction of the attacked
-    rule's own update. The FLTrust authors' demo takes the sign of the sum, as this does, but the extremes over
-    all rows (and the server's update), and divides by U(1, 2) where this draws uniformly.
+    rule's own update. The FLTrust authors' demo takes the sign of the sum, as this does, but the extremes
+    over all rows (and the server's update), and divides by U(1, 2) where this draws uniformly.
     """
     updates, malicious = check_stack("trim_attack", updates, malicious)
     n, d = updates.shape
