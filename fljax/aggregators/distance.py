@@ -15,16 +15,11 @@ def _scores(
     if power not in (1, 2):
         raise ValueError(f"{rule}: power={power} must be 1 (distances) or 2 (squared distances)")
     if num_neighbors is None:
-        f = bounded(
-            rule,
-            "num_malicious",
-            num_malicious,
-            largest=max(n - 3, 0),
-            needs="n > num_malicious + 2 rows" if n > 2 else "at least 3 rows",
-            n=n,
-        )
         if n < 3:
             raise ValueError(f"{rule}: needs at least 3 rows, got n={n}")
+        f = bounded(
+            rule, "num_malicious", num_malicious, largest=n - 3, needs="n > num_malicious + 2 rows", n=n
+        )
         neighbors: Int = n - f - 2
     else:
         neighbors = bounded(
