@@ -55,6 +55,20 @@ def largest_entries(updates: Array) -> Array:
     return jnp.where(finite, jnp.max(jnp.abs(updates), axis=-1, initial=0.0), jnp.inf)
 
 
+def _all_finite(updates: Array) -> Array:
+    return jnp.ones(updates.shape[:1], bool)
+
+
+def _finite_by_entries(updates: Array) -> Array:
+    return jnp.isfinite(largest_entries(updates))
+
+
+def finite_rows(updates: Array) -> Array:
+    """Which rows have only finite entries, (n,); if all squares are finite, in a third of the time."""
+    fine = jnp.all(jnp.isfinite(square_norms(updates)))
+    return jax.lax.cond(fine, _all_finite, _finite_by_entries, updates)
+
+
 def scale_rows(updates: Array) -> ScaledRows:
     """Divide every row by its largest absolute entry; see `ScaledRows`."""
     # What the rows are divided by cancels in the end: it needs no gradient.

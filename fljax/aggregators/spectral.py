@@ -18,15 +18,8 @@ from fljax.aggregators.base import (
     output_dtype,
 )
 from fljax.aggregators.eigen import as_shares, crowd, leading_variance
-from fljax.aggregators.linalg import largest_entries, square_norms, weighted_rows
+from fljax.aggregators.linalg import finite_rows, weighted_rows
 from fljax.aggregators.neighbors import squared_distances
-
-
-def _checked(rule: str, updates: Array, num_malicious: Int) -> tuple[Array, Int]:
-    """The stack and f with n > 2f."""
-    updates = as_stack(rule, updates)
-    return updates, below_half(rule, num_malicious, updates.shape[0])
-
 
 # --- covariance filter --------------------------------------------------------------------------------
 
@@ -67,8 +60,9 @@ def _reweigh(state: _Filter) -> _Filter:
 
 def covariance_filter_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
     """`covariance_filter`, and the weights c_i / Σ c_j of the rows."""
-    updates, f = _checked("covariance_filter", updates, num_malicious)
+    updates = as_stack("covariance_filter", updates)
     n = updates.shape[0]
+    f = below_half("covariance_filter", num_malicious, n)
     stack = updates.astype(compute_dtype(updates))
     squares, present = crowd(squared_distances(stack))
     weights = present.astype(stack.dtype)
@@ -127,14 +121,6 @@ def _coordinates(key: Array, d: int, size: int, iterations: int) -> list[Array]:
     return [jax.lax.top_k(jax.random.uniform(each, (d,), jnp.float32), size)[1] for each in keys]
 
 
-def _finite_rows(updates: Array) -> Array:
-    return jnp.isfinite(largest_entries(updates))
-
-
-def _all_finite(updates: Array) -> Array:
-    return jnp.ones(updates.shape[:1], bool)
-
-
 def divide_and_conquer_explained(
     updates: Array,
     key: Array,
@@ -146,8 +132,9 @@ def divide_and_conquer_explained(
 ) -> tuple[Array, Info]:
     """`divide_and_conquer`, and which rows it averaged."""
     rule = "divide_and_conquer"
-    updates, f = _checked(rule, updates, num_malicious)
+    updates = as_stack(rule, updates)
     n, d = updates.shape
+    f = below_half(rule, num_malicious, n)
     for name, count in (("num_iterations", num_iterations), ("subspace_size", subspace_size)):
         if not is_static(count) or int(count) != count or count < 1:
             raise ValueError(f"{rule}: {name}={count} must be a whole number of at least 1")
@@ -158,8 +145,7 @@ def divide_and_conquer_explained(
     num_kept = jnp.maximum(n - removed.astype(jnp.int32), 1)
     # Which rows are kept is a step function of the updates: no gradient passes through it.
     fixed = jax.lax.stop_gradient(updates)
-    squares = square_norms(fixed.astype(compute_dtype(updates)))
-    finite = jax.lax.cond(jnp.all(jnp.isfinite(squares)), _all_finite, _finite_rows, fixed)
+    finite = finite_rows(fixed.astype(compute_dtype(updates)))
 
     def kept(part: Array) -> Array:
         apart = squared_distances(part.astype(compute_dtype(updates)))

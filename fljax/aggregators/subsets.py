@@ -23,12 +23,6 @@ LARGEST_ENUMERATION = 100_000_000
 ENTRIES_PER_CHUNK = 2**20
 
 
-def _checked(rule: str, updates: Array, num_malicious: Int) -> tuple[Array, Int]:
-    """The stack and f with n > 2f."""
-    updates = as_stack(rule, updates)
-    return updates, below_half(rule, num_malicious, updates.shape[0])
-
-
 def _average(updates: Array, selected: Array) -> tuple[Array, Info]:
     """Mean of the selected rows."""
     stack = updates.astype(compute_dtype(updates))
@@ -42,8 +36,9 @@ def _average(updates: Array, selected: Array) -> tuple[Array, Info]:
 def minimum_diameter_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
     """`minimum_diameter`, and which rows it averaged."""
     rule = "minimum_diameter"
-    updates, f = _checked(rule, updates, num_malicious)
+    updates = as_stack(rule, updates)
     n = updates.shape[0]
+    f = below_half(rule, num_malicious, n)
     depth = int(f) if is_static(f) else (n - 1) // 2
     if depth > LARGEST_SEARCH:
         if not is_static(f):
@@ -165,8 +160,9 @@ def _improve(i: Array, best: _Best) -> _Best:
 def smallest_spectrum_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
     """`smallest_spectrum`, and which rows it averaged."""
     rule = "smallest_spectrum"
-    updates, f = _checked(rule, updates, num_malicious)
+    updates = as_stack(rule, updates)
     n = updates.shape[0]
+    f = below_half(rule, num_malicious, n)
     columns = 1 + (int(f) if is_static(f) else (n - 1) // 2)
     subsets, limit = math.comb(n, columns - 1), LARGEST_ENUMERATION // n**2
     if subsets > limit:
