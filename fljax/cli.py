@@ -236,7 +236,7 @@ def bench_aggregators(
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str | None, typer.Argument(help="rules, attacks, datasets, models or partitions.")
+        str | None, typer.Argument(help="rules, attacks, schedules, datasets, models or partitions.")
     ] = None,
 ) -> None:
     """List what a configuration can name."""

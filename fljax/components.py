@@ -12,11 +12,19 @@ import optax
 from flax import linen
 from jax import Array
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Aggregator, chain, from_registry, pre_from_registry
+from fljax.aggregators import (
+    PRE_AGGREGATORS,
+    RULES,
+    Aggregator,
+    chain,
+    from_registry,
+    pre_from_registry,
+    stateless,
+)
 from fljax.aggregators.base import Context, array_arguments
-from fljax.attacks import ATTACKS, NO_ATTACK, Attack, Task
+from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, SURROGATES, Attack, Task, scheduled
 from fljax.attacks.base import TASK_ARGUMENTS
-from fljax.config import AggregatorConfig, AttackConfig, Component
+from fljax.config import AggregatorConfig, AttackConfig, Component, parse_tables
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError, unknown_name
 from fljax.models import MODELS
@@ -53,6 +61,11 @@ def make_aggregator(config: AggregatorConfig) -> Aggregator:
         raise ConfigError(first_line(error)) from None
     if weighted and hyper.get("weights") == "uniform":
         aggregator = _unweighted(aggregator)
+    return _behind(config, aggregator)
+
+
+def _behind(config: AggregatorConfig, aggregator: Aggregator) -> Aggregator:
+    """A rule behind the configured pre-aggregators."""
     pieces = []
     for piece in config.pre:
         function = find("pre-aggregator", PRE_AGGREGATORS, piece.name).function
@@ -60,6 +73,16 @@ def make_aggregator(config: AggregatorConfig) -> Aggregator:
         given = check_parameters(where, keyword_parameters(function), piece.parameters)
         pieces.append(pre_from_registry(PRE_AGGREGATORS, piece.name, **given))
     return chain(*pieces, aggregator) if pieces else aggregator
+
+
+def make_surrogate(config: AggregatorConfig) -> Aggregator | None:
+    """A smooth version of the configured rule for attacks that follow its gradient, or None."""
+    if config.name not in SURROGATES:
+        return None
+    function = SURROGATES[config.name]
+    taken = keyword_parameters(function)
+    hyper = {name: value for name, value in config.parameters.items() if name in taken}
+    return _behind(config, stateless(function, **hyper))
 
 
 def _unweighted(aggregator: Aggregator) -> Aggregator:
@@ -74,11 +97,36 @@ def make_attack(config: AttackConfig, task: Task) -> Attack:
     if config.name == "none":
         check_parameters("attack none", {}, config.parameters)
         return NO_ATTACK
+    attack = _make_attack(config, task)
+    if config.schedule is None:
+        return attack
+    return scheduled(attack, make_attack_schedule(config.schedule))
+
+
+def _make_attack(config: Component, task: Task) -> Attack:
     entry = find("attack", {"none": None, **ATTACKS}, config.name)
     parameters = keyword_parameters(entry.function, hidden=TASK_ARGUMENTS)
-    given = check_parameters(f"attack {config.name}", parameters, config.parameters)
     try:
-        return entry.make(entry.function, task, **given)
+        if "attacks" in parameters and "attacks" in config.parameters:
+            # An attack made of others, each a table of its own.
+            others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])
+            made = {"attacks": tuple(_make_attack(other, task) for other in others)}
+        else:
+            made = {}
+        rest = {name: value for name, value in config.parameters.items() if name not in made}
+        parameters = {name: value for name, value in parameters.items() if name not in made}
+        given = check_parameters(f"attack {config.name}", parameters, rest)
+        return entry.make(entry.function, task, **given, **made)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def make_attack_schedule(config: Component) -> Callable[[Context], Array]:
+    """The configured schedule: which clients would attack in a round."""
+    entry = find("schedule", SCHEDULES, config.name)
+    given = check_parameters(f"schedule {config.name}", keyword_parameters(entry.function), config.parameters)
+    try:
+        return entry.make(**given)
     except ValueError as error:
         raise ConfigError(first_line(error)) from None
 

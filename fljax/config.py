@@ -64,9 +64,14 @@ class AttackConfig(Component):
     Attributes:
         name: a registry name (`fljax list attacks`), or "none".
         fraction: share of the clients that is malicious, rounded to a whole number; nobody is under "none".
+        in_cohort: how many malicious clients every round's cohort holds, drawn from that pool; None leaves it
+            to chance.
+        schedule: when they attack (`fljax list schedules`); None for every round.
     """
 
     fraction: Share = 0.2
+    in_cohort: Whole | None = None
+    schedule: Component | None = None
 
 
 class LocalConfig(_Table):
@@ -211,6 +216,20 @@ def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
         return ExperimentConfig.model_validate(dict(values))
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, ExperimentConfig)) from None
+
+
+def parse_tables(where: str, tables: Any) -> list[Component]:
+    """A list of tables with a name each.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    if not isinstance(tables, (list, tuple)) or not tables:
+        raise ConfigError(f"{where}: must be a list of at least one table with a name, got {tables!r}")
+    try:
+        return [Component.model_validate(table) for table in tables]
+    except pydantic.ValidationError as error:
+        raise ConfigError(one_sentence(error, where)) from None
 
 
 def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], where: str = "") -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from fljax.aggregators.base import Aggregator, Context
+from fljax.aggregators.base import Aggregator
 from fljax.attacks.base import Attack, Task
 from fljax.checkpoint import load_checkpoint, save_checkpoint
 from fljax.components import (
@@ -21,6 +21,7 @@ from fljax.components import (
     make_model,
     make_optimizer,
     make_schedule,
+    make_surrogate,
     partition_options,
 )
 from fljax.config import ExperimentConfig
@@ -29,6 +30,7 @@ from fljax.data.clients import describe, make_clients
 from fljax.environment import environment
 from fljax.errors import ConfigError
 from fljax.evaluate import Evaluation, make_evaluation
+from fljax.fit import check_cohort, check_pieces
 from fljax.local import LocalTraining, cross_entropy
 from fljax.models import as_model
 from fljax.record import Line, RunFolder, check_run_folder, metrics_line
@@ -128,11 +130,13 @@ def assemble(
     if cohort_size > num_clients:
         raise ConfigError(f"cohort_size={cohort_size} must not exceed the {num_clients} clients")
     num_malicious = int(data.malicious.sum())
+    in_cohort = config.attack.in_cohort if num_malicious else None
+    check_cohort(in_cohort, cohort_size, num_malicious, num_clients)
 
     shape = dataset.input_shape
     task = Task(
         dataset.num_classes,
-        min(num_malicious, cohort_size),
+        min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
         (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
     )
     chosen_attack = attack or make_attack(config.attack, task)
@@ -149,7 +153,7 @@ def assemble(
     except (TypeError, ValueError, ZeroDivisionError) as error:
         name = config.model.name if model is None else type(model).__name__
         raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {first_line(error)}") from None
-    _check_pieces(chosen_rule, chosen_attack, num_clients, cohort_size, shape)
+    check_pieces(chosen_rule, chosen_attack, num_clients, cohort_size, shape)
 
     loss = cross_entropy(chosen_model.apply)
     local, root = config.local, config.root
@@ -173,6 +177,8 @@ def assemble(
         num_clients=num_clients,
         cohort_size=cohort_size,
         chunk=_chunk(config, params, cohort_size),
+        surrogate=make_surrogate(config.aggregator) if aggregator is None else None,
+        num_in_cohort=in_cohort,
     )
     state = RunState(
         params=flat,
@@ -353,38 +359,6 @@ def run_experiment(
         for name in last
     }
     return RunResult(summary, columns, experiment.unravel(state.params))
-
-
-def _check_pieces(
-    rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, shape: tuple[int, ...]
-) -> None:
-    """Let rule and attack check their own bounds at the round's real number of rows, on few columns."""
-    d = 4
-    x, y = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
-
-    def both(updates: jax.Array, malicious: jax.Array, context: Context) -> Any:
-        updates, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), context)
-        return rule.aggregate(updates, rule.init(num_clients, d), context)
-
-    rows = jnp.zeros((cohort_size, d))
-    context = Context(
-        key=jax.random.key(0),
-        round=jnp.int32(0),
-        client_ids=jnp.arange(cohort_size),
-        weights=jnp.ones(cohort_size),
-        params=jnp.zeros(d),
-        root_update=jnp.zeros(d),
-    )
-    try:
-        update, _, _ = jax.eval_shape(both, rows, jnp.zeros(cohort_size, bool), context)
-        if update.shape != (d,):
-            raise ValueError(f"the aggregator turns updates ({cohort_size}, d) into {update.shape}, not (d,)")
-        if attack.poison_data is not None:
-            jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool))
-        if attack.trigger is not None:
-            jax.eval_shape(attack.trigger.embed, x)
-    except ValueError as error:
-        raise ConfigError(first_line(error)) from None
 
 
 def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:

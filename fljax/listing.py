@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
-from fljax.attacks import ATTACKS
+from fljax.attacks import ATTACKS, SCHEDULES
 from fljax.attacks.base import TASK_ARGUMENTS
 from fljax.components import model_parameters, rule_parameters
 from fljax.data import DATASETS, PARTITIONS
@@ -87,9 +87,15 @@ def _partitions() -> Table:
     return _table("partitions", ("name", "what it does", "parameters", "source"), rows)
 
 
+def _schedules() -> Table:
+    rows = [(name, entry.summary, _parameters(entry.function)) for name, entry in SCHEDULES.items()]
+    return _table("schedules", ("name", "when malicious clients attack", "parameters"), rows)
+
+
 TABLES: dict[str, Callable[[], Table]] = {
     "rules": _rules,
     "attacks": _attacks,
+    "schedules": _schedules,
     "datasets": _datasets,
     "models": _models,
     "partitions": _partitions,

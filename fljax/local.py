@@ -152,7 +152,7 @@ def model_update(
     return ravel_pytree(carry[0])[0], total / steps
 
 
-def num_copies(share: float, count: Array | float) -> Array:
+def num_copies(share: Array | float, count: Array | float) -> Array:
     """⌈share · count⌉; the last digits are left out, which float32 and float64 do not agree on."""
     return jnp.ceil(share * count * (1 - 1e-6)).astype(jnp.int32)
 
@@ -195,7 +195,7 @@ def client_updates(
         params: (d,).
         data: the examples and index tables.
         client_ids: (n,).
-        malicious: (n,) boolean, whose data the attack poisons.
+        malicious: (n,) boolean, who attacks in this round.
         key: typed PRNG key; client i draws from `fold_in(key, client_ids[i])`.
         learning_rate: β of this round.
         attack: its data poisoning applies to the malicious clients' batches.
@@ -207,7 +207,10 @@ def client_updates(
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     counts = data.counts[client_ids]
-    copies = jnp.where(malicious, num_copies(attack.copies, counts), 0)
+    # Who is malicious at all; `malicious` holds those who attack in this round.
+    members = (jnp.cumsum(data.malicious) - 1)[client_ids].astype(jnp.int32)
+    shares = attack.copies if attack.share is None else jax.vmap(attack.share)(members)
+    copies = jnp.where(malicious, num_copies(shares, counts), 0)
     width = data.table.shape[1]
     largest = width + math.ceil(attack.copies * width)
     batches = jax.vmap(
@@ -222,19 +225,19 @@ def client_updates(
         )
     )(client_ids, counts, copies)
 
-    def one(batches: Batches, is_malicious: Array) -> tuple[Array, Array]:
+    def one(batches: Batches, is_malicious: Array, member: Array) -> tuple[Array, Array]:
         def gather(examples: Array, is_copy: Array) -> tuple[Array, Array]:
             x, y = data.x[examples], data.y[examples]
             if attack.poison_data is None:
                 return x, y
-            bad_x, bad_y = attack.poison_data(x, y, is_copy)
+            bad_x, bad_y = attack.poison_data(x, y, is_copy, member)
             return jnp.where(is_malicious, bad_x, x), jnp.where(is_malicious, bad_y, y)
 
         return model_update(tree, batches, gather, training.loss, optimizer, training.divisor)
 
     if chunk >= client_ids.shape[0]:
-        return jax.vmap(one)(batches, malicious)
-    return lax.map(lambda client: one(*client), (batches, malicious), batch_size=chunk)
+        return jax.vmap(one)(batches, malicious, members)
+    return lax.map(lambda client: one(*client), (batches, malicious, members), batch_size=chunk)
 
 
 def root_update(

@@ -64,6 +64,32 @@ def _metrics(update: Array, params: Array, losses: Array, malicious: Array, info
     )
 
 
+def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | None = None) -> Array:
+    """A round's clients, a uniformly random subset in ascending order.
+
+    Args:
+        key: typed PRNG key.
+        malicious: (n,) boolean.
+        size: τ.
+        num_malicious: how many of them are malicious, drawn uniformly from the malicious clients, the others
+            from the honest ones; None draws from all alike.
+
+    Returns:
+        (size,) int32.
+    """
+    n = malicious.shape[0]
+    if num_malicious is None:
+        return jnp.sort(jax.random.permutation(key, n)[:size]).astype(jnp.int32)
+    draws = jax.random.uniform(key, (n,))
+
+    def first(group: Array, count: int) -> Array:
+        ranks = jnp.argsort(jnp.argsort(jnp.where(group, draws, jnp.inf)))
+        return group & (ranks < count)
+
+    chosen = first(malicious, num_malicious) | first(~malicious, size - num_malicious)
+    return jnp.nonzero(chosen, size=size)[0].astype(jnp.int32)
+
+
 def make_round(
     *,
     clients: LocalTraining,
@@ -75,6 +101,8 @@ def make_round(
     num_clients: int,
     cohort_size: int,
     chunk: int,
+    surrogate: Aggregator | None = None,
+    num_in_cohort: int | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -88,6 +116,9 @@ def make_round(
         num_clients: n.
         cohort_size: τ ≤ n, clients sampled without replacement each round.
         chunk: how many clients are vmapped together.
+        surrogate: a smooth version of the rule with a state of the same structure, for attacks that follow a
+            gradient.
+        num_in_cohort: how many malicious clients every cohort holds; None leaves it to chance.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -100,9 +131,17 @@ def make_round(
         if cohort_size == num_clients:
             client_ids = jnp.arange(num_clients, dtype=jnp.int32)
         else:
-            order = jax.random.permutation(named_key(key, "cohort"), num_clients)
-            client_ids = jnp.sort(order[:cohort_size]).astype(jnp.int32)
+            client_ids = draw_cohort(named_key(key, "cohort"), data.malicious, cohort_size, num_in_cohort)
+        context = Context(
+            key=named_key(key, "schedule"),
+            round=state.round,
+            client_ids=client_ids,
+            weights=data.counts[client_ids].astype(jnp.float32),
+            params=state.params,
+        )
         malicious = data.malicious[client_ids]
+        if attack.active is not None:
+            malicious &= attack.active(context)
         rate = learning_rate(state.round)
         updates, losses = client_updates(
             clients,
@@ -115,17 +154,21 @@ def make_round(
             attack,
             chunk,
         )
-        context = Context(
-            key=named_key(key, "attack"),
-            round=state.round,
-            client_ids=client_ids,
-            weights=data.counts[client_ids].astype(jnp.float32),
-            params=state.params,
-            # The compiler drops this where neither the rule nor the attack reads it.
-            root_update=root_update(root, state.params, data, key, rate),
-        )
+        # The compiler drops the root update where neither the rule nor the attack reads it.
+        context = context._replace(root_update=root_update(root, state.params, data, key, rate))
+        foreseen = context._replace(key=named_key(key, "foreseen"))
+
+        def foresee(rule: Aggregator) -> Callable[[Array], Array]:
+            return lambda stack: rule.aggregate(stack, state.aggregator_state, foreseen)[0]
+
         chex.assert_shape(updates, (cohort_size, state.params.size))
-        updates, attack_state = attack.corrupt(updates, malicious, state.attack_state, context)
+        known = context._replace(
+            key=named_key(key, "attack"),
+            unit=jnp.asarray(rate, updates.dtype),
+            rule=foresee(aggregator),
+            surrogate=None if surrogate is None else foresee(surrogate),
+        )
+        updates, attack_state = attack.corrupt(updates, malicious, state.attack_state, known)
         context = context._replace(key=named_key(key, "aggregate"))
         update, aggregator_state, info = aggregator.aggregate(updates, state.aggregator_state, context)
         chex.assert_equal_shape([update, state.params])

@@ -441,7 +441,13 @@ FULL = {
     "root": {"size": 30, "bias": 0.1, "bias_class": 2, "batch_size": 7},
     "server": {"learning_rate": 0.5, "optimizer": {"name": "adam", "b1": 0.8}},
     "aggregator": {"name": "trimmed_mean", "trim": 1, "pre": [{"name": "clip", "radius": 2}]},
-    "attack": {"name": "sign_flip", "factor": 3, "fraction": 0.25},
+    "attack": {
+        "name": "sign_flip",
+        "factor": 3,
+        "fraction": 0.25,
+        "in_cohort": 2,
+        "schedule": {"name": "periodic", "on": 5, "off": 5},
+    },
 }
 
 

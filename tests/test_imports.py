@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "fljax"
 # Layer 1 may import these from the project, and nothing but jax and numpy besides.
 LAYER_1 = {
     "fljax.aggregators": ("fljax.aggregators",),
-    "fljax.attacks": ("fljax.attacks", "fljax.aggregators.base"),
+    "fljax.attacks": ("fljax.attacks", "fljax.aggregators"),
 }
 ALLOWED = {
     "types": (),

@@ -233,7 +233,7 @@ def test_label_flip_equals_training_on_flipped_labels():
 def test_backdoor_copies_reach_the_malicious_batches_only():
     captured = []
 
-    def poison(x, y, is_copy):
+    def poison(x, y, is_copy, member):
         jax.debug.callback(lambda c: captured.append(np.array(c)), is_copy)
         return x, y
 

@@ -25,6 +25,11 @@ class Context(NamedTuple):
         weights: (n,) float32, the clients' numbers of examples.
         params: (d,) the global model before the round.
         root_update: (d,) the server's own update on the root dataset.
+        unit: what one unit of gradient is in the updates, the local learning rate; for attacks with absolute
+            constants.
+        rule: for attacks, what the server will make of a stack (n, d) this round: its rule behind its
+            pre-aggregators and with its state, (d,). Where it draws at random, it draws other numbers here.
+        surrogate: for attacks that follow a gradient, a smooth version of `rule`; None where there is none.
     """
 
     key: Array | None = None
@@ -33,6 +38,9 @@ class Context(NamedTuple):
     weights: Array | None = None
     params: Array | None = None
     root_update: Array | None = None
+    unit: Array | None = None
+    rule: Callable[[Array], Array] | None = None
+    surrogate: Callable[[Array], Array] | None = None
 
 
 class Aggregator(NamedTuple):
@@ -108,12 +116,13 @@ def array_arguments(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
 
-def context_arguments(function: Callable[..., Any], context: Context) -> dict[str, Array]:
-    """The arrays `function` names, read from the context; an optional one may be absent."""
-    found: dict[str, Array] = {}
+def context_arguments(function: Callable[..., Any], context: Context, **more: Any) -> dict[str, Any]:
+    """The arrays `function` names, from the context or `more`; an optional one may be absent."""
+    found: dict[str, Any] = {}
+    known = {**context._asdict(), **more}
     parameters = inspect.signature(function).parameters
     for name in array_arguments(function):
-        value = getattr(context, name, None)
+        value = known.get(name)
         if value is not None:
             found[name] = value
         elif parameters[name].default is inspect.Parameter.empty:

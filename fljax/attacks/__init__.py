@@ -7,6 +7,7 @@ Example:
     [[1.0], [-1.0]]
 """
 
+from fljax.attacks.backdoor import scaling_attack
 from fljax.attacks.base import (
     NO_ATTACK,
     Attack,
@@ -18,7 +19,10 @@ from fljax.attacks.base import (
     on_updates,
 )
 from fljax.attacks.data import feature_trigger, label_flip, pattern_trigger
-from fljax.attacks.update import scale, scaling_attack, sign_flip, trim_attack
+from fljax.attacks.fang import trim_attack
+from fljax.attacks.schedules import SCHEDULES, Schedule, at_random, between, periodic, scheduled
+from fljax.attacks.simple import scale, sign_flip
+from fljax.attacks.surrogates import SURROGATES
 
 ATTACKS: dict[str, AttackEntry] = {
     "label_flip": AttackEntry(
@@ -41,15 +45,22 @@ ATTACKS: dict[str, AttackEntry] = {
 __all__ = [
     "ATTACKS",
     "NO_ATTACK",
+    "SCHEDULES",
+    "SURROGATES",
     "Attack",
     "AttackEntry",
+    "Schedule",
     "Task",
     "Trigger",
+    "at_random",
+    "between",
     "feature_trigger",
     "label_flip",
     "pattern_trigger",
+    "periodic",
     "scale",
     "scaling_attack",
+    "scheduled",
     "sign_flip",
     "trim_attack",
 ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Context, array_arguments, as_stack
+from fljax.aggregators.base import Context, as_stack, context_arguments
 
 State = Any
 
@@ -31,17 +31,24 @@ class Attack(NamedTuple):
         init: `init(num_clients, num_params) -> state`.
         corrupt: `corrupt(updates, malicious, state, context) -> (updates, state)`; honest rows come back
             bit-identical.
-        poison_data: `poison_data(x, y, is_copy) -> (x, y)`, applied to every batch of a malicious client
-            when it is gathered, or None; `is_copy` (b,) marks the appended copies.
-        copies: how many copies a malicious client appends to its examples, as a share of their number.
+        poison_data: `poison_data(x, y, is_copy, member) -> (x, y)`, applied to every batch of a malicious
+            client when it is gathered, or None; `is_copy` (b,) marks the appended copies, `member` is the
+            client's number among the malicious ones, from 0.
+        copies: how many copies a malicious client appends to its examples at most, as a share of their
+            number.
+        share: `share(member) -> scalar`, the share of one client, or None for `copies` of all.
         trigger: the backdoor whose success is measured, or None.
+        active: `active(context) -> bool or (n,) mask`, which clients would attack in this round if they are
+            malicious, or None for all in every round; the others train and send honestly.
     """
 
     init: Callable[[int, int], State]
     corrupt: Callable[[Array, Array, State, Context], tuple[Array, State]]
-    poison_data: Callable[[Array, Array, Array], tuple[Array, Array]] | None = None
+    poison_data: Callable[[Array, Array, Array, Array], tuple[Array, Array]] | None = None
     copies: float = 0.0
+    share: Callable[[Array], Array] | None = None
     trigger: Trigger | None = None
+    active: Callable[[Context], Array] | None = None
 
 
 class Task(NamedTuple):
@@ -101,33 +108,30 @@ def task_arguments(function: Callable[..., Any], task: Task) -> dict[str, Any]:
     return {name: getattr(task, name) for name in Task._fields if name in wanted}
 
 
-def _no_state(num_clients: int, num_params: int) -> State:
+def no_state(num_clients: int, num_params: int) -> State:
+    """The `init` of an attack without a state."""
     return ()
 
 
 def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
     """An `Attack` from a pure function on updates; the arrays it names come from the context."""
-    names = array_arguments(function)
     hyper = task_arguments(function, task) | hyper
 
     def corrupt(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
-        known = {"malicious": malicious, **context._asdict()}
-        missing = [name for name in names if known.get(name) is None]
-        if missing:
-            raise ValueError(f"{function.__name__}: needs {missing[0]}, which this round does not provide")
-        return function(updates, **{name: known[name] for name in names}, **hyper), state
+        known = context_arguments(function, context, malicious=malicious)
+        return function(updates, **known, **hyper), state
 
-    return Attack(_no_state, corrupt)
+    return Attack(no_state, corrupt)
 
 
 def on_labels(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
     """An `Attack` that trains honestly on labels changed by a pure function."""
     hyper = task_arguments(function, task) | hyper
 
-    def poison_data(x: Array, y: Array, is_copy: Array) -> tuple[Array, Array]:
+    def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
         return x, function(y, **hyper)
 
-    return Attack(_no_state, _leave, poison_data)
+    return Attack(no_state, leave, poison_data)
 
 
 def from_factory(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
@@ -135,11 +139,12 @@ def from_factory(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
     return function(**task_arguments(function, task), **hyper)
 
 
-def _leave(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
+def leave(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
+    """The `corrupt` of an attack that sends what it trained."""
     return updates, state
 
 
-NO_ATTACK = Attack(_no_state, _leave)
+NO_ATTACK = Attack(no_state, leave)
 
 
 def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, Array]:

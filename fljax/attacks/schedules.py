@@ -1,0 +1,163 @@
+"""When malicious clients attack: pure functions of the round, its key and its clients.
+
+Each returns a boolean, or a boolean per client of the cohort; a malicious client for which it is False trains
+and sends honestly in that round. Any number here may be a traced value.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fljax.aggregators.base import Context, Float, Int, context_arguments, is_static
+from fljax.attacks.base import Attack
+
+
+class Schedule(NamedTuple):
+    """One registry entry.
+
+    Attributes:
+        function: `function(round, other arrays of the context, **hyper) -> bool or (n,) mask`.
+        check: what is wrong with static hyper-parameters, as a ValueError.
+    """
+
+    function: Callable[..., Array]
+    check: Callable[..., None]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+    def make(self, **hyper: Any) -> Callable[[Context], Array]:
+        """The schedule as a function of the context."""
+        self.check(**hyper)
+
+        def active(context: Context) -> Array:
+            return self.function(context.round, **context_arguments(self.function, context), **hyper)
+
+        return active
+
+
+def between(round: Array, *, start: Int = 0, stop: Int | None = None) -> Array:
+    """From one round on, and until another.
+
+    Args:
+        round: scalar, counted from 0.
+        start: the first round with an attack.
+        stop: the first round without one again; None for never.
+
+    Returns:
+        Boolean scalar, start ≤ round < stop.
+
+    Example:
+        >>> [bool(between(jnp.int32(r), start=1, stop=3)) for r in range(4)]
+        [False, True, True, False]
+    """
+    started = jnp.asarray(round) >= start
+    return started if stop is None else started & (round < stop)
+
+
+def periodic(round: Array, *, on: Int, off: Int, start: Int = 0) -> Array:
+    """On and off: `on` rounds of attack, then `off` honest ones, and so on from round `start`.
+
+    Args:
+        round: scalar, counted from 0.
+        on: rounds with an attack, at least 1.
+        off: rounds without.
+        start: the first round with an attack.
+
+    Returns:
+        Boolean scalar.
+
+    Example:
+        >>> [int(periodic(jnp.int32(r), on=2, off=1)) for r in range(6)]
+        [1, 1, 0, 1, 1, 0]
+    """
+    since = jnp.asarray(round) - start
+    return (since >= 0) & (jnp.mod(since, on + off) < on)
+
+
+def at_random(
+    round: Array, key: Array, client_ids: Array, *, probability: Float, together: bool = False, start: Int = 0
+) -> Array:
+    """Every malicious client attacks with a probability, each round anew.
+
+    Args:
+        round: scalar, counted from 0.
+        key: typed PRNG key of the round; client i draws from `fold_in(key, i)`.
+        client_ids: (n,).
+        probability: of attacking, between 0 and 1.
+        together: whether all decide alike.
+        start: the first round with an attack.
+
+    Returns:
+        (n,) boolean.
+
+    Example:
+        >>> ids = jnp.arange(4)
+        >>> at_random(jnp.int32(0), jax.random.key(0), ids, probability=1.0).tolist()
+        [True, True, True, True]
+    """
+    ids = jnp.zeros_like(client_ids) if together else client_ids
+    draws = jax.vmap(lambda client: jax.random.uniform(jax.random.fold_in(key, client)))(ids)
+    return (draws < probability) & (jnp.asarray(round) >= start)
+
+
+def _whole(schedule: str, smallest: int, **numbers: Any) -> None:
+    for name, value in numbers.items():
+        if is_static(value) and value < smallest:
+            raise ValueError(f"schedule {schedule}: {name}={value} must be at least {smallest}")
+
+
+def _check_between(start: Int = 0, stop: Int | None = None) -> None:
+    _whole("between", 0, start=start)
+    if is_static(start) and is_static(stop) and stop <= start:  # type: ignore[operator]
+        raise ValueError(f"schedule between: stop={stop} must be larger than start={start}")
+
+
+def _check_periodic(on: Int, off: Int, start: Int = 0) -> None:
+    _whole("periodic", 1, on=on)
+    _whole("periodic", 0, off=off, start=start)
+
+
+def _check_at_random(probability: Float, together: bool = False, start: Int = 0) -> None:
+    _whole("at_random", 0, start=start)
+    if is_static(probability) and not 0 <= probability <= 1:
+        raise ValueError(f"schedule at_random: probability={probability} must be between 0 and 1")
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "between": Schedule(between, _check_between),
+    "periodic": Schedule(periodic, _check_periodic),
+    "at_random": Schedule(at_random, _check_at_random),
+}
+
+
+def _both(first: Callable[[Context], Array], second: Callable[[Context], Array], context: Context) -> Array:
+    return first(context) & second(context)
+
+
+def scheduled(attack: Attack, schedule: Callable[[Context], Array]) -> Attack:
+    """The attack, only when the schedule says so.
+
+    Args:
+        attack: any attack.
+        schedule: `schedule(context) -> bool or (n,) mask`.
+
+    Returns:
+        The `Attack`; its state is updated in every round.
+
+    Example:
+        >>> from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, scheduled
+        >>> late = scheduled(NO_ATTACK, SCHEDULES["between"].make(start=100))
+        >>> bool(late.active(Context(round=jnp.int32(7))))
+        False
+    """
+    if attack.active is not None:
+        schedule = partial(_both, attack.active, schedule)
+    return attack._replace(active=schedule)
