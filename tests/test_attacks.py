@@ -27,7 +27,7 @@ N, D = 9, 31
 TASK = Task(num_classes=10, max_malicious=None, image_shape=(8, 8, 1))
 
 # Factories of attacks whose data are poisoned, or with a state; they have tests of their own.
-ON_DATA = {"label_flip", "scaling_attack"}
+ON_DATA = {"label_flip", "scaling_attack", "model_replacement", "distributed_backdoor", "worst_case"}
 every = pytest.mark.parametrize("attack", UPDATE_ATTACKS.values(), ids=UPDATE_ATTACKS.keys())
 
 

@@ -7,7 +7,12 @@ Example:
     [[1.0], [-1.0]]
 """
 
-from fljax.attacks.backdoor import scaling_attack
+from fljax.attacks.backdoor import (
+    distributed_backdoor,
+    model_replacement,
+    replace_model,
+    scaling_attack,
+)
 from fljax.attacks.base import (
     NO_ATTACK,
     Attack,
@@ -23,6 +28,7 @@ from fljax.attacks.fang import trim_attack
 from fljax.attacks.schedules import SCHEDULES, Schedule, at_random, between, periodic, scheduled
 from fljax.attacks.simple import scale, sign_flip
 from fljax.attacks.surrogates import SURROGATES
+from fljax.attacks.worst_case import WorstCaseState, worst_case
 
 ATTACKS: dict[str, AttackEntry] = {
     "label_flip": AttackEntry(
@@ -36,6 +42,25 @@ ATTACKS: dict[str, AttackEntry] = {
     ),
     "scaling_attack": AttackEntry(
         scaling_attack, "Scaling attack", "own data", "backdoor", "Bagdasaryan et al. 2020", from_factory
+    ),
+    "model_replacement": AttackEntry(
+        model_replacement,
+        "Model replacement",
+        "own data",
+        "backdoor",
+        "Bagdasaryan et al. 2020",
+        from_factory,
+    ),
+    "distributed_backdoor": AttackEntry(
+        distributed_backdoor, "DBA", "own data", "backdoor", "Xie et al. 2020", from_factory
+    ),
+    "worst_case": AttackEntry(
+        worst_case,
+        "Worst case",
+        "all updates, the rule",
+        "the strongest of a list of attacks",
+        "this library",
+        from_factory,
     ),
     "trim_attack": AttackEntry(
         trim_attack, "Trim attack", "all updates", "error of trimmed mean", "Fang et al. 2020", on_updates
@@ -52,15 +77,20 @@ __all__ = [
     "Schedule",
     "Task",
     "Trigger",
+    "WorstCaseState",
     "at_random",
     "between",
+    "distributed_backdoor",
     "feature_trigger",
     "label_flip",
+    "model_replacement",
     "pattern_trigger",
     "periodic",
+    "replace_model",
     "scale",
     "scaling_attack",
     "scheduled",
     "sign_flip",
     "trim_attack",
+    "worst_case",
 ]

@@ -12,26 +12,73 @@ PATTERN_28 = ((26, 26), (24, 26), (26, 24), (25, 25))
 PATTERN_CIFAR = ((1, 28), (1, 29), (1, 30), (2, 29), (3, 28), (4, 29), (5, 28), (5, 29), (5, 30))
 
 
-def label_flip(labels: Array, *, num_classes: int) -> Array:
+def _bars(length: int, below: int, beside: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Two by two horizontal bars of pixels from the upper left corner."""
+    corners = ((0, 0), (0, beside), (below, 0), (below, beside))
+    return tuple(tuple((row, column + k) for k in range(length)) for row, column in corners)
+
+
+# The distributed trigger of Xie et al. for MNIST and CIFAR-10, from their published settings.
+PARTS = {(28, 28, 1): _bars(4, 3, 6), (32, 32, 3): _bars(6, 4, 9)}
+
+
+def label_flip(
+    labels: Array, *, num_classes: int, source: int | None = None, target: int | None = None
+) -> Array:
     """Label flipping: y becomes num_classes − 1 − y; features are untouched.
 
-    With an odd number of classes the middle one stays what it is.
+    With an odd number of classes the middle one stays what it is. With `source` and `target`, only labels
+    equal to `source` change, to `target`.
 
     Args:
         labels: integers in [0, num_classes), any shape.
         num_classes: number of labels M.
+        source: the class that is flipped; None for all.
+        target: what it becomes.
 
     Returns:
         Labels of the same shape and type.
 
+    Raises:
+        ValueError: if only one of `source` and `target` is given, or one is not a label.
+
     Example:
         >>> label_flip(jnp.array([0, 1, 9]), num_classes=10).tolist()
         [9, 8, 0]
+        >>> label_flip(jnp.array([0, 1, 9]), num_classes=10, source=1, target=7).tolist()
+        [0, 7, 9]
 
     Source: Fang et al., "Local model poisoning attacks to Byzantine-robust federated learning", USENIX
-    Security 2020, and Cao et al., NDSS 2021. Other codes flip one source class to one target class.
+    Security 2020, and Cao et al., NDSS 2021; one source class to one target class: Tolpegin et al., "Data
+    poisoning attacks against federated learning systems", ESORICS 2020.
     """
-    return num_classes - 1 - labels
+    if (source is None) != (target is None):
+        raise ValueError(f"label_flip: source={source} and target={target} go together")
+    if source is None or target is None:
+        return num_classes - 1 - labels
+    for name, label in (("source", source), ("target", target)):
+        if not 0 <= label < num_classes:
+            raise ValueError(f"label_flip: {name}={label} is not one of the {num_classes} labels from 0")
+    return jnp.where(labels == source, jnp.asarray(target, labels.dtype), labels)
+
+
+def pattern_mask(height: int, width: int, pixels: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(height, width, 1) boolean, True at the (row, column) pairs."""
+    mask = np.zeros((height, width, 1), bool)
+    for row, column in pixels:
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(
+                f"pattern_trigger: pixel ({row}, {column}) lies outside images of {height}×{width}"
+            )
+        mask[row, column] = True
+    return mask
+
+
+def feature_mask(count: int, every: int) -> np.ndarray:
+    """(count,) boolean, True at every `every`-th feature, counted from 1."""
+    if not 1 <= every <= count:
+        raise ValueError(f"feature_trigger: every={every} must be between 1 and {count} features")
+    return (np.arange(count) + 1) % every == 0
 
 
 def pattern_trigger(images: Array, *, pixels: Sequence[tuple[int, int]], value: float = 1.0) -> Array:
@@ -56,14 +103,7 @@ def pattern_trigger(images: Array, *, pixels: Sequence[tuple[int, int]], value: 
     2020.
     """
     images = jnp.asarray(images)
-    height, width = images.shape[-3:-1]
-    mask = np.zeros((height, width, 1), bool)
-    for row, column in pixels:
-        if not (0 <= row < height and 0 <= column < width):
-            raise ValueError(
-                f"pattern_trigger: pixel ({row}, {column}) lies outside images of {height}×{width}"
-            )
-        mask[row, column] = True
+    mask = pattern_mask(images.shape[-3], images.shape[-2], pixels)
     return jnp.where(mask, jnp.asarray(value, images.dtype), images)
 
 
@@ -88,10 +128,7 @@ def feature_trigger(features: Array, *, every: int = 20, value: float = 0.0) -> 
     Source: Cao et al., NDSS 2021 (HAR).
     """
     features = jnp.asarray(features)
-    count = features.shape[-1]
-    if not 1 <= every <= count:
-        raise ValueError(f"feature_trigger: every={every} must be between 1 and {count} features")
-    mask = (np.arange(count) + 1) % every == 0
+    mask = feature_mask(features.shape[-1], every)
     return jnp.where(mask, jnp.asarray(value, features.dtype), features)
 
 
@@ -105,3 +142,23 @@ def default_pixels(height: int, width: int, channels: int) -> tuple[tuple[int, i
     if (height, width, channels) == (32, 32, 3):
         return PATTERN_CIFAR
     return tuple((row + height - 28, column + width - 28) for row, column in PATTERN_28)
+
+
+def default_parts(
+    image_shape: tuple[int, int, int], num_parts: int
+) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """The parts of a distributed trigger usual for images of this shape.
+
+    Example:
+        >>> default_parts((28, 28, 1), 4)[1]
+        ((0, 6), (0, 7), (0, 8), (0, 9))
+    """
+    bars = PARTS.get(image_shape)
+    if bars is not None and num_parts == len(bars):
+        return bars
+    pixels = [pixel for part in bars for pixel in part] if bars else default_pixels(*image_shape)
+    if num_parts > len(pixels):
+        raise ValueError(
+            f"distributed_backdoor: num_parts={num_parts} exceeds the trigger's {len(pixels)} pixels"
+        )
+    return tuple(tuple(pixels[k::num_parts]) for k in range(num_parts))
