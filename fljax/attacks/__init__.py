@@ -24,7 +24,8 @@ from fljax.attacks.base import (
     on_updates,
 )
 from fljax.attacks.data import feature_trigger, label_flip, pattern_trigger
-from fljax.attacks.fang import trim_attack
+from fljax.attacks.fang_krum import krum_attack
+from fljax.attacks.fang_trim import trim_attack
 from fljax.attacks.schedules import SCHEDULES, Schedule, at_random, between, periodic, scheduled
 from fljax.attacks.simple import scale, sign_flip
 from fljax.attacks.surrogates import SURROGATES
@@ -62,6 +63,9 @@ ATTACKS: dict[str, AttackEntry] = {
         "this library",
         from_factory,
     ),
+    "krum_attack": AttackEntry(
+        krum_attack, "Krum attack", "all updates", "error of Krum", "Fang et al. 2020", on_updates
+    ),
     "trim_attack": AttackEntry(
         trim_attack, "Trim attack", "all updates", "error of trimmed mean", "Fang et al. 2020", on_updates
     ),
@@ -82,6 +86,7 @@ __all__ = [
     "between",
     "distributed_backdoor",
     "feature_trigger",
+    "krum_attack",
     "label_flip",
     "model_replacement",
     "pattern_trigger",

@@ -1,0 +1,344 @@
+"""The Krum attack of Fang et al.: rows −λs with the largest λ, among halvings, for which Krum selects one."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.lax import Precision
+
+from fljax.aggregators.base import Int, bounded, compute_dtype, is_static
+from fljax.aggregators.linalg import divide, safe_norms, saturation
+from fljax.aggregators.neighbors import reduce_distances, sum_smallest
+from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.rows import craft_rows
+from fljax.attacks.statistics import Knowledge, mean_of
+
+
+class Contest(NamedTuple):
+    """What Krum's choice between a pool of rows and copies of −λs depends on; lengths in units of `length`.
+
+    Attributes:
+        pool: (n,) bool, the rows the copies compete with.
+        nearest: (n, n) distances^power from row i to the other rows of the pool in order, +inf behind them.
+        sums: (n, n + 1), sums[i, t] is the sum of the first t of them.
+        norms: (n,) ‖g_i‖.
+        products: (n,) ⟨g_i, s⟩.
+        square: scalar ‖s‖².
+        length: scalar.
+        neighbors: how many neighbours count in a score.
+        power: of the distances in a score, 1 or 2.
+        before: (n,) bool, rows that win a tie against a copy; the others lose it.
+        compactness: scalar, the smallest Σ of distances, not squared, to `neighbors` rows of the pool.
+        farthest: scalar, the largest norm in the pool.
+    """
+
+    pool: Array
+    nearest: Array
+    sums: Array
+    norms: Array
+    products: Array
+    square: Array
+    length: Array
+    neighbors: Array
+    power: Array
+    before: Array
+    compactness: Array
+    farthest: Array
+
+
+class Search(NamedTuple):
+    """One step of the search for λ.
+
+    Attributes:
+        contest: the problem.
+        most: how many copies to try at most.
+        one: λ to start from where the bound says nothing.
+        use_bound: whether to start from the bound.
+        threshold: below it there is no solution.
+        copies: how many copies compete.
+        size: λ.
+        selected: whether Krum selects a copy.
+    """
+
+    contest: Contest
+    most: Array
+    one: Array
+    use_bound: Array
+    threshold: Array
+    copies: Array
+    size: Array
+    selected: Array
+
+
+def _sum_first(values: Array, count: Array) -> Array:
+    """Sum of the first `count` entries along the last axis."""
+    return jnp.sum(jnp.where(jnp.arange(values.shape[-1]) < count, values, 0.0), axis=-1)
+
+
+def make_contest(
+    stack: Array,
+    pool: Array,
+    squares: Array,
+    length: Array,
+    s: Array,
+    neighbors: Int,
+    power: int,
+    before: Array,
+) -> Contest:
+    """What the search needs from the rows: norms, products with s and distances in order."""
+    n = stack.shape[0]
+    norms = safe_norms(stack)
+    pool = pool & norms.finite
+    others = pool & ~jnp.eye(n, dtype=bool)
+    ordered = jnp.sort(jnp.where(others, squares, jnp.inf), axis=1)
+    distances = jnp.sqrt(ordered)
+    nearest = ordered if power == 2 else distances
+    sizes = divide(norms.values / norms.shifts, length)
+    # Rows that are infinitely far are not part of the bound's sum.
+    totals = _sum_first(jnp.where(jnp.isfinite(distances), distances, 0.0), jnp.asarray(neighbors))
+    return Contest(
+        pool=pool,
+        nearest=nearest,
+        sums=jnp.pad(jnp.cumsum(nearest, axis=1), ((0, 0), (1, 0))),
+        norms=sizes,
+        products=divide(jnp.matmul(stack, s, precision=Precision.HIGHEST), length),
+        square=jnp.sum(jnp.square(s)),
+        length=length,
+        neighbors=jnp.asarray(neighbors),
+        power=jnp.asarray(power),
+        before=before,
+        compactness=jnp.min(jnp.where(pool, totals, jnp.inf)),
+        farthest=jnp.max(jnp.where(pool, sizes, 0.0)),
+    )
+
+
+def selects_copy(contest: Contest, copies: Array, size: Array) -> Array:
+    """Whether Krum selects one of `copies` rows −λs, λ = `size`, from them and the pool."""
+    size, neighbors = size / contest.length, contest.neighbors
+    # ‖g_i + λs‖²; one that overflows counts as very far.
+    squares = contest.norms**2 + 2.0 * size * contest.products + size**2 * contest.square
+    largest = saturation(squares.dtype, squares.shape[0])
+    squares = jnp.where(squares < largest, jnp.maximum(squares, 0.0), largest)
+    to_copy = jnp.where(contest.power == 2, squares, jnp.sqrt(squares))
+    # All copies are equally far from row i: they are among its neighbours once the nearer rows are used up.
+    nearer = jnp.sum(contest.nearest < to_copy[:, None], axis=1)
+    num_rows = jnp.clip(nearer, jnp.maximum(neighbors - copies, 0), neighbors)
+    to_rows = jnp.take_along_axis(contest.sums, num_rows[:, None], axis=1)[:, 0]
+    of_rows = jnp.where(contest.pool, to_rows + (neighbors - num_rows) * to_copy, jnp.inf)
+    # A copy has the others at distance 0.
+    in_order = jnp.sort(jnp.where(contest.pool, to_copy, jnp.inf))
+    of_copy = _sum_first(in_order, neighbors - (copies - 1))
+    return jnp.all(jnp.where(contest.before, of_copy < of_rows, of_copy <= of_rows))
+
+
+def _start(search: Search, copies: Array) -> Array:
+    """Where the halving starts: Theorem 1's bound on λ, in its proof's form for any number of neighbours."""
+    contest = search.contest
+    share = contest.neighbors - (copies - 1)
+    bound = contest.compactness / jnp.maximum(share, 1) + contest.farthest
+    bound *= contest.length / jnp.sqrt(contest.square)
+    known = search.use_bound & (share > 0) & (bound > 0) & (bound < jnp.inf)
+    return jnp.where(known, bound, search.one)
+
+
+def _can_halve(search: Search) -> Array:
+    return (search.size >= search.threshold) & (search.size < jnp.inf)
+
+
+def _unsolved(search: Search) -> Array:
+    return ~search.selected & (_can_halve(search) | (search.copies < search.most))
+
+
+def _try(search: Search, copies: Array, size: Array) -> Search:
+    return search._replace(copies=copies, size=size, selected=selects_copy(search.contest, copies, size))
+
+
+def _step(search: Search) -> Search:
+    halve = _can_halve(search)
+    copies = jnp.where(halve, search.copies, search.copies + 1)
+    return _try(search, copies, jnp.where(halve, 0.5 * search.size, _start(search, copies)))
+
+
+def largest_selected(
+    contest: Contest, copies: Array, most: Array, one: Array, use_bound: bool, threshold: Array
+) -> Array:
+    """λ: halved until Krum selects a copy or λ < threshold; then again with one more copy, up to `most`.
+
+    Where nothing is found, the last λ.
+    """
+    dtype = contest.square.dtype
+    # Halving ends at zero, below any threshold.
+    threshold = jnp.maximum(jnp.asarray(threshold, dtype), jnp.finfo(dtype).tiny)
+    copies, most = jnp.asarray(copies, jnp.int32), jnp.asarray(most, jnp.int32)
+    zero = jnp.zeros((), dtype)
+    start = Search(
+        contest, most, jnp.asarray(one, dtype), jnp.asarray(use_bound), threshold, copies, zero, most < 1
+    )
+    first = _try(start, copies, _start(start, copies))
+    # Without an attacker there is nothing to solve.
+    return lax.while_loop(_unsolved, _step, first._replace(selected=first.selected | start.selected)).size
+
+
+def krum_attack(
+    updates: Array,
+    malicious: Array,
+    key: Array,
+    unit: Array | None = None,
+    *,
+    num_malicious: Int | None = None,
+    threshold: float | Array = 1e-5,
+    spread: float | Array = 0.01,
+    knowledge: Knowledge = "full",
+    direction: Literal["krum", "sum"] = "krum",
+    lambda_init: Literal["bound", "one"] = "bound",
+    supporters: Literal["ball", "copies"] = "ball",
+    power: int = 2,
+    max_malicious: int | None = None,
+) -> Array:
+    """The Krum attack of Fang et al.: Krum shall select −λs, with s the direction before the attack.
+
+    Let s be the sign of the row that Krum would select from all n rows, S = ‖s‖² (s_j = 0 where that row is
+    0, else S = d), m the number of malicious rows, f what Krum is told, and k = n − f − 2 the neighbours in
+    its score. λ starts at the bound
+
+        λ_max = min_i Σ_{l: the k honest rows nearest to i} ‖g_l − g_i‖ / ((k − m + 1) √S) + max_i ‖g_i‖ / √S
+
+    over honest i, which is Theorem 1 for f = m, and is halved until Krum selects one of m rows −λs among the
+    honest rows or λ < `threshold`; the last λ is used in any case. Then the first malicious row is −λs and
+    the others are drawn within ε = `spread` of it. Where k − m + 1 ≤ 0, λ starts at 1 unit.
+
+    With partial knowledge the attackers' own rows take the place of the honest ones and s is the sign of
+    their mean. One crafted row competes with them, in a Krum told f = 1; if λ < `threshold` solves nothing,
+    two compete, in a Krum told f = 2, and so on up to m − 1 (2 for m < 3), where the crafted rows have each
+    other for all neighbours and λ = 1 unit is selected.
+
+    Krum's choice in the search is that of m equal rows −λs, ties to the lowest row. Supporters away from −λs
+    can change a close one: their distance counts where it is not small against λ√S.
+
+    Args:
+        updates: (n, d), the rows all clients would send honestly. Rows with a non-finite entry are as far
+            from all others as for Krum, and no part of the bound. Of 1 or 2 rows the malicious ones are
+            negated, as in the group's code: Krum needs 3.
+        malicious: (n,) boolean.
+        key: typed PRNG key; row i draws from `fold_in(key, i)`.
+        unit: scalar, what one unit of gradient is in the updates (the local learning rate), for `threshold`,
+            `spread` and λ = 1, which are absolute; None for 1.
+        num_malicious: f, 0 to n − 3, a traced value is clamped; None for min(m, n − 3). Not used with partial
+            knowledge.
+        threshold: of λ, above 0, in gradient units.
+        spread: ε, at least 0, in gradient units.
+        knowledge: "full" (all rows) or "partial" (the attackers' own).
+        direction: with full knowledge, s is the sign of Krum's choice ("krum") or of the sum of the honest
+            rows ("sum").
+        lambda_init: where the halving starts, the "bound" or "one" unit.
+        supporters: a uniform draw from a cube, scaled to a length uniform in [0, ε] ("ball"), or "copies".
+        power: of the distances in Krum's score, 2 or 1. The bound is proved for 1.
+        max_malicious: an upper bound on the number of malicious rows, to do less; the result does not depend
+            on it. Rows beyond it stay honest.
+
+    Returns:
+        (n, d); honest rows are bit-identical.
+
+    Raises:
+        ValueError: if the shapes do not fit, an option is not one of those named or a static number is out
+            of range.
+
+    Example:
+        >>> rows = jnp.array([[1.0], [1.1], [1.2], [1.3], [1.4], [9.0]])
+        >>> mask = jnp.arange(6) == 5
+        >>> krum_attack(rows, mask, jax.random.key(0)).round(3)[5].tolist()
+        [-0.0]
+
+    Source: Fang et al., USENIX Security 2020, section 3.2. The group's code (in FLDetector) starts at λ = 1,
+    works on gradients and with partial knowledge stops at 2e-5 and sends copies; SAFEFL sends copies;
+    FoggyTrust takes the sum of the honest rows, λ = 1, threshold 1e-8 and copies.
+    """
+    updates, malicious = check_stack("krum_attack", updates, malicious)
+    _check(threshold, spread, knowledge, direction, lambda_init, supporters, power)
+    n, d = updates.shape
+    if n < 3:
+        return jnp.where(malicious[:, None], -updates, updates)
+    dtype = compute_dtype(updates)
+    stack = updates.astype(dtype)
+    one = jnp.asarray(1.0 if unit is None else unit, dtype)
+    count = jnp.sum(malicious)
+    rows = malicious_rows(malicious, max_malicious)
+    if knowledge == "full":
+        if num_malicious is None:
+            f: Int = jnp.minimum(count, n - 3)
+        else:
+            needs = "n > num_malicious + 2 rows"
+            f = bounded("krum_attack", "num_malicious", num_malicious, largest=n - 3, needs=needs, n=n)
+        squares, length = reduce_distances(stack, lambda block: block.squares.T)
+        s = _direction(stack, malicious, squares, n - f - 2, power, direction)
+        # The lowest of the rows that tie is selected: those before the first malicious one win.
+        before = jnp.arange(n) < jnp.argmax(malicious)
+        contest = make_contest(stack, ~malicious, squares, length, s, n - f - 2, power, before)
+        first, most = count, count
+    else:
+        own, pool = stack, malicious
+        if len(rows) < n:
+            # Padded with honest rows: copies of one row would send the distances down their careful path.
+            some = jnp.argsort(~malicious)[: len(rows)]
+            own, pool = stack[some], malicious[some]
+        squares, length = reduce_distances(own, lambda block: block.squares.T)
+        s = jnp.sign(mean_of(pool & safe_norms(own).finite, own))
+        # m rows and c copies leave Krum with f = c for m + c − c − 2 neighbours. The rows win ties.
+        contest = make_contest(own, pool, squares, length, s, jnp.maximum(count - 2, 1), power, pool)
+        most = jnp.where(count == 0, 0, jnp.maximum(count - 1, 2))
+        first = jnp.minimum(count, 1)
+    size = largest_selected(contest, first, most, one, lambda_init == "bound", one * threshold)
+    base = -size * s
+    radius = one * jnp.asarray(spread, dtype)
+
+    def supporter(position: Array, row: Array) -> Array:
+        for_length, for_direction = jax.random.split(jax.random.fold_in(key, row))
+        away = jax.random.uniform(for_direction, (d,), dtype, -0.5, 0.5)
+        square = jnp.sum(jnp.square(away))
+        far = radius * jax.random.uniform(for_length, (), dtype) * jnp.where(position == 0, 0.0, 1.0)
+        scale = jnp.where(square > 0, far / jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+        return (base + scale * away).astype(updates.dtype)
+
+    if supporters == "copies":
+        return updates.at[rows].set(base.astype(updates.dtype), mode="drop")
+    return craft_rows(updates, rows, supporter)
+
+
+def _direction(
+    stack: Array, malicious: Array, squares: Array, neighbors: Int, power: int, direction: str
+) -> Array:
+    """The sign of the update before the attack, (d,); 0 for NaN."""
+    n = stack.shape[0]
+    if direction == "sum":
+        return jnp.sign(mean_of(~malicious & safe_norms(stack).finite, stack))
+    values = squares if power == 2 else jnp.sqrt(squares)
+    scores = sum_smallest(jnp.where(jnp.eye(n, dtype=bool), jnp.inf, values), neighbors)
+    chosen = stack[jnp.argmin(scores)]
+    return jnp.where(jnp.isnan(chosen), 0.0, jnp.sign(chosen))
+
+
+def _check(
+    threshold: float | Array,
+    spread: float | Array,
+    knowledge: str,
+    direction: str,
+    lambda_init: str,
+    supporters: str,
+    power: int,
+) -> None:
+    options = {
+        "knowledge": (knowledge, ("full", "partial")),
+        "direction": (direction, ("krum", "sum")),
+        "lambda_init": (lambda_init, ("bound", "one")),
+        "supporters": (supporters, ("ball", "copies")),
+    }
+    for name, (given, allowed) in options.items():
+        if given not in allowed:
+            raise ValueError(f'krum_attack: {name}={given!r} must be "{allowed[0]}" or "{allowed[1]}"')
+    if power not in (1, 2):
+        raise ValueError(f"krum_attack: power={power} must be 1 (distances) or 2 (squared distances)")
+    if is_static(threshold) and not 0 < threshold < jnp.inf:
+        raise ValueError(f"krum_attack: threshold={threshold} must be above 0")
+    if is_static(spread) and not 0 <= spread < jnp.inf:
+        raise ValueError(f"krum_attack: spread={spread} must not be negative")

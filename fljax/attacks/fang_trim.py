@@ -1,0 +1,168 @@
+"""The Trim attack of Fang et al., against trimmed mean and median."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fljax.aggregators.base import is_static
+from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.rows import craft_rows
+from fljax.attacks.statistics import Knowledge, deviation_of, extreme_of, honest_rows, mean_of, row_sum
+
+# Where an attacker with partial knowledge puts its values, in standard deviations from the mean.
+NEAREST, FARTHEST = 3.0, 4.0
+
+
+def trim_attack(
+    updates: Array,
+    malicious: Array,
+    key: Array,
+    rule: Callable[[Array], Array] | None = None,
+    root_update: Array | None = None,
+    *,
+    stretch: float | Array = 2.0,
+    knowledge: Knowledge = "full",
+    direction: Literal["sum", "rule"] = "sum",
+    pool: Literal["honest", "all"] = "honest",
+    law: Literal["uniform", "divide", "fixed"] = "uniform",
+    include_root: bool = False,
+    max_malicious: int | None = None,
+) -> Array:
+    """The Trim attack of Fang et al., against trimmed mean and median.
+
+    Per coordinate j let s_j be the sign of the update before the attack. Malicious values are drawn
+    independently, just beyond the honest values on the side opposite to s_j: let x = w_max,j for s_j = −1 and
+    x = w_min,j for s_j = +1. Where s_j·x > 0, beyond means towards zero and values lie between x and x/b,
+    else between x and b·x, with b = `stretch`; uniformly in that interval, or as `law` says.
+
+    With partial knowledge, from the mean μ_j and standard deviation σ_j (divided by m) of the attackers' own
+    rows: ŝ_j = sign(μ_j), values uniform in [μ_j + 3σ_j, μ_j + 4σ_j] for ŝ_j = −1 and in
+    [μ_j − 4σ_j, μ_j − 3σ_j] for ŝ_j = +1. Where the sign is 0, full knowledge sends 0 and partial knowledge
+    μ_j.
+
+    Args:
+        updates: (n, d), the rows all clients would send honestly.
+        malicious: (n,) boolean; if no row is honest, the extremes are those of all rows.
+        key: typed PRNG key; row i draws from `fold_in(key, i)`.
+        rule: (n, d) -> (d,), the attacked rule, for `direction="rule"`.
+        root_update: (d,), the server's own update, for `include_root`.
+        stretch: b > 1, how far beyond the extreme.
+        knowledge: "full" (all honest rows) or "partial" (the attackers' own).
+        direction: s is the sign of the "sum" of all rows, or of what the `rule` makes of them.
+        pool: whose extremes, the "honest" rows' or those of "all" rows, the attackers' honest ones included.
+        law: "uniform"; "divide": x/r or r·x with r uniform in [1, b]; "fixed": x/b or b·x, and with partial
+            knowledge μ_j − 3.5 ŝ_j σ_j, the same for all.
+        include_root: whether the server's update is one more row of the sum and the extremes.
+        max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers; the
+            result does not depend on it. Rows beyond it stay honest.
+
+    Returns:
+        (n, d); honest rows are bit-identical.
+
+    Raises:
+        ValueError: if the shapes do not fit, an option is not one of those named or does not go with partial
+            knowledge, the rule or the root update is missing, or a static `stretch` is not above 1.
+
+    Example:
+        >>> rows = jnp.array([[1.0], [2.0], [3.0], [9.0]])
+        >>> crafted = trim_attack(rows, jnp.array([False, False, False, True]), jax.random.key(0))
+        >>> bool(0.5 <= crafted[3, 0] <= 1.0)
+        True
+
+    Source: Fang et al., USENIX Security 2020, sections 3.3 and 3.4, where s is the direction of the attacked
+    rule's own update (`direction="rule"`). The FLTrust authors' demo is `pool="all"`, `law="divide"`,
+    `include_root=True`; the group's code in FLDetector is `pool="all"`, `law="fixed"`. Both take the sign of
+    the sum.
+    """
+    updates, malicious = check_stack("trim_attack", updates, malicious)
+    n, d = updates.shape
+    _check(stretch, knowledge, direction, pool, law, include_root)
+    rows = malicious_rows(malicious, max_malicious)
+    if knowledge == "partial":
+        center = mean_of(malicious, updates)
+        deviation = deviation_of(malicious, updates, center)
+        step = -jnp.sign(center) * deviation
+
+        def beyond_deviations(position: Array, row: Array) -> Array:
+            draw = jax.random.uniform(jax.random.fold_in(key, row), (d,), updates.dtype, NEAREST, FARTHEST)
+            return center + draw * step
+
+        if law == "fixed":
+            crafted = center + 0.5 * (NEAREST + FARTHEST) * step
+            return updates.at[rows].set(crafted, mode="drop")
+        return craft_rows(updates, rows, beyond_deviations)
+
+    if include_root and root_update is None:
+        raise ValueError("trim_attack: include_root=True needs root_update")
+    server = root_update if include_root else None
+    # Upwards where s < 0; there the extreme is the largest value, elsewhere the negative of the largest one
+    # of the negated rows.
+    sign = _direction(updates, rule, server, direction)
+    upwards = jnp.where(sign > 0, -1.0, 1.0).astype(updates.dtype)
+    seen = jnp.ones((n,), bool) if pool == "all" else honest_rows(malicious)
+    extreme = extreme_of(seen, updates * upwards, largest=True)
+    if server is not None:
+        extreme = jnp.maximum(extreme, server * upwards)
+    extreme = jnp.where(sign == 0, 0.0, extreme * upwards)
+    # A value on the far side of zero is shrunk, one on the near side stretched.
+    shrink = sign * extreme > 0
+
+    def moved(ratio: Array) -> Array:
+        return jnp.where(shrink, extreme / ratio, extreme * ratio)
+
+    if law == "fixed":
+        crafted = moved(jnp.asarray(stretch, updates.dtype))
+        return updates.at[rows].set(crafted, mode="drop")
+    width = moved(jnp.asarray(stretch, updates.dtype)) - extreme
+
+    def beyond_extreme(position: Array, row: Array) -> Array:
+        draw = jax.random.uniform(jax.random.fold_in(key, row), (d,), updates.dtype)
+        if law == "divide":
+            return moved(1.0 + (stretch - 1.0) * draw)
+        return extreme + width * draw
+
+    return craft_rows(updates, rows, beyond_extreme)
+
+
+def _direction(
+    updates: Array, rule: Callable[[Array], Array] | None, server: Array | None, direction: str
+) -> Array:
+    """The sign of the update before the attack, (d,)."""
+    if direction == "rule":
+        if rule is None:
+            raise ValueError('trim_attack: direction="rule" needs the rule')
+        return jnp.sign(rule(updates))
+    total = row_sum(jnp.ones(updates.shape[:1]), updates)
+    return jnp.sign(total if server is None else total + server)
+
+
+def _check(
+    stretch: float | Array, knowledge: str, direction: str, pool: str, law: str, include_root: bool
+) -> None:
+    options = {
+        "knowledge": (knowledge, ("full", "partial")),
+        "direction": (direction, ("sum", "rule")),
+        "pool": (pool, ("honest", "all")),
+        "law": (law, ("uniform", "divide", "fixed")),
+    }
+    for name, (given, allowed) in options.items():
+        if given not in allowed:
+            shown = " or ".join(f'"{option}"' for option in allowed)
+            raise ValueError(f"trim_attack: {name}={given!r} must be {shown}")
+    if is_static(stretch) and not 1 < stretch < jnp.inf:
+        raise ValueError(f"trim_attack: stretch={stretch} must be larger than 1")
+    if knowledge == "partial":
+        # What only an attacker who sees the honest rows can do.
+        usual = {"direction": (direction, "sum"), "pool": (pool, "honest")}
+        for name, (given, needed) in usual.items():
+            if given != needed:
+                raise ValueError(f'trim_attack: {name}="{given}" must be "{needed}" with knowledge="partial"')
+        if include_root:
+            raise ValueError('trim_attack: include_root=True must be False with knowledge="partial"')
+        if law == "divide":
+            raise ValueError(
+                'trim_attack: law="divide" must be "uniform" or "fixed" with knowledge="partial"'
+            )
