@@ -26,8 +26,12 @@ from fljax.attacks.base import (
 from fljax.attacks.data import feature_trigger, label_flip, pattern_trigger
 from fljax.attacks.fang_krum import krum_attack
 from fljax.attacks.fang_trim import trim_attack
+from fljax.attacks.free_rider import FreeRiderState, free_rider
+from fljax.attacks.line_search import optimized_alie, optimized_ipm
+from fljax.attacks.mimic import MimicState, mimic, mimic_warmup
 from fljax.attacks.schedules import SCHEDULES, Schedule, at_random, between, periodic, scheduled
-from fljax.attacks.simple import scale, sign_flip
+from fljax.attacks.simple import constant, gaussian, scale, sign_flip
+from fljax.attacks.statistical import alie, alie_factor, ipm, min_max, min_sum
 from fljax.attacks.surrogates import SURROGATES
 from fljax.attacks.worst_case import WorstCaseState, worst_case
 
@@ -66,6 +70,67 @@ ATTACKS: dict[str, AttackEntry] = {
     "krum_attack": AttackEntry(
         krum_attack, "Krum attack", "all updates", "error of Krum", "Fang et al. 2020", on_updates
     ),
+    "gaussian": AttackEntry(
+        gaussian, "Gaussian", "nothing", "disturbance", "Blanchard et al. 2017", on_updates
+    ),
+    "constant": AttackEntry(
+        constant, "Constant", "nothing", "what rules do with 0, NaN, infinity", "this library", on_updates
+    ),
+    "alie": AttackEntry(
+        alie, "ALIE", "attackers' updates", "error within the spread", "Baruch et al. 2019", on_updates
+    ),
+    "optimized_alie": AttackEntry(
+        optimized_alie,
+        "Optimized ALIE",
+        "all updates, the rule",
+        "deviation from the honest mean",
+        "Allouah et al. 2023",
+        on_updates,
+    ),
+    "ipm": AttackEntry(ipm, "IPM", "all updates", "negative inner product", "Xie et al. 2020", on_updates),
+    "optimized_ipm": AttackEntry(
+        optimized_ipm,
+        "Optimized IPM",
+        "all updates, the rule",
+        "deviation from the honest mean",
+        "Allouah et al. 2023",
+        on_updates,
+    ),
+    "min_max": AttackEntry(
+        min_max,
+        "Min-Max",
+        "all updates",
+        "deviation within the largest distance",
+        "Shejwalkar & Houmansadr 2021",
+        on_updates,
+    ),
+    "min_sum": AttackEntry(
+        min_sum,
+        "Min-Sum",
+        "all updates",
+        "deviation within the sum of distances",
+        "Shejwalkar & Houmansadr 2021",
+        on_updates,
+    ),
+    "mimic": AttackEntry(
+        mimic, "Mimic", "one update", "weight of one client", "Karimireddy et al. 2022", on_updates
+    ),
+    "mimic_warmup": AttackEntry(
+        mimic_warmup,
+        "Mimic (warm-up)",
+        "all updates",
+        "weight of the client that stands out most",
+        "Karimireddy et al. 2022",
+        from_factory,
+    ),
+    "free_rider": AttackEntry(
+        free_rider,
+        "Free-rider",
+        "the global model",
+        "the model without training",
+        "Lin et al. 2019",
+        from_factory,
+    ),
     "trim_attack": AttackEntry(
         trim_attack, "Trim attack", "all updates", "error of trimmed mean", "Fang et al. 2020", on_updates
     ),
@@ -78,17 +143,31 @@ __all__ = [
     "SURROGATES",
     "Attack",
     "AttackEntry",
+    "FreeRiderState",
+    "MimicState",
     "Schedule",
     "Task",
     "Trigger",
     "WorstCaseState",
+    "alie",
+    "alie_factor",
     "at_random",
     "between",
+    "constant",
     "distributed_backdoor",
     "feature_trigger",
+    "free_rider",
+    "gaussian",
+    "ipm",
     "krum_attack",
     "label_flip",
+    "mimic",
+    "mimic_warmup",
+    "min_max",
+    "min_sum",
     "model_replacement",
+    "optimized_alie",
+    "optimized_ipm",
     "pattern_trigger",
     "periodic",
     "replace_model",

@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.base import check_stack
+from fljax.aggregators.base import is_static
+from fljax.attacks.base import check_stack, malicious_rows
 from fljax.attacks.statistics import honest_rows, mean_of
 
 
@@ -75,3 +77,84 @@ def sign_flip(
     if of == "mean":
         source = mean_of(honest_rows(malicious), updates)[None, :]
     return jnp.where(malicious[:, None], -jnp.asarray(factor, updates.dtype) * source, updates)
+
+
+def gaussian(
+    updates: Array,
+    malicious: Array,
+    key: Array,
+    *,
+    std: float | Array,
+    around: Literal["zero", "own", "mean"] = "zero",
+    max_malicious: int | None = None,
+) -> Array:
+    """Gaussian noise: every malicious row is drawn at random, or has noise added to it.
+
+    g'_i = c + std · N(0, I) for malicious i, drawn independently, with c = 0 ("zero"), g_i ("own") or the
+    mean of the honest rows ("mean").
+
+    Args:
+        updates: (n, d), the rows all clients would send honestly.
+        malicious: (n,) boolean.
+        key: typed PRNG key; row i draws from `fold_in(key, i)`.
+        std: standard deviation of every coordinate, in the units of the updates.
+        around: what the noise is centred on; "mean" is the mean of all rows if none is honest.
+        max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers; the
+            result does not depend on it. Rows beyond it stay honest.
+
+    Returns:
+        (n, d); honest rows are bit-identical.
+
+    Raises:
+        ValueError: if the shapes do not fit, `around` is none of the three or a static `std` is negative.
+
+    Example:
+        >>> noise = gaussian(jnp.ones((2, 1000)), jnp.array([True, False]), jax.random.key(0), std=200.0)
+        >>> bool(190 < noise[0].std() < 210), noise[1, 0].tolist()
+        (True, 1.0)
+
+    Source: Blanchard et al., NeurIPS 2017 (centred on zero, standard deviation 200). ByzFL draws around a
+    constant, 0 by default.
+    """
+    updates, malicious = check_stack("gaussian", updates, malicious)
+    if around not in ("zero", "own", "mean"):
+        raise ValueError(f'gaussian: around={around!r} must be "zero", "own" or "mean"')
+    if is_static(std) and not std >= 0:
+        raise ValueError(f"gaussian: std={std} must not be negative")
+    d = updates.shape[1]
+    std = jnp.asarray(std, updates.dtype)
+    mean = mean_of(honest_rows(malicious), updates) if around == "mean" else jnp.zeros((), updates.dtype)
+
+    def craft(row: Array) -> Array:
+        noise = std * jax.random.normal(jax.random.fold_in(key, row), (d,), updates.dtype)
+        return noise + (updates[row] if around == "own" else mean)
+
+    rows = malicious_rows(malicious, max_malicious)
+    return updates.at[rows].set(jax.lax.map(craft, rows), mode="drop")
+
+
+def constant(updates: Array, malicious: Array, *, value: float | Array) -> Array:
+    """A constant: every entry of every malicious row is the same number.
+
+    g'_i = (value, …, value) for malicious i. With 0 the client sends nothing; NaN, infinity and 1e38, whose
+    square overflows, test what a rule does with them.
+
+    Args:
+        updates: (n, d), the rows all clients would send honestly.
+        malicious: (n,) boolean.
+        value: any float, `nan` and `inf` included; one beyond the range of the updates' type is infinite.
+
+    Returns:
+        (n, d); honest rows are bit-identical.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> constant(jnp.ones((2, 1)), jnp.array([True, False]), value=float("-inf")).tolist()
+        [[-inf], [1.0]]
+
+    Source: simulators at large; ByzFL sends infinity.
+    """
+    updates, malicious = check_stack("constant", updates, malicious)
+    return jnp.where(malicious[:, None], jnp.asarray(value, updates.dtype), updates)

@@ -1,11 +1,15 @@
 """What an attacker computes from the rows it sees: sums, means and spreads over a subset of them."""
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Literal
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.lax import Precision
+
+from fljax.aggregators.linalg import weighted_rows
+from fljax.aggregators.order_statistics import ROWS_PER_STEP, sum_rows
 
 Knowledge = Literal["full", "partial"]
 
@@ -34,14 +38,36 @@ def known_rows(attack: str, malicious: Array, knowledge: Knowledge) -> Array:
 
 def mean_of(rows: Array, updates: Array) -> Array:
     """Mean of the rows in the mask, (d,); the others may hold anything."""
-    return row_sum(rows, only(rows, updates)) / jnp.maximum(jnp.sum(rows), 1)
+    return weighted_rows(rows.astype(updates.dtype), updates) / jnp.maximum(jnp.sum(rows), 1)
+
+
+def sum_of(rows: Array, updates: Array, function: Callable[[Array], Array]) -> Array:
+    """Σ function(g_i) over the rows in the mask, (d,), read once; the others may hold anything.
+
+    As a product or a reduction, XLA on a CPU would write the (n, d) terms first (16 ms against 2.5 at
+    (100, 139,960)).
+    """
+    n = updates.shape[0]
+
+    def part(values: Array, used: Array) -> Array:
+        return sum_rows([jnp.where(used[i], function(values[i]), 0.0) for i in range(values.shape[0])])
+
+    def step(i: Array, total: Array) -> Array:
+        start = i * ROWS_PER_STEP + rest
+        values, used = (lax.dynamic_slice_in_dim(a, start, ROWS_PER_STEP) for a in (updates, rows))
+        return total + part(values, used)
+
+    # The rows that fill no step come first, and start the sum.
+    rest = min(n, n % ROWS_PER_STEP or ROWS_PER_STEP)
+    total = part(updates[:rest], rows[:rest])
+    return total if n == rest else lax.fori_loop(0, (n - rest) // ROWS_PER_STEP, step, total)
 
 
 def deviation_of(rows: Array, updates: Array, mean: Array, ddof: int = 0) -> Array:
     """Standard deviation per coordinate of the rows in the mask, (d,), over their number less `ddof`."""
     # Two passes: a difference of squares would cancel.
-    squares = only(rows, jnp.square(updates - mean))
-    return jnp.sqrt(row_sum(jnp.ones(rows.shape), squares) / jnp.maximum(jnp.sum(rows) - ddof, 1))
+    squares = sum_of(rows, updates, lambda row: jnp.square(row - mean))
+    return jnp.sqrt(squares / jnp.maximum(jnp.sum(rows) - ddof, 1))
 
 
 def extreme_of(rows: Array, updates: Array, largest: bool) -> Array:
