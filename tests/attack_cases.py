@@ -1,5 +1,7 @@
 """Every update attack of the registry as (updates, malicious) -> updates, with arguments that make it act."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -7,6 +9,7 @@ from fljax.aggregators import Context, median
 from fljax.attacks import (
     alie,
     constant,
+    fltrust_attack,
     free_rider,
     gaussian,
     ipm,
@@ -23,6 +26,12 @@ from fljax.attacks import (
 )
 
 KEY = jax.random.key(0)
+# Compiled once, not again at every call of a test.
+ADAPTIVE = {
+    probes: jax.jit(partial(fltrust_attack, probes=probes, start="honest", sweeps=1, steps=2))
+    for probes in ("projected", "drawn")
+}
+OPTIMUM = jax.jit(partial(fltrust_attack, search="optimum"))
 
 
 def _third_round(attack, updates, malicious):
@@ -59,6 +68,9 @@ UPDATE_ATTACKS = {
     "min_sum": lambda u, m: min_sum(u, m),
     "mimic": lambda u, m: mimic(u, m, target=2),
     "mimic_warmup": lambda u, m: _third_round(mimic_warmup(warmup=2), u, m),
+    "fltrust_attack": lambda u, m: ADAPTIVE["projected"](u, u.mean(0), m, KEY),
+    "fltrust_attack drawn": lambda u, m: ADAPTIVE["drawn"](u, u.mean(0), m, KEY),
+    "fltrust_attack optimum": lambda u, m: OPTIMUM(u, u.mean(0), m, KEY),
     "free_rider": lambda u, m: _third_round(free_rider(), u, m),
     "free_rider noise": lambda u, m: _third_round(free_rider(kind="noise", multiplier=2.0), u, m),
     "free_rider delta": lambda u, m: _third_round(free_rider(kind="delta"), u, m),

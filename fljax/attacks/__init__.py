@@ -7,6 +7,7 @@ Example:
     [[1.0], [-1.0]]
 """
 
+from fljax.attacks.adaptive import fltrust_attack
 from fljax.attacks.backdoor import (
     distributed_backdoor,
     model_replacement,
@@ -134,6 +135,14 @@ ATTACKS: dict[str, AttackEntry] = {
     "trim_attack": AttackEntry(
         trim_attack, "Trim attack", "all updates", "error of trimmed mean", "Fang et al. 2020", on_updates
     ),
+    "fltrust_attack": AttackEntry(
+        fltrust_attack,
+        "Adaptive attack",
+        "all updates, root update",
+        "error of FLTrust",
+        "Cao et al. 2021",
+        on_updates,
+    ),
 }
 
 __all__ = [
@@ -160,6 +169,7 @@ __all__ = [
     "gaussian",
     "ipm",
     "krum_attack",
+    "fltrust_attack",
     "label_flip",
     "mimic",
     "mimic_warmup",

@@ -1,0 +1,279 @@
+"""The adaptive attack on FLTrust, from the paper that proposes the rule."""
+
+from functools import partial
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+
+from fljax.aggregators.base import compute_dtype, is_static
+from fljax.aggregators.linalg import divide, finite_rows, ordinary, row_norms, scale_rows, square_norms
+from fljax.aggregators.trust import fltrust_explained
+from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.fang_trim import trim_attack
+from fljax.attacks.trust_search import (
+    Chain,
+    Game,
+    Walk,
+    best_direction,
+    draw_projections,
+    follow_gradient,
+    walk_projections,
+    walk_vectors,
+)
+
+Search = Literal["zeroth_order", "gradient", "optimum"]
+Probes = Literal["projected", "drawn"]
+Start = Literal["trim", "honest"]
+# A vector whose part outside a subspace is shorter than this share of it lies in the subspace.
+INSIDE = 100.0
+
+
+def _unit(vector: Array) -> Array:
+    norm = row_norms(vector[None])[0]
+    return jnp.where(norm > 0, divide(vector, jnp.where(norm > 0, norm, 1.0)), 0.0)
+
+
+def _plain_alignment(updates: Array, squares: Array, sign: Array) -> Array:
+    return jnp.matmul(updates, sign, precision=Precision.HIGHEST) / jnp.sqrt(squares)
+
+
+def _careful_alignment(updates: Array, squares: Array, sign: Array) -> Array:
+    rows = scale_rows(updates).rows
+    squares = square_norms(rows)
+    return jnp.matmul(rows, sign, precision=Precision.HIGHEST) / jnp.sqrt(
+        jnp.where(squares > 0, squares, 1.0)
+    )
+
+
+def _new_direction(vector: Array, *basis: Array) -> tuple[Array, Array, Array]:
+    """What a unit vector adds to an orthonormal basis: `(coordinates, direction, exists)`.
+
+    A basis vector that does not exist is zero, and so is the direction if there is none.
+    """
+    coordinates = jnp.zeros((len(basis) + 1,), vector.dtype)
+    rest = vector
+    for _ in range(2):  # twice, so that a small rest is orthogonal too
+        for i, other in enumerate(basis):
+            product = jnp.dot(rest, other, precision=Precision.HIGHEST)
+            rest = rest - product * other
+            coordinates = coordinates.at[i].add(product)
+    norm = jnp.sqrt(jnp.dot(rest, rest, precision=Precision.HIGHEST))
+    exists = norm > INSIDE * jnp.finfo(vector.dtype).eps
+    direction = jnp.where(exists, rest / jnp.where(exists, norm, 1.0), 0.0)
+    return coordinates.at[-1].set(jnp.where(exists, norm, 0.0)), direction, exists
+
+
+def _project(
+    starts: Array,
+    root: Array,
+    sign: Array,
+    rows: Array,
+    key: Array,
+    count: Array,
+    game: Game,
+    shape: tuple[int, int],
+) -> tuple[Chain, Array]:
+    """The attackers in coordinates, and the two basis vectors they share."""
+    d = root.shape[0]
+    first = _unit(sign)
+    in_root, second, apart = _new_direction(root, first)
+    shared = jnp.stack([first, second])
+
+    def coordinates(start: Array) -> tuple[Array, Array]:
+        inside, _, exists = _new_direction(start, first, second)
+        return inside, jnp.stack([jnp.any(sign != 0), apart, exists])
+
+    inside, present = jax.lax.map(coordinates, starts)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    draw = partial(draw_projections, sweeps=shape[0], steps=shape[1], variance=game.variance, d=d)
+    probes, rest = jax.vmap(draw)(keys, present)
+    length = jnp.dot(sign, first, precision=Precision.HIGHEST)
+    chain = Chain(
+        inside=inside,
+        outside=jnp.zeros(rows.shape, root.dtype),
+        probes=probes,
+        rest=rest,
+        sign=jnp.zeros((3,), root.dtype).at[0].set(length),
+        root=jnp.append(in_root, 0.0),
+        active=count,
+        game=game,
+    )
+    return chain, shared
+
+
+def _assemble(starts: Array, shared: Array, rows: Array, key: Array, inside: Array, outside: Array) -> Array:
+    """The vectors with these coordinates, their outside parts in random directions."""
+    first, second = shared
+
+    def vector(argument: tuple[Array, Array, Array, Array]) -> Array:
+        row, start, at, beyond = argument
+        _, third, _ = _new_direction(start, first, second)
+        noise = jax.random.normal(jax.random.fold_in(key, row), start.shape, start.dtype)
+        for other in (first, second, third):
+            noise = noise - jnp.dot(noise, other, precision=Precision.HIGHEST) * other
+        norm = jnp.sqrt(jnp.dot(noise, noise, precision=Precision.HIGHEST))
+        return (
+            at[0] * first + at[1] * second + at[2] * third + beyond / jnp.where(norm > 0, norm, 1.0) * noise
+        )
+
+    return jax.lax.map(vector, (rows, starts, inside, outside))
+
+
+def _best_row(root: Array, sign: Array, count: Array, game: Game) -> Array:
+    """The direction that is optimal for every attacker."""
+    at_sign, across, apart = _new_direction(_unit(sign), root)
+    # Where s lies along e_0, any vector orthogonal to it does.
+    axis = jnp.zeros_like(root).at[jnp.argmin(jnp.abs(root))].set(1.0)
+    _, other, exists = _new_direction(axis, root)
+    across = jnp.where(apart, across, other)
+    length = jnp.sqrt(jnp.dot(sign, sign, precision=Precision.HIGHEST))
+    cosine, sine = best_direction(game, count, length * at_sign[0], length * at_sign[1], apart | exists)
+    return cosine * root + sine * across
+
+
+def fltrust_attack(
+    updates: Array,
+    root_update: Array,
+    malicious: Array,
+    key: Array,
+    unit: Array | None = None,
+    *,
+    probe_variance: float | Array = 0.5,
+    probe_step: float | Array = 0.005,
+    learning_rate: float | Array = 0.01,
+    sweeps: int = 10,
+    steps: int = 10,
+    search: Search = "zeroth_order",
+    probes: Probes = "projected",
+    start: Start = "trim",
+    max_malicious: int | None = None,
+) -> Array:
+    """The adaptive attack on FLTrust: unit vectors that move its result against its own direction.
+
+    With e_i = g_i/‖g_i‖, c_i = ReLU(⟨e_i, e_0⟩) and s the sign of FLTrust's result g before the attack,
+    maximise over unit vectors e'_i of the malicious rows, with c'_i = ReLU(⟨e'_i, e_0⟩),
+
+        h = sᵀ(g − g'),  g' = ‖g_0‖ (Σ_mal c'_i e'_i + Σ_hon c_i e_i) / (Σ_mal c'_i + Σ_hon c_i).
+
+    Each e'_i starts as the direction of the Trim attack's row. In each of `sweeps` (V) sweeps every attacker
+    in turn takes `steps` (Q) steps e'_i ← (e'_i + η ĝ)/‖·‖, ĝ = (h(e'_i + γu) − h(e'_i))/γ · u with a new
+    u ~ N(0, σ² I). It sends ‖g_0‖ e'_i. A row that starts with a clearly negative ⟨e'_i, e_0⟩ has no trust
+    and no probe finds any: it stays where it is, in the paper's algorithm as here. Trim rows do where honest
+    ones are noisy.
+
+    Args:
+        updates: (n, d), the rows all clients would send honestly.
+        root_update: (d,), the server's own update g_0.
+        malicious: (n,) boolean.
+        key: typed PRNG key; with a, b = split(key), the start is `trim_attack` with a, and row i draws from
+            fold_in(b, i): with `probes="drawn"` step t of sweep v a normal (d,) from its fold_in(·, v·Q + t).
+        unit: what one unit of gradient is in the updates, the local learning rate; None for 1. γ and η are
+            absolute and h grows with ‖g_0‖, so that it decides how long the steps are.
+        probe_variance: σ².
+        probe_step: γ.
+        learning_rate: η.
+        sweeps: V.
+        steps: Q.
+        search: "zeroth_order" is the paper's; "gradient" steps along the mean of its ĝ as γ → 0, σ² ∂h/∂e'_i;
+            "optimum" needs no steps and no start: the largest h there is, which all attackers reach with the
+            same vector in the plane of s and e_0 (−g_0, which has no trust, if none does harm).
+        probes: "drawn" draws V·Q vectors per attacker; "projected" the four numbers and the length that h and
+            the next step see of each, and one vector in the end: the same law in a hundredth of the time
+            (`walk_projections` says why).
+        start: "trim", or "honest": the attackers' own rows, which have trust to begin with.
+        max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers; the
+            result does not depend on it. Rows beyond it stay honest.
+
+    Returns:
+        (n, d); honest rows are bit-identical.
+
+    Raises:
+        ValueError: if the shapes do not fit, an option is not one of those named, or a static number is out
+            of range.
+
+    Example:
+        >>> rows, root = jnp.array([[3.0, 4.0], [4.0, 3.0], [4.0, 3.0]]), jnp.array([2.0, 0.0])
+        >>> one = jnp.array([True, False, False])
+        >>> sent = fltrust_attack(rows, root, one, jax.random.key(0), search="optimum")
+        >>> "{:.2f} {:.2f}".format(*sent[0])
+        '1.25 -1.56'
+
+    Source: Cao et al., NDSS 2021, Algorithm 3 and section V. σ² is the variance; SAFEFL passes 0.5 as the
+    standard deviation, adds 1e-9 to the denominators and lets the Trim attack look at all rows and g_0.
+    """
+    updates, malicious = check_stack("fltrust_attack", updates, malicious)
+    _check_options(search=(search, Search), probes=(probes, Probes), start=(start, Start))
+    _check_numbers(probe_variance, probe_step, learning_rate, sweeps, steps)
+    d = updates.shape[1]
+    dtype = compute_dtype(updates)
+    stack = updates.astype(dtype)
+    before, info = fltrust_explained(stack, jnp.asarray(root_update).astype(dtype))
+    root, root_norm = (
+        _unit(jnp.asarray(root_update, dtype)),
+        row_norms(jnp.asarray(root_update, dtype)[None])[0],
+    )
+    sign = jnp.sign(before)
+
+    # A row without trust may hold anything.
+    trust = jnp.where(malicious, 0.0, info["trust_scores"])
+    squares = square_norms(stack)
+    aligned = jax.lax.cond(ordinary(squares), _plain_alignment, _careful_alignment, stack, squares, sign)
+    game = Game(
+        numerator=jnp.sum(jnp.where(trust > 0, trust * aligned, 0.0)),
+        denominator=jnp.sum(trust),
+        stake=root_norm / (1.0 if unit is None else jnp.asarray(unit, dtype)),
+        rate=jnp.asarray(learning_rate, dtype),
+        reach=jnp.asarray(probe_step, dtype),
+        variance=jnp.asarray(probe_variance, dtype),
+    )
+    rows = malicious_rows(malicious, max_malicious)
+    count = jnp.minimum(jnp.sum(malicious), rows.shape[0])
+
+    if search == "optimum":
+        crafted = jnp.broadcast_to(_best_row(root, sign, count, game), (rows.shape[0], d))
+    else:
+        start_key, probe_key = jax.random.split(key)
+        begin = jnp.where(finite_rows(stack)[:, None], stack, 0.0)
+        if start == "trim":
+            begin = trim_attack(begin, malicious, start_key, max_malicious=max_malicious)
+        # What fills the array has no trust.
+        starts = jax.lax.map(_unit, begin.at[rows].get(mode="fill", fill_value=0.0))
+        if search == "zeroth_order" and probes == "drawn":
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(probe_key, rows)
+            crafted = walk_vectors(Walk(starts, sign, root, keys, count, game), sweeps, steps)
+        else:
+            draw_key, end_key = jax.random.split(probe_key)
+            chain, shared = _project(starts, root, sign, rows, draw_key, count, game, (sweeps, steps))
+            if search == "gradient":
+                inside, outside = follow_gradient(chain, sweeps, steps), chain.outside
+            else:
+                inside, outside = walk_projections(chain)
+            crafted = _assemble(starts, shared, rows, end_key, inside, outside)
+    return updates.at[rows].set((root_norm * crafted).astype(updates.dtype), mode="drop")
+
+
+def _check_options(**options: tuple[str, Any]) -> None:
+    for name, (given, allowed) in options.items():
+        if given not in get_args(allowed):
+            shown = " or ".join(f'"{option}"' for option in get_args(allowed))
+            raise ValueError(f"fltrust_attack: {name}={given!r} must be {shown}")
+
+
+def _check_numbers(
+    probe_variance: float | Array,
+    probe_step: float | Array,
+    learning_rate: float | Array,
+    sweeps: int,
+    steps: int,
+) -> None:
+    for name, value in {"probe_variance": probe_variance, "probe_step": probe_step}.items():
+        if is_static(value) and not 0 < value < float("inf"):
+            raise ValueError(f"fltrust_attack: {name}={value} must be larger than 0 and finite")
+    if is_static(learning_rate) and not 0 <= learning_rate < float("inf"):
+        raise ValueError(f"fltrust_attack: learning_rate={learning_rate} must be at least 0 and finite")
+    for name, count in {"sweeps": sweeps, "steps": steps}.items():
+        if not is_static(count) or isinstance(count, bool) or count != int(count) or count < 1:
+            raise ValueError(f"fltrust_attack: {name}={count} must be a whole number of at least 1")
