@@ -4,7 +4,7 @@ import numpy as np
 
 
 def krum_choice(rows, f, power=2):
-    """Which row has the smallest Σ of distances^power to its n − f − 2 nearest others; of equals the lowest."""
+    """The row with the smallest Σ of distances^power to its n − f − 2 nearest others; of equals the first."""
     n, best, chosen = len(rows), None, None
     for i in range(n):
         lengths = np.sqrt(((rows - rows[i]) ** 2).sum(axis=1)) ** power

@@ -92,22 +92,20 @@ def trim_attack(
 
         if law == "fixed":
             crafted = center + 0.5 * (NEAREST + FARTHEST) * step
-            return updates.at[rows].set(crafted, mode="drop")
+            return craft_rows(updates, rows, lambda position, row: crafted)
         return craft_rows(updates, rows, beyond_deviations)
 
     if include_root and root_update is None:
         raise ValueError("trim_attack: include_root=True needs root_update")
     server = root_update if include_root else None
-    # Upwards where s < 0; there the extreme is the largest value, elsewhere the negative of the largest one
-    # of the negated rows.
     sign = _direction(updates, rule, server, direction)
-    upwards = jnp.where(sign > 0, -1.0, 1.0).astype(updates.dtype)
     seen = jnp.ones((n,), bool) if pool == "all" else honest_rows(malicious)
-    extreme = extreme_of(seen, updates * upwards, largest=True)
+    low, high = extreme_of(seen, updates, largest=False), extreme_of(seen, updates, largest=True)
     if server is not None:
-        extreme = jnp.maximum(extreme, server * upwards)
-    extreme = jnp.where(sign == 0, 0.0, extreme * upwards)
-    # A value on the far side of zero is shrunk, one on the near side stretched.
+        low, high = jnp.minimum(low, server), jnp.maximum(high, server)
+    # Malicious values go upwards from the largest where s < 0, downwards from the smallest where s > 0.
+    extreme = jnp.where(sign > 0, low, jnp.where(sign < 0, high, 0.0))
+    # On its way towards zero a value shrinks, on its way from zero it grows.
     shrink = sign * extreme > 0
 
     def moved(ratio: Array) -> Array:
@@ -115,7 +113,7 @@ def trim_attack(
 
     if law == "fixed":
         crafted = moved(jnp.asarray(stretch, updates.dtype))
-        return updates.at[rows].set(crafted, mode="drop")
+        return craft_rows(updates, rows, lambda position, row: crafted)
     width = moved(jnp.asarray(stretch, updates.dtype)) - extreme
 
     def beyond_extreme(position: Array, row: Array) -> Array:
