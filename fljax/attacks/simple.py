@@ -130,7 +130,7 @@ def gaussian(
         return noise + (updates[row] if around == "own" else mean)
 
     rows = malicious_rows(malicious, max_malicious)
-    return updates.at[rows].set(jax.lax.map(craft, rows), mode="drop")
+    return updates.at[rows].set(jax.vmap(craft)(rows), mode="drop")
 
 
 def constant(updates: Array, malicious: Array, *, value: float | Array) -> Array:

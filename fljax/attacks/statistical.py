@@ -301,18 +301,21 @@ def _square_diameter(centred: Array) -> tuple[Array, Array]:
     About their mean, which is between them, the rows are no longer than the diameter: nothing cancels.
     """
     n = centred.shape[0]
-    size = min(n, BLOCK)
     squares = jnp.einsum("nd,nd->n", centred, centred, precision=Precision.HIGHEST)
+
+    def largest_from(block: Array, own: Array) -> Array:
+        products = jnp.matmul(centred, block.T, precision=Precision.HIGHEST)
+        return jnp.max(squares[:, None] + own - 2.0 * products)
 
     def step(i: Array, largest: Array) -> Array:
         # The last block may overlap the one before it.
-        first = jnp.minimum(i * size, n - size)
-        block = centred if n == size else lax.dynamic_slice_in_dim(centred, first, size)
-        own = lax.dynamic_slice_in_dim(squares, first, size)
-        products = jnp.matmul(centred, block.T, precision=Precision.HIGHEST)
-        return jnp.maximum(largest, jnp.max(squares[:, None] + own - 2.0 * products))
+        first = jnp.minimum(i * BLOCK, n - BLOCK)
+        block, own = (lax.dynamic_slice_in_dim(a, first, BLOCK) for a in (centred, squares))
+        return jnp.maximum(largest, largest_from(block, own))
 
-    return squares, lax.fori_loop(0, -(-n // size), step, jnp.zeros((), centred.dtype))
+    if n <= BLOCK:
+        return squares, largest_from(centred, squares)
+    return squares, lax.fori_loop(0, -(-n // BLOCK), step, jnp.zeros((), centred.dtype))
 
 
 def _sum_of_the_farthest(rows: Array, updates: Array, mean: Array, towards: Array) -> Array:
