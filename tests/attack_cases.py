@@ -75,3 +75,9 @@ UPDATE_ATTACKS = {
     "free_rider noise": lambda u, m: _third_round(free_rider(kind="noise", multiplier=2.0), u, m),
     "free_rider delta": lambda u, m: _third_round(free_rider(kind="delta"), u, m),
 }
+
+# Rows that are meant to break what is not robust.
+BREAKING_ATTACKS = {
+    f"constant {value}": lambda u, m, value=value: constant(u, m, value=value)
+    for value in (float("nan"), float("inf"), float("-inf"), 1e38)
+}

@@ -5,10 +5,13 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.attacks import ATTACKS
 from fljax.config import ExperimentConfig, load_config, parse_config
+from fljax.experiment import assemble
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +24,7 @@ def blocks(language):
 def test_python_examples_run(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
-    pure, stateful, simulator = blocks("python")
+    pure, stateful, searching, simulator = blocks("python")
     names: dict = {}
     exec(pure, names)
     assert names["aggregate"].shape == (10_000,)
@@ -31,17 +34,32 @@ def test_python_examples_run(tmp_path, monkeypatch):
     exec(stateful, names)
     assert np.isfinite(names["update"]).all()
     np.testing.assert_array_equal(names["state"][1], names["update"])
+    exec(searching, names)
+    direction = np.sign(names["rule"](names["updates"]))
+    honest, *attacked = (direction @ names["rule"](names[each]) for each in ("updates", "found", "stronger"))
+    assert max(attacked) < honest
     exec(simulator, names)
     assert (tmp_path / "runs" / "demo" / "summary.json").exists()
     assert names["metrics"].loss.shape == (100,)
 
 
 def test_the_configuration_shown_is_the_default():
-    (shown,) = blocks("toml")
+    _, shown = blocks("toml")
     values = tomllib.loads(shown)
     optional = {line.split("=")[0].strip("# ") for line in shown.splitlines() if line.startswith("# ")}
     assert set(values) | optional == set(ExperimentConfig.model_fields)
     assert parse_config(values) == ExperimentConfig(num_clients=20)
+
+
+def test_the_attack_shown_runs():
+    shown, _ = blocks("toml")
+    values = {"rounds": 12, "eval_every": 12, "num_clients": 20, "cohort_size": 10, **tomllib.loads(shown)}
+    experiment = assemble(parse_config(values))
+    state, _ = jax.lax.scan(
+        lambda s, _: experiment.step(s, experiment.state.data), experiment.state.run, length=12
+    )
+    # Ten rounds of attack, then the pause.
+    assert int(state.attack_state.chosen.sum()) == 10
 
 
 def test_every_configuration_is_valid():
@@ -58,6 +76,11 @@ def test_no_registry_address_in_the_constraints():
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     pins = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^ ]+", pin) for pin in pins)
+
+
+def test_every_attack_is_in_the_table():
+    for name in ATTACKS:
+        assert f"`{name}`" in README
 
 
 def test_every_rule_is_in_the_table():
