@@ -241,18 +241,21 @@ def test_min_max_and_min_sum_go_as_far_as_is_allowed(name, direction, n, d):
 @directions
 def test_the_published_search_is_reproduced(name, direction):
     attack, options, measure = MEASURES[name]
-    attack = compiled(attack, direction=direction, search="published", **options)
+    # Along σ the default never comes to its end.
+    search = {"start": 0.1, "tolerance": 1e-4} if direction == "std" else {}
+    attack = compiled(attack, direction=direction, search="published", **search, **options)
     for seed, scale in enumerate((1.0, 1.0, 0.01, 300.0)):
         updates, malicious = scale * make(seed, 9, 5), np.arange(9) % 3 == 0
         pool = reference.pool_of(updates, malicious, "full")
-        found = reference.halving_search(pool, direction, measure)
+        found = reference.halving_search(pool, direction, measure, **search)
         expected = reference.mean(pool) + found * reference.towards(pool, direction)
         row = np.asarray(attack(updates, malicious))[0]
-        # γ is a multiple of 2e-5; rounding may take the neighbouring one.
-        step = 2e-5 * np.abs(reference.towards(pool, direction)).max()
-        np.testing.assert_allclose(row, expected, atol=1.01 * step + 1e-6 * np.abs(updates).max())
-    if direction != "std":
-        assert found == pytest.approx(20, rel=1e-5), "the last scale must show where the search ends"
+        end = found == pytest.approx(2 * search.get("start", 10.0), rel=5e-3)
+        # γ is a multiple of 2e-5; rounding may take the neighbouring one, but not where the search ends.
+        step = 0.0 if end else 2e-5 * np.abs(reference.towards(pool, direction)).max()
+        np.testing.assert_allclose(row, expected, rtol=1e-6, atol=1.01 * step + 1e-6 * np.abs(updates).max())
+        assert end or direction != "std"
+    assert end, "the last scale must show where the search ends"
 
 
 def test_the_published_search_counts_in_units_of_the_gradient():
@@ -277,8 +280,8 @@ def test_a_common_part_does_not_spoil_the_distances():
 def test_the_diameter_of_more_rows_than_a_block():
     random = np.random.default_rng(0)
     updates = random.normal(size=(2500, 3)).astype(np.float32)
-    # The two farthest from each other, one in the first block and one in the last.
-    updates[3], updates[2400] = (40, 0, 0), (-40, 1, 0)
+    # The two farthest from each other, both in the last block.
+    updates[2300], updates[2400] = (40, 0, 0), (-40, 1, 0)
     malicious = np.arange(2500) == 7
     row = np.asarray(min_max(updates, malicious, direction="sign"))[7].astype(float)
     distances = np.linalg.norm(np.delete(updates, 7, 0).astype(float) - row, axis=1)
@@ -306,11 +309,17 @@ RULES = {
 }
 
 
+def redescending(stack, power=2):
+    """A mean that long rows have little weight in, for NumPy and JAX: the best factor is in between."""
+    weights = 1 / (1 + (stack**2).mean(1) / 4) ** power
+    return (weights[:, None] * stack).sum(0) / weights.sum()
+
+
 @pytest.mark.parametrize("kind", ["alie", "ipm"])
 def test_the_line_search_takes_the_published_steps(kind):
     attack = optimized_alie if kind == "alie" else optimized_ipm
     options = {"evaluations": 12, "smallest": 0.25, "largest": 8.0}
-    attack = jax.jit(partial(attack, rule=median, **options))
+    attack = jax.jit(partial(attack, rule=redescending, **options))
     for seed, malicious in enumerate(masks(9)):
         updates = make(seed, 9, 5)
         if not malicious.any():
@@ -321,15 +330,14 @@ def test_the_line_search_takes_the_published_steps(kind):
             factors = [reference.alie_factor(9, int(malicious.sum())), *grid]
         else:
             base, along, factors = 0.0, -reference.mean(pool), np.geomspace(0.25, 8, 6)
-        rule = partial(np.median, axis=0)
         best, seen = reference.line_search(
-            updates, malicious, rule, base, along, factors, 12 - len(factors), 8.0
+            updates, malicious, redescending, base, along, factors, 12 - len(factors), 8.0
         )
         assert len(seen) == 12
         row = np.asarray(attack(updates, malicious), np.float64)[malicious][0]
         factor = np.dot(row - base, along) / reference.square(along) if reference.square(along) else best
         found = max(d for f, d in seen if abs(f - factor) <= 1e-4 * abs(f) + 1e-6)
-        # Where the median does not move any more, rounding chooses between factors as good.
+        # Rounding may choose between factors as good.
         assert found >= max(d for _, d in seen) * (1 - 1e-5)
 
 
@@ -514,7 +522,7 @@ def test_free_riders_without_noise():
 @pytest.mark.parametrize("power", [1.0, 0.5])
 def test_disguised_free_riders_fade_as_published(power):
     d, malicious = 20_000, np.array([True, False, True])
-    models = np.cumsum(np.random.default_rng(0).normal(size=(5, d)), axis=0)
+    models = np.cumsum(np.arange(1, 6)[:, None] * np.random.default_rng(0).normal(size=(5, d)), axis=0)
     rounds = ride(free_rider(kind="noise", power=power, multiplier=3.0), models, d, malicious)
     np.testing.assert_array_equal(rounds[0], 0)
     sigma = np.abs(models[1] - models[0]).mean()

@@ -288,10 +288,7 @@ def _far_from_none(rows: Array, updates: Array, mean: Array, towards: Array) -> 
     centred = only(rows, updates - mean)
     squares, diameter = _square_diameter(centred)
     slope = -jnp.matmul(centred, towards, precision=Precision.HIGHEST)
-    room = jnp.maximum(diameter - squares, 0.0)
-    root = jnp.sqrt(slope**2 + room)
-    # Of the two forms of the root, the one that does not cancel.
-    distances = jnp.where(slope > 0, room / jnp.maximum(slope + root, TINY), root - slope)
+    distances = jnp.sqrt(slope**2 + jnp.maximum(diameter - squares, 0.0)) - slope
     return jnp.min(jnp.where(rows, distances, jnp.inf))
 
 
