@@ -90,9 +90,31 @@ def test_lambda_for_another_krum_than_the_one_for_m_attackers(f):
         compare(equal_rows(updates, malicious, f, 1e-5), updates, malicious, size, s)
 
 
+def test_the_direction_is_the_choice_of_the_krum_attacked():
+    # Rows with a few large entries, for which distances and squared distances choose differently.
+    random, malicious, differ = np.random.default_rng(0), mask_of(0, N, 3), 0
+    while differ < 3:
+        updates = (random.standard_t(2, size=(N, D))).astype(np.float32)
+        if len({reference.krum_choice(updates.astype(float), 3, power) for power in (1, 2)}) == 2:
+            _, size, s, _ = reference.krum_attack(updates, malicious, 3, power=1)
+            compare(equal_rows(updates, malicious, 3, 1e-5, power=1), updates, malicious, size, s)
+            differ += 1
+
+
+def test_ties_go_to_the_lowest_row():
+    # With one neighbour, the row −λs and the row nearest to it have the same score.
+    updates, solved = stack(0, N, D, 3.0), []
+    for row in (0, N - 1):
+        malicious = np.arange(N) == row
+        _, size, s, found = reference.krum_attack(updates, malicious, N - 3)
+        compare(equal_rows(updates, malicious, N - 3, 1e-5), updates, malicious, size, s)
+        solved.append(found)
+    assert solved == [True, False]
+
+
 def test_the_default_is_a_krum_told_the_number_of_attackers():
-    for m in (2, 4, 11):
-        updates, malicious = stack(m, N, D, 1.0), mask_of(m, N, m)
+    for seed, m in enumerate((2, 4, 11, 11, 11, 11)):
+        updates, malicious = stack(seed, N, D, 1.0), mask_of(m, N, m)
         _, size, s, _ = reference.krum_attack(updates, malicious)
         compare(attack(updates, malicious, spread=0.0), updates, malicious, size, s)
 
@@ -202,7 +224,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"knowledge": "partial"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"lambda_init": "one"}, {"knowledge": "partial"}], ids=str)
 def test_the_search_ends_whatever_the_rows_hold(options):
     for name, change in HOSTILE.items():
         rows = change(stack(0, N, D, 1.0)).astype(np.float32)

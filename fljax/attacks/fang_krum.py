@@ -91,7 +91,7 @@ def krum_attack(
     """
     updates, malicious = check_stack("krum_attack", updates, malicious)
     _check(threshold, spread, knowledge, direction, lambda_init, supporters, power)
-    n, d = updates.shape
+    n = updates.shape[0]
     if n < 3:
         return jnp.where(malicious[:, None], -updates, updates)
     dtype = compute_dtype(updates)
@@ -126,19 +126,18 @@ def krum_attack(
         first = jnp.minimum(count, 1)
     size = largest_selected(contest, first, most, one, lambda_init == "bound", one * threshold)
     base = -size * s
-    radius = one * jnp.asarray(spread, dtype)
-
-    def supporter(position: Array, row: Array) -> Array:
-        for_length, for_direction = jax.random.split(jax.random.fold_in(key, row))
-        away = jax.random.uniform(for_direction, (d,), dtype, -0.5, 0.5)
-        square = jnp.sum(jnp.square(away))
-        far = radius * jax.random.uniform(for_length, (), dtype) * jnp.where(position == 0, 0.0, 1.0)
-        scale = jnp.where(square > 0, far / jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
-        return (base + scale * away).astype(updates.dtype)
-
     if supporters == "copies":
         return updates.at[rows].set(base.astype(updates.dtype), mode="drop")
-    return craft_rows(updates, rows, supporter)
+    return craft_rows(updates, rows, _supporter, key, base, one * jnp.asarray(spread, dtype))
+
+
+def _supporter(position: Array, row: Array, key: Array, base: Array, radius: Array) -> Array:
+    """A row within `radius` of the first one, which is `base` itself."""
+    for_length, for_direction = jax.random.split(jax.random.fold_in(key, row))
+    away = jax.random.uniform(for_direction, base.shape, base.dtype, -0.5, 0.5)
+    square = jnp.sum(jnp.square(away))
+    far = jnp.where(position == 0, 0.0, radius * jax.random.uniform(for_length, (), base.dtype))
+    return base + jnp.where(square > 0, far / jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0) * away
 
 
 def _direction(

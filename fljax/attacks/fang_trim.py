@@ -78,22 +78,16 @@ def trim_attack(
     the sum.
     """
     updates, malicious = check_stack("trim_attack", updates, malicious)
-    n, d = updates.shape
+    n = updates.shape[0]
     _check(stretch, knowledge, direction, pool, law, include_root)
     rows = malicious_rows(malicious, max_malicious)
     if knowledge == "partial":
         center = mean_of(malicious, updates)
         deviation = deviation_of(malicious, updates, center)
         step = -jnp.sign(center) * deviation
-
-        def beyond_deviations(position: Array, row: Array) -> Array:
-            draw = jax.random.uniform(jax.random.fold_in(key, row), (d,), updates.dtype, NEAREST, FARTHEST)
-            return center + draw * step
-
         if law == "fixed":
-            crafted = center + 0.5 * (NEAREST + FARTHEST) * step
-            return craft_rows(updates, rows, lambda position, row: crafted)
-        return craft_rows(updates, rows, beyond_deviations)
+            return craft_rows(updates, rows, _same, center + 0.5 * (NEAREST + FARTHEST) * step)
+        return craft_rows(updates, rows, _within, key, center + NEAREST * step, (FARTHEST - NEAREST) * step)
 
     if include_root and root_update is None:
         raise ValueError("trim_attack: include_root=True needs root_update")
@@ -108,21 +102,32 @@ def trim_attack(
     # On its way towards zero a value shrinks, on its way from zero it grows.
     shrink = sign * extreme > 0
 
-    def moved(ratio: Array) -> Array:
-        return jnp.where(shrink, extreme / ratio, extreme * ratio)
-
+    ratio = jnp.asarray(stretch, updates.dtype)
+    farther = _moved(extreme, shrink, ratio)
     if law == "fixed":
-        crafted = moved(jnp.asarray(stretch, updates.dtype))
-        return craft_rows(updates, rows, lambda position, row: crafted)
-    width = moved(jnp.asarray(stretch, updates.dtype)) - extreme
+        return craft_rows(updates, rows, _same, farther)
+    if law == "divide":
+        return craft_rows(updates, rows, _by_drawn_ratio, key, extreme, shrink, ratio)
+    return craft_rows(updates, rows, _within, key, extreme, farther - extreme)
 
-    def beyond_extreme(position: Array, row: Array) -> Array:
-        draw = jax.random.uniform(jax.random.fold_in(key, row), (d,), updates.dtype)
-        if law == "divide":
-            return moved(1.0 + (stretch - 1.0) * draw)
-        return extreme + width * draw
 
-    return craft_rows(updates, rows, beyond_extreme)
+def _moved(extreme: Array, shrink: Array, ratio: Array) -> Array:
+    return jnp.where(shrink, extreme / ratio, extreme * ratio)
+
+
+def _same(position: Array, row: Array, crafted: Array) -> Array:
+    return crafted
+
+
+def _within(position: Array, row: Array, key: Array, start: Array, width: Array) -> Array:
+    return start + width * jax.random.uniform(jax.random.fold_in(key, row), start.shape, start.dtype)
+
+
+def _by_drawn_ratio(
+    position: Array, row: Array, key: Array, extreme: Array, shrink: Array, largest: Array
+) -> Array:
+    draw = jax.random.uniform(jax.random.fold_in(key, row), extreme.shape, extreme.dtype)
+    return _moved(extreme, shrink, 1.0 + (largest - 1.0) * draw)
 
 
 def _direction(
