@@ -48,8 +48,9 @@ def krum_attack(
     two compete, in a Krum told f = 2, and so on up to m − 1 (2 for m < 3), where the crafted rows have each
     other for all neighbours and λ = 1 unit is selected.
 
-    Krum's choice in the search is that of m equal rows −λs, ties to the lowest row. Supporters away from −λs
-    can change a close one: their distance counts where it is not small against λ√S.
+    Krum's choice in the search is that of m equal rows −λs; ties go to the lowest row, with partial knowledge
+    to the attackers' own rows. Supporters away from −λs can change a close choice: their distance counts
+    where it is not small against λ√S.
 
     Args:
         updates: (n, d), the rows all clients would send honestly. Rows with a non-finite entry are as far
@@ -80,14 +81,15 @@ def krum_attack(
             of range.
 
     Example:
-        >>> rows = jnp.array([[1.0], [1.1], [1.2], [1.3], [1.4], [9.0]])
-        >>> mask = jnp.arange(6) == 5
-        >>> krum_attack(rows, mask, jax.random.key(0)).round(3)[5].tolist()
-        [-0.0]
+        >>> rows = jnp.array([-2.0, -1.0, 1.0, 2.0, 3.0, 4.0, 1.0, 1.0])[:, None]
+        >>> crafted = krum_attack(rows, jnp.arange(8) >= 6, jax.random.key(0))
+        >>> round(float(crafted[6, 0]), 3)
+        -0.792
 
-    Source: Fang et al., USENIX Security 2020, section 3.2. The group's code (in FLDetector) starts at λ = 1,
-    works on gradients and with partial knowledge stops at 2e-5 and sends copies; SAFEFL sends copies;
-    FoggyTrust takes the sum of the honest rows, λ = 1, threshold 1e-8 and copies.
+    Source: Fang et al., USENIX Security 2020, section 3.2, where with partial knowledge s_j = −1 for a mean
+    of 0. The group's code (in FLDetector) starts at λ = 1, works on gradients, and with partial knowledge
+    stops at 2e-5 and sends copies; SAFEFL sends copies; FoggyTrust takes the sum of the honest rows, λ = 1,
+    threshold 1e-8 and copies.
     """
     updates, malicious = check_stack("krum_attack", updates, malicious)
     _check(threshold, spread, knowledge, direction, lambda_init, supporters, power)
