@@ -185,13 +185,18 @@ def titles(compared: ComparisonConfig) -> tuple[list[str], list[str]]:
 
 
 def _distinct(names: list[str], configs: Sequence[Component]) -> list[str]:
-    def detail(config: Component) -> str:
-        values = {k: v for k, v in config.model_dump(mode="json").items() if k != "name" and v != []}
-        return ", ".join(f"{key}={value}" for key, value in values.items()) or "default"
+    """The names; those that are alike with the keys in which they differ."""
+    values = [config.model_dump(mode="json") for config in configs]
+
+    def detail(name: str, own: dict[str, Any]) -> str:
+        alike = [other for title, other in zip(names, values, strict=True) if title == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        shown = {key: own[key] for key in differing if own[key] not in (None, [])}
+        return ", ".join(f"{key}={value}" for key, value in shown.items()) or "default"
 
     return [
-        f"{name} ({detail(config)})" if names.count(name) > 1 else name
-        for name, config in zip(names, configs, strict=True)
+        f"{name} ({detail(name, own)})" if names.count(name) > 1 else name
+        for name, own in zip(names, values, strict=True)
     ]
 
 
