@@ -18,6 +18,7 @@ from fljax.attacks import (
     mimic_warmup,
     min_max,
     min_sum,
+    optimize_attack,
     optimized_alie,
     optimized_ipm,
     scale,
@@ -32,6 +33,7 @@ ADAPTIVE = {
     for probes in ("projected", "drawn")
 }
 OPTIMUM = jax.jit(partial(fltrust_attack, search="optimum"))
+OPTIMIZED = jax.jit(partial(optimize_attack, rule=median, key=KEY, steps=2))
 
 
 def _third_round(attack, updates, malicious):
@@ -71,6 +73,7 @@ UPDATE_ATTACKS = {
     "fltrust_attack": lambda u, m: ADAPTIVE["projected"](u, u.mean(0), m, KEY),
     "fltrust_attack drawn": lambda u, m: ADAPTIVE["drawn"](u, u.mean(0), m, KEY),
     "fltrust_attack optimum": lambda u, m: OPTIMUM(u, u.mean(0), m, KEY),
+    "optimize_attack": lambda u, m: OPTIMIZED(u, m),
     "free_rider": lambda u, m: _third_round(free_rider(), u, m),
     "free_rider noise": lambda u, m: _third_round(free_rider(kind="noise", multiplier=2.0), u, m),
     "free_rider delta": lambda u, m: _third_round(free_rider(kind="delta"), u, m),

@@ -30,6 +30,7 @@ from fljax.attacks.fang_trim import trim_attack
 from fljax.attacks.free_rider import FreeRiderState, free_rider
 from fljax.attacks.line_search import optimized_alie, optimized_ipm
 from fljax.attacks.mimic import MimicState, mimic, mimic_warmup
+from fljax.attacks.optimize import optimize_attack
 from fljax.attacks.schedules import SCHEDULES, Schedule, at_random, between, periodic, scheduled
 from fljax.attacks.simple import constant, gaussian, scale, sign_flip
 from fljax.attacks.statistical import alie, alie_factor, ipm, min_max, min_sum
@@ -143,6 +144,14 @@ ATTACKS: dict[str, AttackEntry] = {
         "Cao et al. 2021",
         on_updates,
     ),
+    "optimize_attack": AttackEntry(
+        optimize_attack,
+        "Optimised attack",
+        "all updates, rule",
+        "error of any rule",
+        "Fang et al. 2020",
+        on_updates,
+    ),
 }
 
 __all__ = [
@@ -176,6 +185,7 @@ __all__ = [
     "min_max",
     "min_sum",
     "model_replacement",
+    "optimize_attack",
     "optimized_alie",
     "optimized_ipm",
     "pattern_trigger",
