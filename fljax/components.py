@@ -94,16 +94,17 @@ def _unweighted(aggregator: Aggregator) -> Aggregator:
 
 def make_attack(config: AttackConfig, task: Task) -> Attack:
     """The configured attack."""
-    if config.name == "none":
-        check_parameters("attack none", {}, config.parameters)
-        return NO_ATTACK
     attack = _make_attack(config, task)
     if config.schedule is None:
         return attack
-    return scheduled(attack, make_attack_schedule(config.schedule))
+    schedule = make_attack_schedule(config.schedule)
+    return attack if config.name == "none" else scheduled(attack, schedule)
 
 
 def _make_attack(config: Component, task: Task) -> Attack:
+    if config.name == "none":
+        check_parameters("attack none", {}, config.parameters)
+        return NO_ATTACK
     entry = find("attack", {"none": None, **ATTACKS}, config.name)
     parameters = keyword_parameters(entry.function, hidden=TASK_ARGUMENTS)
     try:
@@ -117,7 +118,7 @@ def _make_attack(config: Component, task: Task) -> Attack:
         parameters = {name: value for name, value in parameters.items() if name not in made}
         given = check_parameters(f"attack {config.name}", parameters, rest)
         return entry.make(entry.function, task, **given, **made)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 
 
@@ -127,7 +128,7 @@ def make_attack_schedule(config: Component) -> Callable[[Context], Array]:
     given = check_parameters(f"schedule {config.name}", keyword_parameters(entry.function), config.parameters)
     try:
         return entry.make(**given)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 
 

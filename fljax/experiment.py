@@ -130,7 +130,7 @@ def assemble(
     if cohort_size > num_clients:
         raise ConfigError(f"cohort_size={cohort_size} must not exceed the {num_clients} clients")
     num_malicious = int(data.malicious.sum())
-    in_cohort = config.attack.in_cohort if num_malicious else None
+    in_cohort = None if attack is None and config.attack.name == "none" else config.attack.in_cohort
     check_cohort(in_cohort, cohort_size, num_malicious, num_clients)
 
     shape = dataset.input_shape

@@ -45,7 +45,7 @@ def check_pieces(
             jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0))
         if attack.trigger is not None:
             jax.eval_shape(attack.trigger.embed, x)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 
 

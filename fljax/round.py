@@ -19,6 +19,8 @@ from fljax.types import RoundData, RunState
 class RoundMetrics(NamedTuple):
     """Scalars of one round; NaN where the rule has no such quantity, or nobody of that kind is in the cohort.
 
+    Malicious are those who attack in this round: one whose schedule pauses counts as benign.
+
     Attributes:
         loss: mean training loss of the benign clients of the cohort.
         update_norm: ‖g‖ of the aggregate.

@@ -189,6 +189,11 @@ def test_source_to_target_flips_one_class():
         ({"name": "distributed_backdoor", "target": 10}, "target=10 is not one of the 10 labels"),
         ({"name": "model_replacement", "server_lr": 0.0}, r"server_lr=0.0 must be positive"),
         ({"name": "scaling_attack", "poison_fraction": "half"}, "poison_fraction"),
+        ({"name": "scaling_attack", "poison_fraction": float("inf")}, "poison_fraction=inf must be"),
+        ({"name": "scaling_attack", "pixels": []}, "pixels must hold at least one"),
+        ({"name": "distributed_backdoor", "parts": []}, "parts must hold at least one"),
+        ({"name": "distributed_backdoor", "parts": [[]]}, "pixels must hold at least one"),
+        ({"name": "mimic", "target": 3_000_000_000}, "3000000000"),
         ({"name": "label_flip", "source": 3}, "source=3 and target=None go together"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 import fljax
 from fljax.aggregators import Aggregator, Context
-from fljax.attacks import NO_ATTACK, SCHEDULES, Attack, at_random, between, periodic, scheduled
+from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, Attack, at_random, between, periodic, scheduled
 from fljax.config import parse_config
 from fljax.experiment import assemble
 from fljax.round import draw_cohort
@@ -76,12 +76,14 @@ def test_two_schedules_hold_both():
         ("at_random", {"probability": 1.5}, r"probability=1\.5 must be between 0 and 1"),
         ("sometimes", {}, "unknown schedule 'sometimes'"),
         ("between", {"begin": 5}, "unknown parameter 'begin'"),
+        ("between", {"start": 3_000_000_000}, "3000000000"),
     ],
 )
 def test_bad_schedules_are_one_sentence(name, hyper, message):
-    attack = {"name": "sign_flip", "schedule": {"name": name, **hyper}}
-    with pytest.raises(fljax.ConfigError, match=message):
-        assemble(config(attack))
+    for attack in ("sign_flip", "none") if "start" not in hyper else ("sign_flip",):
+        table = {"name": attack, "schedule": {"name": name, **hyper}}
+        with pytest.raises(fljax.ConfigError, match=message):
+            assemble(config(table))
 
 
 def test_before_its_first_round_an_attack_leaves_no_trace():
@@ -154,6 +156,34 @@ def test_a_fixed_number_of_attackers_in_a_run():
     assert len(seen) == 8
     assert {malicious[ids].sum() for ids in seen} == {2}
     assert len({tuple(ids) for ids in seen}) > 3
+
+
+NEEDED = {
+    "gaussian": {"std": 1.0},
+    "constant": {"value": 0.0},
+    "ipm": {"epsilon": 0.5},
+    "worst_case": {"attacks": [{"name": "fltrust_attack"}, {"name": "none"}]},
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nobody_malicious_is_no_attack(name):
+    """A sweep over the fraction starts at 0."""
+    table = {"name": name, "fraction": 0.0, **NEEDED.get(name, {})}
+    params = []
+    for attack in (table, {"name": "none"}):
+        experiment = assemble(config(attack))
+        state, _ = jax.jit(experiment.step)(experiment.state.run, experiment.state.data)
+        params.append(np.asarray(state.params))
+    np.testing.assert_array_equal(*params)
+    if name in ("fltrust_attack", "krum_attack"):
+        partial = (
+            {"knowledge": "partial"} if name == "krum_attack" else {"probes": "drawn", "start": "honest"}
+        )
+        nobody = {"name": name, "fraction": 0.4, "in_cohort": 0, **partial}
+        experiment = assemble(config(nobody, cohort_size=5))
+        state, metrics = jax.jit(experiment.step)(experiment.state.run, experiment.state.data)
+        assert metrics.finite
 
 
 @pytest.mark.parametrize(("count", "size"), [(5, 5), (0, 7), (1, None)])

@@ -21,6 +21,8 @@ from fljax.attacks.data import (
 )
 from fljax.attacks.simple import scale
 
+# Copies per example; the round makes room for them.
+MOST_COPIES = 100
 Embed = Callable[[Array], Array]
 Pixels = Sequence[tuple[int, int]]
 
@@ -40,9 +42,9 @@ def _backdoor(
 ) -> Callable[..., Attack]:
     """Check what all backdoors have in common; returns `add(attack, embed, embed_local=None) -> Attack`."""
     uniform = poison_fraction == "uniform"
-    if not uniform and not (is_static(poison_fraction) and poison_fraction >= 0):  # type: ignore[operator]
+    if not uniform and not (is_static(poison_fraction) and 0 <= poison_fraction <= MOST_COPIES):  # type: ignore[operator]
         raise ValueError(
-            f'{attack}: poison_fraction={poison_fraction} must be "uniform" or a number that is not negative'
+            f'{attack}: poison_fraction={poison_fraction} must be "uniform" or between 0 and {MOST_COPIES}'
         )
     if target < 0 or (num_classes is not None and target >= num_classes):
         raise ValueError(f"{attack}: target={target} is not one of the {num_classes} labels from 0")
@@ -261,6 +263,8 @@ def distributed_backdoor(
         value = 1.0 if value is None else value
         chosen = default_parts(image_shape, num_parts) if parts is None else parts
         count = len(chosen)
+        if not count:
+            raise ValueError("distributed_backdoor: parts must hold at least one part")
         embed = partial(pattern_trigger, pixels=[pixel for part in chosen for pixel in part], value=value)
 
         def masks(x: Array) -> np.ndarray:

@@ -160,7 +160,10 @@ def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, A
 
 
 def malicious_rows(malicious: Array, max_malicious: int | None) -> Array:
-    """Indices of the malicious rows, padded with n to a static length of `max_malicious` (n if None)."""
+    """Indices of the malicious rows, padded with n to a static length, `max_malicious` or n; at least 1."""
     n = malicious.shape[0]
+    if max_malicious == 0:
+        # Nobody, but an axis without an entry is more than some operations can take.
+        return jnp.full((1,), n)
     size = n if max_malicious is None else min(max_malicious, n)
     return jnp.nonzero(malicious, size=size, fill_value=n)[0]

@@ -63,7 +63,9 @@ def label_flip(
 
 
 def pattern_mask(height: int, width: int, pixels: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(height, width, 1) boolean, True at the (row, column) pairs."""
+    """(height, width, 1) boolean, True at the (row, column) pairs, of which there is at least one."""
+    if not len(pixels):
+        raise ValueError("pattern_trigger: pixels must hold at least one (row, column) pair")
     mask = np.zeros((height, width, 1), bool)
     for row, column in pixels:
         if not (0 <= row < height and 0 <= column < width):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.aggregators.base import Context
+from fljax.aggregators.base import Context, is_static
 from fljax.attacks.base import Attack, State, check_stack
 from fljax.attacks.simple import gaussian
 
@@ -71,7 +71,7 @@ def free_rider(
     if kind not in ("zero", "noise", "delta"):
         raise ValueError(f'free_rider: kind={kind!r} must be "zero", "noise" or "delta"')
     for name, value in (("std", std), ("power", power), ("multiplier", multiplier)):
-        if value is not None and not 0 <= value < np.inf:
+        if is_static(value) and not 0 <= value < np.inf:  # type: ignore[operator]
             raise ValueError(f"free_rider: {name}={value} must be a finite number and not negative")
 
     def init(num_clients: int, num_params: int) -> FreeRiderState:
@@ -92,7 +92,7 @@ def free_rider(
         state = FreeRiderState(state.rounds + 1, params, scale)
         base = change.astype(updates.dtype) if kind == "delta" else jnp.zeros((), updates.dtype)
         sent = jnp.where(malicious[:, None], base, updates)
-        if kind == "delta" and not std:
+        if kind == "delta" and (std is None or (is_static(std) and std == 0)):
             return sent, state
         if context.key is None:
             raise ValueError(f"free_rider: kind={kind!r} needs a key, which this round does not provide")
