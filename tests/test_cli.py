@@ -438,7 +438,7 @@ def test_columns_and_rows_that_differ_have_different_titles(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("attacks", "rules"), [(1, 2), (1, 6), (4, 5)])
+@pytest.mark.parametrize(("attacks", "rules"), [(1, 2), (1, 6), (4, 5), (7, 2), (20, 8)])
 def test_the_figure_of_a_comparison_has_room_for_its_panels(tmp_path, attacks, rules):
     random = np.random.default_rng(0)
     path = tmp_path / "comparison.png"

@@ -83,7 +83,7 @@ ATTACKS: dict[str, AttackEntry] = {
     ),
     "optimized_alie": AttackEntry(
         optimized_alie,
-        "Optimized ALIE",
+        "Optimised ALIE",
         "all updates, the rule",
         "deviation from the honest mean",
         "Allouah et al. 2023",
@@ -92,7 +92,7 @@ ATTACKS: dict[str, AttackEntry] = {
     "ipm": AttackEntry(ipm, "IPM", "all updates", "negative inner product", "Xie et al. 2020", on_updates),
     "optimized_ipm": AttackEntry(
         optimized_ipm,
-        "Optimized IPM",
+        "Optimised IPM",
         "all updates, the rule",
         "deviation from the honest mean",
         "Allouah et al. 2023",
