@@ -6,13 +6,12 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 
 from fljax.aggregators.base import compute_dtype, is_static
 from fljax.aggregators.linalg import finite_rows, row_norms
 from fljax.attacks.base import check_stack, malicious_rows
 from fljax.attacks.fang_trim import trim_attack
-from fljax.attacks.statistics import honest_rows, mean_of
+from fljax.attacks.statistics import along, honest_rows, mean_of
 
 Start = Literal["best", "honest", "trim", "negative_mean", "shifted_mean"]
 # How far the honest mean is shifted against s: shares of a typical honest row's length.
@@ -73,8 +72,8 @@ def optimize_attack(
         surrogate: a smooth version of it to take gradients of (`SURROGATES`); None if the rule has one that
             tells where to go. Rules that select rows have none for those they do not select.
         key: typed PRNG key of the Trim rows among the starts; None draws the same ones every time.
-        steps: T; the rule runs T + 1 times on iterates and 7 times on starts, one after the other. 0 leaves
-            the best start as it is.
+        steps: T; the rule runs T times on iterates and 7 times on starts, one after the other. 0 leaves the
+            best start as it is.
         learning_rate: share of L that the first step moves a row.
         start: "honest", the rows as they are; "trim", those of `trim_attack`; "negative_mean", minus the
             honest mean for all; "shifted_mean", the honest mean minus λ L s/√d for all, with the best of four
@@ -121,30 +120,25 @@ def optimize_attack(
         return sent(found.best)
 
     def damage(follow: Callable[[Array], Array], crafted: Array) -> Array:
-        return -jnp.dot(sign, follow(sent(crafted)), precision=Precision.HIGHEST)
-
-    def judge(crafted: Array) -> tuple[Array, Array]:
-        """What the rule makes of the rows, and where to go from there."""
-        if surrogate is None:
-            return jax.value_and_grad(damage, argnums=1)(rule, crafted)
-        return damage(rule, crafted), jax.grad(damage, argnums=1)(surrogate, crafted)
+        return -along(sign, follow(sent(crafted)))
 
     def step(carry: tuple[Array, _Found], size: Array) -> tuple[tuple[Array, _Found], None]:
         crafted, found = carry
-        value, gradient = judge(crafted)
-        found = _better(found, value, crafted)
+        gradient = jax.grad(damage, argnums=1)(surrogate or rule, crafted)
         norms = row_norms(gradient)
         usable = jnp.isfinite(norms) & (norms > 0)
-        crafted = jnp.where(jnp.isfinite(value), crafted, found.best)
+        ahead = gradient / jnp.where(usable, norms, 1.0)[:, None]
         back = own - crafted
         # No farther than to the honest row itself.
         distances = jnp.maximum(row_norms(back), jnp.maximum(size, jnp.finfo(own.dtype).tiny))
-        ahead = gradient / jnp.where(usable, norms, 1.0)[:, None]
-        ahead = jnp.where(usable[:, None], ahead, 0.0)
-        direction = jnp.where(jnp.any(usable), ahead, back / distances[:, None])
-        return (crafted + size * direction, found), None
+        forced = back / distances[:, None]
+        direction = jnp.where(jnp.any(usable), jnp.where(usable[:, None], ahead, 0.0), forced)
+        crafted = crafted + size * direction
+        value = damage(rule, crafted)
+        found = _better(found, value, crafted)
+        return (jnp.where(jnp.isfinite(value), crafted, found.best), found), None
 
-    sizes = learning_rate * length * (1.0 - jnp.arange(steps + 1, dtype=own.dtype) / steps)
+    sizes = learning_rate * length * (1.0 - jnp.arange(steps, dtype=own.dtype) / steps)
     try:
         (_, found), _ = lax.scan(step, (found.best, found), sizes)
     except ValueError as error:
@@ -192,7 +186,7 @@ def _best_start(
         number, shares = item
         after = rule(sent(made(shares, sign)))
         sign = jnp.where(number == 0, jnp.sign(after).astype(sign.dtype), sign)
-        value = -jnp.dot(sign, after, precision=Precision.HIGHEST)
+        value = -along(sign, after)
         return (sign, _better(found, value, shares)), None
 
     shares = jnp.asarray(table, own.dtype)

@@ -19,6 +19,15 @@ def row_sum(weights: Array, updates: Array) -> Array:
     return jnp.matmul(weights.astype(updates.dtype), updates, precision=Precision.HIGHEST)
 
 
+def along(direction: Array, result: Array) -> Array:
+    """⟨direction, result⟩ of a rule's result, (d,) each.
+
+    XLA on a CPU computes the rule inside a plain dot product, one coordinate after the other: 260 ms and 14 s
+    of compilation against 23 ms and 1.3 s for a median at (100, 139,960). A matrix product stays apart.
+    """
+    return jnp.matmul(jnp.stack([direction, -direction]), result, precision=Precision.HIGHEST)[0]
+
+
 def only(rows: Array, updates: Array) -> Array:
     """The stack with every row outside the mask `rows` (n,) set to zero, whatever it holds."""
     return jnp.where(rows[:, None], updates, 0.0)

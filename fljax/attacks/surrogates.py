@@ -6,7 +6,7 @@ the temperature going to 0, each becomes its rule, except where scores or values
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jax import Array, lax
 from fljax.aggregators.base import Float, Int, as_stack, bounded, compute_dtype, is_static, output_dtype
 from fljax.aggregators.distance import krum_scores
 from fljax.aggregators.linalg import finite_rows, weighted_rows
-from fljax.aggregators.order_statistics import select_ranks, sorted_rows
+from fljax.aggregators.order_statistics import fold_rows, select_ranks, sorted_rows
 from fljax.aggregators.spectral import covariance_filter_explained
 
 
@@ -139,12 +139,55 @@ def soft_multi_krum(
     return weighted_rows(shares / jnp.sum(shares), stack).astype(output_dtype(updates))
 
 
+class _Edges(NamedTuple):
+    """Between which limits values count, per coordinate, and over what width their weights fall off."""
+
+    left: Array
+    right: Array
+    width: Array
+
+    def weights(self, row: Array) -> Array:
+        inside = jax.nn.sigmoid((row - self.left) / self.width)
+        inside = inside * jax.nn.sigmoid((self.right - row) / self.width)
+        return jnp.where(jnp.isfinite(row), inside, 0.0)
+
+
+# Both passes are loops over rows: as one (n, d) expression, XLA sorts again for each of the n rows that are
+# compared with the sorted ones (1.7 s against 0.1 at (100, 139,960)).
+@jax.custom_vjp
+def _inside(updates: Array, edges: _Edges) -> Array:
+    """The average of the values inside the edges, where a value's gradient is its weight.
+
+    One through the weights would draw values beyond an edge back inside, where they do less: it knows nothing
+    of the honest values that take their place.
+    """
+    return _inside_forward(updates, edges)[0]
+
+
+def _inside_forward(updates: Array, edges: _Edges) -> tuple[Array, tuple[Array, _Edges, Array]]:
+    def parts(row: Array) -> tuple[Array, Array]:
+        weights = edges.weights(row)
+        return weights * jnp.where(jnp.isfinite(row), row, 0.0), weights
+
+    total, weight = fold_rows(parts, updates)
+    weight = jnp.where(weight > 0, weight, 1.0)
+    return total / weight, (updates, edges, weight)
+
+
+def _inside_backward(saved: tuple[Array, _Edges, Array], slope: Array) -> tuple[Array, _Edges]:
+    updates, edges, weight = saved
+    shared = slope / weight
+    gradient = lax.map(lambda row: edges.weights(row) * shared, updates)
+    return gradient, _Edges(*map(jnp.zeros_like, edges))
+
+
+_inside.defvjp(_inside_forward, _inside_backward)
+
+
 def _soft_middle(updates: Array, drop: Int, temperature: Float) -> Array:
     """Mean of the n − 2·drop middle values of every coordinate, with a soft edge."""
     n = updates.shape[0]
     stack = updates.astype(compute_dtype(updates))
-    # The gradient of a value is its weight. One through the weights would draw values beyond the edge back
-    # inside, where they do less: it knows nothing of the honest values that take their place.
     fixed = lax.stop_gradient(stack)
     # Only where something is dropped do the values next to the edges matter.
     ranks = [drop - 1, drop, n - 1 - drop, n - drop, n // 4, n - 1 - n // 4]
@@ -161,16 +204,7 @@ def _soft_middle(updates: Array, drop: Int, temperature: Float) -> Array:
     width = jnp.where((width > 0) & jnp.isfinite(width), width, above - below)
     usable = (width > 0) & jnp.isfinite(width)
     width = temperature * jnp.where(usable, width, 1.0)
-    finite = jnp.isfinite(fixed)
-    edges = jax.nn.sigmoid((fixed - left) / width) * jax.nn.sigmoid((right - fixed) / width)
-    weights = jnp.where(finite, edges, 0.0)
-    total = _row_sum(weights)
-    middle = _row_sum(weights * jnp.where(finite, stack, 0.0)) / jnp.where(total > 0, total, 1.0)
-    return middle.astype(output_dtype(updates))
-
-
-def _row_sum(stack: Array) -> Array:
-    return jnp.matmul(jnp.ones(stack.shape[:1], stack.dtype), stack, precision=lax.Precision.HIGHEST)
+    return _inside(stack, _Edges(left, right, width)).astype(output_dtype(updates))
 
 
 def soft_trimmed_mean(updates: Array, *, trim: Int, temperature: Float = 0.1) -> Array:
