@@ -6,10 +6,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 
 from fljax.aggregators.base import Context
+from fljax.aggregators.linalg import row_norms
 from fljax.attacks.base import Attack, malicious_rows
+from fljax.attacks.statistics import along
 
 
 class WorstCaseState(NamedTuple):
@@ -91,9 +92,9 @@ def worst_case(
         def damage(crafted: Array) -> Array:
             change = before - rule(updates.at[rows].set(crafted, mode="drop"))
             if objective == "direction":
-                value = jnp.dot(jnp.sign(before), change, precision=Precision.HIGHEST)
+                value = along(jnp.sign(before), change)
             else:
-                value = jnp.linalg.norm(change)
+                value = row_norms(change[None])[0]
             return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
         # One after the other: the rule is compiled once, and one stack is held at a time.
