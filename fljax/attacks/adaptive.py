@@ -13,6 +13,7 @@ from fljax.aggregators.linalg import divide, finite_rows, ordinary, row_norms, s
 from fljax.aggregators.trust import fltrust_explained
 from fljax.attacks.base import check_stack, malicious_rows
 from fljax.attacks.fang_trim import trim_attack
+from fljax.attacks.rows import craft_rows
 from fljax.attacks.trust_search import (
     Chain,
     Game,
@@ -104,22 +105,33 @@ def _project(
     return chain, shared
 
 
-def _assemble(starts: Array, shared: Array, rows: Array, key: Array, inside: Array, outside: Array) -> Array:
-    """The vectors with these coordinates, their outside parts in random directions."""
-    first, second = shared
+def _in_span(
+    position: Array, row: Array, length: Array, starts: Array, shared: Array, inside: Array
+) -> Array:
+    """The vector of that length with these coordinates."""
+    third = _new_direction(starts[position], *shared)[1]
+    at = length * inside[position]
+    return at[0] * shared[0] + at[1] * shared[1] + at[2] * third
 
-    def vector(argument: tuple[Array, Array, Array, Array]) -> Array:
-        row, start, at, beyond = argument
-        _, third, _ = _new_direction(start, first, second)
-        noise = jax.random.normal(jax.random.fold_in(key, row), start.shape, start.dtype)
-        for other in (first, second, third):
-            noise = noise - jnp.dot(noise, other, precision=Precision.HIGHEST) * other
-        norm = jnp.sqrt(jnp.dot(noise, noise, precision=Precision.HIGHEST))
-        return (
-            at[0] * first + at[1] * second + at[2] * third + beyond / jnp.where(norm > 0, norm, 1.0) * noise
-        )
 
-    return jax.lax.map(vector, (rows, starts, inside, outside))
+def _beyond_span(
+    position: Array,
+    row: Array,
+    length: Array,
+    starts: Array,
+    shared: Array,
+    inside: Array,
+    outside: Array,
+    key: Array,
+) -> Array:
+    """The same with a part outside the span, in a random direction."""
+    third = _new_direction(starts[position], *shared)[1]
+    noise = jax.random.normal(jax.random.fold_in(key, row), third.shape, third.dtype)
+    for other in (*shared, third):
+        noise = noise - jnp.dot(noise, other, precision=Precision.HIGHEST) * other
+    norm = jnp.sqrt(jnp.dot(noise, noise, precision=Precision.HIGHEST))
+    beyond = length * outside[position] / jnp.where(norm > 0, norm, 1.0)
+    return _in_span(position, row, length, starts, shared, inside) + beyond * noise
 
 
 def _best_row(root: Array, sign: Array, count: Array, game: Game) -> Array:
@@ -248,10 +260,10 @@ def fltrust_attack(
             draw_key, end_key = jax.random.split(probe_key)
             chain, shared = _project(starts, root, sign, rows, draw_key, count, game, (sweeps, steps))
             if search == "gradient":
-                inside, outside = follow_gradient(chain, sweeps, steps), chain.outside
-            else:
-                inside, outside = walk_projections(chain)
-            crafted = _assemble(starts, shared, rows, end_key, inside, outside)
+                inside = follow_gradient(chain, sweeps, steps)
+                return craft_rows(updates, rows, _in_span, root_norm, starts, shared, inside)
+            known = (root_norm, starts, shared, *walk_projections(chain), end_key)
+            return craft_rows(updates, rows, _beyond_span, *known)
     return updates.at[rows].set((root_norm * crafted).astype(updates.dtype), mode="drop")
 
 
