@@ -83,7 +83,7 @@ def timed(prepare: Any, call: Any, repeats: int, seconds: float) -> dict[str, An
         times.append(time.perf_counter() - start)
         del arguments
     times = times[1:] or times
-    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
+    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
     return {"ms": 1e3 * middle, "ms_q1": 1e3 * low, "ms_q3": 1e3 * high, "calls": len(times)}
 
 
@@ -126,8 +126,8 @@ def peers(n: int, m: int, d: int, args: Any) -> list[dict[str, Any]]:
         "ipm": lambda: byzfl.InnerProductManipulation(tau=0.5),
         "alie": lambda: byzfl.ALittleIsEnough(tau=1.5),
         "mimic": lambda: byzfl.Mimic(epsilon=0),
-        "optimized_ipm": lambda: byzfl.Optimal_InnerProductManipulation(rule, nb_byz=m),
-        "optimized_alie": lambda: byzfl.Optimal_ALittleIsEnough(rule, nb_byz=m),
+        "optimized_ipm": lambda: byzfl.Optimal_InnerProductManipulation(rule, [], f=m),
+        "optimized_alie": lambda: byzfl.Optimal_ALittleIsEnough(rule, [], f=m),
     }
     rows = []
     for name, build in table.items():

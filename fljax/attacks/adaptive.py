@@ -160,7 +160,7 @@ def fltrust_attack(
     steps: int = 10,
     search: Search = "zeroth_order",
     probes: Probes = "projected",
-    start: Start = "trim",
+    start: Start | None = None,
     max_malicious: int | None = None,
 ) -> Array:
     """The adaptive attack on FLTrust: unit vectors that move its result against its own direction.
@@ -195,7 +195,8 @@ def fltrust_attack(
         probes: "drawn" draws V·Q vectors per attacker; "projected" the four numbers and the length that h and
             the next step see of each, and one vector in the end: the same law in a hundredth of the time
             (`walk_projections` says why).
-        start: "trim", or "honest": the attackers' own rows, which have trust to begin with.
+        start: "trim", or "honest": the attackers' own rows, which have trust to begin with. None for the
+            paper's "trim" with "zeroth_order", else "honest".
         max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers; the
             result does not depend on it. Rows beyond it stay honest.
 
@@ -217,6 +218,8 @@ def fltrust_attack(
     standard deviation, adds 1e-9 to the denominators and lets the Trim attack look at all rows and g_0.
     """
     updates, malicious = check_stack("fltrust_attack", updates, malicious)
+    # A gradient does not leave the rows without trust that the Trim attack makes.
+    start = ("trim" if search == "zeroth_order" else "honest") if start is None else start
     _check_options(search=(search, Search), probes=(probes, Probes), start=(start, Start))
     _check_numbers(probe_variance, probe_step, learning_rate, sweeps, steps)
     d = updates.shape[1]
