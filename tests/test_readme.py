@@ -36,8 +36,10 @@ def test_python_examples_run(tmp_path, monkeypatch):
     np.testing.assert_array_equal(names["state"][1], names["update"])
     exec(searching, names)
     direction = np.sign(names["rule"](names["updates"]))
-    honest, *attacked = (direction @ names["rule"](names[each]) for each in ("updates", "found", "stronger"))
-    assert max(attacked) < honest
+    honest, found, stronger = (names["rule"](names[each]) for each in ("updates", "found", "stronger"))
+    assert direction @ stronger < direction @ honest
+    center = names["updates"][20:].mean(0)
+    assert np.linalg.norm(found - center) > np.linalg.norm(honest - center)
     exec(simulator, names)
     assert (tmp_path / "runs" / "demo" / "summary.json").exists()
     assert names["metrics"].loss.shape == (100,)

@@ -70,7 +70,8 @@ def optimize_attack(
         malicious: (n,) boolean.
         rule: what the server will make of a stack, (n, d) to (d,), pre-aggregators included.
         surrogate: a smooth version of it to take gradients of (`SURROGATES`); None if the rule has one that
-            tells where to go. Rules that select rows have none for those they do not select.
+            tells where to go. Rules that select rows have none for those they do not select. That of the
+            sorting network behind `median` and `trimmed_mean` takes XLA gigabytes to compile at n = 100.
         key: typed PRNG key of the Trim rows among the starts; None draws the same ones every time.
         steps: T; the rule runs T times on iterates and 7 times on starts, one after the other. 0 leaves the
             best start as it is.
