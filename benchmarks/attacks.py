@@ -30,6 +30,7 @@ from fljax.attacks import (
     optimize_attack,
     trim_attack,
 )
+from fljax.attacks.statistics import along
 from fljax.bench.measure import draw
 from fljax.checkpoint import write_atomically
 from fljax.config import load_config
@@ -168,7 +169,7 @@ def compare_damage(
     """s·(g − g') over ‖g‖₁ for every variant, mean over seeds, and its time."""
     before = rule(updates)
     direction, whole = jnp.sign(before), float(jnp.sum(jnp.abs(before)))
-    change = jax.jit(lambda stack: direction @ (before - rule(stack)))
+    change = jax.jit(lambda stack: along(direction, before - rule(stack)))
     rows = []
     for name, craft in variants.items():
         crafted = jax.jit(craft)

@@ -1,7 +1,7 @@
 """The adaptive attack on FLTrust, from the paper that proposes the rule."""
 
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.lax import Precision
 from fljax.aggregators.base import compute_dtype, is_static
 from fljax.aggregators.linalg import divide, finite_rows, ordinary, row_norms, scale_rows, square_norms
 from fljax.aggregators.trust import fltrust_explained
-from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.fang_trim import trim_attack
 from fljax.attacks.rows import craft_rows
 from fljax.attacks.trust_search import (
@@ -220,7 +220,12 @@ def fltrust_attack(
     updates, malicious = check_stack("fltrust_attack", updates, malicious)
     # A gradient does not leave the rows without trust that the Trim attack makes.
     start = ("trim" if search == "zeroth_order" else "honest") if start is None else start
-    _check_options(search=(search, Search), probes=(probes, Probes), start=(start, Start))
+    check_options(
+        "fltrust_attack",
+        search=(search, get_args(Search)),
+        probes=(probes, get_args(Probes)),
+        start=(start, get_args(Start)),
+    )
     _check_numbers(probe_variance, probe_step, learning_rate, sweeps, steps)
     d = updates.shape[1]
     dtype = compute_dtype(updates)
@@ -268,13 +273,6 @@ def fltrust_attack(
             known = (root_norm, starts, shared, *walk_projections(chain), end_key)
             return craft_rows(updates, rows, _beyond_span, *known)
     return updates.at[rows].set((root_norm * crafted).astype(updates.dtype), mode="drop")
-
-
-def _check_options(**options: tuple[str, Any]) -> None:
-    for name, (given, allowed) in options.items():
-        if given not in get_args(allowed):
-            shown = " or ".join(f'"{option}"' for option in get_args(allowed))
-            raise ValueError(f"fltrust_attack: {name}={given!r} must be {shown}")
 
 
 def _check_numbers(

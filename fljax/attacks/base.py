@@ -1,7 +1,7 @@
 """The pieces an attack is made of, and how a pure attack function becomes one."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -157,6 +157,14 @@ def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, A
             f"got {malicious.dtype} of shape {malicious.shape}"
         )
     return updates, malicious
+
+
+def check_options(attack: str, **options: tuple[Any, Sequence[str]]) -> None:
+    """Whether every option, `name=(given, allowed)`, is one of those allowed."""
+    for name, (given, allowed) in options.items():
+        if given not in allowed:
+            shown = " or ".join(f'"{option}"' for option in allowed)
+            raise ValueError(f"{attack}: {name}={given!r} must be {shown}")
 
 
 def malicious_rows(malicious: Array, max_malicious: int | None) -> Array:

@@ -9,7 +9,7 @@ from jax import Array
 from fljax.aggregators.base import Int, bounded, compute_dtype, is_static
 from fljax.aggregators.linalg import safe_norms
 from fljax.aggregators.neighbors import reduce_distances, sum_smallest
-from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.krum_search import largest_selected, make_contest
 from fljax.attacks.rows import craft_rows
 from fljax.attacks.statistics import Knowledge, mean_of
@@ -164,15 +164,13 @@ def _check(
     supporters: str,
     power: int,
 ) -> None:
-    options = {
-        "knowledge": (knowledge, ("full", "partial")),
-        "direction": (direction, ("krum", "sum")),
-        "lambda_init": (lambda_init, ("bound", "one")),
-        "supporters": (supporters, ("ball", "copies")),
-    }
-    for name, (given, allowed) in options.items():
-        if given not in allowed:
-            raise ValueError(f'krum_attack: {name}={given!r} must be "{allowed[0]}" or "{allowed[1]}"')
+    check_options(
+        "krum_attack",
+        knowledge=(knowledge, ("full", "partial")),
+        direction=(direction, ("krum", "sum")),
+        lambda_init=(lambda_init, ("bound", "one")),
+        supporters=(supporters, ("ball", "copies")),
+    )
     if power not in (1, 2):
         raise ValueError(f"krum_attack: power={power} must be 1 (distances) or 2 (squared distances)")
     if is_static(threshold) and not 0 < threshold < jnp.inf:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.base import is_static
-from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.rows import craft_rows
 from fljax.attacks.statistics import Knowledge, deviation_of, extreme_of, honest_rows, mean_of, row_sum
 
@@ -145,16 +145,13 @@ def _direction(
 def _check(
     stretch: float | Array, knowledge: str, direction: str, pool: str, law: str, include_root: bool
 ) -> None:
-    options = {
-        "knowledge": (knowledge, ("full", "partial")),
-        "direction": (direction, ("sum", "rule")),
-        "pool": (pool, ("honest", "all")),
-        "law": (law, ("uniform", "divide", "fixed")),
-    }
-    for name, (given, allowed) in options.items():
-        if given not in allowed:
-            shown = " or ".join(f'"{option}"' for option in allowed)
-            raise ValueError(f"trim_attack: {name}={given!r} must be {shown}")
+    check_options(
+        "trim_attack",
+        knowledge=(knowledge, ("full", "partial")),
+        direction=(direction, ("sum", "rule")),
+        pool=(pool, ("honest", "all")),
+        law=(law, ("uniform", "divide", "fixed")),
+    )
     if is_static(stretch) and not 1 < stretch < jnp.inf:
         raise ValueError(f"trim_attack: stretch={stretch} must be larger than 1")
     if knowledge == "partial":

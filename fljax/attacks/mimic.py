@@ -9,7 +9,7 @@ from jax.lax import Precision
 
 from fljax.aggregators.base import Context, Int, is_static
 from fljax.aggregators.linalg import weighted_rows
-from fljax.attacks.base import Attack, State, check_stack
+from fljax.attacks.base import Attack, State, check_options, check_stack
 from fljax.attacks.statistics import honest_rows, mean_of
 
 
@@ -106,8 +106,7 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
     """
     if isinstance(warmup, bool) or int(warmup) != warmup or warmup < 1:
         raise ValueError(f"mimic_warmup: warmup={warmup} must be a whole number of at least 1")
-    if choose not in ("sum", "last"):
-        raise ValueError(f'mimic_warmup: choose={choose!r} must be "sum" or "last"')
+    check_options("mimic_warmup", choose=(choose, ("sum", "last")))
 
     def init(num_clients: int, num_params: int) -> MimicState:
         start = jax.random.normal(jax.random.key(seed), (num_params,))

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from fljax.aggregators.base import compute_dtype, is_static
 from fljax.aggregators.linalg import finite_rows, row_norms
-from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.fang_trim import trim_attack
 from fljax.attacks.statistics import along, honest_rows, mean_of
 
@@ -101,9 +101,7 @@ def optimize_attack(
     trimmed mean by hand.
     """
     updates, malicious = check_stack("optimize_attack", updates, malicious)
-    if start not in get_args(Start):
-        shown = " or ".join(f'"{option}"' for option in get_args(Start))
-        raise ValueError(f"optimize_attack: start={start!r} must be {shown}")
+    check_options("optimize_attack", start=(start, get_args(Start)))
     if not is_static(steps) or isinstance(steps, bool) or steps != int(steps) or steps < 0:
         raise ValueError(f"optimize_attack: steps={steps} must be a whole number of at least 0")
     if is_static(learning_rate) and not 0 < learning_rate < float("inf"):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.base import is_static
-from fljax.attacks.base import check_stack, malicious_rows
+from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.statistics import honest_rows, mean_of
 
 
@@ -71,8 +71,7 @@ def sign_flip(
     Source: Li et al., "RSA: Byzantine-robust stochastic aggregation methods", AAAI 2019.
     """
     updates, malicious = check_stack("sign_flip", updates, malicious)
-    if of not in ("own", "mean"):
-        raise ValueError(f'sign_flip: of={of!r} must be "own" or "mean"')
+    check_options("sign_flip", of=(of, ("own", "mean")))
     source = updates
     if of == "mean":
         source = mean_of(honest_rows(malicious), updates)[None, :]

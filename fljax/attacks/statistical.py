@@ -12,7 +12,7 @@ from jax.scipy.special import ndtri
 from fljax.aggregators.base import Int, is_static
 from fljax.aggregators.linalg import distances_to
 from fljax.aggregators.neighbors import BLOCK
-from fljax.attacks.base import check_stack
+from fljax.attacks.base import check_options, check_stack
 from fljax.attacks.statistics import Knowledge, deviation_of, known_rows, mean_of, only
 
 Direction = Literal["unit", "std", "sign"]
@@ -226,8 +226,7 @@ def min_sum(
     Source: Shejwalkar & Houmansadr, NDSS 2021. The paper bounds by the largest sum, the authors' code (and
     most copies of it) by the smallest; see `min_max` for the rest.
     """
-    if bound not in ("largest", "smallest"):
-        raise ValueError(f'min_sum: bound={bound!r} must be "largest" or "smallest"')
+    check_options("min_sum", bound=(bound, ("largest", "smallest")))
     farthest = _sum_of_the_farthest if bound == "largest" else _sum_of_the_nearest
     return _pushed(
         "min_sum", farthest, updates, malicious, unit, direction, knowledge, search, start, tolerance
@@ -250,8 +249,7 @@ def _pushed(
     updates, malicious = check_stack(attack, updates, malicious)
     if direction not in ("unit", "std", "sign"):
         raise ValueError(f'{attack}: direction={direction!r} must be "unit", "std" or "sign"')
-    if search not in ("exact", "published"):
-        raise ValueError(f'{attack}: search={search!r} must be "exact" or "published"')
+    check_options(attack, search=(search, ("exact", "published")))
     if not 0 < tolerance < start < np.inf:
         raise ValueError(f"{attack}: tolerance={tolerance} must be positive and below start={start}")
     rows = known_rows(attack, malicious, knowledge)

@@ -10,6 +10,7 @@ from jax.lax import Precision
 
 from fljax.aggregators.linalg import weighted_rows
 from fljax.aggregators.order_statistics import ROWS_PER_STEP, sum_rows
+from fljax.attacks.base import check_options
 
 Knowledge = Literal["full", "partial"]
 
@@ -40,8 +41,7 @@ def honest_rows(malicious: Array) -> Array:
 
 def known_rows(attack: str, malicious: Array, knowledge: Knowledge) -> Array:
     """What the attackers see: "full" the honest rows, "partial" their own; all rows if that is none."""
-    if knowledge not in ("full", "partial"):
-        raise ValueError(f'{attack}: knowledge={knowledge!r} must be "full" or "partial"')
+    check_options(attack, knowledge=(knowledge, ("full", "partial")))
     return honest_rows(malicious if knowledge == "full" else ~malicious)
 
 

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from fljax.aggregators.base import Context
 from fljax.aggregators.linalg import row_norms
-from fljax.attacks.base import Attack, malicious_rows
+from fljax.attacks.base import Attack, check_options, malicious_rows
 from fljax.attacks.statistics import along
 
 
@@ -63,8 +63,7 @@ def worst_case(
     """
     if not attacks:
         raise ValueError("worst_case: attacks must hold at least one attack")
-    if objective not in ("direction", "distance"):
-        raise ValueError(f'worst_case: objective={objective!r} must be "direction" or "distance"')
+    check_options("worst_case", objective=(objective, ("direction", "distance")))
     if any(attack.poison_data is not None or attack.active is not None for attack in attacks):
         raise ValueError(
             "worst_case: only attacks on updates, without poisoned data or a schedule, can be compared"
