@@ -134,8 +134,8 @@ def mean_shift(points, bandwidth):
             kept.append(center)
     labels = []
     for point in points:
-        distances = [np.linalg.norm(point - center) for center in kept]
-        nearest = int(np.argmin(distances))
+        distances = np.array([np.linalg.norm(point - center) for center in kept])
+        nearest = int(np.argmax(distances <= (1 + SLACK) * distances.min()))
         labels.append(nearest if distances[nearest] <= bandwidth else -1)
     return labels
 

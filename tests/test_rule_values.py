@@ -32,6 +32,7 @@ from fljax.aggregators import (
     trimmed_mean,
     trust_scores,
 )
+from fljax.aggregators.linalg import divide
 from fljax.aggregators.order_statistics import LARGEST_NETWORK, sorting_network
 
 # Rows (1,2,3), (4,5,6), (7,8,9): the worked example of ByzFL's documentation.
@@ -387,3 +388,26 @@ def test_a_carried_centre_keeps_the_digits_half_precision_has_not():
         return jax.lax.fori_loop(0, 1200, lambda _, s: rule.aggregate(rows, s, Context())[1], state)
 
     np.testing.assert_allclose(rounds(rule.init(4, 1)), [1.0], rtol=1e-3)
+
+
+def test_geometric_median_beside_huge_rows():
+    """The median of 12 numbers on a line, four of them at -1e30, is between the sixth and the seventh."""
+    rows = np.zeros((12, 3), np.float32)
+    rows[:4, 2], rows[4:7, 2] = -1e30, -1.0
+    for compute in (geometric_median, jax.jit(geometric_median)):
+        np.testing.assert_allclose(compute(rows), [0.0, 0.0, -1.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("divisor", [2e-38, 1e-30, 0.3, 1.0, 7.0, 1e20, 3e38])
+def test_division_by_any_positive_number(divisor):
+    quotients = np.float64([0.0, -1.0, 3.0]) * (1e-5 if divisor > 1e30 else 1.0)
+    values = (quotients * divisor).astype(np.float32)
+    expected = values.astype(np.float64) / np.float64(np.float32(divisor))
+    largest = np.float32(3e38)
+    for compute in (divide, jax.jit(divide)):
+        found = np.asarray(compute(jnp.asarray(values), jnp.float32(divisor)))
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-37)
+        if divisor >= 1:
+            assert np.asarray(compute(jnp.float32(largest), jnp.float32(divisor))) == pytest.approx(
+                float(largest) / divisor, rel=1e-6
+            )

@@ -208,6 +208,20 @@ def test_mean_shift_equals_scikit_learn():
     assert several > 15
 
 
+def test_a_point_halfway_between_two_centres_belongs_to_the_denser_one():
+    """Sign shares (1/3, 0, 2/3) of two rows lie exactly between those of four others on either side."""
+    signs = np.array([[1, -1, -1], [0, 0, 0], [1, 1, -1], [-1, -1, -1]], np.float32)[
+        [0, 0, 1, 1] + [2, 3] * 4
+    ]
+    points = reference.sign_features(signs, 0, 3)
+    bandwidth = reference.bandwidth_of(points, 0.5)
+    labels = np.asarray(
+        jax.jit(mean_shift)(jnp.float32(points), np.ones(12, bool), jnp.float32(bandwidth)).labels
+    )
+    np.testing.assert_array_equal(labels, reference.mean_shift(points, bandwidth))
+    assert labels[0] == labels[1] == labels[4]
+
+
 def test_mean_shift_of_many_points_in_several_steps():
     random = np.random.default_rng(0)
     # Points that share no grid cell: every one of the 300 is a seed, more than climb at once.

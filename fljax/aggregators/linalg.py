@@ -35,10 +35,11 @@ def divide(values: Array, divisor: Array) -> Array:
     """`values / divisor` for a positive divisor of any size.
 
     XLA may turn a division into a product with the reciprocal, and that of 1e38 is flushed to zero; so both
-    are first moved towards 1 by a power of two.
+    are first moved towards 1 by a power of two where the divisor is far from it. Elsewhere that would only
+    make large values overflow.
     """
     half = jnp.asarray(2.0 ** (jnp.finfo(divisor.dtype).maxexp // 2), divisor.dtype)
-    shift = jnp.where(divisor > 1, 1 / half, half)
+    shift = jnp.where(divisor > half, 1 / half, jnp.where(divisor < 1 / half, half, 1.0))
     # The barrier keeps XLA from moving the shifts through a later dot product, where they would overflow.
     above, below = jax.lax.optimization_barrier((values * shift, divisor * shift))
     return above / below

@@ -110,7 +110,7 @@ def mean_shift(points: Array, valid: Array, bandwidth: Array) -> Clusters:
     Seeds are the grid points, spaced `bandwidth` apart, that have a point next to them. Each moves to the
     mean of the points within `bandwidth` until it rests. Of centres closer than `bandwidth` the one with
     more points around it stays (at a tie the lexicographically larger one). A point belongs to the nearest
-    centre if that is within `bandwidth`, else to none.
+    centre (at a tie the one with more points around it) if that is within `bandwidth`, else to none.
 
     Args:
         points: (n, k) finite, k small.
@@ -152,7 +152,8 @@ def mean_shift(points: Array, valid: Array, bandwidth: Array) -> Clusters:
         keep = kept[i]
         duplicate = (_squares(centers, centers[i]) <= jnp.square(bandwidth)) & (jnp.arange(len(kept)) > i)
         squares = _squares(points, centers[i])
-        closer = keep & (squares < nearest)
+        # Halfway between two centres is common, too: the denser one, which comes first, keeps the point.
+        closer = keep & (squares < (1 - SLACK) * nearest)
         return (
             kept & ~(keep & duplicate),
             number + keep,
