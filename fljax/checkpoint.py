@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, state: RunState) -> Path:
         The file's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"round_{int(state.round)}.msgpack"
+    path = folder / f"round_{int(np.max(np.asarray(state.round)))}.msgpack"
     write_atomically(path, serialization.to_bytes(_plain(state)))
     for old in folder.iterdir():
         if _NAME.fullmatch(old.name) and old != path:

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -31,6 +32,12 @@ from fljax.models import MODELS
 from fljax.signatures import check_parameters, keyword_parameters
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
+# Values that a sweep traces, by dotted key within a component's table; they replace those of the table.
+Traced = Mapping[str, Any]
+NOTHING: Traced = MappingProxyType({})
+# How many attackers a rule is told to expect; "actual" stands for how many there are.
+COUNTS = ("num_malicious", "trim")
+ACTUAL = "actual"
 
 
 def find(kind: str, registry: Mapping[str, Any], name: str) -> Any:
@@ -48,41 +55,49 @@ def rule_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     return parameters
 
 
-def make_aggregator(config: AggregatorConfig) -> Aggregator:
+def replaced(hyper: Mapping[str, Any], traced: Traced, prefix: str = "") -> dict[str, Any]:
+    """Checked parameters, and those of them that are traced."""
+    found = {key.removeprefix(prefix): value for key, value in traced.items() if key.startswith(prefix)}
+    return {**hyper, **{name: value for name, value in found.items() if "." not in name}}
+
+
+def make_aggregator(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator:
     """The configured rule behind its pre-aggregators."""
     rule = find("rule", RULES, config.name)
     parameters = rule_parameters(rule.function)
     weighted = "weights" in parameters
     where = f"aggregator {config.name}"
-    hyper = check_parameters(where, parameters, config.parameters)
+    hyper = replaced(check_parameters(where, parameters, config.parameters), traced)
     try:
         aggregator = from_registry(RULES, config.name, **{k: v for k, v in hyper.items() if k != "weights"})
     except ValueError as error:
         raise ConfigError(first_line(error)) from None
     if weighted and hyper.get("weights") == "uniform":
         aggregator = _unweighted(aggregator)
-    return _behind(config, aggregator)
+    return _behind(config, aggregator, traced)
 
 
-def _behind(config: AggregatorConfig, aggregator: Aggregator) -> Aggregator:
+def _behind(config: AggregatorConfig, aggregator: Aggregator, traced: Traced) -> Aggregator:
     """A rule behind the configured pre-aggregators."""
     pieces = []
-    for piece in config.pre:
+    for number, piece in enumerate(config.pre):
         function = find("pre-aggregator", PRE_AGGREGATORS, piece.name).function
         where = f"pre-aggregator {piece.name}"
         given = check_parameters(where, keyword_parameters(function), piece.parameters)
+        given = replaced(given, traced, f"pre.{number}.")
         pieces.append(pre_from_registry(PRE_AGGREGATORS, piece.name, **given))
     return chain(*pieces, aggregator) if pieces else aggregator
 
 
-def make_surrogate(config: AggregatorConfig) -> Aggregator | None:
+def make_surrogate(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator | None:
     """A smooth version of the configured rule for attacks that follow its gradient, or None."""
     if config.name not in SURROGATES:
         return None
     function = SURROGATES[config.name]
     taken = keyword_parameters(function)
-    hyper = {name: value for name, value in config.parameters.items() if name in taken}
-    return _behind(config, stateless(function, **hyper))
+    values = replaced(config.parameters, traced)
+    hyper = {name: value for name, value in values.items() if name in taken}
+    return _behind(config, stateless(function, **hyper), traced)
 
 
 def _unweighted(aggregator: Aggregator) -> Aggregator:
@@ -92,16 +107,16 @@ def _unweighted(aggregator: Aggregator) -> Aggregator:
     return Aggregator(aggregator.init, aggregate)
 
 
-def make_attack(config: AttackConfig, task: Task) -> Attack:
+def make_attack(config: AttackConfig, task: Task, traced: Traced = NOTHING) -> Attack:
     """The configured attack."""
-    attack = _make_attack(config, task)
+    attack = _make_attack(config, task, traced)
     if config.schedule is None:
         return attack
     schedule = make_attack_schedule(config.schedule)
     return attack if config.name == "none" else scheduled(attack, schedule)
 
 
-def _make_attack(config: Component, task: Task) -> Attack:
+def _make_attack(config: Component, task: Task, traced: Traced, prefix: str = "") -> Attack:
     if config.name == "none":
         check_parameters("attack none", {}, config.parameters)
         return NO_ATTACK
@@ -111,12 +126,17 @@ def _make_attack(config: Component, task: Task) -> Attack:
         if "attacks" in parameters and "attacks" in config.parameters:
             # An attack made of others, each a table of its own.
             others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])
-            made = {"attacks": tuple(_make_attack(other, task) for other in others)}
+            made = {
+                "attacks": tuple(
+                    _make_attack(other, task, traced, f"{prefix}attacks.{number}.")
+                    for number, other in enumerate(others)
+                )
+            }
         else:
             made = {}
         rest = {name: value for name, value in config.parameters.items() if name not in made}
         parameters = {name: value for name, value in parameters.items() if name not in made}
-        given = check_parameters(f"attack {config.name}", parameters, rest)
+        given = replaced(check_parameters(f"attack {config.name}", parameters, rest), traced, prefix)
         return entry.make(entry.function, task, **given, **made)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None

@@ -5,7 +5,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import Field
@@ -18,6 +18,8 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Purpose = Literal["data", "init", "train"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 class _Table(pydantic.BaseModel):
@@ -181,7 +183,7 @@ class ExperimentConfig(_Table):
         """Plain values, as `config.json` holds them; what is not finite becomes the string "inf" or "nan"."""
         return jsonable(self.model_dump())
 
-    def seed_for(self, purpose: Literal["data", "init", "train"]) -> int:
+    def seed_for(self, purpose: Purpose) -> int:
         """The seed of one purpose."""
         own = getattr(self.seeds, purpose)
         return self.seed if own is None else own

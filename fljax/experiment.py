@@ -11,32 +11,18 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from fljax.aggregators.base import Aggregator
-from fljax.attacks.base import Attack, Task
+from fljax.assembly import check_names, compose, gather, load_dataset
+from fljax.attacks.base import Attack
 from fljax.checkpoint import load_checkpoint, save_checkpoint
-from fljax.components import (
-    dataset_options,
-    first_line,
-    make_aggregator,
-    make_attack,
-    make_model,
-    make_optimizer,
-    make_schedule,
-    make_surrogate,
-    partition_options,
-)
-from fljax.config import ExperimentConfig
-from fljax.data import PARTITIONS, Dataset, load
-from fljax.data.clients import describe, make_clients
+from fljax.config import PURPOSES, ExperimentConfig
+from fljax.data import Dataset
+from fljax.data.clients import describe
 from fljax.environment import environment
-from fljax.errors import ConfigError
-from fljax.evaluate import Evaluation, make_evaluation
-from fljax.fit import check_cohort, check_pieces
-from fljax.local import LocalTraining, cross_entropy
-from fljax.models import as_model
+from fljax.evaluate import Evaluation
 from fljax.record import Line, RunFolder, check_run_folder, metrics_line
-from fljax.round import RoundMetrics, Step, make_round
+from fljax.round import RoundMetrics, Step
 from fljax.train import Program, Record, compile_program, train
-from fljax.types import RunState, SimulationState
+from fljax.types import SimulationState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,102 +89,25 @@ def assemble(
         ConfigError: if a component is unknown or the pieces do not fit.
         DataError: if the data cannot be read.
     """
-    # Names and parameters first: a misspelt one should not wait for the data.
-    options = dataset_options(config.data)
-    partition = partition_options(config.partition)
-    chosen_rule = aggregator or make_aggregator(config.aggregator)
-    local_optimizer = make_optimizer("local.optimizer", config.local.optimizer)
-    server_optimizer = make_optimizer("server.optimizer", config.server.optimizer)(
-        make_schedule("server.learning_rate", config.server.learning_rate)
-    )
-    learning_rate = make_schedule("local.learning_rate", config.local.learning_rate)
-
-    seed = config.seed_for("data")
-    if dataset is None:
-        dataset = load(config.data.name, config.data.dir, seed=seed, **options)
-    data = make_clients(
-        dataset,
-        seed,
-        PARTITIONS[config.partition.name].function,
-        partition,
-        num_clients=config.num_clients,
-        root=config.root.model_dump(include={"size", "bias", "bias_class"}),
-        malicious_fraction=0.0 if attack is None and config.attack.name == "none" else config.attack.fraction,
-    )
-    num_clients = data.table.shape[0]
-    cohort_size = config.cohort_size or num_clients
-    if cohort_size > num_clients:
-        raise ConfigError(f"cohort_size={cohort_size} must not exceed the {num_clients} clients")
-    num_malicious = int(data.malicious.sum())
-    in_cohort = None if attack is None and config.attack.name == "none" else config.attack.in_cohort
-    check_cohort(in_cohort, cohort_size, num_malicious, num_clients)
-
-    shape = dataset.input_shape
-    task = Task(
-        dataset.num_classes,
-        min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
-        (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
-    )
-    chosen_attack = attack or make_attack(config.attack, task)
-
-    try:
-        chosen_model = as_model(
-            model if model is not None else make_model(config.model, dataset.num_classes), shape
-        )
-        params = chosen_model.init(jax.random.key(config.seed_for("init")))
-        flat, unravel = ravel_pytree(params)
-        jax.eval_shape(chosen_model.apply, params, jnp.zeros((1, *shape)))
-    except ConfigError:
-        raise
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        name = config.model.name if model is None else type(model).__name__
-        raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {first_line(error)}") from None
-    check_pieces(chosen_rule, chosen_attack, num_clients, cohort_size, shape)
-
-    loss = cross_entropy(chosen_model.apply)
-    local, root = config.local, config.root
-    clients = LocalTraining(loss, unravel, local_optimizer, local.steps, local.batch_size)
-    if root.loss_reduction == "sum" and local.batch_size == "full":
-        raise ConfigError(
-            'root.loss_reduction = "sum" divides by local.batch_size, which must be a number then, got "full"'
-        )
-    server = clients._replace(
-        batch_size=local.batch_size if root.batch_size is None else root.batch_size,
-        divisor=float(local.batch_size) if root.loss_reduction == "sum" else None,
-    )
-
-    step = make_round(
-        clients=clients,
-        root=server,
-        attack=chosen_attack,
-        aggregator=chosen_rule,
-        server_optimizer=server_optimizer,
-        learning_rate=learning_rate,
-        num_clients=num_clients,
-        cohort_size=cohort_size,
-        chunk=_chunk(config, params, cohort_size),
-        surrogate=make_surrogate(config.aggregator) if aggregator is None else None,
-        num_in_cohort=in_cohort,
-    )
-    state = RunState(
-        params=flat,
-        round=jnp.int32(0),
-        key=jax.random.key(config.seed_for("train")),
-        server_state=server_optimizer.init(flat),
-        aggregator_state=chosen_rule.init(num_clients, flat.size),
-        attack_state=chosen_attack.init(num_clients, flat.size),
-    )
+    check_names(config)
+    attacked = True if attack is not None else None
+    parts = gather(config, load_dataset(config) if dataset is None else dataset, model, attacked)
+    composed = compose(parts, rule=aggregator, attack=attack)
+    params = ravel_pytree(parts.model.init(jax.random.key(config.seed_for("init"))))[0]
+    seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
     return Experiment(
         config=config,
-        dataset=dataset,
-        step=step,
-        evaluate=make_evaluation(chosen_model.apply, unravel, chosen_attack.trigger),
-        state=SimulationState(state, jax.device_put(data)),
-        unravel=unravel,
+        dataset=parts.dataset,
+        step=composed.step,
+        evaluate=composed.evaluate,
+        state=SimulationState(
+            composed.init_state(params, jax.random.key(config.seed_for("train"))), jax.device_put(parts.data)
+        ),
+        unravel=composed.unravel,
         facts={
-            "seeds": {"data": seed, "init": config.seed_for("init"), "train": config.seed_for("train")},
-            **describe(dataset, data, cohort_size),
-            "num_params": flat.size,
+            "seeds": seeds,
+            **describe(parts.dataset, parts.data, parts.cohort_size),
+            "num_params": params.size,
             **environment(),
         },
     )
@@ -359,13 +268,3 @@ def run_experiment(
         for name in last
     }
     return RunResult(summary, columns, experiment.unravel(state.params))
-
-
-def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
-    """How many clients to train at once; measured, see benchmarks/README.md."""
-    if config.client_chunk != "auto":
-        return min(config.client_chunk, cohort_size)
-    convolutional = any(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
-    target = 2 if jax.default_backend() == "cpu" and convolutional else cohort_size
-    # A divisor of the cohort, so that no second program is compiled for a remainder.
-    return max(size for size in range(1, target + 1) if cohort_size % size == 0)

@@ -248,7 +248,7 @@ def root_update(
     batches = draw_batches(
         named_key(key, "root"),
         data.root,
-        jnp.int32(size),
+        jnp.int32(size) if data.root_count is None else data.root_count,
         jnp.int32(0),
         steps=training.steps,
         batch_size=training.batch_size,

@@ -41,6 +41,25 @@ def keyword_parameters(
     return found
 
 
+def traceable_parameters(
+    function: Callable[..., Any], hidden: Iterable[str] = ()
+) -> dict[str, tuple[type, Any]]:
+    """`{name: (int or float, default)}` of the keyword parameters that may also be a traced array.
+
+    Example:
+        >>> def f(x, *, trim: int | jax.Array, power: int = 2, scale: float | jax.Array = 1.0): ...
+        >>> traceable_parameters(f)
+        {'trim': (<class 'int'>, Ellipsis), 'scale': (<class 'float'>, 1.0)}
+    """
+    hints = typing.get_type_hints(function.func if isinstance(function, functools.partial) else function)
+    found: dict[str, tuple[type, Any]] = {}
+    for name, (_, default) in keyword_parameters(function, hidden).items():
+        options = typing.get_args(hints.get(name, Any))
+        if jax.Array in options and (int in options or float in options):
+            found[name] = (float if float in options else int, default)
+    return found
+
+
 def _without_arrays(hint: Any) -> Any:
     """A type as a file can give it: unions lose their array members."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

@@ -35,6 +35,7 @@ class RoundData(NamedTuple):
         counts: (n,) int32.
         root: (|D_0|,) int32 positions of the root dataset.
         malicious: (n,) boolean.
+        root_count: int32 scalar, how many positions in `root` count, the first ones; None for all.
     """
 
     x: Array
@@ -43,6 +44,7 @@ class RoundData(NamedTuple):
     counts: Array
     root: Array
     malicious: Array
+    root_count: Array | None = None
 
 
 class SimulationState(NamedTuple):

@@ -22,7 +22,7 @@ from fljax.aggregators.base import (
     is_static,
     output_dtype,
 )
-from fljax.aggregators.linalg import LARGEST_SQUARE, divide, largest_entries, weighted_rows
+from fljax.aggregators.linalg import LARGEST_SQUARE, divide, for_all, for_any, largest_entries, weighted_rows
 from fljax.aggregators.order_statistics import median_of_rows, sorted_rows
 
 # A row with a larger entry is scaled down before it is squared.
@@ -122,7 +122,7 @@ def _weiszfeld_step(search: _Search) -> _Search:
     elsewhere = jnp.where(at_point, 0.0, of_rows)
     pull = _product(elsewhere, stack.rows)
     weight_elsewhere = jnp.sum(elsewhere / stack.scales)
-    own = lax.cond(jnp.any(at_point), _product, _nothing, of_rows - elsewhere, stack.rows)
+    own = lax.cond(for_any(jnp.any(at_point)), _product, _nothing, of_rows - elsewhere, stack.rows)
     following = (pull + own) / weight
     # At a row, whose weight is all but infinite, a step would be all but zero. If the others pull harder than
     # that row holds, the minimum is not here: their step, less what the row holds back.
@@ -273,7 +273,7 @@ def geometric_median(
     # Computed once, not again inside every kernel that reads it.
     point = lax.optimization_barrier(point)
     result = lax.cond(
-        _within_reach(fixed, point),
+        for_all(_within_reach(fixed, point)),
         _weiszfeld(_plain),
         _weiszfeld(_scaled),
         stack,
@@ -351,7 +351,7 @@ def centered_clipping(updates: Array, center: Array, *, radius: Float, num_itera
     stack = updates.astype(compute_dtype(updates))
     point = jnp.asarray(center, stack.dtype)
     result = lax.cond(
-        _within_reach(stack, point),
+        for_all(_within_reach(stack, point)),
         _clipping(_plain, int(num_iterations)),
         _clipping(_scaled, int(num_iterations)),
         stack,

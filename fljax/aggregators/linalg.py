@@ -4,6 +4,9 @@ Each has a fast path of one or two matrix products, right when no square overflo
 and a careful path that scales (and for distances centres) the rows first. `lax.cond` chooses, so honest
 rounds pay for the fast path only; under `vmap` it becomes a select and both paths run. Products run at the
 highest precision: TF32 flips near-orthogonal cosines.
+
+A sweep vmaps whole runs under the axis name `RUNS`. They choose together (`for_all`, `for_any`), so that
+the choice stays one branch and ordinary rounds go on paying for the fast path only.
 """
 
 from typing import NamedTuple
@@ -15,6 +18,8 @@ from jax.lax import Precision
 
 # Squared norms in this range leave room for sums and products of two of them in float32.
 SMALLEST_SQUARE, LARGEST_SQUARE = 1e-24, 1e30
+# The name of the axis over which independent runs are vmapped.
+RUNS = "fljax.runs"
 # Below this share of the squared norms a Gram-based squared distance has lost most of its digits.
 CANCELLATION = 1e-3
 
@@ -29,6 +34,25 @@ class ScaledRows(NamedTuple):
 
     rows: Array
     scales: Array
+
+
+def for_all(fine: Array) -> Array:
+    """A condition under which the fast path is right; vmapped over `RUNS`, whether it holds in all of them.
+
+    Example:
+        >>> fine = jnp.array([True, False])
+        >>> jax.vmap(for_all, axis_name=RUNS)(fine).tolist(), jax.vmap(for_all)(fine).tolist()
+        ([False, False], [True, False])
+    """
+    try:
+        return jax.lax.pmin(fine.astype(jnp.int32), RUNS) > 0
+    except NameError:  # no such axis here
+        return fine
+
+
+def for_any(needed: Array) -> Array:
+    """A condition that asks for more work; vmapped over `RUNS`, whether it holds in any of them."""
+    return ~for_all(~needed)
 
 
 def divide(values: Array, divisor: Array) -> Array:
@@ -67,7 +91,7 @@ def _finite_by_entries(updates: Array) -> Array:
 def finite_rows(updates: Array) -> Array:
     """Which rows have only finite entries, (n,); if all squares are finite, in a third of the time."""
     fine = jnp.all(jnp.isfinite(square_norms(updates)))
-    return jax.lax.cond(fine, _all_finite, _finite_by_entries, updates)
+    return jax.lax.cond(for_all(fine), _all_finite, _finite_by_entries, updates)
 
 
 def scale_rows(updates: Array) -> ScaledRows:
@@ -123,7 +147,7 @@ def _careful_norms(updates: Array, squares: Array) -> Norms:
 def safe_norms(updates: Array) -> Norms:
     """Norms of all rows, whatever they hold; see `Norms`."""
     squares = square_norms(updates)
-    return jax.lax.cond(ordinary(squares), _plain_norms, _careful_norms, updates, squares)
+    return jax.lax.cond(for_all(ordinary(squares)), _plain_norms, _careful_norms, updates, squares)
 
 
 def row_norms(updates: Array) -> Array:
@@ -157,7 +181,7 @@ def distances_to(updates: Array, point: Array, known_zero: Array | bool = False)
     # On a CPU this sum is fused with the difference: one read of the stack, no copy.
     squares = jnp.sum(jnp.square(updates - point), axis=1)
     fine = ordinary(jnp.where(known_zero, 1.0, squares))
-    return jax.lax.cond(fine, _plain_distances_to, _careful_distances_to, updates, point, squares)
+    return jax.lax.cond(for_all(fine), _plain_distances_to, _careful_distances_to, updates, point, squares)
 
 
 def _product(coefficients: Array, updates: Array) -> Array:
@@ -185,11 +209,11 @@ def weighted_rows(coefficients: Array, updates: Array, usable: Array | None = No
         (d,) or (k, d).
     """
     if usable is not None:
-        return jax.lax.cond(jnp.all(usable), _product, _product_of_used, coefficients, updates)
+        return jax.lax.cond(for_all(jnp.all(usable)), _product, _product_of_used, coefficients, updates)
     # 0 · NaN shows in the result, so that looking for it costs no pass over the stack.
     result = _product(coefficients, updates)
     fine = jnp.all(jnp.isfinite(result))
-    return jax.lax.cond(fine, _as_it_is, _product_of_used, coefficients, updates, result)
+    return jax.lax.cond(for_all(fine), _as_it_is, _product_of_used, coefficients, updates, result)
 
 
 class Distances(NamedTuple):
@@ -304,4 +328,5 @@ def pairwise_distances(updates: Array) -> Distances:
     closest = jnp.min(off_diagonal, axis=1, initial=jnp.inf)
     cancels = jnp.any(closest < CANCELLATION * squares)
     # Branches are module-level functions of their operands: outside jit, JAX then compiles them once.
-    return jax.lax.cond(ordinary(squares) & ~cancels, _plain_distances, _centred_distances, updates, fast)
+    fine = for_all(ordinary(squares) & ~cancels)
+    return jax.lax.cond(fine, _plain_distances, _centred_distances, updates, fast)

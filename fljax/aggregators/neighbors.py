@@ -18,6 +18,7 @@ from fljax.aggregators.linalg import (
     crowded_center,
     divide,
     first_center,
+    for_all,
     ordinary,
     pairwise_distances,
     reach,
@@ -185,7 +186,8 @@ def reduce_distances(updates: Array, reduce: Callable[[Block], Any]) -> tuple[An
         number = carry[0]
         view = lax.cond(number == 0, as_they_are, around_the_crowd)
         results, fine = _distances_in_blocks(updates, view, reduce)
-        return number + 1, fine, view.unit / view.half, results
+        # Runs that are vmapped go on together: the number of the attempt is then one number.
+        return number + 1, for_all(fine), view.unit / view.half, results
 
     # Once as the rows are, and if that is not good enough once more, into the same memory.
     shapes = jax.eval_shape(attempt, (jax.ShapeDtypeStruct((), jnp.int32),))

@@ -18,7 +18,7 @@ from fljax.aggregators.base import (
     is_static,
     output_dtype,
 )
-from fljax.aggregators.linalg import finite_rows, ordinary, scale_rows, weighted_rows
+from fljax.aggregators.linalg import finite_rows, for_all, ordinary, scale_rows, weighted_rows
 
 Normalization = Literal["clients", "weights", "none"]
 
@@ -64,7 +64,7 @@ def pairwise_cosines(rows: Array) -> Cosines:
         `Cosines`.
     """
     gram = jnp.matmul(rows, rows.T, precision=Precision.HIGHEST)
-    return jax.lax.cond(ordinary(jnp.diagonal(gram)), _plain_cosines, _careful_cosines, rows, gram)
+    return jax.lax.cond(for_all(ordinary(jnp.diagonal(gram))), _plain_cosines, _careful_cosines, rows, gram)
 
 
 def _check(rule: str, confidence: Float, normalize: str = "clients") -> None:

@@ -10,7 +10,7 @@ from jax import Array
 from jax.lax import Precision
 
 from fljax.aggregators.base import Info, as_stack, compute_dtype, output_dtype
-from fljax.aggregators.linalg import divide, largest_entries, ordinary, scale_rows, square_norms
+from fljax.aggregators.linalg import divide, for_all, largest_entries, ordinary, scale_rows, square_norms
 
 Normalization = Literal["full", "shrink", "none"]
 
@@ -129,7 +129,7 @@ def fltrust_explained(
     stack = updates.astype(dtype)
     squares = square_norms(stack)
     update, scores = jax.lax.cond(
-        ordinary(squares),
+        for_all(ordinary(squares)),
         *_branches(clip_negative, normalize, include_root),
         stack,
         squares,

@@ -9,7 +9,15 @@ from jax import Array
 from jax.lax import Precision
 
 from fljax.aggregators.base import compute_dtype, is_static
-from fljax.aggregators.linalg import divide, finite_rows, ordinary, row_norms, scale_rows, square_norms
+from fljax.aggregators.linalg import (
+    divide,
+    finite_rows,
+    for_all,
+    ordinary,
+    row_norms,
+    scale_rows,
+    square_norms,
+)
 from fljax.aggregators.trust import fltrust_explained
 from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.fang_trim import trim_attack
@@ -240,7 +248,9 @@ def fltrust_attack(
     # A row without trust may hold anything.
     trust = jnp.where(malicious, 0.0, info["trust_scores"])
     squares = square_norms(stack)
-    aligned = jax.lax.cond(ordinary(squares), _plain_alignment, _careful_alignment, stack, squares, sign)
+    aligned = jax.lax.cond(
+        for_all(ordinary(squares)), _plain_alignment, _careful_alignment, stack, squares, sign
+    )
     game = Game(
         numerator=jnp.sum(jnp.where(trust > 0, trust * aligned, 0.0)),
         denominator=jnp.sum(trust),

@@ -92,7 +92,7 @@ def trim_attack(
     if include_root and root_update is None:
         raise ValueError("trim_attack: include_root=True needs root_update")
     server = root_update if include_root else None
-    sign = _direction(updates, rule, server, direction)
+    sign = _direction(updates, malicious, rule, server, direction)
     seen = jnp.ones((n,), bool) if pool == "all" else honest_rows(malicious)
     low, high = extreme_of(seen, updates, largest=False), extreme_of(seen, updates, largest=True)
     if server is not None:
@@ -131,14 +131,19 @@ def _by_drawn_ratio(
 
 
 def _direction(
-    updates: Array, rule: Callable[[Array], Array] | None, server: Array | None, direction: str
+    updates: Array,
+    malicious: Array,
+    rule: Callable[[Array], Array] | None,
+    server: Array | None,
+    direction: str,
 ) -> Array:
     """The sign of the update before the attack, (d,)."""
     if direction == "rule":
         if rule is None:
             raise ValueError('trim_attack: direction="rule" needs the rule')
         return jnp.sign(rule(updates))
-    total = row_sum(jnp.ones(updates.shape[:1]), updates)
+    # Ones, but out of the mask: a product with constant ones copies a vmapped stack.
+    total = row_sum(1.0 + 0.0 * malicious, updates)
     return jnp.sign(total if server is None else total + server)
 
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fljax.aggregators.linalg import for_any
+
 
 @cache
 def _step(craft: Callable[..., Array]) -> Callable[[Any, tuple[Array, Array, Array]], tuple[Any, Array]]:
@@ -20,7 +22,7 @@ def _step(craft: Callable[..., Array]) -> Callable[[Any, tuple[Array, Array, Arr
     def step(known: Any, item: tuple[Array, Array, Array]) -> tuple[Any, Array]:
         position, row, used = item
         # Padding costs nothing, unless the mask is vmapped.
-        return known, lax.cond(used, craft, skip, position, row, *known)
+        return known, lax.cond(for_any(used), craft, skip, position, row, *known)
 
     return step
 

@@ -103,6 +103,7 @@ class DatasetEntry(NamedTuple):
     load: Callable[..., Dataset]  # load(data_dir, seed, *, options)
     summary: str
     citation: str
+    seeded: bool = True  # whether the seed changes what is loaded
 
 
 def _data_root(name: str, data_dir: PathLike | None) -> Path | None:
@@ -231,12 +232,14 @@ DATASETS: dict[str, DatasetEntry] = {
         partial(_load_idx, "mnist"),
         "handwritten digits, 28x28 grey levels, 60,000 / 10,000",
         "LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998",
+        seeded=False,
     ),
     "fashion_mnist": DatasetEntry(
         partial(_load_idx, "fashion_mnist"),
         "articles of clothing, 28x28 grey levels, 60,000 / 10,000",
         "Xiao, Rasul and Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning "
         "algorithms, arXiv:1708.07747, 2017",
+        seeded=False,
     ),
     "uci_har": DatasetEntry(
         _load_uci_har,

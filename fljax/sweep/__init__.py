@@ -1,0 +1,1 @@
+"""Many runs as a handful of programs: axes, planner, batched programs, results, executors."""

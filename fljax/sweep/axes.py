@@ -1,0 +1,324 @@
+"""The `[sweep]` table of a configuration file: from axes to cells."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pydantic
+from pydantic import Field
+
+from fljax.config import (
+    AggregatorConfig,
+    AttackConfig,
+    Component,
+    DataConfig,
+    ExperimentConfig,
+    Whole,
+    apply_overrides,
+    explain,
+    jsonable,
+    parse_config,
+    read_toml,
+)
+from fljax.errors import ConfigError, unknown_name
+from fljax.sweep.presets import PRESETS
+from fljax.titles import titles
+
+# Tables that are an axis as a whole: `aggregator = ["median", {name = "krum", num_malicious = 4}]`.
+COMPONENTS: Mapping[str, type[Component]] = {
+    "aggregator": AggregatorConfig,
+    "attack": AttackConfig,
+    "data": DataConfig,
+    "partition": Component,
+    "model": Component,
+}
+RANGES = ("range", "linspace", "logspace")
+Column = list[Any]
+
+
+class SweepConfig(pydantic.BaseModel):
+    """The `[sweep]` table.
+
+    Attributes:
+        seeds: how many seeds, counted up from the run's, or a list of seeds; short for an axis `seed`.
+        axes: dotted key to values: a list, the name of a preset, or a table with one of
+            `range = [start, stop, step]`, `linspace` and `logspace = [first, last, number]`.
+        together: key `zip`, tables like `axes` whose columns are equally long and go together, row by row.
+        exclude: cells to leave out, each a table of dotted keys (or components, by name or title) to values.
+        include: further cells, each a table of dotted keys to values; they have the seeds of the sweep.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+    seeds: Annotated[int, Field(gt=0)] | list[Whole] | None = None
+    axes: dict[str, Any] = {}
+    together: Annotated[list[dict[str, Any]], Field(alias="zip")] = []
+    exclude: list[dict[str, Any]] = []
+    include: list[dict[str, Any]] = []
+
+
+class Cell(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        number: from 0.
+        id: 16 hex digits, the hash of its configuration.
+        axes: axis name to what tables show: a number, a string, or a component's title.
+        config: its configuration.
+    """
+
+    number: int
+    id: str
+    axes: dict[str, Any]
+    config: ExperimentConfig
+
+
+class Sweep(NamedTuple):
+    """All cells of a sweep, checked one by one as far as that needs no data.
+
+    Attributes:
+        name: of the configuration file.
+        axes: axis name to its values, in order, as tables show them.
+        cells: the cells.
+        given: the configuration as it was given, for `sweep.json`.
+    """
+
+    name: str
+    axes: dict[str, Column]
+    cells: list[Cell]
+    given: dict[str, Any]
+
+
+def load_sweep(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Sweep:
+    """Read a configuration file with a `[sweep]` table.
+
+    Args:
+        path: a TOML file.
+        overrides: dotted keys to values, for what the cells share (`rounds`) or the table (`sweep.seeds`).
+
+    Returns:
+        The `Sweep`.
+
+    Raises:
+        ConfigError: one sentence; it names the cell where only one is wrong.
+    """
+    values = read_toml(path)
+    table = values.pop("sweep", None)
+    mine = {key: value for key, value in (overrides or {}).items() if key.startswith("sweep.")}
+    values = apply_overrides(values, {k: v for k, v in (overrides or {}).items() if k not in mine})
+    if table is None and not mine:
+        raise ConfigError(f"{path} has no [sweep] table with axes; run it with: fljax run")
+    table = dict(table or {})
+    for key, value in mine.items():
+        first, _, rest = key.removeprefix("sweep.").partition(".")
+        table[first] = {**table.get(first, {}), rest: value} if rest else value
+    return make_sweep(values, table, name=Path(path).stem)
+
+
+def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = "sweep") -> Sweep:
+    """The cells of a sweep from plain values.
+
+    Args:
+        values: what all cells share, as TOML gives it.
+        table: the `[sweep]` table.
+        name: for files and titles.
+
+    Returns:
+        The `Sweep`.
+
+    Raises:
+        ConfigError: as `load_sweep`.
+
+    Example:
+        >>> sweep = make_sweep({"num_clients": 10}, {"seeds": 2, "axes": {"aggregator": ["median", "mean"]}})
+        >>> [tuple(cell.axes.values()) for cell in sweep.cells]
+        [('Median', 0), ('Median', 1), ('FedAvg', 0), ('FedAvg', 1)]
+    """
+    try:
+        parsed = SweepConfig.model_validate(dict(table))
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, SweepConfig, "sweep")) from None
+    base = parse_config(values)  # what is wrong in every cell is said without naming one
+    seeds = _seeds(parsed, base)
+    groups = [_columns({key: spec}, base) for key, spec in parsed.axes.items()]
+    groups += [_columns(group, base, together=True) for group in parsed.together]
+    names = [key for group in groups for key in group]
+    for key in names:
+        if names.count(key) > 1 or (key == "seed" and seeds is not None):
+            raise ConfigError(f"sweep: {key} is an axis twice")
+    if seeds is not None:
+        groups.append({"seed": list(seeds)})
+    points = [_merge(rows) for rows in product(*(_rows(group) for group in groups))]
+    points = [point for point in points if not any(_matches(point, rule) for rule in parsed.exclude)]
+    for number, extra in enumerate(parsed.include):
+        given = {key: _value(key, value, f"sweep.include[{number}]") for key, value in extra.items()}
+        points += [{**given, "seed": seed} for seed in seeds] if seeds is not None else [given]
+    if not points:
+        raise ConfigError("sweep: no cells are left; is everything excluded?")
+    configs = [_configure(values, point) for point in points]
+    return _label(name, points, configs, dict(values), dict(table))
+
+
+def _seeds(parsed: SweepConfig, base: ExperimentConfig) -> list[int] | None:
+    if parsed.seeds is None:
+        return None
+    if None not in base.seeds.model_dump().values():
+        raise ConfigError("sweep.seeds counts seed up, but seeds.data, init and train are all set")
+    return list(range(base.seed, base.seed + parsed.seeds)) if isinstance(parsed.seeds, int) else parsed.seeds
+
+
+def _columns(group: Mapping[str, Any], base: ExperimentConfig, together: bool = False) -> dict[str, Column]:
+    columns = {key: _column(key, spec, base) for key, spec in group.items()}
+    lengths = {key: len(column) for key, column in columns.items()}
+    if together and len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+        raise ConfigError(f"sweep.zip: columns that go together need the same length, but {shown}")
+    return columns
+
+
+def _column(key: str, spec: Any, base: ExperimentConfig) -> Column:
+    """The values of one axis."""
+    where = f"sweep.axes.{key}"
+    if isinstance(spec, str):
+        known = PRESETS.get(key, {})
+        if spec not in known:
+            presets = unknown_name("preset", spec, known) if known else f"{key} has no presets"
+            raise ConfigError(f"{where}: {presets}; or give a list")
+        spec = known[spec](base)
+    if isinstance(spec, dict):
+        spec = _range(where, spec)
+    if not isinstance(spec, list) or not spec:
+        raise ConfigError(f"{where}: must be a list of values, a range or a preset, got {spec!r}")
+    values = [_value(key, value, where) for value in spec]
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(f"{where}: {value!r} is listed twice")
+    return values
+
+
+def _value(key: str, value: Any, where: str) -> Any:
+    if key not in COMPONENTS:
+        return value
+    table = {"name": value} if isinstance(value, str) else value
+    if not isinstance(table, dict) or "name" not in table:
+        raise ConfigError(f"{where}: must be names or tables with a name, got {value!r}")
+    return table
+
+
+def _range(where: str, spec: Mapping[str, Any]) -> Column:
+    kinds = [kind for kind in spec if kind in RANGES]
+    numbers = spec[kinds[0]] if len(spec) == 1 and kinds else None
+    plain = isinstance(numbers, list) and all(
+        isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in numbers
+    )
+    if numbers is None or not plain:
+        raise ConfigError(f"{where}: a range is a table with one of {', '.join(RANGES)}, got {dict(spec)!r}")
+    if kinds[0] == "range":
+        if len(numbers) not in (2, 3) or (len(numbers) == 3 and not numbers[2] > 0):
+            raise ConfigError(
+                f"{where}: range must be [start, stop] or [start, stop, step > 0], got {numbers}"
+            )
+        start, stop, step = (*numbers, 1)[:3]
+        count = math.ceil((stop - start) / step - 1e-9)
+        return [
+            start + i * step if all(isinstance(x, int) for x in numbers) else round(start + i * step, 12)
+            for i in range(count)
+        ]
+    if len(numbers) != 3 or not isinstance(numbers[2], int) or numbers[2] < 1:
+        raise ConfigError(f"{where}: {kinds[0]} must be [first, last, number of values], got {numbers}")
+    first, last, count = numbers
+    if kinds[0] == "logspace" and not (first > 0 and last > 0):
+        raise ConfigError(f"{where}: logspace needs positive ends, got {numbers}")
+    spaced = np.linspace(first, last, count) if kinds[0] == "linspace" else np.geomspace(first, last, count)
+    return [float(f"{x:.12g}") for x in spaced]
+
+
+def _rows(group: Mapping[str, Column]) -> Iterator[dict[str, Any]]:
+    for values in zip(*group.values(), strict=True):
+        yield dict(zip(group, values, strict=True))
+
+
+def _merge(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: value for row in rows for key, value in row.items()}
+
+
+def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    """Whether a cell has all the values of an `exclude` table; a string names a component."""
+    for key, wanted in rule.items():
+        if key not in point:
+            raise ConfigError(f"sweep.exclude: {unknown_name('axis', key, point)}")
+        value = point[key]
+        if key in COMPONENTS:
+            wanted = {"name": wanted} if isinstance(wanted, str) else wanted
+            if any(value.get(name) != item for name, item in wanted.items()):
+                return False
+        elif value != wanted:
+            return False
+    return True
+
+
+def _configure(values: Mapping[str, Any], point: Mapping[str, Any]) -> ExperimentConfig:
+    """The configuration of one cell: components first, then single values."""
+    whole = {f"{key}.{name}": item for key in point if key in COMPONENTS for name, item in point[key].items()}
+    single = {key: value for key, value in point.items() if key not in COMPONENTS}
+    try:
+        return parse_config(apply_overrides(apply_overrides(values, whole), single))
+    except ConfigError as error:
+        shown = ", ".join(f"{k}={v['name'] if k in COMPONENTS else v}" for k, v in point.items())
+        raise ConfigError(f"{error} (in the cell {shown})") from None
+
+
+def _label(
+    name: str,
+    points: Sequence[Mapping[str, Any]],
+    configs: Sequence[ExperimentConfig],
+    values: dict[str, Any],
+    table: dict[str, Any],
+) -> Sweep:
+    """Cells with their titles; aggregator, attack, data and seed are shown even where they do not vary."""
+    shown: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(["aggregator", "attack", "data", *(key for point in points for key in point)]):
+        if key in COMPONENTS:
+            parts = [_component(config, key, points) for config in configs]
+            distinct = list({json.dumps(part.model_dump(mode="json")): part for part in parts}.values())
+            names = dict(zip((part.model_dump_json() for part in distinct), titles(distinct), strict=True))
+            shown[key] = [names[part.model_dump_json()] for part in parts]
+        else:
+            shown[key] = [_lookup(config, key) for config in configs]
+    shown["seed"] = shown.pop("seed", [config.seed for config in configs])
+    cells: list[Cell] = []
+    seen = set()
+    for index, config in enumerate(configs):
+        identity = hashlib.sha256(json.dumps(config.resolved(), sort_keys=True).encode()).hexdigest()[:16]
+        if identity in seen:
+            continue
+        seen.add(identity)
+        axes = {key: column[index] for key, column in shown.items()}
+        cells.append(Cell(len(cells), identity, axes, config))
+    return Sweep(
+        name,
+        {key: list(dict.fromkeys(cell.axes[key] for cell in cells)) for key in shown},
+        cells,
+        jsonable({**values, "sweep": table}),
+    )
+
+
+def _component(config: ExperimentConfig, key: str, points: Sequence[Mapping[str, Any]]) -> Component:
+    """A cell's component as titles see it: without the values that are axes of their own."""
+    part: Component = getattr(config, key)
+    own = {k.removeprefix(f"{key}.") for point in points for k in point if k.startswith(f"{key}.")}
+    return type(part).model_validate(
+        {k: v for k, v in part.model_dump().items() if k not in own or k == "name"}
+    )
+
+
+def _lookup(config: ExperimentConfig, key: str) -> Any:
+    """The value under a dotted key, as a table can hold it."""
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[int(part)] if isinstance(value, list) else value.get(part)
+    return value if isinstance(value, (int, float, str, bool)) or value is None else json.dumps(value)

@@ -1,0 +1,390 @@
+"""A group as one compiled program, and one batch of its cells from the first round to the last."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+from fljax.aggregators.linalg import RUNS
+from fljax.assembly import Parts, compose
+from fljax.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from fljax.data import Dataset
+from fljax.errors import DataError
+from fljax.evaluate import Evaluation
+from fljax.record import Line, metrics_line
+from fljax.round import RoundMetrics
+from fljax.sweep.plan import Batch, Group
+from fljax.train import Record
+from fljax.types import RoundData, RunState
+
+# Test examples all cells of a batch evaluate at once.
+EVALUATED_AT_ONCE = 500
+
+
+class Inputs(NamedTuple):
+    """What a group's program reads, on the device; leaves with a leading axis for the cells, or shared.
+
+    Attributes:
+        data: what a round reads.
+        axes: 0 or None for every leaf of `data`.
+        test_x, test_y: the test set, or all examples if `test_rows` tells which of them are tested.
+        test_rows: (cells, T) positions in `test_x`, or None.
+        test_axis: 0 where every cell has a test set of its own, else None.
+        params: (cells, d) initial models.
+        keys: (cells,) typed keys.
+        traced: numbers by dotted key, (cells,) each.
+    """
+
+    data: RoundData
+    axes: RoundData
+    test_x: Array
+    test_y: Array
+    test_rows: Array | None
+    test_axis: int | None
+    params: Array
+    keys: Array
+    traced: dict[str, Array]
+
+
+class GroupProgram(NamedTuple):
+    """The compiled programs of a group.
+
+    Attributes:
+        size: how many cells they hold.
+        start: `(params, keys, traced) -> RunState`.
+        chunk: `(state, data, traced) -> (state, metrics)`; consumes the state.
+        evaluate: `(params, test_x, test_y, test_rows) -> Evaluation`.
+        seconds_compile: of all three.
+        bytes: what the compiler says the chunk needs, data included.
+        inputs: what they read.
+    """
+
+    size: int
+    start: Callable[..., RunState]
+    chunk: Callable[..., tuple[RunState, RoundMetrics]]
+    evaluate: Callable[..., Evaluation]
+    seconds_compile: float
+    bytes: int
+    inputs: Inputs
+
+
+class StoppedError(Exception):
+    """Somebody asked the sweep to stop."""
+
+
+class CellResult(NamedTuple):
+    """What came out of one cell.
+
+    Attributes:
+        lines: one per evaluation, as in metrics.jsonl.
+        seconds: its share of the batch's time.
+    """
+
+    lines: list[Line]
+    seconds: float
+
+
+# --- what the program reads ---------------------------------------------------------------------------
+
+
+def gather_inputs(group: Group) -> Inputs:
+    """The group's arrays: one copy of what is the same for all cells, one row a cell of what is not."""
+    parts = group.parts
+    datasets = list({id(p.dataset): p.dataset for p in parts}.values())
+    which = {id(dataset): i for i, dataset in enumerate(datasets)}
+    pool = _pool(datasets)
+    tables = [p.data for p in parts]
+    if pool is not None:
+        tables = [_moved(p.data, pool.train_rows[which[id(p.dataset)]]) for p in parts]
+    width = max(data.table.shape[1] for data in tables)
+    root = max(data.root.shape[0] for data in tables)
+
+    def pad(values: Any, size: int) -> np.ndarray:
+        array = np.asarray(values)
+        widths = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
+        return np.pad(array, widths, constant_values=-1)
+
+    def per_cell(values: Sequence[Any]) -> tuple[Any, int | None]:
+        arrays = [np.asarray(value) for value in values]
+        if all(array is arrays[0] or np.array_equal(array, arrays[0]) for array in arrays):
+            return arrays[0], None
+        return np.stack(arrays), 0
+
+    leaves: dict[str, tuple[Any, int | None]] = {
+        "table": per_cell([pad(data.table, width) for data in tables]),
+        "counts": per_cell([data.counts for data in tables]),
+        "root": per_cell([np.maximum(pad(data.root, root), 0) for data in tables]),
+        "malicious": per_cell([data.malicious for data in tables]),
+        "root_count": per_cell([np.int32(data.root.shape[0]) for data in tables]),
+    }
+    test_rows = None
+    if pool is not None:
+        leaves |= {"x": (pool.x, None), "y": (pool.y, None)}
+        test, test_axis = (pool.x, pool.y), None
+        if len(datasets) > 1:
+            test_rows = np.stack([pool.test_rows[which[id(p.dataset)]] for p in parts])
+        else:
+            test = datasets[0].test_x, datasets[0].test_y
+    else:
+        leaves |= {
+            "x": per_cell([p.dataset.train_x for p in parts]),
+            "y": per_cell([p.dataset.train_y for p in parts]),
+        }
+        test = tuple(np.stack([getattr(p.dataset, f"test_{v}") for p in parts]) for v in "xy")  # type: ignore
+        test_axis = 0
+    return Inputs(
+        jax.device_put(RoundData(**{name: value for name, (value, _) in leaves.items()})),
+        RoundData(**{name: axis for name, (_, axis) in leaves.items()}),  # type: ignore[arg-type]
+        *map(jnp.asarray, test),
+        None if test_rows is None else jnp.asarray(test_rows),
+        test_axis,
+        _initial_models(parts),
+        jnp.stack([jax.random.key(p.config.seed_for("train")) for p in parts]),
+        {key: jnp.asarray(values) for key, values in group.traced.items()},
+    )
+
+
+def _initial_models(parts: Sequence[Parts]) -> Array:
+    models: dict[int, np.ndarray] = {}
+    for p in parts:
+        seed = p.config.seed_for("init")
+        if seed not in models:
+            models[seed] = np.asarray(ravel_pytree(p.model.init(jax.random.key(seed)))[0])
+    return jnp.asarray(np.stack([models[p.config.seed_for("init")] for p in parts]))
+
+
+class _Pool(NamedTuple):
+    """Several splits of the same examples as rows of one array."""
+
+    x: np.ndarray
+    y: np.ndarray
+    train_rows: list[np.ndarray]
+    test_rows: list[np.ndarray]
+
+
+def _pool(datasets: Sequence[Dataset]) -> _Pool | None:
+    """One copy of the examples that all data sets are splits of; None if they are different examples."""
+    first = datasets[0]
+    if len(datasets) == 1:
+        rows = np.arange(len(first.train_y))
+        return _Pool(first.train_x, first.train_y, [rows], [np.empty(0, np.int64)])
+    x = np.concatenate([first.train_x, first.test_x])
+    y = np.concatenate([first.train_y, first.test_y])
+    # Examples that are alike are interchangeable, so any of their rows will do.
+    place = {key: row for row, key in enumerate(_fingerprints(x, y))}
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for dataset in datasets:
+        for positions, part in zip(found, ("train", "test"), strict=True):
+            keys = _fingerprints(getattr(dataset, f"{part}_x"), getattr(dataset, f"{part}_y"))
+            positions.append(np.array([place.get(key, -1) for key in keys]))
+            if positions[-1].min() < 0:
+                return None
+    return _Pool(x, y, *found)
+
+
+def _fingerprints(x: np.ndarray, y: np.ndarray) -> list[bytes]:
+    flat = np.ascontiguousarray(x).reshape(len(x), -1)
+    return [row.tobytes() + label.tobytes() for row, label in zip(flat, y, strict=True)]
+
+
+def _moved(data: RoundData, rows: np.ndarray) -> RoundData:
+    """The same clients with positions in the pool."""
+    table, root = np.asarray(data.table), np.asarray(data.root)
+    moved = np.where(table >= 0, rows[table], -1).astype(np.int32)
+    return data._replace(table=moved, root=rows[root].astype(np.int32))  # type: ignore[arg-type]
+
+
+# --- the program --------------------------------------------------------------------------------------
+
+
+def compile_group(group: Group) -> GroupProgram:
+    """Compile a group's programs for batches of `group.size` cells."""
+    inputs = gather_inputs(group)
+    # A bound for all cells; what attacks draw for their rows does not depend on it.
+    most = max(p.task.max_malicious or 0 for p in group.parts)
+    first = group.parts[0]
+    parts = first._replace(task=first.task._replace(max_malicious=most))
+    batch = max(1, EVALUATED_AT_ONCE // group.size)
+    plain = compose(parts, check=False, evaluation_batch=batch)
+    length = group.config.eval_every
+
+    def start(params: Array, key: Array, traced: dict[str, Array]) -> RunState:
+        return compose(parts, traced, check=False).init_state(params, key)
+
+    def chunk(state: RunState, data: RoundData, traced: dict[str, Array]) -> tuple[RunState, RoundMetrics]:
+        step = compose(parts, traced, check=False).step
+        return lax.scan(lambda carry, _: step(carry, data), state, length=length)
+
+    def evaluate(params: Array, x: Array, y: Array, rows: Array | None) -> Evaluation:
+        return plain.evaluate(params, x if rows is None else x[rows], y if rows is None else y[rows])
+
+    if group.size > 1:
+        start = jax.vmap(start, axis_name=RUNS)
+        chunk = jax.vmap(chunk, in_axes=(0, inputs.axes, 0), axis_name=RUNS)
+        rows_axis = None if inputs.test_rows is None else 0
+        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis)
+        evaluate = jax.vmap(evaluate, in_axes=in_axes, axis_name=RUNS)
+    begin = time.perf_counter()
+    given = _of_batch(inputs, list(range(group.size)) if group.size > 1 else 0)
+    compiled_start = jax.jit(start).lower(given.params, given.keys, given.traced).compile()
+    state = jax.eval_shape(start, given.params, given.keys, given.traced)
+    compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, given.data, given.traced).compile()
+    test = given.test_x, given.test_y, given.test_rows
+    compiled_evaluate = jax.jit(evaluate).lower(given.params, *test).compile()
+    seconds = time.perf_counter() - begin
+    return GroupProgram(
+        group.size,
+        compiled_start,
+        compiled_chunk,
+        compiled_evaluate,
+        seconds,
+        program_bytes(compiled_chunk),
+        inputs,
+    )
+
+
+def program_bytes(compiled: Any) -> int:
+    """What a compiled program needs by its own account: arguments, results and temporaries."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return 0
+    total = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return int(total - memory.alias_size_in_bytes)
+
+
+def _of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:
+    """The rows of some cells, or of one cell without the axis."""
+    index = jnp.asarray(which)
+
+    def take(leaf: Any, axis: int | None = 0) -> Any:
+        return leaf if axis is None or leaf is None else leaf[index]
+
+    axes: Any = inputs.axes
+    data = RoundData(*(take(leaf, axis) for leaf, axis in zip(inputs.data, axes, strict=True)))
+    return inputs._replace(
+        data=data,
+        test_x=take(inputs.test_x, inputs.test_axis),
+        test_y=take(inputs.test_y, inputs.test_axis),
+        test_rows=take(inputs.test_rows),
+        params=take(inputs.params),
+        keys=take(inputs.keys),
+        traced={key: take(values) for key, values in inputs.traced.items()},
+    )
+
+
+# --- one batch ----------------------------------------------------------------------------------------
+
+
+class Saved(NamedTuple):
+    """Where a batch saves what it has, and how often.
+
+    Attributes:
+        folder: of this batch.
+        every: seconds between two checkpoints at least.
+    """
+
+    folder: Path
+    every: float = 60.0
+
+
+def run_batch(
+    group: Group,
+    batch: Batch,
+    program: GroupProgram,
+    *,
+    saved: Saved | None = None,
+    progress: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[CellResult]:
+    """Run the cells of a batch to their end.
+
+    Args:
+        group: theirs.
+        batch: the cells; if they are fewer than the program holds, some run twice.
+        program: from `compile_group`.
+        saved: where to save the state on the way; what is there already is continued.
+        progress: called with the rounds done after every chunk.
+        stop: asked after every chunk whether to give up.
+
+    Returns:
+        One `CellResult` per cell. A cell that diverges has no lines after that, like a run of its own.
+
+    Raises:
+        StoppedError: if `stop` says so.
+    """
+    number = {cell.id: row for row, cell in enumerate(group.cells)}
+    rows = [number[cell.id] for cell in batch.cells]
+    rows += rows[-1:] * (program.size - len(rows))
+    inputs = _of_batch(program.inputs, rows if program.size > 1 else rows[0])
+    state = program.start(inputs.params, inputs.keys, inputs.traced)
+    lines: list[list[Line]] = [[] for _ in batch.cells]
+    done, last_save = 0, time.monotonic()
+    if saved is not None:
+        state, lines, done = _restore(saved.folder, state, lines)
+    config = group.config
+    test = inputs.test_x, inputs.test_y, inputs.test_rows
+    while done < config.rounds and not all(_is_over(of_cell) for of_cell in lines):
+        begin = time.perf_counter()
+        state, metrics = program.chunk(state, inputs.data, inputs.traced)
+        evaluation = program.evaluate(state.params, *test)
+        fetched: Any = jax.device_get((evaluation, metrics))
+        done += config.eval_every
+        seconds = (time.perf_counter() - begin) / len(batch.cells)
+        for i, of_cell in enumerate(lines):
+            if not _is_over(of_cell):
+                of_cell.append(_line(done, fetched, i if program.size > 1 else ..., seconds))
+        if progress is not None:
+            progress(done)
+        if stop is not None and stop():
+            raise StoppedError
+        if saved is not None and time.monotonic() - last_save > saved.every and done < config.rounds:
+            _save(saved.folder, state, lines)
+            last_save = time.monotonic()
+    return [
+        CellResult(of_cell, round(sum(line["seconds"] or 0.0 for line in of_cell), 4)) for of_cell in lines
+    ]
+
+
+def _is_over(lines: Sequence[Line]) -> bool:
+    return bool(lines) and bool(lines[-1]["diverged"])
+
+
+def _line(done: int, fetched: tuple[Evaluation, RoundMetrics], index: Any, seconds: float) -> Line:
+    evaluation, metrics = fetched
+    record = Record(
+        None,  # type: ignore[arg-type]
+        done,
+        Evaluation(*(float(np.asarray(value)[index]) for value in evaluation)),
+        RoundMetrics(*(np.asarray(values)[index] for values in metrics)),  # type: ignore[arg-type]
+        seconds,
+    )
+    return metrics_line(record)
+
+
+def _save(folder: Path, state: RunState, lines: list[list[Line]]) -> None:
+    """Lines first: those beyond the checkpoint are dropped when it is read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "lines.json", json.dumps(lines).encode())
+    save_checkpoint(folder, state)
+
+
+def _restore(
+    folder: Path, state: RunState, lines: list[list[Line]]
+) -> tuple[RunState, list[list[Line]], int]:
+    """The last checkpoint of the same batch; one that does not fit is not used."""
+    try:
+        found = load_checkpoint(folder, state)
+        if found is None or jax.tree.map(jnp.shape, found) != jax.tree.map(jnp.shape, state):
+            return state, lines, 0
+        done = int(np.max(np.asarray(found.round)))
+        kept = json.loads((folder / "lines.json").read_text())
+    except (DataError, OSError, ValueError):
+        return state, lines, 0
+    return found, [[line for line in of_cell if line["round"] <= done] for of_cell in kept], done

@@ -1,0 +1,53 @@
+"""Names for tables and figures: what the literature calls a configured component."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.attacks import ATTACKS
+from fljax.components import find
+from fljax.config import AggregatorConfig, AttackConfig, Component
+
+
+def rule_title(config: AggregatorConfig) -> str:
+    """A rule's name in the literature, with what runs before it."""
+    before = [find("pre-aggregator", PRE_AGGREGATORS, piece.name).title for piece in config.pre]
+    return " + ".join([*before, find("rule", RULES, config.name).title])
+
+
+def attack_title(config: AttackConfig) -> str:
+    """An attack's name in the literature, with its factor if one was given."""
+    if config.name == "none":
+        return "no attack"
+    title = find("attack", {"none": None, **ATTACKS}, config.name).title
+    factor = config.parameters.get("factor")
+    return title if factor is None else f"{title} ×{factor:g}"
+
+
+def component_title(config: Component) -> str:
+    """What a component of any kind is called."""
+    if isinstance(config, AggregatorConfig):
+        return rule_title(config)
+    return attack_title(config) if isinstance(config, AttackConfig) else config.name
+
+
+def titles(configs: Sequence[Component]) -> list[str]:
+    """A name for each; those that would be alike come with the keys in which they differ.
+
+    Example:
+        >>> titles([AggregatorConfig(name="krum", num_malicious=f) for f in (1, 2)])
+        ['Krum (num_malicious=1)', 'Krum (num_malicious=2)']
+    """
+    names = [component_title(config) for config in configs]
+    values = [config.model_dump(mode="json") for config in configs]
+
+    def detail(name: str, own: dict[str, Any]) -> str:
+        alike = [other for title, other in zip(names, values, strict=True) if title == name]
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        shown = {key: own[key] for key in differing if own[key] not in (None, [])}
+        return ", ".join(f"{key}={value}" for key, value in shown.items()) or "default"
+
+    return [
+        f"{name} ({detail(name, own)})" if names.count(name) > 1 else name
+        for name, own in zip(names, values, strict=True)
+    ]
