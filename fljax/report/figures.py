@@ -120,6 +120,8 @@ def _comparison(
             axis.set_xlabel("round")
         if k % columns == 0:
             axis.set_ylabel(label)
+        else:
+            axis.tick_params(labelleft=False)
         drawn.append(axis)
     panels.tidy(drawn if many or summary is None else [top, *drawn])
     panels.legend(figure, drawn if summary is None or many else [top, *drawn], results.rules)
@@ -133,9 +135,13 @@ def _heat_maps(
     """A table of colours per combination, with the worst case."""
     worst = worst_cases(results, summary) if len(results.real_attacks) > 1 else None
     count = len(results.attacks) + (worst is not None)
-    size = (max(0.95 * len(results.rules) + 2.4, 6.5), (0.36 * count + 1.5) * len(combinations) + 0.5)
-    figure, axes = plt.subplots(len(combinations), 1, figsize=size, squeeze=False, layout="constrained")
-    for axis, (labels, _) in zip(axes[:, 0], combinations, strict=True):
+    columns = 2 if len(combinations) > 2 else 1
+    lines = -(-len(combinations) // columns)
+    size = (max(0.95 * len(results.rules) + 2.4, 6.5) * columns, (0.36 * count + 1.5) * lines + 0.5)
+    figure, grid = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+    for axis in grid.flat[len(combinations) :]:
+        axis.set_visible(False)
+    for axis, (labels, _) in zip(grid.flat, combinations, strict=False):
         names, mine = list(results.attacks), select(summary, labels)
         means = [panels.matrix(mine, f"{name}_mean", names, results.rules) for name in TITLES]
         if worst is not None:

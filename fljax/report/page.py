@@ -79,7 +79,6 @@ def _grids(results: Results) -> list[Grid]:
         front = ["aggregator", "attack", *results.further]
         summary = summary[[*front, *(name for name in summary if name not in front)]]
         grids.append(_grid("means", "Means over the seeds", summary, lists - {"diverged"}))
-    front = ["aggregator", "attack", *results.further, *({"data", "seed"} - set(results.further))]
     front = list(dict.fromkeys(["aggregator", "attack", *results.further, "data", "seed"]))
     rest = [name for name in results.frame if name not in {*front, "cell", *_HIDDEN}]
     cells = results.frame[[*front, *rest, "cell"]]

@@ -82,8 +82,17 @@ def means(results: Results) -> pd.DataFrame:
 def long_curves(results: Results) -> pd.DataFrame:
     """The curves, a row per cell and evaluation."""
     keys = list(dict.fromkeys(["cell", "aggregator", "attack", "data", *results.axes, "seed"]))
-    frame = results.frame[[*keys, *LISTS]]
-    long = frame.explode(list(LISTS), ignore_index=True)
+    frame = results.frame[[*keys, *LISTS]].dropna(subset="curve_round")
+    lengths = frame["curve_round"].map(len)
+    # A cell without such a curve has a gap for each of its rounds.
+    whole = {
+        name: [
+            [None] * length if values is None else values
+            for values, length in zip(frame[name], lengths, strict=True)
+        ]
+        for name in LISTS
+    }
+    long = frame.assign(**whole).explode(list(LISTS), ignore_index=True)
     long = long.rename(columns={f"curve_{name}": name for name in ("round", *CURVES)})
     return long.dropna(subset="round")
 
