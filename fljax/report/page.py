@@ -81,7 +81,7 @@ def _grids(results: Results) -> list[Grid]:
         grids.append(_grid("means", "Means over the seeds", summary, lists - {"diverged"}))
     front = list(dict.fromkeys(["aggregator", "attack", *results.further, "data", "seed"]))
     rest = [name for name in results.frame if name not in {*front, "cell", *_HIDDEN}]
-    cells = results.frame[[*front, *rest, "cell"]]
+    cells = results.frame[[*front, *rest, "cell"]].sort_values(front, kind="stable")
     grids.append(_grid("cells", "Cells", cells.assign(cell=cells["cell"].astype(str).str[:12]), lists))
     return grids
 
@@ -106,7 +106,7 @@ def _entry(value: Any) -> tuple[str, Any]:
     if isinstance(value, bool):
         return ("yes" if value else "no"), ""
     if isinstance(value, float):
-        return f"{value:.4g}", repr(value)
+        return (f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"), repr(value)
     return str(value), ""
 
 
