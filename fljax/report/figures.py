@@ -1,6 +1,6 @@
 """Figures of a sweep: comparison, heat maps, curves, lines over an axis."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from fljax.plots import LINE, MOST_BARS, PER_ROW, plt, to_png
 from fljax.report import panels
-from fljax.report.results import BASELINE, NO_ATTACK, Results
+from fljax.report.results import BASELINE, NO_ATTACK, Results, label
 from fljax.report.summary import MOST_TABLES, WORST_CASE, describe, select, summarize, worst_cases
 
 SUCCESS = "attack_success_rate"
@@ -28,16 +28,18 @@ class Picture(NamedTuple):
 
 def pictures(results: Results) -> list[Picture]:
     """All figures of a sweep that have something to show."""
+    # A dollar in a label is no formula.
+    with plt.rc_context({"text.parse_math": False}):
+        return list(_pictures(results))
+
+
+def _pictures(results: Results) -> Iterator[Picture]:
     summary = summarize(results)
     combinations = results.combinations()
-    found = [*_lines(results, summary)]
     if len(combinations) <= MOST_TABLES:
-        found = [
-            *_comparisons(results, summary, combinations),
-            _heat_maps(results, summary, combinations),
-            *found,
-        ]
-    return found
+        yield from _comparisons(results, summary, combinations)
+        yield _heat_maps(results, summary, combinations)
+    yield from _lines(results, summary)
 
 
 def facts(results: Results, cells: pd.DataFrame) -> str:
@@ -77,7 +79,7 @@ def _comparison(
     results: Results,
     summary: pd.DataFrame | None,
     courses: dict[tuple[str, str], pd.DataFrame],
-    label: str,
+    quantity: str,
     title: str,
 ) -> Figure:
     """Final errors as bars, or for many as colours, if a summary is given; below a panel per attack."""
@@ -119,7 +121,7 @@ def _comparison(
         if k + columns >= len(attacks):
             axis.set_xlabel("round")
         if k % columns == 0:
-            axis.set_ylabel(label)
+            axis.set_ylabel(quantity)
         else:
             axis.tick_params(labelleft=False)
         drawn.append(axis)
@@ -203,17 +205,20 @@ def _over_axis(
     options: Any = {"figsize": size, "squeeze": False, "sharey": True, "layout": "constrained"}
     figure, grid = plt.subplots(lines, columns, **options)
     drawn = list(grid.flat[: len(shown)])
-    values = np.array([float(text) for text in results.axes[axis]])
+    values = np.sort([float(text) for text in results.axes[axis]])
     for panel, (name, rows) in zip(drawn, shown, strict=True):
         for i, rule in enumerate(results.rules):
             mine = rows[rows["aggregator"] == rule]
             at = mine[axis].astype(str).astype(float)
             table = pd.DataFrame({end: mine[f"{column}_{end}"] for end in ("mean", "min", "max")})
-            panels.band_of(panel, i, rule, table.set_index(at).sort_index(), points=True)
+            # A missing value is a gap in the line.
+            panels.band_of(panel, i, rule, table.set_index(at).reindex(values), points=True)
         panel.set_title(name, fontsize=9)
         panel.set_xlabel(axis)
         if values.min() > 0 and values.max() / values.min() >= 20:
             panel.set_xscale("log")
+            panel.set_xticks(values, map(label, values.tolist()), minor=False)
+            panel.minorticks_off()
     drawn[0].set_ylim(0, 1)
     for panel in grid.flat[len(shown) :]:
         panel.set_visible(False)
@@ -223,8 +228,3 @@ def _over_axis(
     panels.legend(figure, drawn, results.rules)
     figure.suptitle(title, fontsize=11)
     return figure
-
-
-def names(made: Iterable[Picture]) -> list[str]:
-    """File names."""
-    return [f"{picture.name}.png" for picture in made]

@@ -62,13 +62,16 @@ def bars(
     high: np.ndarray,
 ) -> None:
     """A group of bars per attack, with the range of the seeds and crosses at the attack success rates."""
-    width = 0.8 / len(rules)
+    width = min(0.8 / len(rules), 0.25)
     for i, rule in enumerate(rules):
         at = np.arange(len(attacks)) + (i - (len(rules) - 1) / 2) * width
         reach = np.nan_to_num([errors[:, i] - low[:, i], high[:, i] - errors[:, i]]).clip(min=0)
         look: Any = {"error_kw": {"lw": 0.8, "capsize": 2}, "color": COLORS[i % len(COLORS)]}
-        hatch = "//" if i >= len(COLORS) else None
-        axis.bar(at, errors[:, i], width * 0.92, yerr=reach, hatch=hatch, label=rule, **look)
+        if i >= len(COLORS):
+            look["hatch"] = "//"
+        if reach.any():
+            look["yerr"] = reach
+        axis.bar(at, errors[:, i], width * 0.92, label=rule, **look)
         # Success rates exist for backdoors only; NaN draws nothing.
         if np.isfinite(successes[:, i]).any():
             axis.plot(at, successes[:, i], "kx", ms=6, clip_on=False, label="attack success rate")
