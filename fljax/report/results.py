@@ -98,7 +98,7 @@ def label(value: Any) -> str:
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)
 
 
-def load_results(folder: Path) -> Results:
+def load_results(folder: str | Path) -> Results:
     """Read a sweep's folder.
 
     Args:
@@ -110,6 +110,7 @@ def load_results(folder: Path) -> Results:
     Raises:
         DataError: if this is no sweep's folder, no cell is done, or a file is damaged.
     """
+    folder = Path(folder)
     about = _read_about(folder / "sweep.json")
     path = folder / "results.parquet"
     if not path.is_file():

@@ -16,7 +16,9 @@ from fljax.report.text import escape, markdown_tables
 FORMATS = ("md", "csv", "png", "html")
 
 
-def write_report(folder: Path, out: Path | None = None, formats: Sequence[str] = FORMATS) -> list[Path]:
+def write_report(
+    folder: str | Path, out: str | Path | None = None, formats: Sequence[str] = FORMATS
+) -> list[Path]:
     """Write the report of a sweep, finished or under way.
 
     Args:
@@ -36,7 +38,7 @@ def write_report(folder: Path, out: Path | None = None, formats: Sequence[str] =
         if name not in FORMATS:
             raise ConfigError(unknown_name("format", name, FORMATS))
     results = load_results(folder)
-    out = folder / "report" if out is None else out
+    out = Path(folder) / "report" if out is None else Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
