@@ -1,4 +1,4 @@
-"""The command line: run, compare, bench, list."""
+"""The command line: run, compare, report, bench, list."""
 
 import shlex
 import sys
@@ -160,6 +160,24 @@ def compare_command(
         comparison = compare(loaded, compared, show)
     files = write_comparison(comparison, loaded, compared, folder)
     console.print(rich_table(comparison))
+    console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
+
+
+@app.command("report")
+def report_command(
+    sweep: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, finished or under way.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default DIR/report.")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="md, csv, png or html; default all of them.")
+    ] = None,
+) -> None:
+    """Write tables, figures and an HTML page of a sweep."""
+    from fljax.report import FORMATS, load_results, rich_tables, write_report
+
+    console = _console()
+    files = write_report(sweep, out, formats or FORMATS)
+    for table in rich_tables(load_results(sweep)):
+        console.print(table)
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
 
 

@@ -18,12 +18,19 @@ from fljax.checkpoint import write_atomically
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 
 
+def to_png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file; closes it."""
+    buffer = io.BytesIO()
+    # A layout engine leaves nothing to cut, and looking for it draws everything twice.
+    box = None if figure.get_layout_engine() else "tight"
+    figure.savefig(buffer, format="png", dpi=130, bbox_inches=box)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG and close it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-    plt.close(figure)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, to_png(figure))
 
 
 def plot_run(metrics: Mapping[str, np.ndarray], title: str, path: Path) -> None:

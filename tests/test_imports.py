@@ -76,6 +76,16 @@ def test_peers_are_imported_inside_functions_of_one_module():
     assert not names & {"torch", "byzfl"}
 
 
+def test_only_the_top_imports_reports():
+    users = {
+        path.stem
+        for path in ROOT.rglob("*.py")
+        if path.parent.name != "report"
+        and any(name.startswith("fljax.report") for name in project_imports(path))
+    }
+    assert users <= {"cli", "sweep"}
+
+
 def test_importing_the_rules_loads_no_dataset_config_or_plotting_package():
     heavy = (
         "tensorflow",
@@ -87,6 +97,10 @@ def test_importing_the_rules_loads_no_dataset_config_or_plotting_package():
         "matplotlib",
         "flax",
         "optax",
+        "pandas",
+        "pyarrow",
+        "jinja2",
+        "itables",
     )
     code = (
         "import sys, fljax.aggregators, fljax.attacks\n"

@@ -1,0 +1,70 @@
+"""The tables as Markdown and for a terminal."""
+
+import re
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from fljax.report.results import Results
+from fljax.report.summary import Table, caption, remarks, state, tables
+
+MARKDOWN = {"best": "**{}**", "worst": "*{}*", "": "{}"}
+STYLES = {"best": "bold green", "worst": "italic red", "": ""}
+# Underscores within words mean nothing in Markdown.
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
+
+
+def escape(text: str) -> str:
+    r"""Text that Markdown shows as it is, in a table too.
+
+    Example:
+        >>> escape("a|b <i> num_malicious")
+        'a\\|b \\<i\\> num_malicious'
+    """
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def markdown_table(table: Table) -> str:
+    """One table, its title above."""
+    lines = [
+        [escape(name) for name in (table.corner, *table.columns)],
+        ["---", *["---:"] * len(table.columns)],
+        *(
+            [escape(name), *(MARKDOWN[entry.mark].format(entry.text) if entry.text else "" for entry in row)]
+            for name, row in table.rows
+        ),
+    ]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"**{escape(table.title)}**\n\n{body}" if table.title else body
+
+
+def markdown_tables(results: Results) -> str:
+    """All tables and their caption."""
+    made = tables(results)
+    parts = [*map(markdown_table, made), *([caption(results, made)] if made else []), *remarks(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def rich_tables(results: Results) -> list[RichTable]:
+    """The tables for a terminal; the last one carries the caption.
+
+    Args:
+        results: of `load_results`.
+
+    Returns:
+        One or several tables; none if there are too many combinations of axes for tables.
+    """
+    made = tables(results)
+    shown = []
+    for table in made:
+        last = table is made[-1]
+        note = Text(f"{caption(results, made)} {state(results)}.") if last else None
+        title = Text(table.title) if table.title else None
+        rich = RichTable(title=title, caption=note, title_justify="left", caption_justify="left")
+        rich.add_column(Text(table.corner))
+        for name in table.columns:
+            rich.add_column(Text(name), justify="right")
+        for name, row in table.rows:
+            rich.add_row(Text(name), *(Text(entry.text, STYLES[entry.mark]) for entry in row))
+        shown.append(rich)
+    return shown

@@ -1,0 +1,103 @@
+"""A sweep's report as files: Markdown, CSV, PNG and one HTML page."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from fljax.checkpoint import write_atomically
+from fljax.errors import ConfigError, unknown_name
+from fljax.report.figures import Picture, pictures
+from fljax.report.page import page
+from fljax.report.results import CURVES, LISTS, Results, load_results
+from fljax.report.summary import WORST_CASE, state, summarize, worst_cases
+from fljax.report.text import escape, markdown_tables
+
+FORMATS = ("md", "csv", "png", "html")
+
+
+def write_report(
+    folder: str | Path, out: str | Path | None = None, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Write the report of a sweep, finished or under way.
+
+    Args:
+        folder: the sweep's folder, with sweep.json and results.parquet.
+        out: where to write; default the folder `report` in it. Files of an earlier report are replaced.
+        formats: of "md" (report.md, table.md), "csv" (results.csv, table.csv, curves.csv), "png" (figures)
+            and "html" (report.html, with everything in it).
+
+    Returns:
+        The files' paths.
+
+    Raises:
+        ConfigError: if a format is unknown, or `out` cannot be a folder.
+        DataError: if the folder holds no sweep, or a file in it is damaged.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(unknown_name("format", name, FORMATS))
+    results = load_results(folder)
+    out = Path(folder) / "report" if out is None else Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot use {out} as a folder: {error.strerror}") from None
+    drawn = pictures(results) if {"png", "html"} & set(formats) else []
+    contents: dict[str, bytes] = {}
+    if "md" in formats:
+        shown = drawn if "png" in formats else []
+        contents["report.md"] = markdown_report(results, shown).encode()
+        contents["table.md"] = markdown_tables(results).encode()
+    if "csv" in formats:
+        contents["results.csv"] = _csv(results.frame.drop(columns=[*LISTS, "config"], errors="ignore"))
+        contents["table.csv"] = _csv(means(results))
+        contents["curves.csv"] = _csv(long_curves(results))
+    if "png" in formats:
+        contents |= {f"{picture.name}.png": picture.png for picture in drawn}
+    if "html" in formats:
+        contents["report.html"] = page(results, drawn).encode()
+    for name, content in contents.items():
+        write_atomically(out / name, content)
+    return [out / name for name in contents]
+
+
+def markdown_report(results: Results, shown: Iterable[Picture]) -> str:
+    """Title, state, tables and figures."""
+    parts = [f"# {escape(results.name)}", f"{state(results)}.", markdown_tables(results).rstrip()]
+    parts += [f"![{escape(figure.caption)}]({figure.name}.png)" for figure in shown]
+    return "\n\n".join(parts) + "\n"
+
+
+def means(results: Results) -> pd.DataFrame:
+    """The tables' numbers, a row per place; the worst cases are further rows."""
+    summary = summarize(results)
+    if len(results.real_attacks) < 2:
+        return summary
+    worst = worst_cases(results, summary).drop(columns="complete")
+    plain = [frame.astype({"attack": str}) for frame in (summary, worst)]
+    # The attack that is the worst keeps its name in a column of its own.
+    plain[1] = plain[1].assign(worst_attack=plain[1]["attack"], attack=WORST_CASE)
+    return pd.concat(plain, ignore_index=True)
+
+
+def long_curves(results: Results) -> pd.DataFrame:
+    """The curves, a row per cell and evaluation."""
+    keys = list(dict.fromkeys(["cell", "aggregator", "attack", "data", *results.axes, "seed"]))
+    frame = results.frame[[*keys, *LISTS]].dropna(subset="curve_round")
+    lengths = frame["curve_round"].map(len)
+    # A cell without such a curve has a gap for each of its rounds.
+    whole = {
+        name: [
+            [None] * length if values is None else values
+            for values, length in zip(frame[name], lengths, strict=True)
+        ]
+        for name in LISTS
+    }
+    long = frame.assign(**whole).explode(list(LISTS), ignore_index=True)
+    long = long.rename(columns={f"curve_{name}": name for name in ("round", *CURVES)})
+    return long.dropna(subset="round")
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
