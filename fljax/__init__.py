@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "build": "fljax.experiment",
     "run": "fljax.experiment",
+    "sweep": "fljax.sweep.run",
     "load_config": "fljax.config",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from fljax.config import load_config
     from fljax.errors import ConfigError, DataError
     from fljax.experiment import build, run
+    from fljax.sweep.run import sweep
 
-__all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "run"]
+__all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "run", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

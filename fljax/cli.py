@@ -1,10 +1,11 @@
-"""The command line: run, compare, report, bench, list."""
+"""The command line: run, sweep, compare, report, bench, list."""
 
 import shlex
 import sys
+import time
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -12,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fljax import __version__
-from fljax.errors import ConfigError, DataError, unknown_name
+from fljax.errors import ConfigError, DataError, SweepError, unknown_name
+from fljax.progress import duration
 
 app = typer.Typer(
     add_completion=False,
@@ -84,7 +86,7 @@ def run(
     from fljax.config import load_config
     from fljax.experiment import assemble, run_experiment
     from fljax.plots import plot_run
-    from fljax.progress import RunDisplay, duration
+    from fljax.progress import RunDisplay
     from fljax.record import check_run_folder
 
     console = _console()
@@ -108,17 +110,15 @@ def run(
         with RunDisplay(console, loaded.rounds) as display:
             result = run_experiment(experiment, folder, resume=resume, progress=display)
     except KeyboardInterrupt:
-        words = ["fljax", "run", str(config), "--out", str(folder), "--resume"]
-        words += [word for setting in settings or [] for word in ("--set", setting)]
-        command = shlex.join(words)
-        console.print(f"interrupted; continue with: {command}", markup=False, soft_wrap=True, highlight=False)
+        again = _resume_command("run", config, folder, settings)
+        console.print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
         raise typer.Exit(1) from None
     plot_run(result.metrics, title, folder / "curves.png")
-    _print_summary(console, result.summary, duration)
+    _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
 
 
-def _print_summary(console: Console, summary: dict[str, Any], duration: Any) -> None:
+def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     table = Table(show_header=False)
     success = summary["attack_success_rate"]
     rows = {
@@ -161,6 +161,103 @@ def compare_command(
     files = write_comparison(comparison, loaded, compared, folder)
     console.print(rich_table(comparison))
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
+
+
+@app.command("sweep")
+def sweep_command(
+    config: ConfigPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what is missing in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show programs, memory and time; run nothing.")
+    ] = False,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Ray needs the extra fljax[ray].")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster to use; default one on this machine.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Programs at the same time; default one a core, or one an accelerator.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(help="Gigabytes a program may use.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Keep results.csv up to date, too.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the curves for TensorBoard.")
+    ] = False,
+) -> None:
+    """Run all cells of a [sweep] table, those that share a program at the same time."""
+    from fljax.report import load_results, rich_tables, write_report
+    from fljax.sweep.axes import load_sweep
+    from fljax.sweep.display import SweepDisplay, plan_table
+    from fljax.sweep.plan import make_plan
+    from fljax.sweep.results import SweepFolder, check_sweep_folder
+    from fljax.sweep.run import check_workers, missing, run_plan
+    from fljax.sweep.timing import estimate_seconds
+    from fljax.sweep.writers import tensorboard_writer, write_csv
+
+    console = _console()
+    if resume and out is None:
+        raise ConfigError("--resume needs --out, the folder of the sweep to continue")
+    if memory is not None and not memory > 0:
+        raise ConfigError(f"--memory must be positive, got {memory}")
+    loaded = load_sweep(config, _overrides(settings))
+    count = check_workers(workers, executor)
+    writers = ([write_csv] if csv else []) + ([tensorboard_writer()] if tensorboard else [])
+    folder = out or _free_folder(config.stem)
+    if not dry_run:
+        check_sweep_folder(folder, loaded, resume)
+    plan = make_plan(loaded, workers=count, budget=None if memory is None else int(memory * 1e9))
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False)
+    if dry_run:
+        seconds = estimate_seconds(plan, count)
+        console.print(plan_table(plan, seconds))
+        console.print(
+            f"{len(loaded.cells)} cells in {len(plan.groups)} programs, {count} at a time, roughly "
+            f"{duration(sum(seconds))} here; a program may use {plan.budget / 1e9:.1f} GB",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return
+    todo = missing(plan, SweepFolder(folder, loaded, resume).finished)
+    console.print(
+        f"{len(loaded.cells)} cells in {len(plan.groups)} programs, {count} at a time; "
+        f"{sum(len(batch.cells) for batch in todo)} to do",
+        soft_wrap=True,
+        highlight=False,
+    )
+    begin = time.monotonic()
+    try:
+        with SweepDisplay(console, plan, todo) as display:
+            run_plan(
+                plan,
+                folder,
+                resume=resume,
+                workers=count,
+                executor=executor,
+                address=address,
+                watcher=display,
+                writers=writers,
+                finished=display.finished,
+            )
+    except KeyboardInterrupt:
+        again = _resume_command("sweep", config, folder, settings)
+        console.print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from None
+    if todo:
+        console.print(f"{duration(time.monotonic() - begin)} in all", highlight=False)
+    files = write_report(folder)
+    for table in rich_tables(load_results(folder)):
+        console.print(table)
+    written = ", ".join(str(path) for path in (folder / "results.parquet", *files))
+    console.print(f"written: {written}", markup=False, soft_wrap=True)
+
+
+def _resume_command(command: str, config: Path, folder: Path, settings: list[str] | None) -> str:
+    words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
+    return shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
 
 
 @app.command("report")
@@ -274,6 +371,9 @@ def main() -> None:
     except (ConfigError, DataError) as error:
         print(f"fljax: {error}", file=sys.stderr)
         sys.exit(2)
+    except SweepError as error:
+        print(f"fljax: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("fljax: interrupted", file=sys.stderr)
         sys.exit(1)

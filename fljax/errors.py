@@ -23,3 +23,7 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:
     near = get_close_matches(given, names, n=1)
     hint = f" did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {given!r};{hint} (choose from {', '.join(names)})"
+
+
+class SweepError(Exception):
+    """Cells of a sweep failed while they ran; what the others gave is kept."""

@@ -1,1 +1,18 @@
-"""Many runs as a handful of programs: axes, planner, batched programs, results, executors."""
+"""Many runs as a handful of programs: axes, planner, batched programs, executors, results."""
+
+from fljax.errors import SweepError
+from fljax.sweep.axes import Cell, Sweep, load_sweep, make_sweep
+from fljax.sweep.plan import Plan, make_plan
+from fljax.sweep.run import run_plan, sweep
+
+__all__ = [
+    "Cell",
+    "Plan",
+    "Sweep",
+    "SweepError",
+    "load_sweep",
+    "make_plan",
+    "make_sweep",
+    "run_plan",
+    "sweep",
+]

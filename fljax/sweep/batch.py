@@ -125,6 +125,7 @@ def gather_inputs(group: Group) -> Inputs:
         "root_count": per_cell([np.int32(data.root.shape[0]) for data in tables]),
     }
     test_rows = None
+    test: tuple[Any, ...]
     if pool is not None:
         leaves |= {"x": (pool.x, None), "y": (pool.y, None)}
         test, test_axis = (pool.x, pool.y), None
@@ -137,12 +138,13 @@ def gather_inputs(group: Group) -> Inputs:
             "x": per_cell([p.dataset.train_x for p in parts]),
             "y": per_cell([p.dataset.train_y for p in parts]),
         }
-        test = tuple(np.stack([getattr(p.dataset, f"test_{v}") for p in parts]) for v in "xy")  # type: ignore
+        test = tuple(np.stack([getattr(p.dataset, f"test_{v}") for p in parts]) for v in "xy")
         test_axis = 0
     return Inputs(
         jax.device_put(RoundData(**{name: value for name, (value, _) in leaves.items()})),
         RoundData(**{name: axis for name, (_, axis) in leaves.items()}),  # type: ignore[arg-type]
-        *map(jnp.asarray, test),
+        jnp.asarray(test[0]),
+        jnp.asarray(test[1]),
         None if test_rows is None else jnp.asarray(test_rows),
         test_axis,
         _initial_models(parts),
@@ -311,7 +313,7 @@ def run_batch(
         program: from `compile_group`.
         saved: where to save the state on the way; what is there already is continued.
         progress: called with the rounds done after every chunk.
-        stop: asked after every chunk whether to give up.
+        stop: asked after every chunk whether to give up; the state is saved before.
 
     Returns:
         One `CellResult` per cell. A cell that diverges has no lines after that, like a run of its own.
@@ -342,11 +344,13 @@ def run_batch(
                 of_cell.append(_line(done, fetched, i if program.size > 1 else ..., seconds))
         if progress is not None:
             progress(done)
-        if stop is not None and stop():
-            raise StoppedError
-        if saved is not None and time.monotonic() - last_save > saved.every and done < config.rounds:
+        stopped = stop is not None and stop()
+        due = stopped or (saved is not None and time.monotonic() - last_save > saved.every)
+        if saved is not None and due and done < config.rounds:
             _save(saved.folder, state, lines)
             last_save = time.monotonic()
+        if stopped:
+            raise StoppedError
     return [
         CellResult(of_cell, round(sum(line["seconds"] or 0.0 for line in of_cell), 4)) for of_cell in lines
     ]
@@ -362,7 +366,7 @@ def _line(done: int, fetched: tuple[Evaluation, RoundMetrics], index: Any, secon
         None,  # type: ignore[arg-type]
         done,
         Evaluation(*(float(np.asarray(value)[index]) for value in evaluation)),
-        RoundMetrics(*(np.asarray(values)[index] for values in metrics)),  # type: ignore[arg-type]
+        RoundMetrics(*(np.asarray(values)[index] for values in metrics)),
         seconds,
     )
     return metrics_line(record)

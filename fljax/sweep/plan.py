@@ -47,6 +47,7 @@ class Group:
         cell_bytes: estimated memory of one cell, without the data all share.
         shared_bytes: memory of the data.
         round_flops: estimated operations of one cell's round.
+        num_params: d.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Group:
     cell_bytes: int
     shared_bytes: int
     round_flops: float
+    num_params: int
 
     @property
     def config(self) -> ExperimentConfig:
@@ -82,6 +84,13 @@ class Plan(NamedTuple):
     sweep: Sweep
     groups: list[Group]
     budget: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What the data sets want said."""
+        return list(
+            dict.fromkeys(note for group in self.groups for p in group.parts for note in p.dataset.notes)
+        )
 
 
 def device_memory(workers: int = 1) -> int:
@@ -121,7 +130,9 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
             raise ConfigError(f"{error} (in the cell {shown})") from None
         numbers = traceable(parts.config)
         members.setdefault(signature(parts, numbers), []).append((cell, parts, numbers))
-    groups = [_group(number, rows, budget, workers, size) for number, rows in enumerate(members.values())]
+    # Where there are few programs, each in as many batches as keep all workers busy.
+    batches = -(-workers // len(members))
+    groups = [_group(number, rows, budget, batches, size) for number, rows in enumerate(members.values())]
     return Plan(sweep, groups, budget)
 
 
@@ -213,7 +224,7 @@ def _group(
     number: int,
     rows: Sequence[tuple[Cell, Parts, dict[str, Any]]],
     budget: int,
-    workers: int,
+    batches: int,
     size: int | None,
 ) -> Group:
     cells, parts, numbers = (list(column) for column in zip(*rows, strict=True))
@@ -222,20 +233,21 @@ def _group(
         for key, value in numbers[0].items()
         if len({values[key] for values in numbers}) > 1
     }
-    cell_bytes, flops = estimate(parts[0])
+    cell_bytes, flops, num_params = estimate(parts[0])
     distinct = {id(p.dataset): p.dataset for p in parts}.values()
     shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
     convolutional = is_convolutional(jax.eval_shape(parts[0].model.init, jax.random.key(0)))
     on_cpu = jax.default_backend() == "cpu"
     most = size or ((1 if convolutional else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)
     most = max(1, min(most, (budget - shared) // max(cell_bytes, 1)))
-    # Equal batches, and one for every worker where there are cells enough.
-    count = max(-(-len(cells) // most), min(workers, len(cells)))
-    return Group(number, cells, parts, varying, -(-len(cells) // count), cell_bytes, shared, flops)
+    count = max(-(-len(cells) // most), min(batches, len(cells)))
+    return Group(
+        number, cells, parts, varying, -(-len(cells) // count), cell_bytes, shared, flops, num_params
+    )
 
 
-def estimate(parts: Parts) -> tuple[int, float]:
-    """Bytes of one cell, and operations of one of its rounds, before anything is compiled."""
+def estimate(parts: Parts) -> tuple[int, float, int]:
+    """Bytes of one cell, operations of one of its rounds, and d, before anything is compiled."""
     params = jax.eval_shape(parts.model.init, jax.random.key(0))
     d = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     local = parts.config.local
@@ -252,4 +264,4 @@ def estimate(parts: Parts) -> tuple[int, float]:
     trained = float(lowered.get("flops", 0.0)) * n * local.steps
     held = STACKS * 4 * n * d + chunk * activations * rounds_at_once + 4 * parts.data.table.size
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
-    return int(held), trained + 20.0 * n * d
+    return int(held), trained + 20.0 * n * d, d

@@ -1,0 +1,171 @@
+"""What a person sees while a sweep is on its way: a bar and the latest cells, or plain lines."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.console import Group as Stack
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from fljax.progress import duration
+from fljax.sweep.batch import GroupProgram
+from fljax.sweep.local import Finished, Watcher
+from fljax.sweep.plan import Batch, Group, Plan
+from fljax.sweep.results import Row
+
+# Rows of the table of finished cells.
+SHOWN = 10
+SHOWN_EVERY = 0.25
+
+
+class SweepDisplay(Watcher):
+    """Cells done, groups, rounds per second, time left and the latest results.
+
+    Args:
+        console: where to draw; on anything but a terminal it prints a line for every batch.
+        plan: what is run.
+        todo: the batches that are missing.
+    """
+
+    def __init__(self, console: Console, plan: Plan, todo: Sequence[Batch]) -> None:
+        self._console, self._plan = console, plan
+        self._lock = threading.Lock()
+        self._rounds = {group.number: group.config.rounds for group in plan.groups}
+        self._total = sum(len(batch.cells) * self._rounds[batch.group] for batch in todo)
+        self._cells = sum(len(batch.cells) for batch in todo)
+        self._before = len(plan.sweep.cells) - self._cells
+        self._under_way: dict[str, int] = {}
+        self._done_rounds, self._done_cells = 0, 0
+        self._compiling: set[int] = set()
+        self._compiled: set[int] = set()
+        self._groups = len({batch.group for batch in todo})
+        self._latest: deque[Row] = deque(maxlen=SHOWN)
+        self._begin = time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+        )
+        self._task = self._bar.add_task("", total=len(plan.sweep.cells), completed=self._before)
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._render, console=self._console, refresh_per_second=1 / SHOWN_EVERY
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    # --- told from any thread ---
+
+    def compiling(self, group: Group) -> None:
+        with self._lock:
+            self._compiling.add(group.number)
+
+    def compiled(self, group: Group, program: GroupProgram) -> None:
+        with self._lock:
+            self._compiling.discard(group.number)
+            self._compiled.add(group.number)
+
+    def progress(self, batch: Batch, rounds: int) -> None:
+        with self._lock:
+            self._under_way[batch.cells[0].id] = rounds * len(batch.cells)
+
+    def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
+        """A batch is done."""
+        with self._lock:
+            self._under_way.pop(finished.batch.cells[0].id, None)
+            self._done_rounds += len(finished.batch.cells) * self._rounds[finished.batch.group]
+            self._done_cells += len(rows)
+            self._latest.extend(rows)
+            self._bar.update(self._task, completed=self._before + self._done_cells)
+        if not self._console.is_terminal:
+            self._console.print(self._line(finished, rows), markup=False, soft_wrap=True, highlight=False)
+
+    # --- what is shown ---
+
+    def _line(self, finished: Finished, rows: Sequence[Row]) -> str:
+        cell = finished.batch.cells[0]
+        what = f"{cell.axes['aggregator']}, {cell.axes['attack']}"
+        count = len(finished.batch.cells)
+        head = f"{self._before + self._done_cells}/{len(self._plan.sweep.cells)} cells  {what}"
+        if finished.error is not None:
+            return f"{head}: {count} cells failed: {type(finished.error).__name__}"
+        errors = ", ".join(f"{row['test_error']:.3f}{' †' if row['diverged'] else ''}" for row in rows[:3])
+        more = f" (and {count - 3} more)" if count > 3 else ""
+        return f"{head}: test error {errors}{more}  {self._state()}"
+
+    def _state(self) -> str:
+        seconds = max(time.monotonic() - self._begin, 1e-9)
+        done = self._done_rounds + sum(self._under_way.values())
+        parts = [f"program {len(self._compiled)}/{self._groups}", f"{done / seconds:,.0f} rounds/s"]
+        if self._compiling:
+            parts.append(f"compiling {len(self._compiling)}")
+        if 0 < done < self._total:
+            parts.append(f"{duration(seconds * (self._total - done) / done)} left")
+        return "  ".join(parts)
+
+    def _render(self) -> Stack:
+        with self._lock:
+            self._bar.update(self._task, description=f"cells  {self._state()}")
+            table = Table(title="latest cells", title_justify="left")
+            axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
+            for name in [*axes, "test error", "attack success"]:
+                table.add_column(name)
+            for row in self._latest:
+                table.add_row(*(str(row[name]) for name in axes), *_numbers(row))
+        return Stack(table, self._bar) if self._latest else Stack(self._bar)
+
+
+def _numbers(row: Row) -> list[str]:
+    def shown(value: Any) -> str:
+        return "" if value is None or math.isnan(value) else f"{value:.4f}"
+
+    return [shown(row["test_error"]) + (" †" if row["diverged"] else ""), shown(row["attack_success_rate"])]
+
+
+def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:
+    """The groups of a plan: what `--dry-run` shows.
+
+    Args:
+        plan: the plan.
+        seconds: estimated run time of every group.
+    """
+    table = Table(title=f"{plan.sweep.name}: {len(plan.sweep.cells)} cells", title_justify="left")
+    for name in ("program", "aggregator", "attack", "traced"):
+        table.add_column(name, justify="right" if name == "program" else "left")
+    for name in ("cells", "at once", "memory", "time"):
+        table.add_column(name, justify="right")
+    for group, estimate in zip(plan.groups, seconds, strict=True):
+        first = group.cells[0]
+        seeds = len({cell.config.seed for cell in group.cells}) > 1
+        varying = [key for key in plan.sweep.axes if len({str(c.axes[key]) for c in group.cells}) > 1]
+        traced = dict.fromkeys([*varying, *group.traced, *(["seed"] if seeds else [])])
+        memory = (group.shared_bytes + group.size * group.cell_bytes) / 1e6
+        table.add_row(
+            str(group.number + 1),
+            str(first.axes["aggregator"]),
+            str(first.axes["attack"]),
+            ", ".join(traced) or "nothing",
+            str(len(group.cells)),
+            str(group.size),
+            f"{memory:,.0f} MB",
+            duration(estimate) if estimate >= 1 else "< 1 s",
+        )
+    return table

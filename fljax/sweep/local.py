@@ -1,0 +1,202 @@
+"""Batches on this machine: a few threads share its devices, each with a program of its own."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+
+from fljax.sweep.batch import CellResult, GroupProgram, Saved, StoppedError, compile_group, run_batch
+from fljax.sweep.plan import Batch, Group, Plan
+
+
+class Finished(NamedTuple):
+    """A batch that is done, or what it failed with.
+
+    Attributes:
+        group: its group.
+        batch: the batch.
+        results: one per cell; empty after an error.
+        seconds_compile: of the group's program.
+        error: what went wrong, or None.
+    """
+
+    group: Group
+    batch: Batch
+    results: list[CellResult]
+    seconds_compile: float
+    error: Exception | None = None
+
+
+class Watcher:
+    """Told what happens while a sweep runs, from any thread; this one ignores all of it."""
+
+    def compiling(self, group: Group) -> None:
+        """A group's program is being compiled."""
+
+    def compiled(self, group: Group, program: GroupProgram) -> None:
+        """It is compiled."""
+
+    def progress(self, batch: Batch, rounds: int) -> None:
+        """A batch has done so many rounds."""
+
+
+def default_workers() -> int:
+    """Threads for the local executor: one a core on a CPU, one a device elsewhere."""
+    if jax.default_backend() != "cpu":
+        return jax.local_device_count()
+    import psutil
+
+    return len(psutil.Process().cpu_affinity() or [0]) if hasattr(psutil.Process, "cpu_affinity") else 1
+
+
+def interleaved(batches: Sequence[Batch], workers: int) -> list[Batch]:
+    """An order in which workers compile different groups at the same time.
+
+    Example:
+        >>> order = interleaved([Batch(group, []) for group in (0, 0, 1, 1, 2)], 2)
+        >>> [batch.group for batch in order]
+        [0, 1, 0, 1, 2]
+    """
+    by_group: dict[int, list[Batch]] = {}
+    for batch in batches:
+        by_group.setdefault(batch.group, []).append(batch)
+    groups, order = list(by_group.values()), []
+    for start in range(0, len(groups), workers):
+        together = groups[start : start + workers]
+        for turn in range(max(map(len, together))):
+            order += [group[turn] for group in together if turn < len(group)]
+    return order
+
+
+class _Programs:
+    """Each group's program, compiled by the first thread that needs it, dropped after the last batch."""
+
+    def __init__(self, plan: Plan, batches: Sequence[Batch], watcher: Watcher) -> None:
+        self._plan, self._watcher = plan, watcher
+        self._lock = threading.Lock()
+        self._futures: dict[int, Future[GroupProgram]] = {}
+        self._left: dict[int, int] = {}
+        for batch in batches:
+            self._left[batch.group] = self._left.get(batch.group, 0) + 1
+
+    def get(self, group: Group) -> GroupProgram:
+        with self._lock:
+            first = group.number not in self._futures
+            future = self._futures.setdefault(group.number, Future())
+        if first:
+            try:
+                future.set_result(self._compile(group))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _compile(self, group: Group) -> GroupProgram:
+        self._watcher.compiling(group)
+        program = compile_within(group, self._plan.budget)
+        self._watcher.compiled(group, program)
+        return program
+
+    def done(self, group: Group) -> None:
+        with self._lock:
+            self._left[group.number] -= 1
+            if not self._left[group.number]:
+                self._futures.pop(group.number, None)
+
+
+def compile_within(group: Group, budget: int) -> GroupProgram:
+    """Compile a group; if the compiler's own figure exceeds the budget, for half as many cells, and so on.
+
+    Args:
+        group: the group.
+        budget: bytes.
+
+    Returns:
+        The `GroupProgram`; its `size` may be smaller than the group's.
+    """
+    program = compile_group(group)
+    while program.bytes > budget and program.size > 1:
+        group = group.resized(max(1, min(program.size // 2, program.size * budget // program.bytes)))
+        program = compile_group(group)
+    return program
+
+
+def run_in_parts(
+    group: Group,
+    batch: Batch,
+    program: GroupProgram,
+    saved: Callable[[Batch], Saved | None],
+    progress: Callable[[int], None],
+    stop: Callable[[], bool],
+) -> list[CellResult]:
+    """A batch by a program that may hold fewer cells."""
+    results: list[CellResult] = []
+    for start in range(0, len(batch.cells), program.size):
+        part = Batch(batch.group, batch.cells[start : start + program.size])
+        results += run_batch(group, part, program, saved=saved(part), progress=progress, stop=stop)
+    return results
+
+
+def run_locally(
+    plan: Plan,
+    batches: Sequence[Batch],
+    *,
+    workers: int,
+    watcher: Watcher,
+    saved: Callable[[Batch], Saved | None],
+) -> Iterator[Finished]:
+    """Run batches on the devices of this process.
+
+    Args:
+        plan: the plan they belong to.
+        batches: what is to be run.
+        workers: threads. On a CPU two programs on two cores are faster than one on both; on accelerators
+            every thread has a device.
+        watcher: told what happens.
+        saved: where a batch saves its state on the way, if anywhere.
+
+    Yields:
+        Every batch when it is done, in whatever order. Closing the iterator stops the threads after a chunk.
+    """
+    stop = threading.Event()
+    waiting: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()
+    for batch in interleaved(batches, workers):
+        waiting.put(batch)
+    programs = _Programs(plan, batches, watcher)
+    devices = jax.local_devices()
+
+    def work(number: int) -> None:
+        with jax.default_device(devices[number % len(devices)]):
+            while not stop.is_set():
+                try:
+                    batch = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                finished.put(one(plan.groups[batch.group], batch))
+
+    def one(group: Group, batch: Batch) -> Finished:
+        try:
+            program = programs.get(group)
+            results = run_in_parts(
+                group, batch, program, saved, lambda rounds: watcher.progress(batch, rounds), stop.is_set
+            )
+            return Finished(group, batch, results, program.seconds_compile)
+        except StoppedError:
+            return Finished(group, batch, [], 0.0)
+        except Exception as error:
+            return Finished(group, batch, [], 0.0, error)
+        finally:
+            programs.done(group)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        threads: list[Future[Any]] = [pool.submit(work, number) for number in range(workers)]
+        try:
+            for _ in batches:
+                yield finished.get()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.result()

@@ -1,0 +1,234 @@
+"""A sweep's folder: sweep.json, results.parquet with one row per finished cell, batches/ under way."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fljax.checkpoint import write_atomically
+from fljax.environment import environment
+from fljax.errors import ConfigError, DataError
+from fljax.record import check_folder, to_json
+from fljax.sweep.axes import Cell, Sweep
+from fljax.sweep.batch import CellResult
+from fljax.sweep.plan import Group
+
+Row = dict[str, Any]
+CURVES = (
+    *("round", "test_error", "attack_success_rate", "loss", "update_norm"),
+    *("trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"),
+)
+_TYPES: Mapping[str, pa.DataType] = {
+    "cell": pa.string(),
+    "seed": pa.int64(),
+    "test_error": pa.float64(),
+    "attack_success_rate": pa.float64(),
+    "diverged": pa.bool_(),
+    "rounds": pa.int32(),
+    **dict.fromkeys(("seconds_compile", "seconds_run", "rounds_per_second"), pa.float64()),
+    "device": pa.string(),
+    "versions": pa.string(),
+    **dict.fromkeys(("num_clients", "num_malicious", "num_params", "group", "cells_at_once"), pa.int32()),
+    "config": pa.string(),
+    **{f"curve_{name}": pa.list_(pa.int32() if name == "round" else pa.float64()) for name in CURVES},
+}
+
+
+def make_rows(
+    group: Group, cells: Sequence[Cell], results: Sequence[CellResult], seconds_compile: float
+) -> list[Row]:
+    """The rows of a finished batch.
+
+    Args:
+        group: of the batch.
+        cells: its cells.
+        results: what came out of each.
+        seconds_compile: of the group's program, which all its cells share.
+
+    Returns:
+        One row per cell, plain values.
+    """
+    parts = {cell.id: part for cell, part in zip(group.cells, group.parts, strict=True)}
+    here = environment()
+    rows = []
+    for cell, result in zip(cells, results, strict=True):
+        last, part = result.lines[-1], parts[cell.id]
+        rounds = int(last["round"] or 0)
+        rows.append(
+            {
+                "cell": cell.id,
+                **{key: value for key, value in cell.axes.items() if key != "seed"},
+                "seed": cell.config.seed,
+                "test_error": last["test_error"],
+                "attack_success_rate": last["attack_success_rate"],
+                "diverged": bool(last["diverged"]),
+                "rounds": rounds,
+                "seconds_compile": round(seconds_compile, 3),
+                "seconds_run": result.seconds,
+                "rounds_per_second": round(rounds / max(result.seconds, 1e-9), 3),
+                "device": here["device"],
+                "versions": json.dumps(here["versions"]),
+                "num_clients": part.num_clients,
+                "num_malicious": part.num_malicious,
+                "num_params": group.num_params,
+                "group": group.number,
+                "cells_at_once": min(group.size, len(cells)),
+                "config": to_json(cell.config.resolved()),
+                **{f"curve_{name}": [line[name] for line in result.lines] for name in CURVES},
+            }
+        )
+    return rows
+
+
+class SweepFolder:
+    """Where a sweep's results are, whole at every moment.
+
+    Args:
+        path: new or empty, or with `resume` the folder of the same sweep.
+        sweep: the sweep.
+        resume: whether to continue.
+
+    Raises:
+        ConfigError: if the folder holds something else, or another sweep; the message shows the difference.
+    """
+
+    def __init__(self, path: Path, sweep: Sweep, resume: bool) -> None:
+        self.path, self._sweep = path, sweep
+        check_sweep_folder(path, sweep, resume)
+        self._rows = read_rows(path) if resume else []
+        self._order = {cell.id: cell.number for cell in sweep.cells}
+
+    @property
+    def finished(self) -> set[str]:
+        """Ids of the cells whose results are there."""
+        return {row["cell"] for row in self._rows}
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows, in the order of the sweep."""
+        return self._rows
+
+    def start(self) -> None:
+        """Make the folder and write sweep.json, if it is not there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "sweep.json").exists():
+            write_atomically(self.path / "sweep.json", to_json(description(self._sweep), indent=1).encode())
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of a batch: afterwards results.parquet holds all of them, or none if this fails."""
+        new = [row for row in rows if row["cell"] not in self.finished]
+        merged = sorted([*self._rows, *new], key=lambda row: self._order[row["cell"]])
+        write_rows(self.path / "results.parquet", merged, self._sweep)
+        self._rows = merged
+
+    def batch(self, identity: str) -> Path:
+        """The folder of a batch under way."""
+        return self.path / "batches" / identity
+
+    def forget(self, identity: str | None = None) -> None:
+        """Remove the folder of a batch whose rows are there, or of all batches."""
+        gone = self.path / "batches" if identity is None else self.batch(identity)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def frame(self) -> pd.DataFrame:
+        """The table."""
+        return to_table(self._rows, self._sweep).to_pandas()
+
+
+def description(sweep: Sweep) -> dict[str, Any]:
+    """What sweep.json holds."""
+    return {"name": sweep.name, "axes": sweep.axes, "cells": len(sweep.cells), "config": sweep.given}
+
+
+def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
+    """Raise unless the sweep can start, or continue, in `path`; writes nothing."""
+    if not resume:
+        check_folder(path)
+        return
+    if not (path / "sweep.json").is_file():
+        if path.is_dir() and any(path.iterdir()):
+            raise ConfigError(f"{path} holds no sweep to resume (no sweep.json)")
+        return
+    try:
+        known = json.loads((path / "sweep.json").read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}/sweep.json is damaged ({type(error).__name__})") from None
+    changes = differences(known, json.loads(to_json(sweep.given)))
+    if changes:
+        shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+        raise ConfigError(f"{path} holds another sweep: {shown}")
+
+
+def differences(before: Any, after: Any, where: str = "") -> list[str]:
+    """What differs between two nested values, one phrase each.
+
+    Example:
+        >>> differences({"rounds": 10, "sweep": {"seeds": 2}}, {"rounds": 20, "sweep": {"seeds": 2}})
+        ['rounds was 10 and is 20']
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        found = []
+        for key in dict.fromkeys([*before, *after]):
+            place = f"{where}.{key}" if where else key
+            if key not in after:
+                found.append(f"{place} was {before[key]!r} and is not given")
+            elif key not in before:
+                found.append(f"{place} was not given and is {after[key]!r}")
+            else:
+                found += differences(before[key], after[key], place)
+        return found
+    return [] if before == after else [f"{where} was {before!r} and is {after!r}"]
+
+
+def _schema(rows: Sequence[Row], sweep: Sweep) -> pa.Schema:
+    fields = []
+    for name in rows[0] if rows else [*sweep.axes, *_TYPES]:
+        kind = _TYPES.get(name)
+        if kind is None:
+            values = [value for value in sweep.axes.get(name, []) if value is not None]
+            # An axis of mixed kinds ("full" and 32) is text; whole numbers beside others are numbers.
+            kinds = {type(value) for value in values}
+            if kinds <= {int, float} and kinds:
+                kind = pa.int64() if kinds == {int} else pa.float64()
+            else:
+                kind = pa.bool_() if kinds == {bool} else pa.string()
+        fields.append(pa.field(name, kind))
+    return pa.schema(fields)
+
+
+def to_table(rows: Sequence[Row], sweep: Sweep) -> pa.Table:
+    """The rows as an Arrow table."""
+    schema = _schema(rows, sweep)
+
+    def column(field: pa.Field) -> list[Any]:
+        values = [row[field.name] for row in rows]
+        if pa.types.is_string(field.type):
+            return [
+                value if value is None or isinstance(value, str) else json.dumps(value) for value in values
+            ]
+        return [float(v) if v is not None and pa.types.is_float64(field.type) else v for v in values]
+
+    return pa.table({field.name: column(field) for field in schema}, schema=schema)
+
+
+def write_rows(path: Path, rows: Sequence[Row], sweep: Sweep) -> None:
+    """Write the table under another name, then rename."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(to_table(rows, sweep), sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a folder's results.parquet; none if there is none."""
+    file = path / "results.parquet"
+    if not file.exists():
+        return []
+    try:
+        return pq.read_table(file).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} is damaged ({type(error).__name__})") from None

@@ -1,0 +1,157 @@
+"""A sweep from its configuration to its table."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from fljax.errors import ConfigError, SweepError
+from fljax.sweep.axes import Sweep, load_sweep
+from fljax.sweep.batch import Saved
+from fljax.sweep.local import Finished, Watcher, default_workers, run_locally
+from fljax.sweep.plan import Batch, Plan, make_plan
+from fljax.sweep.results import Row, SweepFolder, make_rows
+
+Executor = Literal["local", "ray"]
+Writer = Callable[[SweepFolder, Sequence[Row]], None]
+
+
+def sweep(
+    config: str | Path | Sweep,
+    out: str | Path | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
+    memory: float | None = None,
+) -> pd.DataFrame:
+    """Run all cells of a sweep.
+
+    Args:
+        config: a TOML file with a `[sweep]` table, or a `Sweep`.
+        out: the sweep's folder, new or empty; None keeps nothing.
+        overrides: dotted keys to values.
+        resume: do what is missing in `out`.
+        workers: programs at the same time; None for one a core on a CPU, one a device elsewhere.
+        executor: "local", or "ray" for a Ray cluster (`pip install "fljax[ray]"`).
+        address: of an existing Ray cluster; None starts one on this machine.
+        memory: gigabytes a program may use; None for what the device has.
+
+    Returns:
+        One row per cell: the axes, final metrics, curves as lists, configuration, versions, device, seconds.
+
+    Raises:
+        ConfigError: if a cell cannot be run, or `out` holds another sweep; nothing is written.
+        DataError: if the data cannot be read.
+        SweepError: if cells failed while they ran; the others are in `out`.
+
+    Example:
+        >>> from fljax.sweep import make_sweep
+        >>> base = {"rounds": 10, "num_clients": 10}
+        >>> table = sweep(make_sweep(base, {"seeds": 2, "axes": {"aggregator": ["mean", "median"]}}))
+        >>> table[["aggregator", "seed"]].values.tolist()
+        [['FedAvg', 0], ['FedAvg', 1], ['Median', 0], ['Median', 1]]
+    """
+    cells = config if isinstance(config, Sweep) else load_sweep(config, overrides)
+    workers = check_workers(workers, executor)
+    budget = None if memory is None else int(memory * 1e9)
+    plan = make_plan(cells, workers=workers, budget=budget)
+    if out is not None:
+        return run_plan(plan, Path(out), resume=resume, workers=workers, executor=executor, address=address)
+    with tempfile.TemporaryDirectory() as folder:
+        return run_plan(plan, Path(folder), workers=workers, executor=executor, address=address)
+
+
+def check_workers(workers: int | None, executor: Executor) -> int:
+    """How many programs run at the same time."""
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers} must be at least 1")
+    if executor not in ("local", "ray"):
+        raise ConfigError(f'executor={executor!r} must be "local" or "ray"')
+    return workers or default_workers()
+
+
+def run_plan(
+    plan: Plan,
+    out: Path,
+    *,
+    resume: bool = False,
+    workers: int = 1,
+    executor: Executor = "local",
+    address: str | None = None,
+    watcher: Watcher | None = None,
+    writers: Sequence[Writer] = (),
+    finished: Callable[[Finished, Sequence[Row]], None] | None = None,
+    save_every: float = 60.0,
+) -> pd.DataFrame:
+    """`sweep`, for a plan that is made already.
+
+    Args:
+        plan: what to run.
+        out, resume, workers, executor, address: as for `sweep`.
+        watcher: told what happens, from several threads.
+        writers: called with the folder and the new rows after every batch.
+        finished: called after every batch, with its rows.
+        save_every: seconds between two checkpoints of a batch under way.
+
+    Returns:
+        The table.
+    """
+    folder = SweepFolder(out, plan.sweep, resume)
+    done = folder.finished
+    todo = missing(plan, done)
+    folder.start()
+    failures: list[Finished] = []
+
+    def saved(batch: Batch) -> Saved:
+        return Saved(folder.batch(batch_id(batch)), save_every)
+
+    batches: Iterator[Finished]
+    if executor == "ray":
+        from fljax.sweep.on_ray import run_on_ray
+
+        batches = run_on_ray(plan, todo, address=address, watcher=watcher or Watcher())
+    else:
+        batches = run_locally(plan, todo, workers=workers, watcher=watcher or Watcher(), saved=saved)
+    for batch in batches:
+        if batch.error is not None:
+            failures.append(batch)
+        cells = batch.batch.cells[: len(batch.results)]
+        rows = make_rows(batch.group, cells, batch.results, batch.seconds_compile)
+        if rows:
+            folder.add(rows)
+            for write in writers:
+                write(folder, rows)
+            folder.forget(batch_id(batch.batch))
+        if finished is not None:
+            finished(batch, rows)
+    if failures:
+        lost = sum(len(failure.batch.cells) for failure in failures)
+        first = failures[0]
+        cell = ", ".join(f"{key}={value}" for key, value in first.batch.cells[0].axes.items())
+        raise SweepError(
+            f"{lost} of {len(plan.sweep.cells)} cells failed, first {cell}: "
+            f"{type(first.error).__name__}: {str(first.error).splitlines()[0] if str(first.error) else ''}"
+        ) from first.error
+    folder.forget()
+    return folder.frame()
+
+
+def missing(plan: Plan, done: set[str]) -> list[Batch]:
+    """The plan's batches, less the cells that are done."""
+    left = [
+        batch._replace(cells=[cell for cell in batch.cells if cell.id not in done])
+        for group in plan.groups
+        for batch in group.batches
+    ]
+    return [batch for batch in left if batch.cells]
+
+
+def batch_id(batch: Batch) -> str:
+    """A name for a batch's folder: the same cells, the same name."""
+    return hashlib.sha256(" ".join(cell.id for cell in batch.cells).encode()).hexdigest()[:16]
