@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fljax.data.dataset import Dataset
 from fljax.data.root import root_dataset
-from fljax.data.sources import Dataset
 from fljax.data.tables import IndexTable
 from fljax.errors import ConfigError
 from fljax.types import RoundData
