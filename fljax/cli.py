@@ -1,4 +1,4 @@
-"""The command line: run, compare, bench, list."""
+"""The command line: run, compare, data, bench, list."""
 
 import shlex
 import sys
@@ -44,6 +44,12 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             values[key.strip()] = text.strip()
     return values
+
+
+def _free_path(first: Path) -> Path:
+    """NAME, or NAME-2, -3, … if that is taken."""
+    others = (first.with_name(f"{first.stem}-{i}{first.suffix}") for i in range(2, 10_000))
+    return next(path for path in (first, *others) if not path.exists())
 
 
 def _free_folder(name: str) -> Path:
@@ -161,6 +167,41 @@ def compare_command(
     files = write_comparison(comparison, loaded, compared, folder)
     console.print(rich_table(comparison))
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
+
+
+@app.command("data")
+def data_command(
+    config: ConfigPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The PNG to write; default runs/NAME-data.png.")] = None,
+) -> None:
+    """Show who holds which examples: a table, and a picture of clients and classes."""
+    from fljax.config import apply_overrides, parse_config, read_toml
+    from fljax.data_plot import plot_partition
+    from fljax.data_table import remarks, sizes_table, title
+    from fljax.preview import draw
+
+    console = _console()
+    values = apply_overrides(read_toml(config), _overrides(settings))
+    values.pop("compare", None)  # a comparison's cells share their data
+    loaded = parse_config(values)
+    path = out or _free_path(Path("runs") / f"{config.stem}-data.png")
+    if path.suffix != ".png":
+        raise ConfigError(f"--out {str(path)!r} must end in .png")
+    if path.is_dir():
+        raise ConfigError(f"--out {str(path)!r} is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {str(path)!r}: cannot make the folder ({error.strerror})") from None
+    dataset, holdings = draw(loaded)
+    notes = [f"note: {note}" for note in dataset.notes]
+    for table in sizes_table(dataset, holdings):
+        console.print(table)
+    for remark in [*notes, *remarks(loaded, holdings)]:
+        console.print(remark, markup=False, soft_wrap=True, highlight=False)
+    plot_partition(holdings, title(loaded, dataset, holdings), dataset.notes, path)
+    console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
