@@ -1,8 +1,7 @@
-"""The command line: run, sweep, compare, report, bench, list."""
+"""The command line: run, sweep, compare, report, data, bench, list."""
 
 import shlex
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,6 +45,12 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             values[key.strip()] = text.strip()
     return values
+
+
+def _free_path(first: Path) -> Path:
+    """NAME, or NAME-2, -3, … if that is taken."""
+    others = (first.with_name(f"{first.stem}-{i}{first.suffix}") for i in range(2, 10_000))
+    return next(path for path in (first, *others) if not path.exists())
 
 
 def _free_folder(name: str) -> Path:
@@ -110,9 +115,7 @@ def run(
         with RunDisplay(console, loaded.rounds) as display:
             result = run_experiment(experiment, folder, resume=resume, progress=display)
     except KeyboardInterrupt:
-        again = _resume_command("run", config, folder, settings)
-        console.print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
+        _say_interrupted("run", config, folder, settings)
     plot_run(result.metrics, title, folder / "curves.png")
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
@@ -188,76 +191,24 @@ def sweep_command(
     ] = False,
 ) -> None:
     """Run all cells of a [sweep] table, those that share a program at the same time."""
-    from fljax.report import load_results, rich_tables, write_report
-    from fljax.sweep.axes import load_sweep
-    from fljax.sweep.display import SweepDisplay, plan_table
-    from fljax.sweep.plan import make_plan
-    from fljax.sweep.results import SweepFolder, check_sweep_folder
-    from fljax.sweep.run import check_workers, missing, run_plan
-    from fljax.sweep.timing import estimate_seconds
-    from fljax.sweep.writers import tensorboard_writer, write_csv
+    from fljax.sweep.command import Options, sweep_and_report
 
-    console = _console()
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")
-    if memory is not None and not memory > 0:
-        raise ConfigError(f"--memory must be positive, got {memory}")
-    loaded = load_sweep(config, _overrides(settings))
-    count = check_workers(workers, executor)
-    writers = ([write_csv] if csv else []) + ([tensorboard_writer()] if tensorboard else [])
     folder = out or _free_folder(config.stem)
-    if not dry_run:
-        check_sweep_folder(folder, loaded, resume)
-    plan = make_plan(loaded, workers=count, budget=None if memory is None else int(memory * 1e9))
-    for note in plan.notes:
-        console.print(f"note: {note}", markup=False)
-    if dry_run:
-        seconds = estimate_seconds(plan, count)
-        console.print(plan_table(plan, seconds))
-        console.print(
-            f"{len(loaded.cells)} cells in {len(plan.groups)} programs, {count} at a time, roughly "
-            f"{duration(sum(seconds))} here; a program may use {plan.budget / 1e9:.1f} GB",
-            soft_wrap=True,
-            highlight=False,
-        )
-        return
-    todo = missing(plan, SweepFolder(folder, loaded, resume).finished)
-    console.print(
-        f"{len(loaded.cells)} cells in {len(plan.groups)} programs, {count} at a time; "
-        f"{sum(len(batch.cells) for batch in todo)} to do",
-        soft_wrap=True,
-        highlight=False,
-    )
-    begin = time.monotonic()
+    options = Options(resume, dry_run, executor, address, workers, memory, csv, tensorboard)
     try:
-        with SweepDisplay(console, plan, todo) as display:
-            run_plan(
-                plan,
-                folder,
-                resume=resume,
-                workers=count,
-                executor=executor,
-                address=address,
-                watcher=display,
-                writers=writers,
-                finished=display.finished,
-            )
+        sweep_and_report(_console(), config, _overrides(settings), folder, options)
     except KeyboardInterrupt:
-        again = _resume_command("sweep", config, folder, settings)
-        console.print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
-    if todo:
-        console.print(f"{duration(time.monotonic() - begin)} in all", highlight=False)
-    files = write_report(folder)
-    for table in rich_tables(load_results(folder)):
-        console.print(table)
-    written = ", ".join(str(path) for path in (folder / "results.parquet", *files))
-    console.print(f"written: {written}", markup=False, soft_wrap=True)
+        _say_interrupted("sweep", config, folder, settings)
 
 
-def _resume_command(command: str, config: Path, folder: Path, settings: list[str] | None) -> str:
+def _say_interrupted(command: str, config: Path, folder: Path, settings: list[str] | None) -> None:
+    """How to go on, and exit status 1."""
     words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
-    return shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
+    again = shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
+    _console().print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
+    raise typer.Exit(1)
 
 
 @app.command("report")
@@ -276,6 +227,41 @@ def report_command(
     for table in rich_tables(load_results(sweep)):
         console.print(table)
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
+
+
+@app.command("data")
+def data_command(
+    config: ConfigPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The PNG to write; default runs/NAME-data.png.")] = None,
+) -> None:
+    """Show who holds which examples: a table, and a picture of clients and classes."""
+    from fljax.config import apply_overrides, parse_config, read_toml
+    from fljax.data_plot import plot_partition
+    from fljax.data_table import remarks, sizes_table, title
+    from fljax.preview import draw
+
+    console = _console()
+    values = apply_overrides(read_toml(config), _overrides(settings))
+    values.pop("compare", None)  # a comparison's cells share their data
+    loaded = parse_config(values)
+    path = out or _free_path(Path("runs") / f"{config.stem}-data.png")
+    if path.suffix != ".png":
+        raise ConfigError(f"--out {str(path)!r} must end in .png")
+    if path.is_dir():
+        raise ConfigError(f"--out {str(path)!r} is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {str(path)!r}: cannot make the folder ({error.strerror})") from None
+    dataset, holdings = draw(loaded)
+    notes = [f"note: {note}" for note in dataset.notes]
+    for table in sizes_table(dataset, holdings):
+        console.print(table)
+    for remark in [*notes, *remarks(loaded, holdings)]:
+        console.print(remark, markup=False, soft_wrap=True, highlight=False)
+    plot_partition(holdings, title(loaded, dataset, holdings), dataset.notes, path)
+    console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")

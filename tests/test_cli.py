@@ -313,7 +313,7 @@ def test_list_shows_every_name_and_its_parameters(cli, kind):
         "attacks": ["factor", "stretch=2.0"],
         "datasets": ["num_train=2000", "separation=4.0"],
         "models": ["hidden=(64,)"],
-        "partitions": ["bias=0.5"],
+        "partitions": ["bias=0.5", "alpha=0.5", "per='class'", "min_size=1", "gamma=0.5"],
     }
     for parameter in parameters[kind]:
         assert parameter in outcome.out, parameter
@@ -345,7 +345,7 @@ def test_version_and_help(cli):
     outcome = cli("--help")
     assert outcome.status == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", outcome.out)
-    assert all(command in text for command in ("run", "compare", "list"))
+    assert all(command in text for command in ("run", "compare", "data", "list"))
     assert "[compare]" in text, "the name of the table is taken for markup"
 
 

@@ -3,10 +3,12 @@
 import gzip
 import hashlib
 import inspect
+import io
 import lzma
 import re
 import struct
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -346,6 +348,80 @@ def test_split_users():
     pair = np.repeat([0, 1], 12)
     splits = [uci_har.split_users(pair, seed)[0] for seed in range(5)]
     assert any((s[:9] != s[9:] - 12).any() for s in splits)
+
+
+def zip_of(folder, method=zipfile.ZIP_DEFLATED):
+    """A folder as an archive, with the folder's name in front."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr(f"__MACOSX/{folder.name}/._train", b"")
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder.parent))
+    return buffer.getvalue()
+
+
+def nested(inner):
+    """The archive as it is downloaded: that archive and a list of names inside another one."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("UCI HAR Dataset.zip", inner)
+        archive.writestr("UCI HAR Dataset.names", b"text")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("place", ["", "uci_har"])
+@pytest.mark.parametrize("name", uci_har.ARCHIVES)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_har_archive(har, tmp_path, place, name, wrapped):
+    write_har(tmp_path / "made" / "UCI HAR Dataset")
+    unpacked = load("uci_har", tmp_path / "made", seed=1)
+    data = zip_of(tmp_path / "made" / "UCI HAR Dataset")
+    (tmp_path / "data" / place).mkdir(parents=True)
+    path = tmp_path / "data" / place / name
+    path.write_bytes(nested(data) if wrapped else data)
+    got = load("uci_har", tmp_path / "data", seed=1)
+    for field in ("train_x", "train_y", "test_x", "test_y", "client_ids"):
+        np.testing.assert_array_equal(getattr(got, field), getattr(unpacked, field))
+    inside = "/UCI HAR Dataset.zip" if wrapped else ""
+    assert got.source == f"text files in {path}{inside}/UCI HAR Dataset"
+    assert sorted(file.name for file in (tmp_path / "data").rglob("*.txt")) == []  # nothing was unpacked
+
+
+def test_har_archive_comes_before_a_folder(har, tmp_path):
+    write_har(har, parts=("train",))
+    assert load("uci_har", tmp_path).notes != ()
+    write_har(tmp_path / "made" / "UCI HAR Dataset")
+    (tmp_path / "UCI HAR Dataset.zip").write_bytes(zip_of(tmp_path / "made" / "UCI HAR Dataset"))
+    assert load("uci_har", tmp_path).notes == ()
+
+
+def test_har_archive_without_test_features(har, tmp_path):
+    write_har(tmp_path / "made" / "UCI HAR Dataset")
+    (tmp_path / "made" / "UCI HAR Dataset" / "test" / "X_test.txt").unlink()
+    (tmp_path / "uci_har.zip").write_bytes(nested(zip_of(tmp_path / "made" / "UCI HAR Dataset")))
+    assert load("uci_har", tmp_path).notes == ("2 of 30 subjects (test/X_test.txt not found)",)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"no archive", "truncated or corrupt"),
+        (lambda data: data[: len(data) // 2], "truncated or corrupt"),
+        (lambda data: nested(data[: len(data) // 2]), "truncated or corrupt"),
+        (lambda data: flipped(data, data.index(b"X_train.txt") + 300), "X_train.txt: .*truncated or corrupt"),
+        (
+            lambda data: nested(data).replace(b"UCI HAR Dataset.zip", b"UCI HAR Dataset.txt"),
+            "holds no folder UCI HAR Dataset/train",
+        ),
+    ],
+)
+def test_har_archive_damaged(har, tmp_path, damage, message):
+    write_har(tmp_path / "made" / "UCI HAR Dataset")
+    path = tmp_path / "uci_har.zip"
+    path.write_bytes(damage(zip_of(tmp_path / "made" / "UCI HAR Dataset")))
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}.*{message}") as error:
+        load("uci_har", tmp_path)
+    assert "\n" not in str(error.value)
 
 
 # ---------------------------------------------------------------------------------- digits, synthetic

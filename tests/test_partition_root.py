@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fljax.data import PARTITIONS, by_client, iid, partition_by_label_bias, root_dataset
+from fljax.data import (
+    PARTITIONS,
+    by_client,
+    dirichlet,
+    dirichlet_sizes,
+    iid,
+    partition_by_label_bias,
+    power_law_sizes,
+    root_dataset,
+    shards,
+    similarity,
+)
 from fljax.errors import ConfigError
 
 LABELS = np.random.default_rng(0).integers(0, 10, 20_000).astype(np.int32)
@@ -19,6 +30,11 @@ CALLS = {
     ),
     "iid": lambda seed: iid(LABELS, seed, num_clients=37),
     "by_client": lambda seed: by_client(LABELS, seed, client_ids=IDS),
+    "dirichlet": lambda seed: dirichlet(LABELS, seed, num_clients=20),
+    "shards": lambda seed: shards(LABELS, seed, num_clients=37),
+    "similarity": lambda seed: similarity(LABELS, seed, num_clients=37),
+    "dirichlet_sizes": lambda seed: dirichlet_sizes(LABELS, seed, num_clients=37, min_size=30),
+    "power_law_sizes": lambda seed: power_law_sizes(LABELS, seed, num_clients=37),
 }
 every = pytest.mark.parametrize("name", CALLS)
 
@@ -92,8 +108,13 @@ def test_iid_sizes_differ_by_at_most_one():
         (lambda: partition_by_label_bias(LABELS, 0, num_clients=5, num_classes=10), "num_clients=5"),
         (lambda: partition_by_label_bias(LABELS, 0, num_clients=20, num_classes=10, bias=1.5), "bias=1.5"),
         (lambda: partition_by_label_bias([0, 0], 0, num_clients=2, num_classes=1), "num_classes=1"),
-        (lambda: iid([0, 1], 0, num_clients=3), "1 of 3 clients got no example"),
+        (lambda: iid([0, 1], 0, num_clients=3), "2 examples cannot give each of 3 clients"),
         (lambda: by_client([0, 1], 0, client_ids=[0, 1], num_clients=3), "has 2 clients"),
+        (
+            lambda: by_client([0, 1, 1], 0, client_ids=[0, 2, 2]),
+            r"1 of 3 clients \(client 1 first\)",
+        ),
+        (lambda: by_client([0, 1], 0, client_ids=[0, 1], min_size=2), "2 of 2 clients.*min_size=2"),
         (lambda: by_client([0, 1], 0, client_ids=[0]), "1 client ids for 2 examples"),
         (lambda: root_dataset(LABELS, 0, size=20_000), "size=20000"),
         (lambda: root_dataset(LABELS, 0, size=0), "size=0"),

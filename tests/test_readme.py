@@ -11,6 +11,7 @@ import numpy as np
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.config import ExperimentConfig, load_config, parse_config
+from fljax.data import DATASETS, PARTITIONS
 from fljax.experiment import assemble
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ def blocks(language):
 def test_python_examples_run(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
-    pure, stateful, searching, simulator = blocks("python")
+    pure, stateful, searching, simulator, arrays = blocks("python")
     names: dict = {}
     exec(pure, names)
     assert names["aggregate"].shape == (10_000,)
@@ -43,6 +44,8 @@ def test_python_examples_run(tmp_path, monkeypatch):
     exec(simulator, names)
     assert (tmp_path / "runs" / "demo" / "summary.json").exists()
     assert names["metrics"].loss.shape == (100,)
+    exec(arrays, names)
+    assert names["experiment"].facts["clients"]["num_clients"] == 30
 
 
 def test_the_configuration_shown_is_the_default():
@@ -82,6 +85,11 @@ def test_no_registry_address_in_the_constraints():
 
 def test_every_attack_is_in_the_table():
     for name in ATTACKS:
+        assert f"`{name}`" in README
+
+
+def test_every_data_set_and_partition_is_in_a_table():
+    for name in (*DATASETS, *PARTITIONS):
         assert f"`{name}`" in README
 
 

@@ -1,4 +1,4 @@
-"""MNIST through TensorFlow Datasets: the sentences where it cannot be had, and the real thing offline."""
+"""Image data sets through TensorFlow Datasets: the sentences where they cannot be had, and the real thing."""
 
 import importlib.util
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fljax.data import idx, tfds_source
+from fljax.data import cifar10, colorectal, idx, tfds_source
 from fljax.data.sources import load
 from fljax.errors import ConfigError, DataError
 
@@ -276,3 +276,86 @@ def test_tfrecord_from_elsewhere(shared_data, tmp_path, monkeypatch):
 def test_tensorflow_stays_off_the_gpus(prepared):
     tf = pytest.importorskip("tensorflow")
     assert tf.config.get_visible_devices("GPU") == []
+
+
+def made_up(shape, labels):
+    """Images of one colour each, the colour telling the example."""
+    colours = np.random.default_rng(0).integers(0, 256, (len(labels), 1, 1, 3), dtype=np.uint8)
+    return np.broadcast_to(colours, (len(labels), *shape))
+
+
+@pytest.mark.slow
+def test_cifar10_prepared_from_made_up_images(tmp_path, monkeypatch):
+    """TensorFlow Datasets stores made-up images as its `cifar10`; its own files are not at hand."""
+    pytest.importorskip("tensorflow")
+    import tensorflow_datasets as tfds
+
+    splits = {"train": np.arange(50_000) % 10, "test": np.arange(10_000) % 10}
+    images = {split: made_up((32, 32, 3), labels) for split, labels in splits.items()}
+
+    def examples(split):
+        for i, label in enumerate(splits[split]):
+            yield i, {"id": f"{split}_{i}", "image": images[split][i].copy(), "label": int(label)}
+
+    builder = tfds.builder_cls("cifar10")
+    monkeypatch.setattr(builder, "_split_generators", lambda self, _: {s: examples(s) for s in splits})
+    monkeypatch.delenv("FLJAX_DATA", raising=False)
+    path = tfds_source.prepare("cifar10", tfds_dir=tmp_path, manual_dir=original(tmp_path, "cifar10"))
+    assert path.parent == tmp_path / "cifar10"
+    with pytest.raises(DataError, match=r"3.0.2 \(train\): mean red, green and blue are"):
+        load("cifar10", tfds_dir=tmp_path)
+    means = {split: tuple(x.mean((0, 1, 2)) / 255) for split, x in images.items()}
+    monkeypatch.setattr(cifar10, "TRAIN_MEANS", means["train"])
+    monkeypatch.setitem(cifar10.MEANS, "test_batch", means["test"])
+    data = load("cifar10", tfds_dir=tmp_path)
+    assert data.source.endswith("(cifar10 3.0.2)")
+    assert data.notes == ()
+    for split, x, y in (("train", data.train_x, data.train_y), ("test", data.test_x, data.test_y)):
+        got = rows((x[:, 0, 0] * 255).round().astype(np.uint8), y.astype(np.uint8))
+        want = rows(images[split][:, 0, 0], splits[split].astype(np.uint8))
+        assert (got == want).all()
+        assert np.ptp(x, axis=(1, 2)).max() == 0
+
+
+@pytest.mark.slow
+def test_colorectal_histology_prepared_from_made_up_images(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(colorectal, "PER_CLASS", 5)
+    labels = np.repeat(np.arange(8), 5)
+    images = made_up((150, 150, 3), labels)
+
+    def examples():
+        for i, label in enumerate(labels):
+            yield i, {"filename": str(i), "image": images[i].copy(), "label": int(label)}
+
+    builder = tfds.builder_cls("colorectal_histology")
+    monkeypatch.setattr(builder, "_split_generators", lambda self, _: {"train": examples()})
+    monkeypatch.delenv("FLJAX_DATA", raising=False)
+    folder = original(tmp_path, "colorectal_histology")
+    tfds_source.prepare("colorectal_histology", tfds_dir=tmp_path, manual_dir=folder)
+    data = load("colorectal_histology", tfds_dir=tmp_path)
+    assert data.train_x.shape == (32, 64, 64, 1)
+    grey = np.rint(np.concatenate([data.train_x, data.test_x])[:, 0, 0] * 255).astype(int).ravel()
+    y = np.concatenate([data.train_y, data.test_y])
+    expected = [(label, colorectal.to_grey(image)[0, 0]) for label, image in zip(labels, images, strict=True)]
+    assert sorted(zip(y.tolist(), grey.tolist(), strict=True)) == sorted(
+        (int(a), int(b)) for a, b in expected
+    )
+
+
+def original(folder, name):
+    """A folder with an empty file in place of the original one, which is not looked into."""
+    made = folder / "originals"
+    made.mkdir()
+    for file in tfds_source._kind(name).files:
+        (made / file).write_bytes(b"")
+    return made
+
+
+def test_addresses():
+    tfds = pytest.importorskip("tensorflow_datasets")
+    for name in tfds_source.NAMES:
+        file = tfds_source._kind(name).files[0]
+        assert tfds_source._address(tfds.builder_cls(name), file).endswith(f"/{file}")

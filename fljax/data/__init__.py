@@ -1,16 +1,26 @@
 """Data sets, partitions over clients, and the root dataset."""
 
+from fljax.data.arrays import from_arrays
+from fljax.data.dataset import Dataset
+from fljax.data.label_skew import dirichlet, shards, similarity
 from fljax.data.partition import PARTITIONS, by_client, iid, partition_by_label_bias
 from fljax.data.root import root_dataset
-from fljax.data.sources import DATASETS, Dataset, load
+from fljax.data.size_skew import dirichlet_sizes, power_law_sizes
+from fljax.data.sources import DATASETS, load
 
 __all__ = [
     "DATASETS",
     "PARTITIONS",
     "Dataset",
     "by_client",
+    "dirichlet",
+    "dirichlet_sizes",
+    "from_arrays",
     "iid",
     "load",
     "partition_by_label_bias",
+    "power_law_sizes",
     "root_dataset",
+    "shards",
+    "similarity",
 ]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fljax.data.partition import IndexTable
+from fljax.data.dataset import Dataset
 from fljax.data.root import root_dataset
-from fljax.data.sources import Dataset
+from fljax.data.tables import IndexTable
 from fljax.errors import ConfigError
 from fljax.types import RoundData
 
@@ -53,6 +53,11 @@ def make_clients(
         if dataset.client_ids is None:
             raise ConfigError(f"partition {partition.__name__}: {dataset.name} has no natural clients")
         facts["client_ids"] = dataset.client_ids[available]
+        gone = np.setdiff1d(dataset.client_ids, facts["client_ids"])
+        if len(gone):
+            raise ConfigError(
+                f"root: takes every example of {len(gone)} natural clients (client {gone[0]} first)"
+            )
     elif num_clients is None:
         raise ConfigError("num_clients is required, unless the partition is by_client")
     facts = {name: value for name, value in facts.items() if name in wanted}

@@ -1,20 +1,15 @@
-"""Which client holds which example: index tables, never copies.
-
-Every partition returns `(table, counts)`: `table` (n, s_max) int32 holds the positions of client i's
-examples in its first `counts[i]` slots and -1 after them. The order inside a client is random.
-"""
+"""Which client holds which example: the paper's groups, iid, natural clients, and the table of schemes."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fljax.data.label_skew import dirichlet, shards, similarity
+from fljax.data.size_skew import dirichlet_sizes, power_law_sizes
+from fljax.data.tables import IndexTable, Seed, as_generator, check_sizes, draw_owners, index_table
 from fljax.errors import ConfigError
-
-IndexTable = tuple[np.ndarray, np.ndarray]
-Seed = int | np.random.Generator | jax.Array
 
 
 class Partition(NamedTuple):
@@ -25,18 +20,14 @@ class Partition(NamedTuple):
     source: str
 
 
-def as_generator(seed: Seed) -> np.random.Generator:
-    """A NumPy generator from a whole number, a typed or raw JAX key, or a generator (returned as it is)."""
-    if isinstance(seed, np.random.Generator):
-        return seed
-    if isinstance(seed, jax.Array):
-        typed = jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key)
-        return np.random.default_rng(np.asarray(jax.random.key_data(seed) if typed else seed).ravel())
-    return np.random.default_rng(seed)
-
-
 def partition_by_label_bias(
-    labels: ArrayLike, seed: Seed, *, num_clients: int, num_classes: int, bias: float = 0.5
+    labels: ArrayLike,
+    seed: Seed,
+    *,
+    num_clients: int,
+    num_classes: int,
+    bias: float = 0.5,
+    min_size: int = 1,
 ) -> IndexTable:
     """The paper's groups: an example of label l goes to group l with probability q = `bias`.
 
@@ -50,12 +41,13 @@ def partition_by_label_bias(
         num_clients: n ≥ num_classes.
         num_classes: M ≥ 2.
         bias: q in [0, 1].
+        min_size: examples that every client must get; drawn again until it does, at most 100 times.
 
     Returns:
         `(table, counts)`, every example with exactly one client.
 
     Raises:
-        ConfigError: if a number is out of range or a client would get no example.
+        ConfigError: if a number is out of range or no draw gave every client `min_size` examples.
 
     Example:
         >>> table, counts = partition_by_label_bias([0, 1] * 50, 0, num_clients=2, num_classes=2, bias=1.0)
@@ -73,28 +65,35 @@ def partition_by_label_bias(
         raise ConfigError(
             f"label_bias: num_clients={num_clients} must be at least the number of classes, {num_classes}"
         )
+    check_sizes("label_bias", len(labels), num_clients, min_size)
     random = as_generator(seed)
     count = len(labels)
-    own = random.random(count) < bias
-    other = (labels + 1 + random.integers(num_classes - 1, size=count)) % num_classes
-    group = np.where(own, labels, other)
-    place = (group + random.random(count)) * num_clients / num_classes
-    return _table(np.minimum(place.astype(np.int64), num_clients - 1), num_clients, random, "label_bias")
+
+    def draw() -> np.ndarray:
+        own = random.random(count) < bias
+        other = (labels + 1 + random.integers(num_classes - 1, size=count)) % num_classes
+        group = np.where(own, labels, other)
+        place = (group + random.random(count)) * num_clients / num_classes
+        return np.minimum(place.astype(np.int64), num_clients - 1)
+
+    advice = "fewer clients, a smaller bias or more data"
+    return index_table(draw_owners(draw, num_clients, min_size, "label_bias", advice), num_clients, random)
 
 
-def iid(labels: ArrayLike, seed: Seed, *, num_clients: int) -> IndexTable:
+def iid(labels: ArrayLike, seed: Seed, *, num_clients: int, min_size: int = 1) -> IndexTable:
     """Shuffle the examples and deal them out evenly; client sizes differ by at most one.
 
     Args:
         labels: (N,), only its length is used.
         seed: a whole number, a JAX key or a NumPy generator.
-        num_clients: n ≤ N.
+        num_clients: n.
+        min_size: examples that every client must get, N ≥ n · min_size.
 
     Returns:
         `(table, counts)`, every example with exactly one client.
 
     Raises:
-        ConfigError: if there are fewer examples than clients.
+        ConfigError: if there are too few examples.
 
     Example:
         >>> iid([0] * 7, 0, num_clients=3)[1].tolist()
@@ -104,12 +103,18 @@ def iid(labels: ArrayLike, seed: Seed, *, num_clients: int) -> IndexTable:
     """
     random = as_generator(seed)
     owner = np.empty(np.shape(labels)[0], np.int64)
+    check_sizes("iid", len(owner), num_clients, min_size)
     owner[random.permutation(len(owner))] = np.arange(len(owner)) % num_clients
-    return _table(owner, num_clients, random, "iid")
+    return index_table(owner, num_clients, random)
 
 
 def by_client(
-    labels: ArrayLike, seed: Seed, *, client_ids: ArrayLike, num_clients: int | None = None
+    labels: ArrayLike,
+    seed: Seed,
+    *,
+    client_ids: ArrayLike,
+    num_clients: int | None = None,
+    min_size: int = 1,
 ) -> IndexTable:
     """Natural clients: every example stays with the user it comes from.
 
@@ -118,44 +123,50 @@ def by_client(
         seed: orders the examples inside each client.
         client_ids: (N,) integers in [0, n).
         num_clients: n; None for the largest id + 1.
+        min_size: examples that every client must have.
 
     Returns:
         `(table, counts)`, every example with exactly one client.
 
     Raises:
-        ConfigError: if `num_clients` is not the number of natural clients.
+        ConfigError: if `num_clients` is not the number of natural clients or one of them is too small.
 
     Example:
         >>> by_client([0, 1, 1], 0, client_ids=[1, 0, 1])[1].tolist()
         [1, 2]
     """
     owner = np.asarray(client_ids, np.int64)
+    if owner.shape != np.shape(labels):
+        raise ConfigError(f"by_client: {owner.size} client ids for {np.size(labels)} examples")
     natural = int(owner.max()) + 1
     if num_clients is not None and num_clients != natural:
         raise ConfigError(f"by_client: num_clients={num_clients}, but the data set has {natural} clients")
-    if owner.shape != np.shape(labels):
-        raise ConfigError(f"by_client: {owner.size} client ids for {np.size(labels)} examples")
-    return _table(owner, natural, as_generator(seed), "by_client")
-
-
-def _table(owner: np.ndarray, num_clients: int, random: np.random.Generator, name: str) -> IndexTable:
-    """Index table from each example's owner, in random order inside a client."""
-    counts = np.bincount(owner, minlength=num_clients)
-    if counts.min() == 0:
-        empty = np.flatnonzero(counts == 0)
+    small = np.flatnonzero(np.bincount(owner, minlength=natural) < min_size)
+    if len(small):
         raise ConfigError(
-            f"{name}: {len(empty)} of {num_clients} clients got no example (client {empty[0]} first); "
-            f"use fewer clients, a smaller bias or more data"
+            f"by_client: {len(small)} of {natural} clients (client {small[0]} first) have fewer than "
+            f"min_size={min_size} examples outside the root dataset"
         )
-    order = random.permutation(len(owner))
-    order = order[np.argsort(owner[order], kind="stable")]
-    table = np.full((num_clients, counts.max()), -1, np.int32)
-    table[np.arange(counts.max()) < counts[:, None]] = order
-    return table, counts.astype(np.int32)
+    return index_table(owner, natural, as_generator(seed))
 
 
 PARTITIONS: Mapping[str, Partition] = {
     "label_bias": Partition(partition_by_label_bias, "the paper's groups with bias q", "Fang et al. 2020"),
     "iid": Partition(iid, "shuffled and dealt out evenly", "McMahan et al. 2017"),
     "by_client": Partition(by_client, "natural clients (users)", "the data set's own users"),
+    "dirichlet": Partition(
+        dirichlet,
+        "Dirichlet shares: of each class over clients, or of each client's classes",
+        "Yurochkin et al. 2019; Hsu et al. 2019",
+    ),
+    "shards": Partition(shards, "a few pieces each of the examples sorted by label", "McMahan et al. 2017"),
+    "similarity": Partition(
+        similarity, "a share gamma iid, the rest sorted by label", "Karimireddy et al. 2020"
+    ),
+    "dirichlet_sizes": Partition(
+        dirichlet_sizes, "iid labels, client sizes by a Dirichlet draw", "Li et al. 2022"
+    ),
+    "power_law_sizes": Partition(
+        power_law_sizes, "iid labels, client sizes by a power law of their rank", "Li et al. 2020"
+    ),
 }

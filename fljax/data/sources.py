@@ -1,100 +1,23 @@
 """Data sets by name: from original files, installed packages or a generator, as arrays in memory."""
 
-import hashlib
 import inspect
 import operator
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.data import idx, tfds_source, uci_har
+from fljax.data import cifar10, colorectal, idx, tfds_source, uci_har
+from fljax.data.arrays import read_npz
+from fljax.data.cifar10 import Batch
+from fljax.data.dataset import Dataset, scaled
 from fljax.errors import ConfigError, DataError, unknown_name
 
 PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A classification data set in memory.
-
-    Args:
-        train_x: (N_train, *input_shape) float32.
-        train_y: (N_train,) int32, 0 to num_classes - 1.
-        test_x: (N_test, *input_shape) float32.
-        test_y: (N_test,) int32, 0 to num_classes - 1.
-        num_classes: number of classes.
-        name: short name.
-        client_ids: (N_train,) int32, the natural client of each training example, 0 to k - 1; None where
-            there are no natural clients.
-        source: where the arrays came from, for the record.
-        notes: what a report on this data set has to say.
-
-    Raises:
-        DataError: the arrays do not fit together.
-
-    Example:
-        >>> x, y = np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1], np.int32)
-        >>> data = Dataset(x, y, x[:2], y[:2], num_classes=2, name="mine")
-        >>> data.input_shape
-        (3,)
-    """
-
-    train_x: np.ndarray
-    train_y: np.ndarray
-    test_x: np.ndarray
-    test_y: np.ndarray
-    num_classes: int
-    name: str
-    client_ids: np.ndarray | None = None
-    source: str = "arrays"
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
-            if x.dtype != np.float32 or y.dtype != np.int32:
-                types = f"{part}_x and {part}_y are {x.dtype} and {y.dtype}"
-                raise DataError(f"{self.name}: {types}, expected float32 and int32")
-            if y.ndim != 1 or x.ndim < 2 or len(x) != len(y) or len(y) == 0:
-                raise DataError(f"{self.name}: {part}_x {x.shape} and {part}_y {y.shape} do not fit together")
-            if y.min() < 0 or y.max() >= self.num_classes:
-                labels = f"{part}_y goes from {y.min()} to {y.max()}"
-                raise DataError(f"{self.name}: {labels}, expected 0 to {self.num_classes - 1}")
-        if self.train_x.shape[1:] != self.test_x.shape[1:]:
-            raise DataError(
-                f"{self.name}: inputs {self.train_x.shape[1:]} in train_x, {self.test_x.shape[1:]} in test_x"
-            )
-        ids = self.client_ids
-        if ids is None:
-            return
-        if ids.dtype != np.int32 or ids.shape != self.train_y.shape:
-            given = f"client_ids are {ids.dtype} {ids.shape}"
-            raise DataError(f"{self.name}: {given}, expected int32 {self.train_y.shape}")
-        users = np.unique(ids)
-        if users[0] != 0 or users[-1] != len(users) - 1:
-            raise DataError(f"{self.name}: client_ids must be 0 to k - 1, each of them used at least once")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        return self.train_x.shape[1:]
-
-    def label_hash(self) -> str:
-        """A fingerprint of all labels in their order, to tell whether two runs saw the same examples.
-
-        Returns:
-            The first 16 hex digits of the sha256 of train_y, then test_y, as little-endian int32.
-
-        Example:
-            >>> load("synthetic", seed=1).label_hash() == load("synthetic", seed=1).label_hash()
-            True
-        """
-        data = self.train_y.astype("<i4").tobytes() + self.test_y.astype("<i4").tobytes()
-        return hashlib.sha256(data).hexdigest()[:16]
 
 
 class DatasetEntry(NamedTuple):
@@ -129,29 +52,30 @@ def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
     return Dataset(x[:1437], y[:1437], x[1437:], y[1437:], 10, "digits", source="scikit-learn")
 
 
+def _or_tfds(
+    name: str, root: Path | None, found: Any, wanted: str, tfds_dir: PathLike | None
+) -> tuple[Any, str]:
+    """What was found among the files, or else TensorFlow Datasets' copy, or the sentence that says it all."""
+    if found is not None:
+        return found
+    try:
+        return tfds_source.read_or_prepare(name, tfds_dir)
+    except DataError as error:
+        tried = f"no {wanted} in {root / name}" if root else "neither data_dir nor FLJAX_DATA is given"
+        raise DataError(f"{tried}; {error}") from None
+
+
 def _load_idx(
     name: str, data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None
 ) -> Dataset:
     root, spec = _data_root(name, data_dir), idx.SPECS[name]
     arrays = idx.read_folder(root / name, spec) if root else None
-    if arrays is not None:
-        source = f"idx files in {root}/{name}"
-    else:
-        try:
-            arrays, source = tfds_source.read_or_prepare(name, tfds_dir)
-        except DataError as error:
-            tried = f"no idx files in {root / name}" if root else "neither data_dir nor FLJAX_DATA is given"
-            raise DataError(f"{tried}; {error}") from None
-
-    def scaled(images: np.ndarray) -> np.ndarray:
-        x = images[..., None].astype(np.float32)
-        x /= 255
-        return x
-
+    found = None if arrays is None else (arrays, f"idx files in {root}/{name}")
+    arrays, source = _or_tfds(name, root, found, "idx files", tfds_dir)
     return Dataset(
-        scaled(arrays.train_x),
+        scaled(arrays.train_x)[..., None],
         arrays.train_y.astype(np.int32),
-        scaled(arrays.test_x),
+        scaled(arrays.test_x)[..., None],
         arrays.test_y.astype(np.int32),
         num_classes=len(spec.train_counts),
         name=name,
@@ -159,16 +83,75 @@ def _load_idx(
     )
 
 
+def _load_cifar10(
+    data_dir: PathLike | None, seed: int, *, exact_only: bool = False, tfds_dir: PathLike | None = None
+) -> Dataset:
+    root = _data_root("cifar10", data_dir)
+    found = cifar10.read(root) if root else None
+    notes: tuple[str, ...] = ()
+    if found is not None:
+        (train, test), source = found
+        lossy = [int((~part.exact).sum()) for part in (train, test)]
+        if any(lossy):
+            where = f"{lossy[0]} of {len(train.y):,} training and {lossy[1]} of {len(test.y):,} test images"
+            if exact_only:
+                train, test = (Batch(*(array[part.exact] for array in part)) for part in (train, test))
+                notes = (f"{where} are left out, of which these files only have lossy copies",)
+            else:
+                notes = (f"{where} are lossy copies (exact_only = true leaves them out)",)
+        parts = (train.x, train.y, test.x, test.y)
+    else:
+        parts, source = _or_tfds("cifar10", root, None, "CIFAR-10 batches", tfds_dir)
+    train_x, train_y, test_x, test_y = parts
+    return Dataset(
+        scaled(train_x),
+        train_y.astype(np.int32),
+        scaled(test_x),
+        test_y.astype(np.int32),
+        num_classes=cifar10.NUM_CLASSES,
+        name="cifar10",
+        source=source,
+        notes=notes,
+    )
+
+
+def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None) -> Dataset:
+    name = "colorectal_histology"
+    root = _data_root(name, data_dir)
+    found = colorectal.read(root) if root else None
+    wanted = f"{colorectal.TABLE} or {colorectal.ARCHIVE}"
+    tiles, source = _or_tfds(name, root, found, wanted, tfds_dir)
+    if found is None:
+        tiles = colorectal.Tiles(np.stack([*map(colorectal.to_grey, tiles.train_x)]), tiles.train_y)
+    x, y = scaled(tiles.x)[..., None], tiles.y.astype(np.int32)
+    train, test = colorectal.split(len(y), seed)
+    return Dataset(x[train], y[train], x[test], y[test], colorectal.NUM_CLASSES, name, source=source)
+
+
+def _load_npz(
+    data_dir: PathLike | None,
+    seed: int,
+    *,
+    file: str,
+    num_classes: int | None = None,
+    test_share: float = 0.2,
+) -> Dataset:
+    path = Path(file).expanduser()
+    root = None if path.is_absolute() else _data_root("npz", data_dir)
+    path = root / path if root else path
+    data = read_npz(path, num_classes=num_classes, test_share=test_share, seed=seed, name=path.stem)
+    return replace(data, source=str(path))
+
+
 def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
     root = _data_root("uci_har", data_dir)
-    folder = (
-        next((root / inner for inner in uci_har.FOLDERS if (root / inner).is_dir()), None) if root else None
-    )
+    folder = uci_har.find(root) if root else None
     if folder is None:
         places = " or ".join(repr(str((root or Path("<data_dir>")) / inner)) for inner in uci_har.FOLDERS)
         raise DataError(
-            "uci_har: not found; unpack the archive of the UCI Machine Learning Repository (data set 240) "
-            f"to {places}" + ("" if root else ", and give data_dir or set FLJAX_DATA")
+            "uci_har: not found; put the archive of the UCI Machine Learning Repository (data set 240) into "
+            f"the folder of the data sets, or unpack it to {places}"
+            + ("" if root else ", and give data_dir or set FLJAX_DATA")
         )
     har = uci_har.read(folder, uci_har.CLASS_COUNTS)
     train, test = uci_har.split_users(har.subjects, seed)
@@ -182,7 +165,7 @@ def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
         num_classes=uci_har.NUM_CLASSES,
         name="uci_har",
         client_ids=client_ids.astype(np.int32),
-        source=f"text files in {folder}",
+        source=f"text files in {str(folder).rstrip('/')}",
         notes=() if har.complete else notes,
     )
 
@@ -241,6 +224,18 @@ DATASETS: dict[str, DatasetEntry] = {
         "algorithms, arXiv:1708.07747, 2017",
         seeded=False,
     ),
+    "cifar10": DatasetEntry(
+        _load_cifar10,
+        "photographs of ten kinds of things, 32x32 in colour, 50,000 / 10,000",
+        "Krizhevsky, Learning multiple layers of features from tiny images, 2009",
+        seeded=False,
+    ),
+    "colorectal_histology": DatasetEntry(
+        _load_colorectal,
+        "CH-MNIST: tissue of eight kinds, 64x64 grey levels, shuffled into 4,000 / 1,000",
+        "Kather, Weis, Bianconi and others, Multi-class texture analysis in colorectal cancer histology, "
+        "Scientific Reports, 2016",
+    ),
     "uci_har": DatasetEntry(
         _load_uci_har,
         "activities from smartphone sensors, 561 features, 30 subjects as clients, 3/4 of each for training",
@@ -250,6 +245,11 @@ DATASETS: dict[str, DatasetEntry] = {
     "synthetic": DatasetEntry(
         _load_synthetic, "Gaussian clusters, one per class, of any size", "generated by fljax, 2026"
     ),
+    "npz": DatasetEntry(
+        _load_npz,
+        "your own arrays train_x, train_y and perhaps test_x, test_y, client_ids from an .npz file",
+        "read by fljax, 2026",
+    ),
 }
 
 
@@ -258,13 +258,15 @@ def load(name: str, data_dir: PathLike | None = None, *, seed: int = 0, **option
 
     Args:
         name: a key of `DATASETS`.
-        data_dir: folder with one folder per data set, used by "mnist", "fashion_mnist" and "uci_har";
-            None stands for the environment variable FLJAX_DATA.
-        seed: of the split ("digits", "uci_har") or of the generator ("synthetic"), at least 0.
-        **options: the data set's own. "mnist" and "fashion_mnist": `tfds_dir`, the folder of TensorFlow
-            Datasets, which are used where the original files are not there. "synthetic": `num_train`,
-            `num_test`, `num_features`, `num_classes`, and `separation`, the distance of the class centres
-            from the origin in standard deviations of an example.
+        data_dir: folder with one folder per data set; None stands for the environment variable FLJAX_DATA.
+        seed: of the split ("digits", "uci_har", "colorectal_histology", "npz") or of the generator
+            ("synthetic"), at least 0.
+        **options: the data set's own. "mnist", "fashion_mnist", "cifar10", "colorectal_histology":
+            `tfds_dir`, the folder of TensorFlow Datasets, which are used where the original files are not
+            there. "cifar10": `exact_only`, leave out images of which only a lossy copy is there. "npz":
+            `file` (a relative path is under `data_dir`, if that is given), `num_classes`, `test_share`.
+            "synthetic": `num_train`, `num_test`, `num_features`, `num_classes`, and `separation`, the
+            distance of the class centres from the origin in standard deviations of an example.
 
     Returns:
         The data set; pixels are scaled to [0, 1].
@@ -287,6 +289,10 @@ def load(name: str, data_dir: PathLike | None = None, *, seed: int = 0, **option
             raise ConfigError(f"dataset {name!r} takes no options, got {option!r}")
         if option not in allowed:
             raise ConfigError(unknown_name(f"option of dataset {name!r}", option, allowed))
+    required = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    for option in required:
+        if option not in options:
+            raise ConfigError(f"dataset {name!r}: option {option!r} is required")
     if operator.index(seed) < 0:
         raise ConfigError(f"dataset {name!r}: seed must be at least 0, got {seed}")
     return loader(data_dir, operator.index(seed), **options)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST through TensorFlow Datasets, where the original files are not at hand.
+"""Image data sets through TensorFlow Datasets, where the original files are not at hand.
 
 Preparing a data set (downloading, converting) needs TensorFlow; reading a prepared one does not. The
 examples come in TensorFlow Datasets' own fixed order, not in that of the original files, so that the
@@ -13,18 +13,69 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 import numpy as np
 
-from fljax.data import idx
+from fljax.data import cifar10, colorectal, idx
 from fljax.errors import ConfigError, DataError, unknown_name
 
 INSTALL = 'pip install "fljax[prepare]"'
 _READ_PACKAGES = ("tensorflow_datasets", "importlib_resources", "PIL")  # TFDS 4.9.10 needs all of them
+
+
+class _Kind(NamedTuple):
+    """What is known about a data set beforehand."""
+
+    shape: tuple[int, ...]  # of one image
+    splits: tuple[str, ...]
+    files: tuple[str, ...]  # the originals that it can be prepared from
+    check: Callable[[str, idx.ImageArrays], None]
+
+
+def _check_idx(name: str) -> Callable[[str, idx.ImageArrays], None]:
+    def check(where: str, arrays: idx.ImageArrays) -> None:
+        spec = idx.SPECS[name]
+        idx.check_labels(f"{where} (train)", arrays.train_y, spec.train_counts)
+        idx.check_labels(f"{where} (test)", arrays.test_y, spec.test_counts)
+        idx.check_pixels(f"{where} (train)", arrays.train_x, spec.train_pixel_sum)
+        idx.check_pixels(f"{where} (test)", arrays.test_x, spec.test_pixel_sum)
+
+    return check
+
+
+def _check_cifar10(where: str, arrays: idx.ImageArrays) -> None:
+    idx.check_labels(f"{where} (train)", arrays.train_y, (5000,) * 10)
+    idx.check_labels(f"{where} (test)", arrays.test_y, (1000,) * 10)
+    cifar10.check_means(f"{where} (train)", arrays.train_x, cifar10.TRAIN_MEANS)
+    cifar10.check_means(f"{where} (test)", arrays.test_x, cifar10.MEANS["test_batch"])
+
+
+def _check_colorectal(where: str, arrays: idx.ImageArrays) -> None:
+    colorectal.check(where, arrays.train_y)
+
+
+NAMES = (*idx.SPECS, "cifar10", "colorectal_histology")
+
+
+def _kind(name: str) -> _Kind:
+    """The facts about a data set.
+
+    Raises:
+        ConfigError: another name.
+    """
+    if name == "cifar10":
+        return _Kind(cifar10.SHAPE, ("train", "test"), ("cifar-10-binary.tar.gz",), _check_cifar10)
+    if name == "colorectal_histology":
+        return _Kind(colorectal.TILE, ("train",), (colorectal.ARCHIVE,), _check_colorectal)
+    if name not in idx.SPECS:
+        raise ConfigError(unknown_name("TensorFlow Datasets name", name, NAMES))
+    files = tuple(f"{file}.gz" for file in idx.FILES)
+    return _Kind(idx.SPECS[name].image_shape, ("train", "test"), files, _check_idx(name))
 
 
 def tfds_root(tfds_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -55,11 +106,6 @@ def _import_tfds(name: str) -> ModuleType:
     return tfds
 
 
-def _check_name(name: str) -> None:
-    if name not in idx.SPECS:
-        raise ConfigError(unknown_name("TensorFlow Datasets name", name, idx.SPECS))
-
-
 def _first_line(error: BaseException) -> str:
     """The kind of an error and the first line of its text, cut to a readable length."""
     text = (str(error).strip().splitlines() or [""])[0]
@@ -84,7 +130,7 @@ def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> 
     """Where TensorFlow Datasets has a data set completely prepared.
 
     Args:
-        name: "mnist" or "fashion_mnist".
+        name: one of `NAMES`.
         tfds_dir: the folder of prepared data sets, see `tfds_root`.
 
     Returns:
@@ -94,13 +140,19 @@ def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> 
         ConfigError: another name.
         DataError: TensorFlow Datasets is not installed or cannot be imported.
     """
-    _check_name(name)
+    _kind(name)
     if not (tfds_root(tfds_dir) / name).is_dir():
         return None
     version = _import_tfds(name).builder_cls(name).VERSION
     path = tfds_root(tfds_dir) / name / str(version)
     # Written last, in a folder "incomplete.*" that is then renamed: what has it is complete.
     return path if (path / "dataset_info.json").is_file() else None
+
+
+def _address(builder: Any, file: str) -> str:
+    """Where TensorFlow Datasets would download a file from."""
+    addresses = [builder.URL] if hasattr(builder, "URL") else list(getattr(builder, "url_infos", {}))
+    return next((url for url in addresses if url.endswith(file)), urljoin(addresses[0], file))
 
 
 def _check_reachable(name: str, url: str) -> None:
@@ -112,7 +164,7 @@ def _check_reachable(name: str, url: str) -> None:
     except requests.RequestException as error:
         raise DataError(
             f"{name}: cannot be downloaded, {url} is out of reach ({type(error).__name__}); without a "
-            f"network, put the four original files into <data_dir>/{name}"
+            f"network, put the original files into <data_dir>/{name}"
         ) from None
 
 
@@ -129,9 +181,9 @@ def prepare(
     already prepared is left as it is.
 
     Args:
-        name: "mnist" or "fashion_mnist".
+        name: one of `NAMES`.
         tfds_dir: the folder of prepared data sets, see `tfds_root`; made if it does not exist.
-        manual_dir: folder with the four original `.gz` files, to work without a network.
+        manual_dir: folder with the original files as they are downloaded, to work without a network.
 
     Returns:
         The folder of the prepared data set.
@@ -140,18 +192,18 @@ def prepare(
         ConfigError: another name.
         DataError: TensorFlow is missing, a file is missing or not the original, or the download failed.
     """
-    _check_name(name)
+    files = _kind(name).files
     if (ready := prepared_path(name, tfds_dir)) is not None:
         return ready
     if manual_dir is not None:
-        missing = [f"{file}.gz" for file in idx.FILES if not (Path(manual_dir) / f"{file}.gz").is_file()]
+        missing = [file for file in files if not (Path(manual_dir) / file).is_file()]
         if missing:
             raise DataError(f"{manual_dir}: {', '.join(missing)} not found (the original files of {name})")
     if not _has_tensorflow():
         raise DataError(f"{name}: preparing it needs TensorFlow, which is not installed; {INSTALL} adds it")
     tfds = _import_tfds(name)
     if manual_dir is None:
-        _check_reachable(name, urljoin(tfds.builder_cls(name).URL, f"{idx.TRAIN_IMAGES}.gz"))
+        _check_reachable(name, _address(tfds.builder_cls(name), files[0]))
     _without_gpu(name)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -182,7 +234,7 @@ def prepare(
     return path
 
 
-def _read_split(tfds: ModuleType, builder: Any, split: str, shape: tuple[int, int]) -> list[np.ndarray]:
+def _read_split(tfds: ModuleType, builder: Any, split: str, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Images (N, *shape) and labels (N,) of one split, both uint8, in the order they are stored."""
     number = builder.info.splits[split].num_examples
     if builder.info.file_format.value == "array_record":
@@ -195,7 +247,7 @@ def _read_split(tfds: ModuleType, builder: Any, split: str, shape: tuple[int, in
         examples = tfds.as_numpy(builder.as_dataset(split=split))
     x, y = np.empty((number, *shape), np.uint8), np.empty(number, np.uint8)
     for row, example in enumerate(examples):
-        x[row], y[row] = example["image"][..., 0], example["label"]
+        x[row], y[row] = np.reshape(example["image"], shape), example["label"]
     return [x, y]
 
 
@@ -205,17 +257,18 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
     TensorFlow is not needed (except for a data set that something else prepared as TFRecord).
 
     Args:
-        name: "mnist" or "fashion_mnist".
+        name: one of `NAMES`.
         tfds_dir: the folder of prepared data sets, see `tfds_root`.
 
     Returns:
-        The arrays, in TensorFlow Datasets' order, and a text that names the versions.
+        The arrays, in TensorFlow Datasets' order (the test part empty where there is a single split), and a
+        text that names the versions.
 
     Raises:
         ConfigError: another name.
         DataError: it is not prepared, cannot be read, or is not what its name says.
     """
-    path, spec = prepared_path(name, tfds_dir), idx.SPECS[name]
+    path, kind = prepared_path(name, tfds_dir), _kind(name)
     if path is None:
         raise DataError(f"{name}: TensorFlow Datasets has no prepared copy in {tfds_root(tfds_dir)}")
     tfds = _import_tfds(name)
@@ -227,30 +280,29 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
                 f"{path}: prepared as {file_format}, which only TensorFlow reads; {INSTALL} adds it, "
                 "or set TFDS_DATA_DIR to another folder"
             )
-        train, test = (_read_split(tfds, builder, split, spec.image_shape) for split in ("train", "test"))
+        parts = [_read_split(tfds, builder, split, kind.shape) for split in kind.splits]
     except DataError:
         raise
     except Exception as error:
         raise DataError(
             f"{path}: cannot be read ({_first_line(error)}); delete it to prepare it again"
         ) from None
-    arrays = idx.ImageArrays(*train, *test)
-    idx.check_labels(f"{path} (train)", arrays.train_y, spec.train_counts)
-    idx.check_labels(f"{path} (test)", arrays.test_y, spec.test_counts)
-    idx.check_pixels(f"{path} (train)", arrays.train_x, spec.train_pixel_sum)
-    idx.check_pixels(f"{path} (test)", arrays.test_x, spec.test_pixel_sum)
+    test = parts[1] if len(parts) > 1 else [part[:0] for part in parts[0]]
+    arrays = idx.ImageArrays(*parts[0], *test)
+    kind.check(str(path), arrays)
     return arrays, f"TensorFlow Datasets {tfds.__version__} ({name} {builder.version})"
 
 
 def read_or_prepare(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx.ImageArrays, str]:
-    """Read a data set, after preparing it (a download of 12 to 31 MB) where that was not done before.
+    """Read a data set, after preparing it (a download of 12 to 258 MB) where that was not done before.
 
     Args:
-        name: "mnist" or "fashion_mnist".
+        name: one of `NAMES`.
         tfds_dir: the folder of prepared data sets, see `tfds_root`.
 
     Returns:
-        The arrays, in TensorFlow Datasets' order, and a text that names the versions.
+        The arrays, in TensorFlow Datasets' order (the test part empty where there is a single split), and a
+        text that names the versions.
 
     Raises:
         ConfigError: another name.

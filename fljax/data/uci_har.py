@@ -1,7 +1,10 @@
-"""Reading and checking the folder of the UCI data set 'Human Activity Recognition Using Smartphones'."""
+"""Reading and checking the UCI data set 'Human Activity Recognition Using Smartphones', unpacked or not."""
 
+import io
 import lzma
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +13,19 @@ import numpy as np
 
 from fljax.errors import DataError
 
-FOLDERS = ("uci_har", "UCI HAR Dataset")  # the second is the name inside the published archive
+INNER = "UCI HAR Dataset"  # the folder inside the published archive
+FOLDERS = ("uci_har", INNER)
+# The archive as it is downloaded today holds the second one, which was once published by itself.
+ARCHIVES = ("human+activity+recognition+using+smartphones.zip", f"{INNER}.zip", "uci_har.zip")
+_DAMAGE = (
+    OSError,
+    EOFError,
+    lzma.LZMAError,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,  # an encrypted archive
+)
 NUM_FEATURES = 561
 NUM_CLASSES = 6  # walking, walking upstairs, walking downstairs, sitting, standing, laying
 NUM_SUBJECTS = 30
@@ -19,6 +34,9 @@ CLASS_COUNTS = {
     "train": (1226, 1073, 986, 1286, 1374, 1407),
     "test": (496, 471, 420, 491, 532, 537),
 }
+
+
+Folder = Path | zipfile.Path
 
 
 class HarArrays(NamedTuple):
@@ -30,24 +48,70 @@ class HarArrays(NamedTuple):
     complete: bool  # False where the published test part has no features
 
 
-def _file(folder: Path, name: str) -> Path | None:
+def find(root: Path) -> Folder | None:
+    """Where the data set lies: an archive, which always holds all of it, or else an unpacked folder.
+
+    Args:
+        root: the folder of all data sets.
+
+    Returns:
+        The folder, perhaps inside an archive, or None.
+
+    Raises:
+        DataError: an archive is there, but damaged or another one.
+    """
+    for folder in (root, *(root / name for name in FOLDERS)):
+        for name in ARCHIVES:
+            if (folder / name).is_file():
+                return open_archive(folder / name)
+    return next((root / name for name in FOLDERS if (root / name).is_dir()), None)
+
+
+def open_archive(path: Path) -> zipfile.Path:
+    """The data set's folder inside the published archive, or inside the archive in that one.
+
+    Args:
+        path: the zip file.
+
+    Returns:
+        The folder as a path that can be read from.
+
+    Raises:
+        DataError: the file is damaged, or holds neither the folder nor the archive with it.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+        inner = next((name for name in archive.namelist() if name.split("/")[-1] == f"{INNER}.zip"), None)
+        if inner is not None:
+            archive = zipfile.ZipFile(io.BytesIO(archive.read(inner)))
+            archive.filename = f"{path}/{inner}"  # for messages: bytes have no name
+    except _DAMAGE as error:
+        raise DataError(f"{path}: cannot be read, truncated or corrupt ({error})") from None
+    for folder in (zipfile.Path(archive, f"{INNER}/"), zipfile.Path(archive)):
+        if (folder / "train").is_dir():
+            return folder
+    raise DataError(f"{path}: holds no folder {INNER}/train and no archive {INNER}.zip")
+
+
+def _file(folder: Folder, name: str) -> Folder | None:
     """The file, plain or with `.xz`, or None."""
     return next((path for path in (folder / name, folder / f"{name}.xz") if path.is_file()), None)
 
 
-def _table(folder: Path, name: str, dtype: type[np.generic], columns: int) -> np.ndarray:
+def _table(folder: Folder, name: str, dtype: type[np.generic], columns: int) -> np.ndarray:
     """The numbers of one text file, (rows, columns)."""
     path = _file(folder, name)
     if path is None:
         raise DataError(f"{folder / name}: not found, plain or .xz")
     try:
         with (
-            lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as file,
+            path.open("rb") as raw,
+            lzma.open(raw) if path.suffix == ".xz" else raw as file,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", UserWarning)  # NumPy's for an empty file, an error below
             values: np.ndarray[Any, Any] = np.loadtxt(file, dtype=dtype, ndmin=2)
-    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+    except (*_DAMAGE, ValueError) as error:
         raise DataError(f"{path}: cannot be read, truncated or corrupt ({error})") from None
     if values.size == 0 or values.shape[1] != columns:
         raise DataError(
@@ -56,7 +120,7 @@ def _table(folder: Path, name: str, dtype: type[np.generic], columns: int) -> np
     return values
 
 
-def read_part(folder: Path, part: str, class_counts: tuple[int, ...] | None) -> HarArrays:
+def read_part(folder: Folder, part: str, class_counts: tuple[int, ...] | None) -> HarArrays:
     """Read `<part>/X_<part>.txt`, `y_<part>.txt` and `subject_<part>.txt`, each plain or with `.xz`.
 
     Args:
@@ -91,7 +155,7 @@ def read_part(folder: Path, part: str, class_counts: tuple[int, ...] | None) -> 
     return HarArrays(x, y - np.int32(1), subjects, True)
 
 
-def read(folder: Path, class_counts: Mapping[str, tuple[int, ...]] | None = None) -> HarArrays:
+def read(folder: Folder, class_counts: Mapping[str, tuple[int, ...]] | None = None) -> HarArrays:
     """Read the published training part and, where its features are there, the published test part.
 
     Args:

@@ -1,0 +1,88 @@
+"""What `fljax sweep` does: plan, run with a display, report."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from fljax.errors import ConfigError
+from fljax.progress import duration
+from fljax.report import load_results, rich_tables, write_report
+from fljax.sweep.axes import load_sweep
+from fljax.sweep.display import SweepDisplay, plan_table
+from fljax.sweep.plan import make_plan
+from fljax.sweep.results import SweepFolder, check_sweep_folder
+from fljax.sweep.run import Executor, check_workers, missing, run_plan
+from fljax.sweep.timing import estimate_seconds
+from fljax.sweep.writers import tensorboard_writer, write_csv
+
+
+class Options(NamedTuple):
+    """The options of the command; see its help."""
+
+    resume: bool = False
+    dry_run: bool = False
+    executor: Executor = "local"
+    address: str | None = None
+    workers: int | None = None
+    memory: float | None = None
+    csv: bool = False
+    tensorboard: bool = False
+
+
+def sweep_and_report(
+    console: Console, config: Path, overrides: Mapping[str, Any], folder: Path, options: Options
+) -> None:
+    """Run a sweep, or show its plan.
+
+    Args:
+        console: where to draw.
+        config: a TOML file.
+        overrides: dotted keys to values.
+        folder: the sweep's folder.
+        options: of the command line.
+    """
+    memory = options.memory
+    if memory is not None and not memory > 0:
+        raise ConfigError(f"--memory must be positive, got {memory}")
+    sweep = load_sweep(config, overrides)
+    workers = check_workers(options.workers, options.executor)
+    writers = [write_csv] if options.csv else []
+    writers += [tensorboard_writer()] if options.tensorboard else []
+    if not options.dry_run:
+        check_sweep_folder(folder, sweep, options.resume)
+    plan = make_plan(sweep, workers=workers, budget=None if memory is None else int(memory * 1e9))
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False)
+    programs = f"{len(sweep.cells)} cells in {len(plan.groups)} programs, {workers} at a time"
+    if options.dry_run:
+        seconds = estimate_seconds(plan, workers)
+        console.print(plan_table(plan, seconds))
+        end = f"roughly {duration(sum(seconds))} here; a program may use {plan.budget / 1e9:.1f} GB"
+        console.print(f"{programs}, {end}", soft_wrap=True, highlight=False)
+        return
+    todo = missing(plan, SweepFolder(folder, sweep, options.resume).finished)
+    left = sum(len(batch.cells) for batch in todo)
+    console.print(f"{programs}; {left} cells to do", soft_wrap=True, highlight=False)
+    begin = time.monotonic()
+    with SweepDisplay(console, plan, todo) as display:
+        run_plan(
+            plan,
+            folder,
+            resume=options.resume,
+            workers=workers,
+            executor=options.executor,
+            address=options.address,
+            watcher=display,
+            writers=writers,
+            finished=display.finished,
+        )
+    if todo:
+        console.print(f"{duration(time.monotonic() - begin)} in all", highlight=False)
+    files = write_report(folder)
+    for table in rich_tables(load_results(folder)):
+        console.print(table)
+    written = ", ".join(str(path) for path in (folder / "results.parquet", *files))
+    console.print(f"written: {written}", markup=False, soft_wrap=True)
