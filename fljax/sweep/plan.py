@@ -119,7 +119,7 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
         ConfigError: naming the cell, if one cannot be run.
         DataError: if the data cannot be read.
     """
-    budget = budget or device_memory(workers)
+    budget = device_memory(workers) if budget is None else budget
     known = _Known()
     members: dict[str, list[tuple[Cell, Parts, dict[str, Any]]]] = {}
     for cell in sweep.cells:

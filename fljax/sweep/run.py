@@ -1,8 +1,10 @@
 """A sweep from its configuration to its table."""
 
 import hashlib
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,8 +61,7 @@ def sweep(
     """
     cells = config if isinstance(config, Sweep) else load_sweep(config, overrides)
     workers = check_workers(workers, executor)
-    budget = None if memory is None else int(memory * 1e9)
-    plan = make_plan(cells, workers=workers, budget=budget)
+    plan = make_plan(cells, workers=workers, budget=memory_budget(memory))
     if out is not None:
         return run_plan(plan, Path(out), resume=resume, workers=workers, executor=executor, address=address)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,6 +75,13 @@ def check_workers(workers: int | None, executor: Executor) -> int:
     if executor not in ("local", "ray"):
         raise ConfigError(f'executor={executor!r} must be "local" or "ray"')
     return workers or default_workers()
+
+
+def memory_budget(gigabytes: float | None) -> int | None:
+    """Bytes a program may use; None for what the device has."""
+    if gigabytes is not None and not 0 < gigabytes < math.inf:
+        raise ConfigError(f"memory={gigabytes} must be a positive number of gigabytes")
+    return None if gigabytes is None else int(gigabytes * 1e9)
 
 
 def run_plan(
@@ -95,7 +103,8 @@ def run_plan(
         plan: what to run.
         out, resume, workers, executor, address: as for `sweep`.
         watcher: told what happens, from several threads.
-        writers: called with the folder and the new rows after every batch.
+        writers: called with the folder and the new rows: once with those that are there already, then after
+            every batch.
         finished: called after every batch, with its rows.
         save_every: seconds between two checkpoints of a batch under way.
 
@@ -106,30 +115,35 @@ def run_plan(
     done = folder.finished
     todo = missing(plan, done)
     folder.start()
+    if folder.rows:
+        for write in writers:
+            write(folder, folder.rows)
     failures: list[Finished] = []
 
     def saved(batch: Batch) -> Saved:
         return Saved(folder.batch(batch_id(batch)), save_every)
 
-    batches: Iterator[Finished]
+    batches: Generator[Finished]
     if executor == "ray":
         from fljax.sweep.on_ray import run_on_ray
 
         batches = run_on_ray(plan, todo, address=address, watcher=watcher or Watcher())
     else:
         batches = run_locally(plan, todo, workers=workers, watcher=watcher or Watcher(), saved=saved)
-    for batch in batches:
-        if batch.error is not None:
-            failures.append(batch)
-        cells = batch.batch.cells[: len(batch.results)]
-        rows = make_rows(batch.group, cells, batch.results, batch.seconds_compile)
-        if rows:
-            folder.add(rows)
-            for write in writers:
-                write(folder, rows)
-            folder.forget(batch_id(batch.batch))
-        if finished is not None:
-            finished(batch, rows)
+    # Closed at once if anything fails here, a full disk or Ctrl-C: threads left alone would finish the sweep.
+    with closing(batches):
+        for batch in batches:
+            if batch.error is not None:
+                failures.append(batch)
+            cells = batch.batch.cells[: len(batch.results)]
+            rows = make_rows(batch.group, cells, batch.results, batch.seconds_compile)
+            if rows:
+                folder.add(rows)
+                for write in writers:
+                    write(folder, rows)
+                folder.forget(batch_id(batch.batch))
+            if finished is not None:
+                finished(batch, rows)
     if failures:
         lost = sum(len(failure.batch.cells) for failure in failures)
         first = failures[0]
