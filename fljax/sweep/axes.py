@@ -173,7 +173,7 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
     if count > MOST_CELLS:
         raise ConfigError(f"sweep: these axes make {count:,} cells, more than {MOST_CELLS:,}")
     points = [_merge(rows) for rows in product(*(_rows(group) for group in groups))]
-    points = _without(points, [dict(_dotted(rule, base)) for rule in parsed.exclude])
+    points = _without(points, [_rule(rule, points, base) for rule in parsed.exclude])
     for number, extra in enumerate(parsed.include):
         where = f"sweep.include[{number}]"
         given = {key: _value(key, value, where) for key, value in _dotted(extra, base)}
@@ -292,6 +292,13 @@ def _merge(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: value for row in rows for key, value in row.items()}
 
 
+def _rule(table: Mapping[str, Any], points: Sequence[Mapping[str, Any]], base: Any) -> dict[str, Any]:
+    """An `exclude` table by axis: nested tables are keys, unless the component itself is an axis."""
+    axes = points[0] if points else {}
+    kept = {key: value for key, value in table.items() if key in axes}
+    return kept | dict(_dotted({key: value for key, value in table.items() if key not in axes}, base))
+
+
 def _without(points: list[dict[str, Any]], rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The points that no `exclude` table matches; each table must match some."""
     left = points
@@ -393,4 +400,8 @@ def _lookup(config: ExperimentConfig, key: str) -> Any:
             value = value[int(part)] if part.isdigit() and int(part) < len(value) else None
         else:
             value = value.get(part) if isinstance(value, dict) else None
-    return value if isinstance(value, (int, float, str, bool)) or value is None else json.dumps(value, default=str)
+    return (
+        value
+        if isinstance(value, (int, float, str, bool)) or value is None
+        else json.dumps(value, default=str)
+    )
