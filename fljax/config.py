@@ -272,7 +272,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         for parent in parents:
             if isinstance(table, list):
                 if not (parent.isdecimal() and int(parent) < len(table)):
-                    raise ConfigError(f"{dotted}: {parent} must be below {len(table)}, the length of the list")
+                    raise ConfigError(f"{dotted}: {parent} must be below {len(table)}, the list's length")
                 table = table[int(parent)]
             else:
                 table = table.setdefault(parent, {})

@@ -360,20 +360,42 @@ WRONG = {
     "component nameless": ({"axes": {"attack": [{"z": 1}]}}, "sweep.axes.attack", "name", "{'z': 1}"),
     "rule unknown": ({"axes": {"aggregator": ["mean", "krumm"]}}, "'krum'", "cell aggregator=krumm"),
     "attack unknown": ({"axes": {"attack": ["aliee"]}}, "'alie'", "cell attack=aliee"),
-    "value wrong": ({"axes": {"attack.fraction": [0.1, 2.0]}}, "attack.fraction", "2.0", "cell attack.fraction=2.0"),
+    "value wrong": (
+        {"axes": {"attack.fraction": [0.1, 2.0]}},
+        "attack.fraction",
+        "2.0",
+        "cell attack.fraction=2.0",
+    ),
     "rounds wrong": ({"axes": {"rounds": [25]}}, "multiple of eval_every=10", "20 or 30", "cell rounds=25"),
     "list position": (
         {"axes": {"aggregator.pre.1.radius": [1]}, "include": []},
         "aggregator.pre.1.radius",
         "1 must be below 1",
     ),
-    "zip lengths": ({"zip": [{"root.size": [1, 2], "local.steps": [1]}]}, "root.size has 2, local.steps has 1"),
+    "zip lengths": (
+        {"zip": [{"root.size": [1, 2], "local.steps": [1]}]},
+        "root.size has 2, local.steps has 1",
+    ),
     "zip empty": ({"zip": [{}]}, "sweep.zip[0]", "at least one axis"),
     "zip a table": ({"zip": {"root.size": [1]}}, "sweep.zip", "list"),
-    "exclude no axis": ({"axes": {"root.size": [9]}, "exclude": [{"root.sise": 9}]}, "sweep.exclude[0]", "'root.size'"),
-    "exclude nothing": ({"axes": {"root.size": [9]}, "exclude": [{"root.size": 8}]}, "no cell has root.size=8"),
-    "exclude a number": ({"axes": {"attack": ["none"]}, "exclude": [{"attack": 5}]}, "exclude[0].attack", "5"),
-    "exclude a list": ({"axes": {"attack": ["none"]}, "exclude": [{"attack": ["none"]}]}, "exclude[0].attack"),
+    "exclude no axis": (
+        {"axes": {"root.size": [9]}, "exclude": [{"root.sise": 9}]},
+        "sweep.exclude[0]",
+        "'root.size'",
+    ),
+    "exclude nothing": (
+        {"axes": {"root.size": [9]}, "exclude": [{"root.size": 8}]},
+        "no cell has root.size=8",
+    ),
+    "exclude a number": (
+        {"axes": {"attack": ["none"]}, "exclude": [{"attack": 5}]},
+        "exclude[0].attack",
+        "5",
+    ),
+    "exclude a list": (
+        {"axes": {"attack": ["none"]}, "exclude": [{"attack": ["none"]}]},
+        "exclude[0].attack",
+    ),
     "exclude all": ({"axes": {"attack": ["none"]}, "exclude": [{"attack": "none"}]}, "no cells are left"),
     "include wrong": ({"include": [{"root.size": 0}]}, "root.size", "greater than 0", "cell root.size=0"),
     "include component": ({"include": [{"aggregator": 5}]}, "sweep.include[0]", "5"),
@@ -381,7 +403,7 @@ WRONG = {
         {"axes": {"root.size": {"range": [1, 1002]}, "local.steps": {"range": [1, 1002]}}},
         "1,002,001 cells",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
