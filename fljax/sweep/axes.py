@@ -159,6 +159,10 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
     base = parse_config(values)  # what is wrong in every cell is said without naming one
     seeds = _seeds(parsed, base)
     groups = [_columns({key: spec}, base) for key, spec in _dotted(parsed.axes, base)]
+    for key, values in _merge(groups).items():
+        for value in values:
+            if values.count(value) > 1:
+                raise ConfigError(f"sweep.axes.{key}: {value!r} is listed twice")
     for number, group in enumerate(parsed.together):
         if not group:
             raise ConfigError(f"sweep.zip[{number}]: must name at least one axis, got {{}}")
@@ -231,11 +235,7 @@ def _column(key: str, spec: Any, base: ExperimentConfig) -> Column:
         spec = _range(where, spec)
     if not isinstance(spec, list) or not spec:
         raise ConfigError(f"{where}: must be a list of values, a range or a preset, got {spec!r}")
-    values = [_value(key, value, where) for value in spec]
-    for value in values:
-        if values.count(value) > 1:
-            raise ConfigError(f"{where}: {value!r} is listed twice")
-    return values
+    return [_value(key, value, where) for value in spec]
 
 
 def _value(key: str, value: Any, where: str) -> Any:
