@@ -159,9 +159,9 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
     base = parse_config(values)  # what is wrong in every cell is said without naming one
     seeds = _seeds(parsed, base)
     groups = [_columns({key: spec}, base) for key, spec in _dotted(parsed.axes, base)]
-    for key, values in _merge(groups).items():
-        for value in values:
-            if values.count(value) > 1:
+    for key, column in _merge(groups).items():
+        for value in column:
+            if column.count(value) > 1:
                 raise ConfigError(f"sweep.axes.{key}: {value!r} is listed twice")
     for number, group in enumerate(parsed.together):
         if not group:
