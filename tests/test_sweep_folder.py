@@ -507,7 +507,8 @@ def test_a_log_has_a_line_for_every_batch(fake, plan, tmp_path):
     lines = console.export_text().splitlines()
     assert len(lines) == 6
     assert re.match(
-        r"2/12 cells  FedAvg, Sign flipping: test error 0\.\d+, 0\.\d+  program [12]/2  \S+ rounds/s", lines[0]
+        r"2/12 cells  FedAvg, Sign flipping: test error 0\.\d+, 0\.\d+  program [12]/2  \S+ rounds/s",
+        lines[0],
     )
     assert lines[1] == "2/12 cells  FedAvg, Sign flipping: 2 cells failed: ValueError"
     assert "†" in lines[2]
