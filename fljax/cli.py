@@ -243,8 +243,8 @@ def data_command(
 
     console = _console()
     values = apply_overrides(read_toml(config), _overrides(settings))
-    for table in ("compare", "sweep"):  # what the cells share is shown
-        values.pop(table, None)
+    for key in ("compare", "sweep"):  # what the cells share is shown
+        values.pop(key, None)
     loaded = parse_config(values)
     path = out or _free_path(Path("runs") / f"{config.stem}-data.png")
     if path.suffix != ".png":

@@ -97,7 +97,7 @@ TOGETHER = {
                 }
             ]
         },
-        [0, 2],
+        [2],
     ),
     # Copies that attackers append make the tables' widths matter; every full batch has another size.
     "full batches, copies, root size and bias": (
@@ -118,7 +118,7 @@ TOGETHER = {
             ],
             "include": [{"seed": 3, "root.bias": 0.5, "root.bias_class": 2}],
         },
-        [0, 3],
+        [2, 3],
     ),
     # Random batches of the root dataset, some larger than it is; sampled cohorts; an attack that pauses.
     "random root batches, cohorts, schedules": (
@@ -457,6 +457,12 @@ def test_in_parts_the_results_are_the_same(diverging):
                     assert left[name] is right[name], name
                 else:
                     assert left[name] == pytest.approx(right[name], rel=1e-5, abs=1e-5), name
+
+
+def test_the_estimate_of_the_memory_is_near_the_compiler_s(diverging):
+    _, group, program = diverging
+    estimate = group.shared_bytes + group.size * group.cell_bytes
+    assert program.bytes / 3 < estimate < program.bytes * 3
 
 
 # --- every parameter that may be traced --------------------------------------------------------------

@@ -23,8 +23,9 @@ from fljax.signatures import traceable_parameters
 from fljax.sweep.axes import Cell, Sweep
 from fljax.types import RoundData
 
-# Copies of the (n, d) stack that training, an attack and a rule together hold at once, as an estimate.
-STACKS = 4
+# Copies of the (n, d) stack that training, an attack and a rule together hold at once: with a client's batch
+# and its two largest activations, within a factor of 2 of the compiler's own figure (tests/test_sweep.py).
+STACKS = 2
 # Cells in one program: on a CPU more do not pay (benchmarks/README.md), and convolutions not at all.
 MOST_ON_CPU, MOST_ELSEWHERE = 8, 512
 
@@ -272,11 +273,13 @@ def estimate(parts: Parts) -> tuple[int, float, int]:
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
     gradient = jax.value_and_grad(cross_entropy(parts.model.apply))
     jaxpr: Any = jax.make_jaxpr(gradient)(params, x, y, weights)
-    activations = sum(4 * int(np.prod(v.aval.shape)) for e in jaxpr.eqns for v in e.outvars)
+    shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
+    largest = max(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
+    activations = 4 * int(np.prod(x.shape)) + 2 * largest
     lowered: Any = jax.jit(gradient).lower(params, x, y, weights).cost_analysis() or {}
-    n, rounds_at_once = parts.cohort_size, 1
+    n = parts.cohort_size
     chunk = n if not is_convolutional(params) else min(n, 2)
     trained = float(lowered.get("flops", 0.0)) * n * local.steps
-    held = STACKS * 4 * n * d + chunk * activations * rounds_at_once + 4 * parts.data.table.size
+    held = STACKS * 4 * n * d + chunk * activations + 4 * parts.data.table.size
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
     return int(held), trained + 20.0 * n * d, d
