@@ -1,4 +1,4 @@
-"""The command line: run, sweep, compare, report, data, bench, list."""
+"""The command line: run, sweep, report, data, bench, list."""
 
 import shlex
 import sys
@@ -137,35 +137,6 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print(table)
 
 
-@app.command("compare")
-def compare_command(
-    config: ConfigPath,
-    settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write; default runs/NAME.")] = None,
-) -> None:
-    """Run every rule under every attack of a [compare] table."""
-    from fljax.compare import compare, load_comparison, rich_table, write_comparison
-    from fljax.record import check_folder
-
-    console = _console()
-    loaded, compared = load_comparison(config, _overrides(settings))
-    folder = out or _free_folder(config.stem)
-    check_folder(folder)
-    bar = _cells_bar(console)
-    task = bar.add_task("compiling", total=None)
-
-    def show(title: str, done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total, description=title)
-        if not console.is_terminal:
-            console.print(f"{done}/{total}  {title}", markup=False)
-
-    with bar:
-        comparison = compare(loaded, compared, show)
-    files = write_comparison(comparison, loaded, compared, folder)
-    console.print(rich_table(comparison))
-    console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
-
-
 @app.command("sweep")
 def sweep_command(
     config: ConfigPath,
@@ -243,7 +214,7 @@ def data_command(
 
     console = _console()
     values = apply_overrides(read_toml(config), _overrides(settings))
-    values.pop("compare", None)  # a comparison's cells share their data
+    values.pop("sweep", None)  # what all cells share
     loaded = parse_config(values)
     path = out or _free_path(Path("runs") / f"{config.stem}-data.png")
     if path.suffix != ".png":

@@ -243,8 +243,8 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], wh
     table: Any = model
     for parent in parents:
         table = table.model_fields[parent].annotation
-    if (where, key) == ("", "compare"):
-        return "this file has a [compare] table; run it with: fljax compare"
+    if (where, key) == ("", "sweep"):
+        return "this file has a [sweep] table; run it with: fljax sweep"
     place = ".".join(([where] if where else []) + parents)
     sentence = unknown_name("key", key, table.model_fields)
     return f"{place}: {sentence}" if place else sentence

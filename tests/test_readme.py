@@ -13,6 +13,7 @@ from fljax.attacks import ATTACKS
 from fljax.config import ExperimentConfig, load_config, parse_config
 from fljax.data import DATASETS, PARTITIONS
 from fljax.experiment import assemble
+from fljax.sweep import make_sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,8 +73,9 @@ def test_every_configuration_is_valid():
     assert len(files) >= 3
     for path in files:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        values.pop("compare", None)
+        table = values.pop("sweep", None)
         assert parse_config(values).rounds > 0
+        assert table is None or make_sweep(values, table).cells
     assert load_config(ROOT / "configs/quickstart.toml").aggregator.name == "fltrust"
 
 

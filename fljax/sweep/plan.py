@@ -23,8 +23,10 @@ from fljax.types import RoundData
 
 # Copies of the (n, d) stack that training, an attack and a rule together hold at once, as an estimate.
 STACKS = 4
-# Cells in one program: on a CPU more do not pay (benchmarks/README.md), and convolutions not at all.
+# Cells in one program. On a CPU more do not pay, and one is best for convolutions and where there are few cells,
+# whose program then compiles faster (benchmarks/README.md).
 MOST_ON_CPU, MOST_ELSEWHERE = 8, 512
+FEW_ON_CPU = 4
 
 
 class Batch(NamedTuple):
@@ -238,7 +240,8 @@ def _group(
     shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
     convolutional = is_convolutional(jax.eval_shape(parts[0].model.init, jax.random.key(0)))
     on_cpu = jax.default_backend() == "cpu"
-    most = size or ((1 if convolutional else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)
+    alone = convolutional or len(cells) <= FEW_ON_CPU
+    most = size or ((1 if alone else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)
     most = max(1, min(most, (budget - shared) // max(cell_bytes, 1)))
     count = max(-(-len(cells) // most), min(batches, len(cells)))
     return Group(
