@@ -30,7 +30,7 @@ from fljax.data.clients import describe, make_clients
 from fljax.environment import environment
 from fljax.errors import ConfigError
 from fljax.evaluate import Evaluation, make_evaluation
-from fljax.fit import check_cohort, check_pieces
+from fljax.fit import check_cohort, check_model, check_pieces
 from fljax.local import LocalTraining, cross_entropy
 from fljax.models import as_model
 from fljax.record import Line, RunFolder, check_run_folder, metrics_line
@@ -47,7 +47,7 @@ class Experiment:
         config: the configuration.
         dataset: the loaded data.
         step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
-        evaluate: `(params, test_x, test_y) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
         state: the initial state and the round's data, on the device.
         unravel: (d,) to the model's parameters.
         facts: what summary.json records about data and clients.
@@ -69,11 +69,13 @@ class RunResult(NamedTuple):
         summary: the values of summary.json.
         metrics: the columns of metrics.jsonl, arrays over evaluations (NaN for null).
         params: the final model's parameters.
+        model_state: its running batch statistics; () for a model that has none.
     """
 
     summary: dict[str, Any]
     metrics: dict[str, np.ndarray]
     params: Any
+    model_state: Any = ()
 
 
 Progress = Callable[[Record], None]
@@ -147,7 +149,7 @@ def assemble(
         )
         params = chosen_model.init(jax.random.key(config.seed_for("init")))
         flat, unravel = ravel_pytree(params)
-        jax.eval_shape(chosen_model.apply, params, jnp.zeros((1, *shape)))
+        model_state = check_model(chosen_model, params, shape, jax.random.key(config.seed_for("init")))
     except ConfigError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -155,7 +157,7 @@ def assemble(
         raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {first_line(error)}") from None
     check_pieces(chosen_rule, chosen_attack, num_clients, cohort_size, shape)
 
-    loss = cross_entropy(chosen_model.apply)
+    loss = cross_entropy(chosen_model.apply, chosen_model.train)
     local, root = config.local, config.root
     clients = LocalTraining(loss, unravel, local_optimizer, local.steps, local.batch_size)
     if root.loss_reduction == "sum" and local.batch_size == "full":
@@ -187,6 +189,7 @@ def assemble(
         server_state=server_optimizer.init(flat),
         aggregator_state=chosen_rule.init(num_clients, flat.size),
         attack_state=chosen_attack.init(num_clients, flat.size),
+        model_state=model_state,
     )
     return Experiment(
         config=config,
@@ -358,7 +361,7 @@ def run_experiment(
         name: np.array([np.nan if line[name] is None else line[name] for line in lines], float)
         for name in last
     }
-    return RunResult(summary, columns, experiment.unravel(state.params))
+    return RunResult(summary, columns, experiment.unravel(state.params), state.model_state)
 
 
 def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:

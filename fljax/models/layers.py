@@ -10,6 +10,8 @@ from jax import Array, lax
 
 # MXNet's Xavier initialiser with magnitude 2.24: uniform in (−a, a), a² = 2.24 / mean fan; biases 0.
 xavier = nn.initializers.variance_scaling(2.24 / 3, "fan_avg", "uniform")
+# The magnitude of 3.14 that the group used for its residual networks.
+xavier_gluon = nn.initializers.variance_scaling(3.14 / 3, "fan_avg", "uniform")
 
 
 def patch_conv(
