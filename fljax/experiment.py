@@ -368,7 +368,10 @@ def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
     """How many clients to train at once; measured, see benchmarks/README.md."""
     if config.client_chunk != "auto":
         return min(config.client_chunk, cohort_size)
-    convolutional = any(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
-    target = 2 if jax.default_backend() == "cpu" and convolutional else cohort_size
+    convolutions = sum(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
+    target = cohort_size
+    if jax.default_backend() == "cpu" and convolutions > 0:
+        # A deep network's activations fill the cache with one client.
+        target = 2 if convolutions < 10 else 1
     # A divisor of the cohort, so that no second program is compiled for a remainder.
     return max(size for size in range(1, target + 1) if cohort_size % size == 0)

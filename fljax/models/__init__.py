@@ -9,6 +9,7 @@ from flax import linen, nnx
 from jax import Array
 
 from fljax.models.base import Model, Params
+from fljax.models.conv import client_conv
 from fljax.models.layers import max_pool_2x2, patch_conv
 from fljax.models.networks import CNN, MLP, LogisticRegression
 from fljax.models.resnet import ResNet20
@@ -19,8 +20,8 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
     """A `Model` from a flax module.
 
     Args:
-        module: a `flax.linen` module, its collections `params` and, if it likes, `batch_stats` (then its
-            `__call__` takes an argument `train`, see `model_with_statistics`), or an initialised `flax.nnx` module (its current parameters are the
+        module: a `flax.linen` module, with running statistics in the collection `batch_stats` or without (see
+            `model_with_statistics`), or an initialised `flax.nnx` module (its current parameters are the
             initial model whatever the key), or a `Model`, returned as it is.
         input_shape: shape of one example.
 
@@ -28,8 +29,8 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
         The `Model`.
 
     Raises:
-        ValueError: if the module has other state (collections besides these two, any state in `nnx`), which the
-            round does not carry.
+        ValueError: if the module has other state, which the round does not carry, or cannot be told
+            whether it trains.
         TypeError: if it is none of these.
 
     Example:
@@ -42,13 +43,14 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
     if isinstance(module, linen.Module):
         example = jnp.zeros((1, *input_shape))
         mode = mode_argument(module)
-        evaluating = {} if mode is None else {mode[0]: not mode[1]}
+        evaluating: Any = {} if mode is None else {mode[0]: not mode[1]}
         collections = jax.eval_shape(lambda key: module.init(key, example, **evaluating), jax.random.key(0))
         extra = sorted(set(collections) - {"params", "batch_stats"})
         if extra or "params" not in collections:
             found = ", ".join(extra) or "no parameters"
             raise ValueError(
-                f"model {type(module).__name__}: only parameters and batch_stats are supported, it has {found}"
+                f"model {type(module).__name__}: only parameters and batch_stats are supported, "
+                f"it has {found}"
             )
         if "batch_stats" in collections:
             return model_with_statistics(module, example)
@@ -86,6 +88,7 @@ __all__ = [
     "Model",
     "ResNet20",
     "as_model",
+    "client_conv",
     "max_pool_2x2",
     "patch_conv",
 ]

@@ -44,8 +44,8 @@ def _leave_out_padding(real: Array) -> Callable[..., Any]:
 def model_with_statistics(module: linen.Module, example: Array) -> Model:
     """A `Model` from a flax module with the collections `params` and `batch_stats`.
 
-    In training every `BatchNorm` normalises with the statistics of the real examples of its batch; in evaluation
-    with the running ones.
+    In training every `BatchNorm` normalises with the statistics of the real examples of its batch, in
+    evaluation with the running ones.
 
     Args:
         module: the module; its `__call__` takes `train` (or `training`, `is_training`,
@@ -64,20 +64,23 @@ def model_with_statistics(module: linen.Module, example: Array) -> Model:
             f"model {type(module).__name__}: with batch statistics its __call__ must take an argument "
             f"{', '.join(list(_MODES)[:-1])} or {list(_MODES)[-1]}"
         )
-    name, training = mode
+    name, value = mode
+    # Typed loosely: flax's own keywords come before the module's.
+    training: dict[str, Any] = {name: value}
+    evaluating: dict[str, Any] = {name: not value}
 
     def apply(params: Params, x: Array, state: Any) -> Array:
-        logits: Any = module.apply({"params": params, "batch_stats": state}, x, **{name: not training})
+        logits: Any = module.apply({"params": params, "batch_stats": state}, x, **evaluating)
         return logits
 
     def train(params: Params, x: Array, state: Any, real: Array) -> tuple[Array, Any]:
         with linen.intercept_methods(_leave_out_padding(real)):
             logits, changed = module.apply(
-                {"params": params, "batch_stats": state}, x, mutable=["batch_stats"], **{name: training}
+                {"params": params, "batch_stats": state}, x, mutable=["batch_stats"], **training
             )
         return logits, changed["batch_stats"]
 
     def init(key: Array) -> Any:
-        return module.init(key, example, **{name: not training})
+        return module.init(key, example, **evaluating)
 
     return Model(lambda key: init(key)["params"], apply, lambda key: init(key)["batch_stats"], train)
