@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
-from fljax.assembly import Parts, check_names, compose, gather, is_convolutional, load_dataset
+from fljax.assembly import Parts, check_names, compose, gather, load_dataset, num_convolutions
 from fljax.attacks import ATTACKS
 from fljax.attacks.base import TASK_ARGUMENTS
 from fljax.config import Component, ExperimentConfig, parse_tables
@@ -23,8 +23,8 @@ from fljax.types import RoundData
 
 # Copies of the (n, d) stack that training, an attack and a rule together hold at once, as an estimate.
 STACKS = 4
-# Cells in one program. On a CPU more do not pay, and one is best for convolutions and where there are few cells,
-# whose program then compiles faster (benchmarks/README.md).
+# Cells in one program. On a CPU more do not pay, and one is best for convolutions and where there are few
+# cells, whose program then compiles faster (benchmarks/README.md).
 MOST_ON_CPU, MOST_ELSEWHERE = 8, 512
 FEW_ON_CPU = 4
 
@@ -238,7 +238,7 @@ def _group(
     cell_bytes, flops, num_params = estimate(parts[0])
     distinct = {id(p.dataset): p.dataset for p in parts}.values()
     shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
-    convolutional = is_convolutional(jax.eval_shape(parts[0].model.init, jax.random.key(0)))
+    convolutional = num_convolutions(jax.eval_shape(parts[0].model.init, jax.random.key(0))) > 0
     on_cpu = jax.default_backend() == "cpu"
     alone = convolutional or len(cells) <= FEW_ON_CPU
     most = size or ((1 if alone else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)
@@ -258,12 +258,14 @@ def estimate(parts: Parts) -> tuple[int, float, int]:
     x = jax.ShapeDtypeStruct((batch, *parts.dataset.input_shape), jnp.float32)
     y = jax.ShapeDtypeStruct((batch,), jnp.int32)
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    gradient = jax.value_and_grad(cross_entropy(parts.model.apply))
-    jaxpr: Any = jax.make_jaxpr(gradient)(params, x, y, weights)
+    model = parts.model
+    state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
+    gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)
+    jaxpr: Any = jax.make_jaxpr(gradient)(params, state, x, y, weights)
     activations = sum(4 * int(np.prod(v.aval.shape)) for e in jaxpr.eqns for v in e.outvars)
-    lowered: Any = jax.jit(gradient).lower(params, x, y, weights).cost_analysis() or {}
+    lowered: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() or {}
     n, rounds_at_once = parts.cohort_size, 1
-    chunk = n if not is_convolutional(params) else min(n, 2)
+    chunk = n if not num_convolutions(params) else min(n, 2)
     trained = float(lowered.get("flops", 0.0)) * n * local.steps
     held = STACKS * 4 * n * d + chunk * activations * rounds_at_once + 4 * parts.data.table.size
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
