@@ -18,6 +18,7 @@ from properties import (
     of_bucket,
     of_clipped_steps,
     of_column,
+    of_column_beside_usual_rows,
     of_kept_values,
     of_result,
     of_result_rows,
@@ -396,7 +397,7 @@ RULE_CASES = [
         units=("smoothing",),
         duplicates=True,
         differentiable=False,  # its gradient is that of the exact minimum
-        accepts=equals_reference(of_column),
+        accepts=equals_reference(of_column_beside_usual_rows),
     ),
     # Smoothing as large as the distances, so that it matters.
     RuleCase(
