@@ -37,7 +37,7 @@ def of_column(case, rows, others, expected):
 
 
 def of_column_beside_usual_rows(case, rows, others, expected):
-    """Three Weiszfeld steps: distances below 1e-19 of the usual row are one to them, so they go 1e-15 astray."""
+    """For three Weiszfeld steps, to which all distances below 1e-19 of the usual row are that."""
     usual = np.sort(np.abs(rows).max(1))[(len(rows) - 1) // 2]
     return np.abs(rows).max(0) + 1e-15 / ROUNDING * usual
 
