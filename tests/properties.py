@@ -37,9 +37,9 @@ def of_column(case, rows, others, expected):
 
 
 def of_column_beside_usual_rows(case, rows, others, expected):
-    """For three Weiszfeld steps, to which all distances below 1e-19 of the usual row are that."""
+    """For three Weiszfeld steps: what they weigh rows by are distances, known to rounding of the usual row."""
     usual = np.sort(np.abs(rows).max(1))[(len(rows) - 1) // 2]
-    return np.abs(rows).max(0) + 1e-15 / ROUNDING * usual
+    return np.abs(rows).max(0) + 0.1 * usual
 
 
 def of_kept_values(case, rows, others, expected):
