@@ -104,7 +104,7 @@ problems = st.integers(1, 5).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=80, derandomize=True)
 @given(problem=problems)
 def test_fltrust_lemma_for_any_rows(problem):
     updates, root, target, factors = (np.asarray(part, np.float64) for part in problem)
@@ -117,7 +117,9 @@ def test_fltrust_lemma_for_any_rows(problem):
     assert np.linalg.norm(g - target) <= bound * (1 + 1e-5) + 1e-30
     with np.errstate(over="ignore", invalid="ignore"):
         rescaled = (updates * factors[:, None]).astype(np.float32)
-    usable = np.isfinite(rescaled).all(1) == np.isfinite(updates).all(1)
+    # Neither may a row overflow, nor lose its direction where numbers become too small to be normal.
+    large = (np.abs(rescaled).max(1) >= 1e-30) | (updates == 0).all(1)
+    usable = large & (np.isfinite(rescaled).all(1) == np.isfinite(updates).all(1))
     again = fltrust(np.where(usable[:, None], rescaled, updates).astype(np.float32), root.astype(np.float32))
     np.testing.assert_allclose(again, g, atol=1e-4 * length + 1e-30)
 
