@@ -37,7 +37,7 @@ def of_column(case, rows, others, expected):
 
 
 def of_column_beside_usual_rows(case, rows, others, expected):
-    """For three Weiszfeld steps: what they weigh rows by are distances, known to rounding of the usual row."""
+    """For three Weiszfeld steps: their weights are distances, known to rounding of the usual row."""
     usual = np.sort(np.abs(rows).max(1))[(len(rows) - 1) // 2]
     return np.abs(rows).max(0) + 0.1 * usual
 
