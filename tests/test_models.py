@@ -41,9 +41,9 @@ class PlainCNN(nn.Module):
 )
 def test_parameter_counts(module, shape, count):
     model = as_model(module, shape)
-    params = model.init(KEY)
+    params = jax.jit(model.init)(KEY)
     assert size(params) == count
-    assert model.apply(params, jnp.zeros((4, *shape))).shape == (4, module.num_classes)
+    assert jax.jit(model.apply)(params, jnp.zeros((4, *shape))).shape == (4, module.num_classes)
 
 
 def resnet20_size(channels, classes):
@@ -150,7 +150,7 @@ def test_batch_norm_equals_flaxs(mask):
 
 
 def test_cnn_and_its_gradient_equal_the_plain_lowering():
-    params = as_model(CNN(10), (28, 28, 1)).init(KEY)
+    params = jax.jit(as_model(CNN(10), (28, 28, 1)).init)(KEY)
     plain_params = {
         "Conv_0": params["ConvPool_0"]["Conv_0"],
         "Conv_1": params["ConvPool_1"]["Conv_0"],
@@ -158,10 +158,18 @@ def test_cnn_and_its_gradient_equal_the_plain_lowering():
         "Dense_1": params["Dense_1"],
     }
     x = jax.random.normal(jax.random.key(1), (5, 28, 28, 1))
-    logits = CNN(10).apply({"params": params}, x)
-    np.testing.assert_allclose(logits, PlainCNN().apply({"params": plain_params}, x), atol=1e-5)
-    grads = jax.grad(lambda p: jnp.sum(CNN(10).apply({"params": p}, x) ** 2))(params)
-    plain = jax.grad(lambda p: jnp.sum(PlainCNN().apply({"params": p}, x) ** 2))(plain_params)
+
+    def with_gradient(module, params):
+        def loss(params):
+            logits = module.apply({"params": params}, x)
+            return jnp.sum(logits**2), logits
+
+        (_, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return logits, grads
+
+    logits, grads = with_gradient(CNN(10), params)
+    plain_logits, plain = with_gradient(PlainCNN(), plain_params)
+    np.testing.assert_allclose(logits, plain_logits, atol=1e-5)
     np.testing.assert_allclose(
         grads["ConvPool_0"]["Conv_0"]["kernel"], plain["Conv_0"]["kernel"], rtol=1e-3, atol=1e-4
     )
@@ -173,9 +181,9 @@ def test_cnn_and_its_gradient_equal_the_plain_lowering():
 def test_patch_conv_equals_the_convolution(padding, strides):
     x = jax.random.normal(KEY, (2, 9, 8, 3))
     conv = nn.Conv(4, (3, 2), strides=strides, padding=padding, conv_general_dilated=patch_conv)
-    params = conv.init(KEY, x)
+    params = jax.jit(conv.init)(KEY, x)
     plain = nn.Conv(4, (3, 2), strides=strides, padding=padding)
-    np.testing.assert_allclose(conv.apply(params, x), plain.apply(params, x), atol=1e-5)
+    np.testing.assert_allclose(jax.jit(conv.apply)(params, x), jax.jit(plain.apply)(params, x), atol=1e-5)
 
 
 def test_patch_conv_refuses_what_it_does_not_do():
@@ -205,7 +213,7 @@ def test_xavier_is_mxnets():
     assert abs(kernel.std() - bound / np.sqrt(3)) < 0.01 * bound
     assert all(
         not leaf.any()
-        for leaf in jax.tree.leaves(CNN(10).init(KEY, jnp.ones((1, 28, 28, 1))))
+        for leaf in jax.tree.leaves(jax.jit(CNN(10).init)(KEY, jnp.ones((1, 28, 28, 1))))
         if leaf.ndim == 1
     )
 
@@ -231,7 +239,7 @@ def test_any_flax_module():
 
     for module in (Own(), OwnNnx()):
         model = as_model(module, (4,))
-        params = model.init(KEY)
+        params = jax.jit(model.init)(KEY)
         assert size(params) == 15
         assert jax.jit(model.apply)(params, jnp.ones((2, 4))).shape == (2, 3)
     assert as_model(model, (4,)) is model
