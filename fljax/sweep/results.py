@@ -141,8 +141,10 @@ class SweepFolder:
 
 
 def description(sweep: Sweep) -> dict[str, Any]:
-    """What sweep.json holds."""
-    return {"name": sweep.name, "axes": sweep.axes, "cells": len(sweep.cells), "config": sweep.given}
+    """What sweep.json holds: the axes are those with more than one value, and rules, attacks and seeds."""
+    always = {"aggregator", "attack", "seed"}
+    axes = {name: values for name, values in sweep.axes.items() if len(values) > 1 or name in always}
+    return {"name": sweep.name, "axes": axes, "cells": len(sweep.cells), "config": sweep.given}
 
 
 def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
