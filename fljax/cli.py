@@ -152,6 +152,13 @@ def sweep_command(
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster to use; default one on this machine.")
     ] = None,
+    ray_cpus: Annotated[float, typer.Option(help="Cores a program asks Ray for.")] = 1.0,
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs a program asks Ray for, or a part of one; default one if this machine has any."
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Programs at the same time; default one a core, or one an accelerator.")
     ] = None,
@@ -167,7 +174,9 @@ def sweep_command(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")
     folder = out or _free_folder(config.stem)
-    options = Options(resume, dry_run, executor, address, workers, memory, csv, tensorboard)
+    options = Options(
+        resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
+    )
     try:
         sweep_and_report(_console(), config, _overrides(settings), folder, options)
     except KeyboardInterrupt:
