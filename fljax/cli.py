@@ -3,6 +3,7 @@
 import shlex
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,12 +181,16 @@ def sweep_command(
     try:
         sweep_and_report(_console(), config, _overrides(settings), folder, options)
     except KeyboardInterrupt:
-        _say_interrupted("sweep", config, folder, settings)
+        where = ["--executor", "ray"] if executor == "ray" else []
+        where += ["--address", address] if address else []
+        _say_interrupted("sweep", config, folder, settings, where)
 
 
-def _say_interrupted(command: str, config: Path, folder: Path, settings: list[str] | None) -> None:
+def _say_interrupted(
+    command: str, config: Path, folder: Path, settings: list[str] | None, options: Sequence[str] = ()
+) -> None:
     """How to go on, and exit status 1."""
-    words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
+    words = ["fljax", command, str(config), "--out", str(folder), "--resume", *options]
     again = shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
     _console().print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
     raise typer.Exit(1)

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import socket
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -101,11 +102,12 @@ def connected(address: str | None, request: Request, workers: int) -> Iterator[N
             "_system_config": {"task_oom_retries": RETRIES},
         }
     try:
+        _check_listening(address)
         with warnings.catch_warnings():
             # JAX warns of the fork that is followed by exec at once.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(**options)
-    except (ConnectionError, ImportError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises what it comes across, a bare Exception among it
         ray.shutdown()
         where = "a Ray cluster could not be started" if address is None else f"no Ray cluster at {address!r}"
         raise ConfigError(f"{where}: {str(error).strip().splitlines()[0]}") from None
@@ -114,6 +116,14 @@ def connected(address: str | None, request: Request, workers: int) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str | None) -> None:
+    """Ray would try for minutes, and print every try."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            pass
 
 
 def _check_room(request: Request) -> None:
