@@ -3,6 +3,7 @@
 import shlex
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,6 +153,13 @@ def sweep_command(
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster to use; default one on this machine.")
     ] = None,
+    ray_cpus: Annotated[float, typer.Option(help="Cores a program asks Ray for.")] = 1.0,
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs a program asks Ray for, or a part of one; default one if this machine has any."
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Programs at the same time; default one a core, or one an accelerator.")
     ] = None,
@@ -167,16 +175,22 @@ def sweep_command(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")
     folder = out or _free_folder(config.stem)
-    options = Options(resume, dry_run, executor, address, workers, memory, csv, tensorboard)
+    options = Options(
+        resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
+    )
     try:
         sweep_and_report(_console(), config, _overrides(settings), folder, options)
     except KeyboardInterrupt:
-        _say_interrupted("sweep", config, folder, settings)
+        where = ["--executor", "ray"] if executor == "ray" else []
+        where += ["--address", address] if address else []
+        _say_interrupted("sweep", config, folder, settings, where)
 
 
-def _say_interrupted(command: str, config: Path, folder: Path, settings: list[str] | None) -> None:
+def _say_interrupted(
+    command: str, config: Path, folder: Path, settings: list[str] | None, options: Sequence[str] = ()
+) -> None:
     """How to go on, and exit status 1."""
-    words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
+    words = ["fljax", command, str(config), "--out", str(folder), "--resume", *options]
     again = shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
     _console().print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
     raise typer.Exit(1)

@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from fljax.progress import duration
-from fljax.sweep.batch import GroupProgram
 from fljax.sweep.local import Finished, Watcher
 from fljax.sweep.plan import Batch, Group, Plan
 from fljax.sweep.results import Row
@@ -78,7 +77,7 @@ class SweepDisplay(Watcher):
         with self._lock:
             self._compiling.add(group.number)
 
-    def compiled(self, group: Group, program: GroupProgram) -> None:
+    def compiled(self, group: Group, seconds: float) -> None:
         with self._lock:
             self._compiling.discard(group.number)
             self._compiled.add(group.number)

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ class Finished(NamedTuple):
         results: one per cell; empty after an error.
         seconds_compile: of the group's program.
         error: what went wrong, or None.
+        here: device and versions, if it was another process that ran it.
     """
 
     group: Group
@@ -28,6 +29,7 @@ class Finished(NamedTuple):
     results: list[CellResult]
     seconds_compile: float
     error: Exception | None = None
+    here: dict[str, Any] | None = None
 
 
 class Watcher:
@@ -36,8 +38,8 @@ class Watcher:
     def compiling(self, group: Group) -> None:
         """A group's program is being compiled."""
 
-    def compiled(self, group: Group, program: GroupProgram) -> None:
-        """It is compiled."""
+    def compiled(self, group: Group, seconds: float) -> None:
+        """It is compiled, which took so long."""
 
     def progress(self, batch: Batch, rounds: int) -> None:
         """A batch has done so many rounds."""
@@ -96,7 +98,7 @@ class _Programs:
     def _compile(self, group: Group) -> GroupProgram:
         self._watcher.compiling(group)
         program = compile_within(group, self._plan.budget)
-        self._watcher.compiled(group, program)
+        self._watcher.compiled(group, program.seconds_compile)
         return program
 
     def done(self, group: Group) -> None:
@@ -146,7 +148,7 @@ def run_locally(
     workers: int,
     watcher: Watcher,
     saved: Callable[[Batch], Saved | None],
-) -> Iterator[Finished]:
+) -> Generator[Finished]:
     """Run batches on the devices of this process.
 
     Args:

@@ -105,7 +105,14 @@ def device_memory(workers: int = 1) -> int:
     return int(0.5 * psutil.virtual_memory().total) // max(workers, 1)
 
 
-def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size: int | None = None) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    *,
+    budget: int | None = None,
+    workers: int = 1,
+    size: int | None = None,
+    known: "Known | None" = None,
+) -> Plan:
     """Check every cell with its data, group the cells, and choose how many run at once.
 
     Args:
@@ -113,6 +120,7 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
         budget: bytes one program may use; None for what the device has.
         workers: programs that run at the same time.
         size: cells in a program at most; None for what suits the device.
+        known: what earlier plans of this process have loaded.
 
     Returns:
         The `Plan`. It depends on the configuration and the device, not on what has been run already.
@@ -122,7 +130,7 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
         DataError: if the data cannot be read.
     """
     budget = budget or device_memory(workers)
-    known = _Known()
+    known = Known() if known is None else known
     members: dict[str, list[tuple[Cell, Parts, dict[str, Any]]]] = {}
     for cell in sweep.cells:
         try:
@@ -138,7 +146,7 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
     return Plan(sweep, groups, budget)
 
 
-class _Known:
+class Known:
     """What cells have in common, computed once."""
 
     def __init__(self) -> None:

@@ -40,7 +40,11 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 
 def make_rows(
-    group: Group, cells: Sequence[Cell], results: Sequence[CellResult], seconds_compile: float
+    group: Group,
+    cells: Sequence[Cell],
+    results: Sequence[CellResult],
+    seconds_compile: float,
+    here: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """The rows of a finished batch.
 
@@ -49,12 +53,13 @@ def make_rows(
         cells: its cells.
         results: what came out of each.
         seconds_compile: of the group's program, which all its cells share.
+        here: device and versions; None for this process's.
 
     Returns:
         One row per cell, plain values.
     """
     parts = {cell.id: part for cell, part in zip(group.cells, group.parts, strict=True)}
-    here = environment()
+    here = environment() if here is None else here
     rows = []
     for cell, result in zip(cells, results, strict=True):
         last, part = result.lines[-1], parts[cell.id]
