@@ -243,10 +243,10 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], wh
     table: Any = model
     for parent in parents:
         table = table.model_fields[parent].annotation
-    if (where, key) == ("", "sweep"):
+    if not where and not parents and key == "sweep":
         return "this file has a [sweep] table; run it with: fljax sweep"
     place = ".".join(([where] if where else []) + parents)
-    sentence = unknown_name("key", key, table.model_fields)
+    sentence = unknown_name("key", key, [f.alias or name for name, f in table.model_fields.items()])
     return f"{place}: {sentence}" if place else sentence
 
 
@@ -254,7 +254,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     """Set dotted keys in nested tables; the input is left alone.
 
     Naming another component drops the parameters of the one it replaces, except those every table of its
-    kind has (`attack.fraction`, `data.dir`).
+    kind has (`attack.fraction`, `data.dir`). A number in a key counts the tables of a list from 0
+    (`aggregator.pre.0.radius`).
 
     Example:
         >>> old = {"attack": {"name": "trim_attack", "stretch": 3.0, "fraction": 0.2}}
@@ -267,11 +268,18 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         *parents, key = dotted.split(".")
         if not all([*parents, key]):
             raise ConfigError(f"{dotted!r} is not a dotted key, for example local.steps")
-        table = result
+        table: Any = result
         for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
+            if isinstance(table, list):
+                if not (parent.isdecimal() and int(parent) < len(table)):
+                    raise ConfigError(f"{dotted}: {parent} must be below {len(table)}, the list's length")
+                table = table[int(parent)]
+            else:
+                table = table.setdefault(parent, {})
+            if not isinstance(table, (dict, list)):
                 raise ConfigError(f"{dotted}: {parent} is not a table")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{dotted}: {parents[-1]} is not a table")
         if key == "name" and table.get("name") not in (None, value):
             field = ExperimentConfig.model_fields.get(parents[0]) if len(parents) == 1 else None
             kept = getattr(field.annotation if field else Component, "model_fields", {})

@@ -6,7 +6,7 @@ from typing import Any
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.components import find
-from fljax.config import AggregatorConfig, AttackConfig, Component
+from fljax.config import AggregatorConfig, AttackConfig, Component, jsonable
 
 
 def rule_title(config: AggregatorConfig) -> str:
@@ -21,7 +21,7 @@ def attack_title(config: AttackConfig) -> str:
         return "no attack"
     title = find("attack", {"none": None, **ATTACKS}, config.name).title
     factor = config.parameters.get("factor")
-    return title if factor is None else f"{title} ×{factor:g}"
+    return f"{title} ×{factor:g}" if isinstance(factor, (int, float)) else title
 
 
 def component_title(config: Component) -> str:
@@ -39,7 +39,7 @@ def titles(configs: Sequence[Component]) -> list[str]:
         ['Krum (num_malicious=1)', 'Krum (num_malicious=2)']
     """
     names = [component_title(config) for config in configs]
-    values = [config.model_dump(mode="json") for config in configs]
+    values = [jsonable(config.model_dump()) for config in configs]
 
     def detail(name: str, own: dict[str, Any]) -> str:
         alike = [other for title, other in zip(names, values, strict=True) if title == name]

@@ -27,7 +27,7 @@ from fljax.config import (
 )
 from fljax.errors import ConfigError, unknown_name
 from fljax.sweep.presets import PRESETS
-from fljax.titles import titles
+from fljax.titles import component_title, titles
 
 # Tables that are an axis as a whole: `aggregator = ["median", {name = "krum", num_malicious = 4}]`.
 COMPONENTS: Mapping[str, type[Component]] = {
@@ -38,6 +38,8 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "model": Component,
 }
 RANGES = ("range", "linspace", "logspace")
+# More cells, or values of one axis, are a slip of the pen.
+MOST_CELLS = 1_000_000
 Column = list[Any]
 
 
@@ -47,14 +49,18 @@ class SweepConfig(pydantic.BaseModel):
     Attributes:
         seeds: how many seeds, counted up from the run's, or a list of seeds; short for an axis `seed`.
         axes: dotted key to values: a list, the name of a preset, or a table with one of
-            `range = [start, stop, step]`, `linspace` and `logspace = [first, last, number]`.
+            `range = [start, stop, step]`, `linspace` and `logspace = [first, last, number]`. A key may be
+            quoted, `"local.steps"`, or stand for nested tables, `local.steps`.
         together: key `zip`, tables like `axes` whose columns are equally long and go together, row by row.
-        exclude: cells to leave out, each a table of dotted keys (or components, by name or title) to values.
+        exclude: cells to leave out, each a table of axes to values; a component is a name, or a table with
+            some of its keys.
         include: further cells, each a table of dotted keys to values; they have the seeds of the sweep.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
-    seeds: Annotated[int, Field(gt=0)] | list[Whole] | None = None
+    seeds: Annotated[int, Field(gt=0, le=MOST_CELLS)] | Annotated[list[Whole], Field(min_length=1)] | None = (
+        None
+    )
     axes: dict[str, Any] = {}
     together: Annotated[list[dict[str, Any]], Field(alias="zip")] = []
     exclude: list[dict[str, Any]] = []
@@ -112,11 +118,19 @@ def load_sweep(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     values = apply_overrides(values, {k: v for k, v in (overrides or {}).items() if k not in mine})
     if table is None and not mine:
         raise ConfigError(f"{path} has no [sweep] table with axes; run it with: fljax run")
-    table = dict(table or {})
+    table = _table({} if table is None else table)
     for key, value in mine.items():
         first, _, rest = key.removeprefix("sweep.").partition(".")
+        if rest and not isinstance(table.get(first, {}), dict):
+            raise ConfigError(f"{key}: sweep.{first} is not a table")
         table[first] = {**table.get(first, {}), rest: value} if rest else value
     return make_sweep(values, table, name=Path(path).stem)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"sweep: must be a table, got {value!r}")
+    return dict(value)
 
 
 def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = "sweep") -> Sweep:
@@ -139,24 +153,36 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
         [('Median', 0), ('Median', 1), ('FedAvg', 0), ('FedAvg', 1)]
     """
     try:
-        parsed = SweepConfig.model_validate(dict(table))
+        parsed = SweepConfig.model_validate(_table(table))
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, SweepConfig, "sweep")) from None
     base = parse_config(values)  # what is wrong in every cell is said without naming one
     seeds = _seeds(parsed, base)
-    groups = [_columns({key: spec}, base) for key, spec in parsed.axes.items()]
-    groups += [_columns(group, base, together=True) for group in parsed.together]
+    groups = [_columns({key: spec}, base) for key, spec in _dotted(parsed.axes, base)]
+    for key, column in _merge(groups).items():
+        for value in column:
+            if column.count(value) > 1:
+                raise ConfigError(f"sweep.axes.{key}: {value!r} is listed twice")
+    for number, group in enumerate(parsed.together):
+        if not group:
+            raise ConfigError(f"sweep.zip[{number}]: must name at least one axis, got {{}}")
+        groups.append(_columns(dict(_dotted(group, base)), base))
     names = [key for group in groups for key in group]
     for key in names:
         if names.count(key) > 1 or (key == "seed" and seeds is not None):
             raise ConfigError(f"sweep: {key} is an axis twice")
     if seeds is not None:
         groups.append({"seed": list(seeds)})
+    count = math.prod(len(next(iter(group.values()))) for group in groups)
+    if count > MOST_CELLS:
+        raise ConfigError(f"sweep: these axes make {count:,} cells, more than {MOST_CELLS:,}")
     points = [_merge(rows) for rows in product(*(_rows(group) for group in groups))]
-    points = [point for point in points if not any(_matches(point, rule) for rule in parsed.exclude)]
+    points = _without(points, [_rule(rule, points, base) for rule in parsed.exclude])
     for number, extra in enumerate(parsed.include):
-        given = {key: _value(key, value, f"sweep.include[{number}]") for key, value in extra.items()}
-        points += [{**given, "seed": seed} for seed in seeds] if seeds is not None else [given]
+        where = f"sweep.include[{number}]"
+        given = {key: _value(key, value, where) for key, value in _dotted(extra, base)}
+        own = seeds is None or "seed" in given
+        points += [given] if own else [{**given, "seed": seed} for seed in seeds or ()]
     if not points:
         raise ConfigError("sweep: no cells are left; is everything excluded?")
     configs = [_configure(values, point) for point in points]
@@ -171,10 +197,26 @@ def _seeds(parsed: SweepConfig, base: ExperimentConfig) -> list[int] | None:
     return list(range(base.seed, base.seed + parsed.seeds)) if isinstance(parsed.seeds, int) else parsed.seeds
 
 
-def _columns(group: Mapping[str, Any], base: ExperimentConfig, together: bool = False) -> dict[str, Column]:
+def _dotted(table: Mapping[str, Any], base: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of a table with dotted keys, whether they were quoted or stand for nested tables.
+
+    A table with a name is a component, one with the name of a range is a range: both are values.
+    """
+    for key, value in table.items():
+        here = base
+        for part in key.split("."):
+            here = getattr(here, part, None)
+        nested = isinstance(value, dict) and not value.keys() & {"name", *RANGES}
+        if nested and isinstance(here, pydantic.BaseModel):
+            yield from _dotted(value, here, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _columns(group: Mapping[str, Any], base: ExperimentConfig) -> dict[str, Column]:
     columns = {key: _column(key, spec, base) for key, spec in group.items()}
     lengths = {key: len(column) for key, column in columns.items()}
-    if together and len(set(lengths.values())) > 1:
+    if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{key} has {length}" for key, length in lengths.items())
         raise ConfigError(f"sweep.zip: columns that go together need the same length, but {shown}")
     return columns
@@ -193,11 +235,7 @@ def _column(key: str, spec: Any, base: ExperimentConfig) -> Column:
         spec = _range(where, spec)
     if not isinstance(spec, list) or not spec:
         raise ConfigError(f"{where}: must be a list of values, a range or a preset, got {spec!r}")
-    values = [_value(key, value, where) for value in spec]
-    for value in values:
-        if values.count(value) > 1:
-            raise ConfigError(f"{where}: {value!r} is listed twice")
-    return values
+    return [_value(key, value, where) for value in spec]
 
 
 def _value(key: str, value: Any, where: str) -> Any:
@@ -212,8 +250,9 @@ def _value(key: str, value: Any, where: str) -> Any:
 def _range(where: str, spec: Mapping[str, Any]) -> Column:
     kinds = [kind for kind in spec if kind in RANGES]
     numbers = spec[kinds[0]] if len(spec) == 1 and kinds else None
+    # Whole numbers of any size are finite, but beyond those of a float they are no use.
     plain = isinstance(numbers, list) and all(
-        isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in numbers
+        isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= 1e300 for x in numbers
     )
     if numbers is None or not plain:
         raise ConfigError(f"{where}: a range is a table with one of {', '.join(RANGES)}, got {dict(spec)!r}")
@@ -223,18 +262,25 @@ def _range(where: str, spec: Mapping[str, Any]) -> Column:
                 f"{where}: range must be [start, stop] or [start, stop, step > 0], got {numbers}"
             )
         start, stop, step = (*numbers, 1)[:3]
-        count = math.ceil((stop - start) / step - 1e-9)
+        exact = (stop - start) / step
+        if not 0 < exact <= MOST_CELLS:
+            what = "has no values" if exact <= 0 else f"has more than {MOST_CELLS:,} values"
+            raise ConfigError(f"{where}: range {what}, got {numbers}")
+        count = math.ceil(exact - 1e-9)
         return [
             start + i * step if all(isinstance(x, int) for x in numbers) else round(start + i * step, 12)
             for i in range(count)
         ]
-    if len(numbers) != 3 or not isinstance(numbers[2], int) or numbers[2] < 1:
+    if len(numbers) != 3 or not isinstance(numbers[2], int) or not 1 <= numbers[2] <= MOST_CELLS:
         raise ConfigError(f"{where}: {kinds[0]} must be [first, last, number of values], got {numbers}")
     first, last, count = numbers
     if kinds[0] == "logspace" and not (first > 0 and last > 0):
         raise ConfigError(f"{where}: logspace needs positive ends, got {numbers}")
     spaced = np.linspace(first, last, count) if kinds[0] == "linspace" else np.geomspace(first, last, count)
-    return [float(f"{x:.12g}") for x in spaced]
+    rounded = [float(f"{x:.12g}") for x in spaced]
+    # Between whole numbers, whole steps stay whole numbers: `root.size = {linspace = [20, 100, 5]}`.
+    whole = isinstance(first, int) and isinstance(last, int) and all(x.is_integer() for x in rounded)
+    return [int(x) for x in rounded] if whole else rounded
 
 
 def _rows(group: Mapping[str, Column]) -> Iterator[dict[str, Any]]:
@@ -246,11 +292,32 @@ def _merge(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: value for row in rows for key, value in row.items()}
 
 
+def _rule(table: Mapping[str, Any], points: Sequence[Mapping[str, Any]], base: Any) -> dict[str, Any]:
+    """An `exclude` table by axis: nested tables are keys, unless the component itself is an axis."""
+    axes = points[0] if points else {}
+    kept = {key: value for key, value in table.items() if key in axes}
+    return kept | dict(_dotted({key: value for key, value in table.items() if key not in axes}, base))
+
+
+def _without(points: list[dict[str, Any]], rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The points that no `exclude` table matches; each table must match some."""
+    left = points
+    for number, rule in enumerate(rules):
+        where = f"sweep.exclude[{number}]"
+        for key, wanted in rule.items():
+            if points and key not in points[0]:
+                raise ConfigError(f"{where}: {unknown_name('axis', key, points[0])}")
+            if key in COMPONENTS and not isinstance(wanted, (str, dict)):
+                raise ConfigError(f"{where}.{key}: must be a name or a table, got {wanted!r}")
+        if not any(_matches(point, rule) for point in points):
+            raise ConfigError(f"{where}: no cell has {', '.join(f'{k}={v}' for k, v in rule.items())}")
+        left = [point for point in left if not _matches(point, rule)]
+    return left
+
+
 def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
     """Whether a cell has all the values of an `exclude` table; a string names a component."""
     for key, wanted in rule.items():
-        if key not in point:
-            raise ConfigError(f"sweep.exclude: {unknown_name('axis', key, point)}")
         value = point[key]
         if key in COMPONENTS:
             wanted = {"name": wanted} if isinstance(wanted, str) else wanted
@@ -266,7 +333,10 @@ def _configure(values: Mapping[str, Any], point: Mapping[str, Any]) -> Experimen
     whole = {f"{key}.{name}": item for key in point if key in COMPONENTS for name, item in point[key].items()}
     single = {key: value for key, value in point.items() if key not in COMPONENTS}
     try:
-        return parse_config(apply_overrides(apply_overrides(values, whole), single))
+        config = parse_config(apply_overrides(apply_overrides(values, whole), single))
+        for key in COMPONENTS:
+            component_title(getattr(config, key))  # a misspelt name is this cell's
+        return config
     except ConfigError as error:
         shown = ", ".join(f"{k}={v['name'] if k in COMPONENTS else v}" for k, v in point.items())
         raise ConfigError(f"{error} (in the cell {shown})") from None
@@ -284,16 +354,17 @@ def _label(
     for key in dict.fromkeys(["aggregator", "attack", "data", *(key for point in points for key in point)]):
         if key in COMPONENTS:
             parts = [_component(config, key, points) for config in configs]
-            distinct = list({json.dumps(part.model_dump(mode="json")): part for part in parts}.values())
-            names = dict(zip((part.model_dump_json() for part in distinct), titles(distinct), strict=True))
-            shown[key] = [names[part.model_dump_json()] for part in parts]
+            texts = [_text(part.model_dump()) for part in parts]
+            distinct = dict(zip(texts, parts, strict=True))
+            names = dict(zip(distinct, titles(list(distinct.values())), strict=True))
+            shown[key] = [names[text] for text in texts]
         else:
             shown[key] = [_lookup(config, key) for config in configs]
     shown["seed"] = shown.pop("seed", [config.seed for config in configs])
     cells: list[Cell] = []
     seen = set()
     for index, config in enumerate(configs):
-        identity = hashlib.sha256(json.dumps(config.resolved(), sort_keys=True).encode()).hexdigest()[:16]
+        identity = hashlib.sha256(_text(config.model_dump()).encode()).hexdigest()[:16]
         if identity in seen:
             continue
         seen.add(identity)
@@ -316,9 +387,21 @@ def _component(config: ExperimentConfig, key: str, points: Sequence[Mapping[str,
     )
 
 
+def _text(values: Any) -> str:
+    """Plain values as one text, infinities and NaN told apart."""
+    return json.dumps(jsonable(values), sort_keys=True, default=str)
+
+
 def _lookup(config: ExperimentConfig, key: str) -> Any:
-    """The value under a dotted key, as a table can hold it."""
-    value: Any = config.model_dump(mode="json")
+    """The value under a dotted key, as a table can hold it; None where a cell has no such key."""
+    value: Any = config.resolved()
     for part in key.split("."):
-        value = value[int(part)] if isinstance(value, list) else value.get(part)
-    return value if isinstance(value, (int, float, str, bool)) or value is None else json.dumps(value)
+        if isinstance(value, list):
+            value = value[int(part)] if part.isdigit() and int(part) < len(value) else None
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+    return (
+        value
+        if isinstance(value, (int, float, str, bool)) or value is None
+        else json.dumps(value, default=str)
+    )

@@ -353,7 +353,7 @@ def run_batch(
         if saved is not None and due and done < config.rounds:
             _save(saved.folder, state, lines)
             last_save = time.monotonic()
-        if stopped:
+        if stopped and done < config.rounds:
             raise StoppedError
     return [
         CellResult(of_cell, round(sum(line["seconds"] or 0.0 for line in of_cell), 4)) for of_cell in lines

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from fljax.errors import ConfigError
 from fljax.progress import duration
 from fljax.report import load_results, rich_tables, write_report
 from fljax.sweep.axes import load_sweep
 from fljax.sweep.display import SweepDisplay, plan_table
 from fljax.sweep.plan import make_plan
 from fljax.sweep.results import SweepFolder, check_sweep_folder
-from fljax.sweep.run import Executor, check_executor, check_workers, missing, run_plan
+from fljax.sweep.run import Executor, check_executor, check_workers, memory_budget, missing, run_plan
 from fljax.sweep.timing import estimate_seconds
 from fljax.sweep.writers import tensorboard_writer, write_csv
 
@@ -46,9 +45,7 @@ def sweep_and_report(
         folder: the sweep's folder.
         options: of the command line.
     """
-    memory = options.memory
-    if memory is not None and not memory > 0:
-        raise ConfigError(f"--memory must be positive, got {memory}")
+    budget = memory_budget(options.memory)
     sweep = load_sweep(config, overrides)
     check_executor(options.executor, options.address, options.ray_cpus, options.ray_gpus)
     workers = check_workers(options.workers)
@@ -56,7 +53,7 @@ def sweep_and_report(
     writers += [tensorboard_writer()] if options.tensorboard else []
     if not options.dry_run:
         check_sweep_folder(folder, sweep, options.resume)
-    plan = make_plan(sweep, workers=workers, budget=None if memory is None else int(memory * 1e9))
+    plan = make_plan(sweep, workers=workers, budget=budget)
     for note in plan.notes:
         console.print(f"note: {note}", markup=False)
     programs = f"{len(sweep.cells)} cells in {len(plan.groups)} programs, {workers} at a time"

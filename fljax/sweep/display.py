@@ -11,6 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.console import Group as Stack
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
@@ -128,7 +129,7 @@ class SweepDisplay(Watcher):
             for name in [*axes, "test error", "attack success"]:
                 table.add_column(name)
             for row in self._latest:
-                table.add_row(*(str(row[name]) for name in axes), *_numbers(row))
+                table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
         return Stack(table, self._bar) if self._latest else Stack(self._bar)
 
 
@@ -146,7 +147,8 @@ def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:
         plan: the plan.
         seconds: estimated run time of every group.
     """
-    table = Table(title=f"{plan.sweep.name}: {len(plan.sweep.cells)} cells", title_justify="left")
+    title = f"{escape(plan.sweep.name)}: {len(plan.sweep.cells)} cells"
+    table = Table(title=title, title_justify="left")
     for name in ("program", "aggregator", "attack", "traced"):
         table.add_column(name, justify="right" if name == "program" else "left")
     for name in ("cells", "at once", "memory", "time"):
@@ -159,8 +161,8 @@ def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:
         memory = (group.shared_bytes + group.size * group.cell_bytes) / 1e6
         table.add_row(
             str(group.number + 1),
-            str(first.axes["aggregator"]),
-            str(first.axes["attack"]),
+            escape(str(first.axes["aggregator"])),
+            escape(str(first.axes["attack"])),
             ", ".join(traced) or "nothing",
             str(len(group.cells)),
             str(group.size),

@@ -16,7 +16,7 @@ class Finished(NamedTuple):
     """A batch that is done, or what it failed with.
 
     Attributes:
-        group: its group.
+        group: its group; `size` is what its program holds.
         batch: the batch.
         results: one per cell; empty after an error.
         seconds_compile: of the group's program.
@@ -185,7 +185,7 @@ def run_locally(
             results = run_in_parts(
                 group, batch, program, saved, lambda rounds: watcher.progress(batch, rounds), stop.is_set
             )
-            return Finished(group, batch, results, program.seconds_compile)
+            return Finished(group.resized(program.size), batch, results, program.seconds_compile)
         except StoppedError:
             return Finished(group, batch, [], 0.0)
         except Exception as error:

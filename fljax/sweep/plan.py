@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.aggregators import PRE_AGGREGATORS, RULES, mean, stateless
 from fljax.assembly import Parts, check_names, compose, gather, load_dataset, num_convolutions
-from fljax.attacks import ATTACKS
+from fljax.attacks import ATTACKS, NO_ATTACK
 from fljax.attacks.base import TASK_ARGUMENTS
+from fljax.components import make_aggregator, make_attack
 from fljax.config import Component, ExperimentConfig, parse_tables
 from fljax.data import DATASETS, Dataset
 from fljax.errors import ConfigError
+from fljax.fit import check_pieces
 from fljax.local import cross_entropy
 from fljax.signatures import traceable_parameters
 from fljax.sweep.axes import Cell, Sweep
@@ -129,17 +131,19 @@ def make_plan(
         ConfigError: naming the cell, if one cannot be run.
         DataError: if the data cannot be read.
     """
-    budget = budget or device_memory(workers)
+    budget = device_memory(workers) if budget is None else budget
     known = Known() if known is None else known
     members: dict[str, list[tuple[Cell, Parts, dict[str, Any]]]] = {}
     for cell in sweep.cells:
         try:
             parts = known.parts(cell.config)
+            numbers = traceable(parts.config)
+            program = signature(parts, numbers)
+            known.check(parts, program)
         except ConfigError as error:
             shown = ", ".join(f"{key}={value}" for key, value in cell.axes.items())
             raise ConfigError(f"{error} (in the cell {shown})") from None
-        numbers = traceable(parts.config)
-        members.setdefault(signature(parts, numbers), []).append((cell, parts, numbers))
+        members.setdefault(program, []).append((cell, parts, numbers))
     # Where there are few programs, each in as many batches as keep all workers busy.
     batches = -(-workers // len(members))
     groups = [_group(number, rows, budget, batches, size) for number, rows in enumerate(members.values())]
@@ -163,7 +167,10 @@ class Known:
         return self._datasets[key]
 
     def parts(self, config: ExperimentConfig) -> Parts:
-        check_names(config)
+        named = config.model_dump_json(include={"data", "partition", "aggregator", "local", "server"})
+        if named not in self._checked:
+            check_names(config)
+            self._checked.add(named)
         dataset = self.dataset(config)
         fraction = None if config.attack.name == "none" else config.attack.fraction
         root = config.root.model_dump(include={"size", "bias", "bias_class"})
@@ -175,12 +182,20 @@ class Known:
         )
         parts = gather(config, dataset, data=self._clients.get(clients))
         self._clients[clients] = parts.data
-        task = [parts.num_clients, parts.cohort_size, *parts.task, parts.config.attack.model_dump_json()]
-        checked = json.dumps([*task, parts.config.model_dump_json(exclude={"seed", "seeds", "attack"})])
-        if checked not in self._checked:
-            compose(parts)
-            self._checked.add(checked)
         return parts
+
+    def check(self, parts: Parts, program: str) -> None:
+        """Whether the pieces fit: all of them once a program, rule and attack for their own numbers."""
+        config, sizes = parts.config, (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
+        rule = repr((sizes, config.aggregator))
+        attack = repr((sizes, parts.task.num_classes, config.attack.model_copy(update={"fraction": 0.0})))
+        if program not in self._checked:
+            compose(parts)
+        elif rule not in self._checked:
+            check_pieces(make_aggregator(config.aggregator), NO_ATTACK, *sizes)
+        if program in self._checked and attack not in self._checked:
+            check_pieces(stateless(mean), make_attack(config.attack, parts.task), *sizes)
+        self._checked |= {program, rule, attack}
 
 
 def traceable(config: ExperimentConfig) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def make_rows(
                 "test_error": last["test_error"],
                 "attack_success_rate": last["attack_success_rate"],
                 "diverged": bool(last["diverged"]),
-                "rounds": rounds,
+                "rounds": cell.axes.get("rounds", rounds),
                 "seconds_compile": round(seconds_compile, 3),
                 "seconds_run": result.seconds,
                 "rounds_per_second": round(rounds / max(result.seconds, 1e-9), 3),
@@ -107,6 +107,8 @@ class SweepFolder:
         check_sweep_folder(path, sweep, resume)
         self._rows = read_rows(path) if resume else []
         self._order = {cell.id: cell.number for cell in sweep.cells}
+        if any(row["cell"] not in self._order for row in self._rows):
+            raise DataError(f"{path}/results.parquet holds cells that this sweep does not have")
 
     @property
     def finished(self) -> set[str]:
@@ -158,8 +160,11 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
         check_folder(path)
         return
     if not (path / "sweep.json").is_file():
-        if path.is_dir() and any(path.iterdir()):
+        # A sweep killed before its first file leaves no more than the beginning of that.
+        if path.is_dir() and any(each.name != ".sweep.json.partial" for each in path.iterdir()):
             raise ConfigError(f"{path} holds no sweep to resume (no sweep.json)")
+        if not path.is_dir():
+            check_folder(path)
         return
     try:
         known = json.loads((path / "sweep.json").read_text(encoding="utf-8"))["config"]
@@ -231,11 +236,18 @@ def write_rows(path: Path, rows: Sequence[Row], sweep: Sweep) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a folder's results.parquet; none if there is none."""
+    """The rows of a folder's results.parquet; none if there is none.
+
+    Raises:
+        DataError: if it is no such table.
+    """
     file = path / "results.parquet"
     if not file.exists():
         return []
     try:
-        return pq.read_table(file).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+        rows = pq.ParquetFile(file).read().to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file} is damaged ({type(error).__name__})") from None
+    if rows and not rows[0].keys() >= _TYPES.keys():
+        raise DataError(f"{file} is not a table of this version's sweeps; restore it, or use another folder")
+    return rows

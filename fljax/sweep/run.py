@@ -1,6 +1,7 @@
 """A sweep from its configuration to its table."""
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -66,8 +67,7 @@ def sweep(
     cells = config if isinstance(config, Sweep) else load_sweep(config, overrides)
     check_executor(executor, address, ray_cpus, ray_gpus)
     workers = check_workers(workers)
-    budget = None if memory is None else int(memory * 1e9)
-    plan = make_plan(cells, workers=workers, budget=budget)
+    plan = make_plan(cells, workers=workers, budget=memory_budget(memory))
     with ExitStack() as stack:
         if out is None:
             out, resume = stack.enter_context(tempfile.TemporaryDirectory()), False
@@ -102,6 +102,13 @@ def check_executor(executor: Executor, address: str | None, ray_cpus: float, ray
         raise ConfigError(f'address={address!r} is of a Ray cluster and needs executor="ray"')
 
 
+def memory_budget(gigabytes: float | None) -> int | None:
+    """Bytes a program may use; None for what the device has."""
+    if gigabytes is not None and not 0 < gigabytes < math.inf:
+        raise ConfigError(f"memory={gigabytes} must be a positive number of gigabytes")
+    return None if gigabytes is None else int(gigabytes * 1e9)
+
+
 def run_plan(
     plan: Plan,
     out: Path,
@@ -123,7 +130,8 @@ def run_plan(
         plan: what to run.
         out, resume, workers, executor, address, ray_cpus, ray_gpus: as for `sweep`.
         watcher: told what happens, from several threads.
-        writers: called with the folder and the new rows after every batch.
+        writers: called with the folder and the new rows: once with those that are there already, then after
+            every batch.
         finished: called after every batch, with its rows.
         save_every: seconds between two checkpoints of a batch under way.
 
@@ -149,7 +157,10 @@ def run_plan(
         else:
             batches = run_locally(plan, todo, workers=workers, watcher=watcher or Watcher(), saved=saved)
         folder.start()
-        # Closed here, not when somebody drops the traceback: an interrupted sweep stops what is running.
+        if folder.rows:
+            for write in writers:
+                write(folder, folder.rows)
+        # Closed at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on to the end.
         for batch in stack.enter_context(closing(batches)):
             if batch.error is not None:
                 failures.append(batch)

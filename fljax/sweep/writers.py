@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +38,11 @@ def tensorboard_writer() -> Any:
     def write(folder: SweepFolder, rows: Sequence[Row]) -> None:
         for row in rows:
             own = json.loads(row["config"])
-            name = f"{row['aggregator']}-{row['attack']}-seed{own['seed']}-{row['cell'][:6]}"
-            with SummaryWriter(str(folder.path / "tensorboard" / re.sub(r"[^\w.+=-]+", "_", name))) as writer:
+            what = f"{row['aggregator']}-{row['attack']}"[:100]
+            name = f"{what}-seed{own['seed']}-{row['cell'][:6]}"
+            name = re.sub(r"[^\w.+=-]+", "_", name)
+            shutil.rmtree(folder.path / "tensorboard" / name, ignore_errors=True)  # of an earlier try
+            with SummaryWriter(str(folder.path / "tensorboard" / name)) as writer:
                 for curve in CURVES[1:]:
                     points = zip(row["curve_round"], row[f"curve_{curve}"], strict=True)
                     for step, value in points:
