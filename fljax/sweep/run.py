@@ -160,7 +160,7 @@ def run_plan(
         if folder.rows:
             for write in writers:
                 write(folder, folder.rows)
-        # Closed at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on to the end.
+        # Closed at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on.
         for batch in stack.enter_context(closing(batches)):
             if batch.error is not None:
                 failures.append(batch)
