@@ -20,7 +20,14 @@ from fljax.sweep.local import Watcher  # noqa: E402
 from fljax.sweep.on_ray import Request, connected, prepare  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-BASE = {"rounds": 4, "eval_every": 2, "num_clients": 4, "model": {"name": "logistic_regression"}}
+# What compiles fast.
+BASE = {
+    "rounds": 4,
+    "eval_every": 2,
+    "num_clients": 4,
+    "model": {"name": "logistic_regression"},
+    "aggregator": {"name": "mean"},
+}
 RESULTS = ["test_error", "curve_loss", "curve_test_error"]
 
 
@@ -39,6 +46,18 @@ def address():
             cluster = Cluster(initialize_head=True, head_node_args=options)
     yield cluster.address
     cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """A sweep of three programs."""
+    return make_sweep(BASE, {"axes": {"local.steps": [1, 2, 3]}})
+
+
+@pytest.fixture(scope="module")
+def table(cells):
+    """What the local executor makes of it."""
+    return sweep(cells)
 
 
 def tasks_under_way():
@@ -99,45 +118,37 @@ def test_the_results_are_those_of_the_local_executor(address, tmp_path, monkeypa
     assert table["seconds_compile"].nunique() <= 2
 
 
-def test_a_killed_worker_runs_its_batch_again(address, tmp_path):
-    cells = make_sweep(BASE, {"seeds": 2, "axes": {"local.steps": [1, 2, 3]}})
-    plan = make_plan(cells)
-    assert len(plan.groups) == 3
-    seen, killed = [], []
+class Killer:
+    """Kills a worker in the middle of a task, once, after the first result."""
 
-    def kill(finished, rows):
-        seen.extend(row["cell"] for row in rows)
-        if not killed:
-            # The second worker is in the middle of its task, or has been given the third.
+    def __init__(self):
+        self.killed, self.seen = None, []
+
+    def __call__(self, finished, rows):
+        self.seen += [row["cell"] for row in rows]
+        if self.killed is None:
+            # Three tasks for two workers: both are on one, or will be at once.
             wait_for(tasks_under_way)
             victim = tasks_under_way()[0]
             os.kill(victim.pid, signal.SIGKILL)
-            victim.wait(10)
-            killed.append(victim.pid)
-
-    table = run_plan(plan, tmp_path / "out", executor="ray", address=address, finished=kill)
-    assert killed
-    assert sorted(seen) == sorted(cell.id for cell in cells.cells)
-    assert table["cell"].tolist() == [cell.id for cell in cells.cells]
-    assert_same(table, sweep(cells))
+            self.killed = victim.pid
 
 
-def test_a_worker_that_always_dies_fails_and_the_sweep_can_be_resumed(address, tmp_path, monkeypatch):
-    # Without retries the kill shows: so the test above did interrupt something.
+def test_a_killed_worker_runs_its_batch_again(address, cells, table, tmp_path):
+    plan, killer = make_plan(cells), Killer()
+    found = run_plan(plan, tmp_path / "out", executor="ray", address=address, finished=killer)
+    assert killer.killed
+    assert sorted(killer.seen) == sorted(cell.id for cell in cells.cells)
+    assert_same(found, table)
+
+
+def test_a_batch_whose_worker_always_dies_is_an_error(address, cells, table, tmp_path, monkeypatch):
+    # Without retries the kill shows, so in the test above it did interrupt something.
     monkeypatch.setattr(on_ray, "RETRIES", 0)
-    cells = make_sweep(BASE, {"axes": {"local.steps": [1, 2, 3]}})
-    plan, killed = make_plan(cells), []
-
-    def kill(finished, rows):
-        if not killed:
-            wait_for(tasks_under_way)
-            os.kill(tasks_under_way()[0].pid, signal.SIGKILL)
-            killed.append(True)
-
+    plan = make_plan(cells)
     with pytest.raises(SweepError, match=r"1 of 3 cells failed.*WorkerCrashedError"):
-        run_plan(plan, tmp_path / "out", executor="ray", address=address, finished=kill)
-    table = run_plan(plan, tmp_path / "out", resume=True)
-    assert_same(table, sweep(cells))
+        run_plan(plan, tmp_path / "out", executor="ray", address=address, finished=Killer())
+    assert_same(run_plan(plan, tmp_path / "out", resume=True), table)
 
 
 def test_an_error_in_a_task_is_reported_and_the_cluster_stays(address, tmp_path):
@@ -166,7 +177,9 @@ def test_an_error_in_a_task_is_reported_and_the_cluster_stays(address, tmp_path)
 def test_ctrl_c_leaves_no_process_and_a_folder_to_continue(tmp_path):
     config = tmp_path / "long.toml"
     config.write_text(
-        'rounds = 1000000\neval_every = 100\nnum_clients = 4\n[sweep.axes]\n"local.steps" = [1, 2]\n'
+        "rounds = 1000000\neval_every = 100\nnum_clients = 4\n"
+        'model.name = "logistic_regression"\naggregator.name = "mean"\n'
+        '[sweep.axes]\n"local.steps" = [1, 2]\n'
     )
     out = tmp_path / "out"
     words = [sys.executable, "-m", "fljax", "sweep", str(config), "--out", str(out), "--executor", "ray"]
