@@ -4,6 +4,7 @@
 them with some of the configuration's numbers replaced by traced ones.
 """
 
+import json
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -333,12 +334,17 @@ def with_actual(config: AggregatorConfig, num_malicious: int, num_rows: int) -> 
     """
     if not any(ACTUAL in table.parameters.values() for table in (config, *config.pre)):
         return config
-    return _without_actual(config, _largest_taken(config.model_dump_json(), num_malicious, num_rows))
+    return _without_actual(config, _largest_taken(_as_text(config), num_malicious, num_rows))
+
+
+def _as_text(config: AggregatorConfig) -> str:
+    """A table as JSON that keeps infinities, unlike pydantic's."""
+    return json.dumps(config.model_dump(), default=str)
 
 
 @lru_cache(maxsize=1024)
 def _largest_taken(table: str, num_malicious: int, num_rows: int) -> int:
-    config = AggregatorConfig.model_validate_json(table)
+    config = AggregatorConfig.model_validate(json.loads(table))
 
     def taken(count: int) -> bool:
         rule = make_aggregator(_without_actual(config, count))
