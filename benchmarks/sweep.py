@@ -13,10 +13,10 @@ from pathlib import Path
 
 from fljax.environment import environment
 from fljax.experiment import assemble, compile_experiment, pad_tables, run_experiment
-from fljax.sweep.axes import load_sweep
-from fljax.sweep.batch import compile_group
-from fljax.sweep.local import Watcher, default_workers, run_locally
-from fljax.sweep.plan import make_plan
+from fljax.sweeps.axes import load_sweep
+from fljax.sweeps.batch import compile_group
+from fljax.sweeps.local import Watcher, default_workers, run_locally
+from fljax.sweeps.plan import make_plan
 
 
 def time_sweep(sweep, workers: int, size: int | None, repeats: int) -> dict:

@@ -170,7 +170,7 @@ def sweep_command(
     ] = False,
 ) -> None:
     """Run all cells of a [sweep] table, those that share a program at the same time."""
-    from fljax.sweep.command import Options, sweep_and_report
+    from fljax.sweeps.command import Options, sweep_and_report
 
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")

@@ -406,7 +406,7 @@ def test_sweep_writes_the_right_cells(cli, tmp_path):
     ],
 )
 def test_a_bad_cell_is_reported_before_any_cell_runs(cli, tmp_path, monkeypatch, old, new, fragments):
-    monkeypatch.setattr("fljax.sweep.local.compile_group", lambda *_: pytest.fail("a cell was compiled"))
+    monkeypatch.setattr("fljax.sweeps.local.compile_group", lambda *_: pytest.fail("a cell was compiled"))
     assert SWEEP.count(old) == 1
     (tmp_path / "many.toml").write_text(SWEEP.replace(old, new))
     assert_refused(cli("sweep", "many.toml", "--out", "table"), *fragments)

@@ -80,7 +80,7 @@ def test_only_the_top_imports_reports():
     users = {
         path.stem
         for path in ROOT.rglob("*.py")
-        if path.parent.name not in {"report", "sweep"}
+        if path.parent.name not in {"report", "sweeps"}
         and any(name.startswith("fljax.report") for name in project_imports(path))
     }
     assert users == {"cli"}
@@ -122,3 +122,10 @@ def test_top_level_names_resolve():
 def test_every_module_is_of_readable_length():
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.rglob("*.py")}
     assert max(lengths.values()) <= 400, {name: n for name, n in lengths.items() if n > 400}
+
+
+def test_names_of_the_package_are_not_hidden_by_its_modules():
+    import fljax.sweeps.run
+
+    assert callable(fljax.sweep)
+    assert callable(fljax.run)

@@ -15,9 +15,9 @@ import pytest
 ray = pytest.importorskip("ray")
 
 from fljax.errors import ConfigError, SweepError  # noqa: E402
-from fljax.sweep import make_plan, make_sweep, on_ray, run_plan, sweep  # noqa: E402
-from fljax.sweep.local import Watcher  # noqa: E402
-from fljax.sweep.on_ray import Request, connected, prepare  # noqa: E402
+from fljax.sweeps import make_plan, make_sweep, on_ray, run_plan, sweep  # noqa: E402
+from fljax.sweeps.local import Watcher  # noqa: E402
+from fljax.sweeps.on_ray import Request, connected, prepare  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 # What compiles fast.

@@ -13,7 +13,7 @@ from fljax.attacks import ATTACKS
 from fljax.config import ExperimentConfig, load_config, parse_config
 from fljax.data import DATASETS, PARTITIONS
 from fljax.experiment import assemble
-from fljax.sweep import make_sweep, sweep
+from fljax.sweeps import make_sweep, sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

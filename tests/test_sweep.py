@@ -17,12 +17,12 @@ from fljax.components import make_aggregator, make_attack
 from fljax.config import AggregatorConfig, AttackConfig
 from fljax.errors import ConfigError
 from fljax.signatures import keyword_parameters, traceable_parameters
-from fljax.sweep import local, make_plan, make_sweep
-from fljax.sweep import plan as planning
-from fljax.sweep.batch import CellResult, compile_group, run_batch
-from fljax.sweep.local import compile_within, interleaved, run_in_parts
-from fljax.sweep.plan import Batch, signature, traceable
-from fljax.sweep.timing import estimate_seconds
+from fljax.sweeps import local, make_plan, make_sweep
+from fljax.sweeps import plan as planning
+from fljax.sweeps.batch import CellResult, compile_group, run_batch
+from fljax.sweeps.local import compile_within, interleaved, run_in_parts
+from fljax.sweeps.plan import Batch, signature, traceable
+from fljax.sweeps.timing import estimate_seconds
 
 BASE: dict[str, Any] = {
     "rounds": 4,

@@ -11,8 +11,8 @@ from fljax.aggregators import RULES
 from fljax.attacks import ATTACKS
 from fljax.config import parse_config
 from fljax.errors import ConfigError
-from fljax.sweep import load_sweep, make_sweep
-from fljax.sweep.presets import PRESETS
+from fljax.sweeps import load_sweep, make_sweep
+from fljax.sweeps.presets import PRESETS
 
 BASE = {
     "num_clients": 10,

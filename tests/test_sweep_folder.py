@@ -29,12 +29,12 @@ from fljax import checkpoint
 from fljax.cli import main
 from fljax.config import parse_config
 from fljax.errors import ConfigError, DataError, SweepError
-from fljax.sweep import command, load_sweep, local, make_plan, make_sweep, run_plan
-from fljax.sweep.batch import CellResult, StoppedError
-from fljax.sweep.display import SweepDisplay
-from fljax.sweep.results import CURVES, SweepFolder, read_rows
-from fljax.sweep.run import batch_id, missing
-from fljax.sweep.writers import tensorboard_writer, write_csv
+from fljax.sweeps import command, load_sweep, local, make_plan, make_sweep, run_plan
+from fljax.sweeps.batch import CellResult, StoppedError
+from fljax.sweeps.display import SweepDisplay
+from fljax.sweeps.results import CURVES, SweepFolder, read_rows
+from fljax.sweeps.run import batch_id, missing
+from fljax.sweeps.writers import tensorboard_writer, write_csv
 
 TINY = """
 rounds = 4
@@ -213,7 +213,7 @@ def test_axes_of_every_kind_have_columns(fake, tmp_path):
 def test_without_a_folder_nothing_is_kept(fake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = {"num_clients": 6, "data": {"name": "synthetic"}, "root": {"size": 20}, "rounds": 10}
-    frame = fljax.sweep.sweep(make_sweep(values, {"seeds": 2}), workers=1)
+    frame = fljax.sweeps.sweep(make_sweep(values, {"seeds": 2}), workers=1)
     assert frame["seed"].tolist() == [0, 1]
     assert list(tmp_path.iterdir()) == []
 
@@ -696,8 +696,8 @@ seeds = 3
 ATTEMPTS = """
 import os, random, signal, sys, time
 from pathlib import Path
-from fljax.sweep import load_sweep, make_plan, run_plan
-from fljax.sweep.local import Watcher
+from fljax.sweeps import load_sweep, make_plan, run_plan
+from fljax.sweeps.local import Watcher
 
 class Log(Watcher):
     def __init__(self): self.seen = set()

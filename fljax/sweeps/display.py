@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from fljax.progress import duration
-from fljax.sweep.local import Finished, Watcher
-from fljax.sweep.plan import Batch, Group, Plan
-from fljax.sweep.results import Row
+from fljax.sweeps.local import Finished, Watcher
+from fljax.sweeps.plan import Batch, Group, Plan
+from fljax.sweeps.results import Row
 
 # Rows of the table of finished cells.
 SHOWN = 10

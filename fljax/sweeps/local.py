@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fljax.sweep.batch import CellResult, GroupProgram, Saved, StoppedError, compile_group, run_batch
-from fljax.sweep.plan import Batch, Group, Plan
+from fljax.sweeps.batch import CellResult, GroupProgram, Saved, StoppedError, compile_group, run_batch
+from fljax.sweeps.plan import Batch, Group, Plan
 
 
 class Finished(NamedTuple):

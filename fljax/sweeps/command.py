@@ -9,13 +9,13 @@ from rich.console import Console
 
 from fljax.progress import duration
 from fljax.report import load_results, rich_tables, write_report
-from fljax.sweep.axes import load_sweep
-from fljax.sweep.display import SweepDisplay, plan_table
-from fljax.sweep.plan import make_plan
-from fljax.sweep.results import SweepFolder, check_sweep_folder
-from fljax.sweep.run import Executor, check_executor, check_workers, memory_budget, missing, run_plan
-from fljax.sweep.timing import estimate_seconds
-from fljax.sweep.writers import tensorboard_writer, write_csv
+from fljax.sweeps.axes import load_sweep
+from fljax.sweeps.display import SweepDisplay, plan_table
+from fljax.sweeps.plan import make_plan
+from fljax.sweeps.results import SweepFolder, check_sweep_folder
+from fljax.sweeps.run import Executor, check_executor, check_workers, memory_budget, missing, run_plan
+from fljax.sweeps.timing import estimate_seconds
+from fljax.sweeps.writers import tensorboard_writer, write_csv
 
 
 class Options(NamedTuple):

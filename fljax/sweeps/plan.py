@@ -20,7 +20,7 @@ from fljax.errors import ConfigError
 from fljax.fit import check_pieces
 from fljax.local import cross_entropy
 from fljax.signatures import traceable_parameters
-from fljax.sweep.axes import Cell, Sweep
+from fljax.sweeps.axes import Cell, Sweep
 from fljax.types import RoundData
 
 # Copies of the (n, d) stack that training, an attack and a rule together hold at once, as an estimate.

@@ -19,7 +19,7 @@ from fljax.errors import DataError
 from fljax.evaluate import Evaluation
 from fljax.record import Line, metrics_line
 from fljax.round import RoundMetrics
-from fljax.sweep.plan import Batch, Group
+from fljax.sweeps.plan import Batch, Group
 from fljax.train import Record
 from fljax.types import RoundData, RunState
 

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from fljax.errors import ConfigError, SweepError
-from fljax.sweep.axes import Sweep, load_sweep
-from fljax.sweep.batch import Saved
-from fljax.sweep.local import Finished, Watcher, default_workers, run_locally
-from fljax.sweep.plan import Batch, Plan, make_plan
-from fljax.sweep.results import Row, SweepFolder, make_rows
+from fljax.sweeps.axes import Sweep, load_sweep
+from fljax.sweeps.batch import Saved
+from fljax.sweeps.local import Finished, Watcher, default_workers, run_locally
+from fljax.sweeps.plan import Batch, Plan, make_plan
+from fljax.sweeps.results import Row, SweepFolder, make_rows
 
 Executor = Literal["local", "ray"]
 Writer = Callable[[SweepFolder, Sequence[Row]], None]
@@ -58,7 +58,7 @@ def sweep(
         SweepError: if cells failed while they ran; the others are in `out`.
 
     Example:
-        >>> from fljax.sweep import make_sweep
+        >>> from fljax.sweeps import make_sweep
         >>> base = {"rounds": 10, "num_clients": 10}
         >>> table = sweep(make_sweep(base, {"seeds": 2, "axes": {"aggregator": ["mean", "median"]}}))
         >>> table[["aggregator", "seed"]].values.tolist()
@@ -95,7 +95,7 @@ def check_executor(executor: Executor, address: str | None, ray_cpus: float, ray
     if executor not in ("local", "ray"):
         raise ConfigError(f'executor={executor!r} must be "local" or "ray"')
     if executor == "ray":
-        from fljax.sweep.on_ray import check_ray
+        from fljax.sweeps.on_ray import check_ray
 
         check_ray(address, ray_cpus, ray_gpus)
     elif address is not None:
@@ -149,7 +149,7 @@ def run_plan(
     with ExitStack() as stack:
         batches: Generator[Finished]
         if executor == "ray" and todo:
-            from fljax.sweep.on_ray import check_ray, connected, run_on_ray
+            from fljax.sweeps.on_ray import check_ray, connected, run_on_ray
 
             request = check_ray(address, ray_cpus, ray_gpus)
             stack.enter_context(connected(address, request, workers))
