@@ -392,7 +392,7 @@ def test_sweep_writes_the_right_cells(cli, tmp_path):
         (
             '{ name = "median" }',
             '"krum"',
-            ["krum", "num_malicious", "required", "in the cell aggregator=krum"],
+            ["krum", "num_malicious", "required", "in the cell aggregator=Krum"],
         ),
         ('{ name = "median" }', '{ name = "krum", num_malicious = 4 }', ["num_malicious=4", "n=5"]),
         ('{ name = "median" }', "3", ["sweep.axes.aggregator", "3"]),

@@ -75,7 +75,7 @@ def test_the_attack_shown_runs():
 def test_the_sweep_shown_is_one():
     _, shown, _ = blocks("toml")
     cells = make_sweep({"num_clients": 20}, tomllib.loads(shown)["sweep"]).cells
-    assert len(cells) == 10 * (2 * 2 * 4 * 3 + 1)
+    assert len(cells) == 10 * (2 * 2 * 4 * 3 - 2 * 3 + 1)
     assert len({cell.config.aggregator.name for cell in cells}) == 3
 
 

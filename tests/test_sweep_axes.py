@@ -444,7 +444,7 @@ def test_odd_values_get_as_far_as_the_check_of_their_component():
     [
         ("rounds = 10", {}, "no [sweep] table"),
         ("sweep = 3", {}, "sweep: must be a table, got 3"),
-        ("[compare]\nrules = []\n[sweep]\nseeds = 2", {}, "fljax compare"),
+        ("[compare]\nrules = []\n[sweep]\nseeds = 2", {}, "unknown key 'compare'"),
         ("[sweep]\nseeds = 2", {"sweep.seeds.x": 1}, "sweep.seeds is not a table"),
         ("[sweep]\nseeds = 2", {"sweep.": 1}, "unknown key ''"),
         ("[sweep", {}, "not valid TOML"),

@@ -171,7 +171,6 @@ def test_the_table_has_one_row_per_cell(fake, plan, tmp_path):
     assert about["axes"] == {
         "aggregator": ["FedAvg", "Median"],
         "attack": ["Sign flipping"],
-        "data": ["synthetic"],
         "attack.fraction": [0.0, 0.2],
         "seed": [0, 1, 2],
     }
