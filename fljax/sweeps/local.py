@@ -74,20 +74,20 @@ def interleaved(batches: Sequence[Batch], workers: int) -> list[Batch]:
 
 
 class _Programs:
-    """Each group's program, compiled by the first thread that needs it, dropped after the last batch."""
+    """Each group's program on each device, compiled by the first thread that needs it."""
 
     def __init__(self, plan: Plan, batches: Sequence[Batch], watcher: Watcher) -> None:
         self._plan, self._watcher = plan, watcher
         self._lock = threading.Lock()
-        self._futures: dict[int, Future[GroupProgram]] = {}
+        self._futures: dict[tuple[int, int], Future[GroupProgram]] = {}
         self._left: dict[int, int] = {}
         for batch in batches:
             self._left[batch.group] = self._left.get(batch.group, 0) + 1
 
-    def get(self, group: Group) -> GroupProgram:
+    def get(self, group: Group, device: int) -> GroupProgram:
         with self._lock:
-            first = group.number not in self._futures
-            future = self._futures.setdefault(group.number, Future())
+            first = (group.number, device) not in self._futures
+            future = self._futures.setdefault((group.number, device), Future())
         if first:
             try:
                 future.set_result(self._compile(group))
@@ -105,7 +105,8 @@ class _Programs:
         with self._lock:
             self._left[group.number] -= 1
             if not self._left[group.number]:
-                self._futures.pop(group.number, None)
+                for key in [key for key in self._futures if key[0] == group.number]:
+                    del self._futures[key]
 
 
 def compile_within(group: Group, budget: int) -> GroupProgram:
@@ -168,20 +169,22 @@ def run_locally(
     for batch in interleaved(batches, workers):
         waiting.put(batch)
     programs = _Programs(plan, batches, watcher)
-    devices = jax.local_devices()
+    # Threads on a CPU share its device, and with it the programs.
+    devices = jax.local_devices()[: 1 if jax.default_backend() == "cpu" else None]
 
     def work(number: int) -> None:
-        with jax.default_device(devices[number % len(devices)]):
+        place = number % len(devices)
+        with jax.default_device(devices[place]):
             while not stop.is_set():
                 try:
                     batch = waiting.get_nowait()
                 except queue.Empty:
                     return
-                finished.put(one(plan.groups[batch.group], batch))
+                finished.put(one(plan.groups[batch.group], batch, place))
 
-    def one(group: Group, batch: Batch) -> Finished:
+    def one(group: Group, batch: Batch, place: int) -> Finished:
         try:
-            program = programs.get(group)
+            program = programs.get(group, place)
             results = run_in_parts(
                 group, batch, program, saved, lambda rounds: watcher.progress(batch, rounds), stop.is_set
             )
