@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: run test test-slow lint clean
 
 run: $(VENV)/.run  ## rules × attacks on the embedded digits: a table and plots
-	$(BIN)/fljax compare configs/rules_by_attacks.toml
+	$(BIN)/fljax sweep configs/rules_by_attacks.toml
 
 test: $(VENV)/.test  ## the whole test suite
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal

@@ -32,7 +32,7 @@ def time_fljax(path: str, overrides: dict, repeats: int) -> dict:
         state, _ = jax.block_until_ready(program.chunk(state, data))
         rounds.append(time.perf_counter() - start)
         start = time.perf_counter()
-        jax.block_until_ready(program.evaluate(state.params, *test))
+        jax.block_until_ready(program.evaluate(state.params, *test, state.model_state))
         evaluations.append(time.perf_counter() - start)
     # The first call warms up caches and page tables.
     return {

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "build": "fljax.experiment",
     "run": "fljax.experiment",
-    "sweep": "fljax.sweep.run",
+    "sweep": "fljax.sweeps.run",
     "load_config": "fljax.config",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fljax.config import load_config
     from fljax.errors import ConfigError, DataError
     from fljax.experiment import build, run
-    from fljax.sweep.run import sweep
+    from fljax.sweeps.run import sweep
 
 __all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "run", "sweep"]
 

@@ -38,7 +38,7 @@ from fljax.data import PARTITIONS, Dataset, load
 from fljax.data.clients import make_clients
 from fljax.errors import ConfigError
 from fljax.evaluate import Evaluation, make_evaluation
-from fljax.fit import check_cohort, check_pieces
+from fljax.fit import check_cohort, check_model, check_pieces
 from fljax.local import LocalTraining, cross_entropy
 from fljax.models import Model, as_model
 from fljax.round import Step, make_round
@@ -82,14 +82,14 @@ class Composed(NamedTuple):
 
     Attributes:
         step: one round.
-        evaluate: `(params, test_x, test_y) -> Evaluation`.
-        init_state: `(flat parameters, key) -> RunState`.
+        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
+        init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
     """
 
     step: Step
     evaluate: Callable[..., Evaluation]
-    init_state: Callable[[Array, Array], RunState]
+    init_state: Callable[[Array, Array, Any], RunState]
     unravel: Callable[[Array], Any]
 
 
@@ -165,7 +165,7 @@ def _model(config: ExperimentConfig, model: Any, dataset: Dataset) -> Model:
     try:
         if model is None:
             return _configured_model(config.model.model_dump_json(), dataset.num_classes, shape)
-        return as_model(model, shape)
+        return _checked(as_model(model, shape), shape)
     except ConfigError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -176,10 +176,21 @@ def _model(config: ExperimentConfig, model: Any, dataset: Dataset) -> Model:
 @lru_cache(maxsize=16)
 def _configured_model(table: str, num_classes: int, shape: tuple[int, ...]) -> Model:
     """Cached, so that runs of the same model share its compiled initialisation."""
-    model = as_model(make_model(Component.model_validate_json(table), num_classes), shape)
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    jax.eval_shape(model.apply, params, jnp.zeros((1, *shape)))
+    model = _checked(as_model(make_model(Component.model_validate_json(table), num_classes), shape), shape)
     return model._replace(init=jax.jit(model.init))
+
+
+def _checked(model: Model, shape: tuple[int, ...]) -> Model:
+    key = jax.random.key(0)
+    check_model(model, jax.eval_shape(model.init, key), shape, key)
+    return model
+
+
+def initial_model(parts: Parts) -> tuple[Array, Any]:
+    """A run's flat parameters (d,) and its model's state before the first round."""
+    key = jax.random.key(parts.config.seed_for("init"))
+    state = () if parts.model.init_state is None else parts.model.init_state(key)
+    return ravel_pytree(parts.model.init(key))[0], state
 
 
 def compose(
@@ -227,7 +238,7 @@ def compose(
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
     unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
     clients = LocalTraining(
-        cross_entropy(parts.model.apply),
+        cross_entropy(parts.model.apply, parts.model.train),
         unravel,
         make_optimizer("local.optimizer", local.optimizer),
         local.steps,
@@ -254,7 +265,7 @@ def compose(
         num_in_cohort=parts.in_cohort,
     )
 
-    def init_state(params: Array, key: Array) -> RunState:
+    def init_state(params: Array, key: Array, model_state: Any) -> RunState:
         return RunState(
             params=params,
             round=jnp.int32(0),
@@ -262,6 +273,7 @@ def compose(
             server_state=server_optimizer.init(params),
             aggregator_state=chosen_rule.init(parts.num_clients, params.size),
             attack_state=chosen_attack.init(parts.num_clients, params.size),
+            model_state=model_state,
         )
 
     evaluate = make_evaluation(parts.model.apply, unravel, chosen_attack.trigger, evaluation_batch)
@@ -276,14 +288,18 @@ def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
     """How many clients to train at once; measured, see benchmarks/README.md."""
     if config.client_chunk != "auto":
         return min(config.client_chunk, cohort_size)
-    target = 2 if jax.default_backend() == "cpu" and is_convolutional(params) else cohort_size
+    convolutions = num_convolutions(params)
+    target = cohort_size
+    if jax.default_backend() == "cpu" and convolutions > 0:
+        # A deep network's activations fill the cache with one client.
+        target = 2 if convolutions < 10 else 1
     # A divisor of the cohort, so that no second program is compiled for a remainder.
     return max(size for size in range(1, target + 1) if cohort_size % size == 0)
 
 
-def is_convolutional(params: Any) -> bool:
-    """Whether a model has convolutions, by the shapes of its parameters."""
-    return any(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
+def num_convolutions(params: Any) -> int:
+    """How many convolutions a model has, by the shapes of its parameters."""
+    return sum(len(leaf.shape) == 4 for leaf in jax.tree.leaves(params))
 
 
 # --- how many attackers a rule is told to expect ------------------------------------------------------

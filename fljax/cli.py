@@ -1,8 +1,9 @@
-"""The command line: run, sweep, compare, report, data, bench, list."""
+"""The command line: run, sweep, report, data, bench, list."""
 
 import shlex
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -137,35 +138,6 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     console.print(table)
 
 
-@app.command("compare")
-def compare_command(
-    config: ConfigPath,
-    settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write; default runs/NAME.")] = None,
-) -> None:
-    """Run every rule under every attack of a [compare] table."""
-    from fljax.compare import compare, load_comparison, rich_table, write_comparison
-    from fljax.record import check_folder
-
-    console = _console()
-    loaded, compared = load_comparison(config, _overrides(settings))
-    folder = out or _free_folder(config.stem)
-    check_folder(folder)
-    bar = _cells_bar(console)
-    task = bar.add_task("compiling", total=None)
-
-    def show(title: str, done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total, description=title)
-        if not console.is_terminal:
-            console.print(f"{done}/{total}  {title}", markup=False)
-
-    with bar:
-        comparison = compare(loaded, compared, show)
-    files = write_comparison(comparison, loaded, compared, folder)
-    console.print(rich_table(comparison))
-    console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
-
-
 @app.command("sweep")
 def sweep_command(
     config: ConfigPath,
@@ -181,6 +153,13 @@ def sweep_command(
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster to use; default one on this machine.")
     ] = None,
+    ray_cpus: Annotated[float, typer.Option(help="Cores a program asks Ray for.")] = 1.0,
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs a program asks Ray for, or a part of one; default one if this machine has any."
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Programs at the same time; default one a core, or one an accelerator.")
     ] = None,
@@ -191,21 +170,27 @@ def sweep_command(
     ] = False,
 ) -> None:
     """Run all cells of a [sweep] table, those that share a program at the same time."""
-    from fljax.sweep.command import Options, sweep_and_report
+    from fljax.sweeps.command import Options, sweep_and_report
 
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")
     folder = out or _free_folder(config.stem)
-    options = Options(resume, dry_run, executor, address, workers, memory, csv, tensorboard)
+    options = Options(
+        resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
+    )
     try:
         sweep_and_report(_console(), config, _overrides(settings), folder, options)
     except KeyboardInterrupt:
-        _say_interrupted("sweep", config, folder, settings)
+        where = ["--executor", "ray"] if executor == "ray" else []
+        where += ["--address", address] if address else []
+        _say_interrupted("sweep", config, folder, settings, where)
 
 
-def _say_interrupted(command: str, config: Path, folder: Path, settings: list[str] | None) -> None:
+def _say_interrupted(
+    command: str, config: Path, folder: Path, settings: list[str] | None, options: Sequence[str] = ()
+) -> None:
     """How to go on, and exit status 1."""
-    words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
+    words = ["fljax", command, str(config), "--out", str(folder), "--resume", *options]
     again = shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
     _console().print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
     raise typer.Exit(1)
@@ -243,8 +228,7 @@ def data_command(
 
     console = _console()
     values = apply_overrides(read_toml(config), _overrides(settings))
-    for key in ("compare", "sweep"):  # what the cells share is shown
-        values.pop(key, None)
+    values.pop("sweep", None)  # what all cells share
     loaded = parse_config(values)
     path = out or _free_path(Path("runs") / f"{config.stem}-data.png")
     if path.suffix != ".png":

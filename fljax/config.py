@@ -243,8 +243,8 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], wh
     table: Any = model
     for parent in parents:
         table = table.model_fields[parent].annotation
-    if not where and not parents and key in ("compare", "sweep"):
-        return f"this file has a [{key}] table; run it with: fljax {key}"
+    if not where and not parents and key == "sweep":
+        return "this file has a [sweep] table; run it with: fljax sweep"
     place = ".".join(([where] if where else []) + parents)
     sentence = unknown_name("key", key, [f.alias or name for name, f in table.model_fields.items()])
     return f"{place}: {sentence}" if place else sentence

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -23,15 +24,15 @@ class Evaluation(NamedTuple):
 
 
 def make_evaluation(
-    apply: Callable[[Any, Array], Array],
+    apply: Callable[..., Array],
     unravel: Callable[[Array], Any],
     trigger: Trigger | None,
     batch_size: int = 500,
-) -> Callable[[Array, Array, Array], Evaluation]:
-    """Build `evaluate(params, test_x, test_y)`, which reads the test set batch by batch.
+) -> Callable[..., Evaluation]:
+    """Build `evaluate(params, test_x, test_y, model_state=())`, which reads the test set batch by batch.
 
     Args:
-        apply: `(params, x) -> logits`.
+        apply: `(params, x) -> logits`; with the model's state as a third argument where it has one.
         unravel: (d,) to the parameter pytree.
         trigger: the backdoor whose success is measured, or None.
         batch_size: examples per batch.
@@ -43,15 +44,16 @@ def make_evaluation(
     leaves out test examples that already have the target label.
     """
 
-    def evaluate(params: Array, test_x: Array, test_y: Array) -> Evaluation:
+    def evaluate(params: Array, test_x: Array, test_y: Array, model_state: Any = ()) -> Evaluation:
         tree = unravel(params)
+        extra = (model_state,) if jax.tree.leaves(model_state) else ()
 
         def batch(example: tuple[Array, Array]) -> tuple[Array, Array]:
             x, y = example
-            wrong = jnp.argmax(apply(tree, x[None])[0]) != y
+            wrong = jnp.argmax(apply(tree, x[None], *extra)[0]) != y
             if trigger is None:
                 return wrong, jnp.zeros((), bool)
-            hit = jnp.argmax(apply(tree, trigger.embed(x)[None])[0]) == trigger.target
+            hit = jnp.argmax(apply(tree, trigger.embed(x)[None], *extra)[0]) == trigger.target
             return wrong, hit & (y != trigger.target)
 
         # lax.map vmaps a batch at a time: the single-example calls become batched ones.

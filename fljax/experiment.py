@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from fljax.aggregators.base import Aggregator
-from fljax.assembly import check_names, compose, gather, load_dataset
+from fljax.assembly import check_names, compose, gather, initial_model, load_dataset
 from fljax.attacks.base import Attack
 from fljax.checkpoint import load_checkpoint, save_checkpoint
 from fljax.config import PURPOSES, ExperimentConfig
@@ -33,7 +32,7 @@ class Experiment:
         config: the configuration.
         dataset: the loaded data.
         step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
-        evaluate: `(params, test_x, test_y) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
         state: the initial state and the round's data, on the device.
         unravel: (d,) to the model's parameters.
         facts: what summary.json records about data and clients.
@@ -55,11 +54,13 @@ class RunResult(NamedTuple):
         summary: the values of summary.json.
         metrics: the columns of metrics.jsonl, arrays over evaluations (NaN for null).
         params: the final model's parameters.
+        model_state: its running batch statistics; () for a model that has none.
     """
 
     summary: dict[str, Any]
     metrics: dict[str, np.ndarray]
     params: Any
+    model_state: Any = ()
 
 
 Progress = Callable[[Record], None]
@@ -93,16 +94,15 @@ def assemble(
     attacked = True if attack is not None else None
     parts = gather(config, load_dataset(config) if dataset is None else dataset, model, attacked)
     composed = compose(parts, rule=aggregator, attack=attack)
-    params = ravel_pytree(parts.model.init(jax.random.key(config.seed_for("init"))))[0]
+    params, model_state = initial_model(parts)
+    key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
     return Experiment(
         config=config,
         dataset=parts.dataset,
         step=composed.step,
         evaluate=composed.evaluate,
-        state=SimulationState(
-            composed.init_state(params, jax.random.key(config.seed_for("train"))), jax.device_put(parts.data)
-        ),
+        state=SimulationState(composed.init_state(params, key, model_state), jax.device_put(parts.data)),
         unravel=composed.unravel,
         facts={
             "seeds": seeds,
@@ -267,4 +267,4 @@ def run_experiment(
         name: np.array([np.nan if line[name] is None else line[name] for line in lines], float)
         for name in last
     }
-    return RunResult(summary, columns, experiment.unravel(state.params))
+    return RunResult(summary, columns, experiment.unravel(state.params), state.model_state)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +10,28 @@ from fljax.aggregators.base import Aggregator, Context
 from fljax.attacks.base import Attack
 from fljax.components import first_line
 from fljax.errors import ConfigError
+from fljax.models import Model
+
+
+def check_model(model: Model, params: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
+    """The model's initial state, after a trace of everything it is asked for.
+
+    Raises:
+        ValueError: if it draws random numbers, or its state is not what `train` returns.
+    """
+    x = jnp.zeros((1, *shape))
+    try:
+        if model.init_state is None or model.train is None:
+            jax.eval_shape(model.apply, params, x)
+            return ()
+        state = model.init_state(key)
+        jax.eval_shape(model.apply, params, x, state)
+        _, after = jax.eval_shape(model.train, params, x, state, jnp.ones(1, bool))
+    except flax.errors.InvalidRngError:
+        raise ValueError("layers that draw random numbers, such as dropout, are not supported") from None
+    if jax.eval_shape(lambda: state) != after:
+        raise ValueError("train must return a state of the same structure, shapes and types as init_state")
+    return state
 
 
 def check_pieces(

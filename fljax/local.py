@@ -96,14 +96,32 @@ def draw_batches(
     return Batches(examples, real.astype(jnp.float32), is_copy)
 
 
-def cross_entropy(apply: Callable[[Params, Array], Array]) -> Callable[..., Array]:
-    """Weighted mean softmax cross-entropy of a batch; `divisor` replaces the number of real examples."""
+Loss = Callable[..., tuple[Array, Any]]
 
-    def loss(params: Params, x: Array, y: Array, weights: Array, divisor: float | None = None) -> Array:
-        losses = optax.softmax_cross_entropy_with_integer_labels(apply(params, x), y)
-        return jnp.sum(weights * losses) / (
-            jnp.maximum(jnp.sum(weights), 1.0) if divisor is None else divisor
-        )
+
+def cross_entropy(
+    apply: Callable[[Params, Array], Array], train: Callable[..., tuple[Array, Any]] | None = None
+) -> Loss:
+    """Weighted mean softmax cross-entropy of a batch; `divisor` replaces the number of real examples.
+
+    Args:
+        apply: `apply(params, x) -> logits`, for a model without state.
+        train: `train(params, x, state, real) -> (logits, state)`, for a model with state.
+
+    Returns:
+        `loss(params, state, x, y, weights, divisor=None) -> (loss, state)`.
+    """
+
+    def loss(
+        params: Params, state: Any, x: Array, y: Array, weights: Array, divisor: float | None = None
+    ) -> tuple[Array, Any]:
+        if train is None:
+            logits = apply(params, x)
+        else:
+            logits, state = train(params, x, state, weights > 0)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        total = jnp.sum(weights * losses)
+        return total / (jnp.maximum(jnp.sum(weights), 1.0) if divisor is None else divisor), state
 
     return loss
 
@@ -112,10 +130,11 @@ def model_update(
     params: Params,
     batches: Batches,
     gather: Callable[[Array, Array], tuple[Array, Array]],
-    loss: Callable[..., Array],
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     divisor: float | None = None,
-) -> tuple[Array, Array]:
+    model_state: Any = (),
+) -> tuple[Array, Array, Any]:
     """ModelUpdate(w, D, b, β, R): the change R optimizer steps make to the model.
 
     Args:
@@ -125,31 +144,67 @@ def model_update(
         loss: as `cross_entropy` returns it.
         optimizer: any optax optimizer, started afresh.
         divisor: what the summed loss is divided by, None for the number of examples in the batch.
+        model_state: the model's state before the first step; every step changes it as it sees its batch.
 
     Returns:
-        The update (d,), and the mean loss over the R batches.
+        The update (d,), the mean loss over the R batches, and the model's state after them.
     """
-    gradient = jax.value_and_grad(loss)
+    gradient = jax.value_and_grad(loss, has_aux=True)
 
-    def step(carry: tuple[Params, Any, Params], batch: Batches) -> tuple[tuple[Params, Any, Params], Array]:
-        delta, state, here = carry
+    def step(
+        carry: tuple[Params, Any, Params, Any], batch: Batches
+    ) -> tuple[tuple[Params, Any, Params, Any], Array]:
+        delta, state, here, seen = carry
         x, y = gather(batch.examples, batch.is_copy)
-        value, grads = gradient(here, x, y, batch.weights, divisor)
+        (value, seen), grads = gradient(here, seen, x, y, batch.weights, divisor)
         change, state = optimizer.update(grads, state, here)
         # The change is summed on its own: w_R − w would lose its last digits to the size of w.
         delta = jax.tree.map(jnp.add, delta, change)
-        return (delta, state, jax.tree.map(jnp.add, params, delta)), value
+        return (delta, state, jax.tree.map(jnp.add, params, delta), seen), value
 
     # The first step is written out, since in it all clients share the weights: under vmap its products with
     # them stay unbatched. Inside a scan they would be copied per client.
-    start = (jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    start = (jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params, model_state)
     carry, first = step(start, jax.tree.map(lambda a: a[0], batches))
     steps = batches.weights.shape[0]
     total = first
     if steps > 1:
         carry, values = lax.scan(step, carry, jax.tree.map(lambda a: a[1:], batches))
         total = first + jnp.sum(values)
-    return ravel_pytree(carry[0])[0], total / steps
+    return ravel_pytree(carry[0])[0], total / steps, carry[3]
+
+
+def mean_state(states: Any, counted: Array, before: Any) -> Any:
+    """The plain mean of the clients' model states: every client counts the same, malicious ones too.
+
+    A client whose state is not finite is left out, as is one that `counted` leaves out; where nobody is
+    left the state stays as it was.
+
+    Args:
+        states: pytree with a leading client axis.
+        counted: (n,) boolean.
+        before: the state before the round.
+
+    Returns:
+        The state after the round.
+
+    Example:
+        >>> states = {"mean": jnp.array([[1.0], [3.0], [jnp.nan]])}
+        >>> mean_state(states, jnp.ones(3, bool), {"mean": jnp.zeros(1)})["mean"].tolist()
+        [2.0]
+    """
+    for leaf in jax.tree.leaves(states):
+        counted &= jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1)
+    # The weights first: a sum could overflow.
+    weights = counted / jnp.maximum(jnp.sum(counted), 1)
+
+    def mean(leaf: Array, old: Array) -> Array:
+        column = (-1,) + (1,) * (leaf.ndim - 1)
+        kept = jnp.where(counted.reshape(column), leaf, 0)
+        total = jnp.sum(weights.reshape(column) * kept, axis=0)
+        return jnp.where(jnp.any(counted), total, old).astype(old.dtype)
+
+    return jax.tree.map(mean, states, before)
 
 
 def num_copies(share: Array | float, count: Array | float) -> Array:
@@ -169,7 +224,7 @@ class LocalTraining(NamedTuple):
         divisor: what the summed batch loss is divided by; None for the mean.
     """
 
-    loss: Callable[..., Array]
+    loss: Loss
     unravel: Callable[[Array], Params]
     optimizer: Callable[[Array], optax.GradientTransformation]
     steps: int
@@ -187,7 +242,8 @@ def client_updates(
     learning_rate: Array,
     attack: Attack,
     chunk: int,
-) -> tuple[Array, Array]:
+    model_state: Any = (),
+) -> tuple[Array, Array, Any]:
     """The updates of a cohort, `chunk` clients at a time.
 
     Args:
@@ -200,9 +256,10 @@ def client_updates(
         learning_rate: β of this round.
         attack: its data poisoning applies to the malicious clients' batches.
         chunk: how many clients are vmapped together.
+        model_state: the global model's state, where every client starts.
 
     Returns:
-        (n, d) updates and (n,) mean training losses.
+        (n, d) updates, (n,) mean training losses and the model's state after the round (`mean_state`).
     """
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
@@ -225,7 +282,7 @@ def client_updates(
         )
     )(client_ids, counts, copies)
 
-    def one(batches: Batches, is_malicious: Array, member: Array) -> tuple[Array, Array]:
+    def one(batches: Batches, is_malicious: Array, member: Array) -> tuple[Array, Array, Any]:
         def gather(examples: Array, is_copy: Array) -> tuple[Array, Array]:
             x, y = data.x[examples], data.y[examples]
             if attack.poison_data is None:
@@ -233,15 +290,24 @@ def client_updates(
             bad_x, bad_y = attack.poison_data(x, y, is_copy, member)
             return jnp.where(is_malicious, bad_x, x), jnp.where(is_malicious, bad_y, y)
 
-        return model_update(tree, batches, gather, training.loss, optimizer, training.divisor)
+        return model_update(tree, batches, gather, training.loss, optimizer, training.divisor, model_state)
 
     if chunk >= client_ids.shape[0]:
-        return jax.vmap(one)(batches, malicious, members)
-    return lax.map(lambda client: one(*client), (batches, malicious, members), batch_size=chunk)
+        updates, losses, states = jax.vmap(one)(batches, malicious, members)
+    else:
+        updates, losses, states = lax.map(
+            lambda client: one(*client), (batches, malicious, members), batch_size=chunk
+        )
+    return updates, losses, mean_state(states, counts > 0, model_state)
 
 
 def root_update(
-    training: LocalTraining, params: Array, data: RoundData, key: Array, learning_rate: Array
+    training: LocalTraining,
+    params: Array,
+    data: RoundData,
+    key: Array,
+    learning_rate: Array,
+    model_state: Any = (),
 ) -> Array:
     """The server's own update g_0 on the root dataset, (d,); arguments as in `client_updates`."""
     size = data.root.shape[0]
@@ -254,12 +320,13 @@ def root_update(
         batch_size=training.batch_size,
         largest=size,
     )
-    update, _ = model_update(
+    update, _, _ = model_update(
         training.unravel(params),
         batches,
         lambda examples, is_copy: (data.x[examples], data.y[examples]),
         training.loss,
         training.optimizer(learning_rate),
         training.divisor,
+        model_state,
     )
     return update

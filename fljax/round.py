@@ -145,7 +145,7 @@ def make_round(
         if attack.active is not None:
             malicious &= attack.active(context)
         rate = learning_rate(state.round)
-        updates, losses = client_updates(
+        updates, losses, model_state = client_updates(
             clients,
             state.params,
             data,
@@ -155,9 +155,12 @@ def make_round(
             rate,
             attack,
             chunk,
+            state.model_state,
         )
         # The compiler drops the root update where neither the rule nor the attack reads it.
-        context = context._replace(root_update=root_update(root, state.params, data, key, rate))
+        context = context._replace(
+            root_update=root_update(root, state.params, data, key, rate, state.model_state)
+        )
         foreseen = context._replace(key=named_key(key, "foreseen"))
 
         def foresee(rule: Aggregator) -> Callable[[Array], Array]:
@@ -177,7 +180,9 @@ def make_round(
         change, server_state = server_optimizer.update(-update, state.server_state, state.params)
         params = optax.apply_updates(state.params, change)
         metrics = _metrics(update, params, losses, malicious, info)
-        state = RunState(params, state.round + 1, state.key, server_state, aggregator_state, attack_state)
+        state = RunState(
+            params, state.round + 1, state.key, server_state, aggregator_state, attack_state, model_state
+        )
         return state, metrics
 
     return step

@@ -41,18 +41,18 @@ class Program(NamedTuple):
 
     Attributes:
         chunk: `(state, data) -> (state, stacked metrics)`; consumes the state it is given.
-        evaluate: `(params, test_x, test_y) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state) -> Evaluation`.
         seconds_compile: wall time of tracing and compiling both.
     """
 
     chunk: Callable[[RunState, RoundData], tuple[RunState, RoundMetrics]]
-    evaluate: Callable[[Array, Array, Array], Evaluation]
+    evaluate: Callable[[Array, Array, Array, Any], Evaluation]
     seconds_compile: float
 
 
 def compile_program(
     step: Step,
-    evaluate: Callable[[Array, Array, Array], Evaluation],
+    evaluate: Callable[..., Evaluation],
     state: RunState,
     data: RoundData,
     test: tuple[Array, Array],
@@ -77,7 +77,7 @@ def compile_program(
 
     start = time.perf_counter()
     compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, data).compile()
-    compiled_evaluate = jax.jit(evaluate).lower(state.params, *test).compile()
+    compiled_evaluate = jax.jit(evaluate).lower(state.params, *test, state.model_state).compile()
     return Program(compiled_chunk, compiled_evaluate, time.perf_counter() - start)
 
 
@@ -107,7 +107,7 @@ def train(
     while done < rounds:
         start = time.perf_counter()
         state, metrics = program.chunk(state, data)
-        evaluation = program.evaluate(state.params, *test)
+        evaluation = program.evaluate(state.params, *test, state.model_state)
         fetched: Any = jax.device_get((evaluation, metrics))
         done += eval_every
         record = Record(

@@ -15,6 +15,8 @@ class RunState(NamedTuple):
         server_state: state of the server's optax optimizer.
         aggregator_state: state of the aggregator.
         attack_state: state of the attack.
+        model_state: what the model holds besides its parameters, such as running batch statistics; () where
+            there is nothing.
     """
 
     params: Array
@@ -23,6 +25,7 @@ class RunState(NamedTuple):
     server_state: Any
     aggregator_state: Any
     attack_state: Any
+    model_state: Any = ()
 
 
 class RoundData(NamedTuple):

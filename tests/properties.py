@@ -36,6 +36,12 @@ def of_column(case, rows, others, expected):
     return np.abs(rows).max(0)
 
 
+def of_column_beside_usual_rows(case, rows, others, expected):
+    """For three Weiszfeld steps: their weights are distances, known to rounding of the usual row."""
+    usual = np.sort(np.abs(rows).max(1))[(len(rows) - 1) // 2]
+    return np.abs(rows).max(0) + 0.1 * usual
+
+
 def of_kept_values(case, rows, others, expected):
     trim = case.hyper["trim"]
     return np.abs(np.sort(rows, axis=0)[trim : len(rows) - trim]).max(0)
@@ -70,21 +76,38 @@ def of_trusted_share(case, rows, others, expected):
     return np.inf if total == 0 else length * max(1.0, len(rows) / total)
 
 
+def of_crowd(rows):
+    """The squared distances from the row that most rows are near to, and the unit that float32 puts them in.
+
+    That is the distance of the median row; where half of the rows are copies, that of the median other one.
+    """
+    squares = np.square(rows[:, None] - rows[None]).sum(-1)
+    crowd = squares[np.argmin(np.sort(squares, axis=1)[:, len(rows) // 2])]
+    ordered = np.sort(crowd)
+    copies = np.count_nonzero(crowd == 0)
+    middle = len(rows) // 2 if copies <= len(rows) // 2 else copies + (len(rows) - copies) // 2
+    return crowd, ordered[min(middle, len(rows) - 1)]
+
+
 def pair_noise(rows):
     """How far off a squared distance may be in float32: rows count from the one most rows are near to."""
-    squares = np.square(rows[:, None] - rows[None]).sum(-1)
-    crowd = np.argmin(np.sort(squares, axis=1)[:, len(rows) // 2])
-    return ROUNDING * (squares[crowd][:, None] + squares[crowd][None])
+    crowd, unit = of_crowd(rows)
+    # What is that small in its unit vanishes.
+    return ROUNDING * (crowd[:, None] + crowd[None]) + 1e-36 * unit
 
 
 def krum_scores_and_noise(rows, num_malicious, power=2, num_neighbors=None):
     """The float64 scores, and how far float32 may be off."""
     scores = reference.krum_scores(rows, num_malicious, power, num_neighbors)
     count = len(rows) - num_malicious - 2 if num_neighbors is None else num_neighbors
-    noise = pair_noise(rows)
-    squares = np.square(rows[:, None] - rows[None]).sum(-1)
+    squares, noise = np.square(rows[:, None] - rows[None]).sum(-1), pair_noise(rows)
+    # All squares that overflow in the unit of the distances are one number.
+    overflow = 1e36 * of_crowd(rows)[1]
+    beyond = (squares > overflow) & (overflow > 0)
+    noise = np.where(beyond, np.maximum(noise, squares - overflow), noise)
     if power == 1:
-        noise = np.minimum(np.sqrt(noise), noise / np.sqrt(np.maximum(squares, 1e-300)))
+        low, high = np.sqrt(np.maximum(squares - noise, 0.0)), np.sqrt(squares + noise)
+        noise = np.maximum(np.sqrt(squares) - low, high - np.sqrt(squares))
     squares[np.diag_indices(len(rows))] = np.inf
     nearest = np.argsort(squares, axis=1)[:, :count]
     return scores, np.take_along_axis(noise, nearest, axis=1).sum(1)
@@ -136,8 +159,6 @@ def averages_neighbors(case, updates, others, result):
     """For NNM, row by row; rows far out are all as far from each other, so what they become is left open."""
     rows = wide(updates)
     squares, noise = np.square(rows[:, None] - rows[None]).sum(-1), pair_noise(rows)
-    # Squares this small beside the largest vanish in float32.
-    noise = noise + 1e-36 * squares.max()
     noise[np.diag_indices(len(rows))] = 0.0
     count, near = len(rows) - case.hyper["num_malicious"], np.flatnonzero(~far_out(rows))
     if len(near) < count:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
 import fljax
-from fljax import compare as comparing
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.cli import main
@@ -22,7 +22,6 @@ from fljax.data import DATASETS, PARTITIONS
 from fljax.evaluate import Evaluation
 from fljax.listing import TABLES
 from fljax.models import MODELS
-from fljax.plots import plot_comparison
 from fljax.progress import RunDisplay, duration
 from fljax.round import RoundMetrics
 from fljax.train import Record
@@ -37,13 +36,15 @@ model = { name = "logistic_regression" }
 aggregator = { name = "median" }
 """
 
-COMPARISON = (
+SWEEP = (
     TINY.replace('aggregator = { name = "median" }\n', "")
     + """
-[compare]
+[sweep]
 seeds = 2
-rules = [{ name = "mean" }, { name = "median" }]
-attacks = [{ name = "sign_flip", fraction = 0.2, factor = 1000 }]
+include = [{ aggregator = "mean", attack = "none" }]
+[sweep.axes]
+aggregator = ["mean", { name = "median" }]
+attack = [{ name = "sign_flip", fraction = 0.2, factor = 1000 }]
 """
 )
 
@@ -58,12 +59,12 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def cli(monkeypatch, capsys, tmp_path):
-    """The command line in an empty folder that holds tiny.toml and comparison.toml."""
+    """The command line in an empty folder that holds tiny.toml and many.toml."""
     monkeypatch.chdir(tmp_path)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS", "FLJAX_DATA"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "tiny.toml").write_text(TINY)
-    (tmp_path / "comparison.toml").write_text(COMPARISON)
+    (tmp_path / "many.toml").write_text(SWEEP)
 
     def call(*words: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["fljax", *map(str, words)])
@@ -82,7 +83,7 @@ def assert_refused(outcome: Outcome, *fragments: str) -> None:
 
 
 def assert_nothing_new(folder: Path, *more: str) -> None:
-    assert {path.name for path in folder.iterdir()} == {"tiny.toml", "comparison.toml", *more}
+    assert {path.name for path in folder.iterdir()} == {"tiny.toml", "many.toml", *more}
 
 
 # --- end to end --------------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ def test_the_command_an_interrupted_run_suggests_finishes_it(cli, tmp_path, monk
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("command", ["run", "compare"])
+@pytest.mark.parametrize("command", ["run", "sweep"])
 def test_a_configuration_that_cannot_be_read(cli, tmp_path, command, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -258,9 +259,7 @@ def test_a_configuration_that_cannot_be_read(cli, tmp_path, command, name, conte
     assert_nothing_new(tmp_path, *([] if content is None else [name]))
 
 
-@pytest.mark.parametrize(
-    "command", [["run", "tiny.toml"], ["compare", "comparison.toml"]], ids=["run", "compare"]
-)
+@pytest.mark.parametrize("command", [["run", "tiny.toml"], ["sweep", "many.toml"]], ids=["run", "sweep"])
 @pytest.mark.parametrize("out", ["tiny.toml", "tiny.toml/below", "taken"])
 def test_an_output_folder_that_cannot_be_used_is_found_before_anything_runs(
     cli, tmp_path, monkeypatch, command, out
@@ -345,45 +344,44 @@ def test_version_and_help(cli):
     outcome = cli("--help")
     assert outcome.status == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", outcome.out)
-    assert all(command in text for command in ("run", "compare", "data", "list"))
-    assert "[compare]" in text, "the name of the table is taken for markup"
+    assert all(command in text for command in ("run", "sweep", "data", "list"))
+    assert "[sweep]" in text, "the name of the table is taken for markup"
 
 
-# --- compare -----------------------------------------------------------------------------------------
+# --- sweep -------------------------------------------------------------------------------------------
 
 
-def test_compare_writes_the_right_cells(cli, tmp_path):
-    outcome = cli("compare", "comparison.toml", "--out", "table")
+def test_sweep_writes_the_right_cells(cli, tmp_path):
+    outcome = cli("sweep", "many.toml", "--out", "table", "--csv")
     assert outcome.status == 0, outcome.err
     folder = tmp_path / "table"
-    assert {path.name for path in folder.iterdir()} == {"table.md", "results.json", "comparison.png"}
-    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    results = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
-    assert [(cell["rule"], cell["attack"]) for cell in results["cells"]] == [
-        ("FedAvg", "no attack"),
-        ("FedAvg", "Sign flipping ×1000"),
-        ("Median", "Sign flipping ×1000"),
+    assert {path.name for path in folder.iterdir()} == {
+        *("sweep.json", "results.parquet", "results.csv", "report"),
+    }
+    results = pd.read_parquet(folder / "results.parquet")
+    assert results[["aggregator", "attack", "seed"]].values.tolist() == [
+        [rule, attack, seed]
+        for rule, attack in (
+            ("FedAvg", "Sign flipping ×1000"),
+            ("Median", "Sign flipping ×1000"),
+            ("FedAvg", "no attack"),
+        )
+        for seed in (0, 1)
     ]
-    assert results["rounds"] == [2, 4]
-    errors = np.array([cell["test_error"] for cell in results["cells"]])
-    assert errors.shape == (3, 2)
-    assert errors[2].mean() < errors[1].mean()
-    assert all(np.shape(cell["curve"]) == (2, 2) for cell in results["cells"])
-    assert all(cell["attack_success_rate"] is None for cell in results["cells"])
-    # A cell's second seed is the run one would start by hand.
+    assert all(list(curve) == [2, 4] for curve in results.curve_round)
+    error = results.set_index(["aggregator", "attack", "seed"]).test_error
+    assert error["Median"].mean() < error["FedAvg", "Sign flipping ×1000"].mean()
+    assert results.attack_success_rate.isna().all()
+    # A cell is the run one would start by hand.
     config = fljax.load_config(
         "tiny.toml", {"attack": {"name": "sign_flip", "fraction": 0.2, "factor": 1000}, "seed": 1}
     )
     np.testing.assert_allclose(
-        fljax.run(config).metrics["test_error"], results["cells"][2]["curve"][1], atol=1e-7
+        fljax.run(config).metrics["test_error"], results.curve_test_error[3], atol=1e-7
     )
-    text = (folder / "table.md").read_text()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[:3]]
-    assert rows[0] == ["attack", "FedAvg", "Median"]
-    assert rows[2][0] == "Sign flipping ×1000"
-    assert rows[2][1:] == [f"{cell.mean():.3f} ± {cell.std():.3f}" for cell in errors[1:]]
-    assert f"FedAvg without attack: {errors[0].mean():.3f}" in text
-    assert "3/3" in outcome.out
+    text = (folder / "report" / "table.md").read_text()
+    assert "Sign flipping ×1000" in text
+    assert "6/6" in outcome.out
     assert not CONTROL.search(outcome.out)
 
 
@@ -391,69 +389,34 @@ def test_compare_writes_the_right_cells(cli, tmp_path):
     ("old", "new", "fragments"),
     [
         ('{ name = "median" }', '{ name = "medain" }', ["'medain'", "did you mean 'median'"]),
-        ('{ name = "median" }', '{ name = "krum" }', ["krum", "num_malicious", "required"]),
+        (
+            '{ name = "median" }',
+            '"krum"',
+            ["krum", "num_malicious", "required", "in the cell aggregator=Krum"],
+        ),
         ('{ name = "median" }', '{ name = "krum", num_malicious = 4 }', ["num_malicious=4", "n=5"]),
-        ('{ name = "median" }', '"median"', ["compare.rules.1", "'median'"]),
+        ('{ name = "median" }', "3", ["sweep.axes.aggregator", "3"]),
         ("factor = 1000", "factr = 1000", ["'factr'", "did you mean 'factor'"]),
-        ("fraction = 0.2", "fraction = 2", ["compare.attacks.0.fraction", "2"]),
-        ("fraction = 0.2", 'fraction = "0.2"', ["compare.attacks.0.fraction", "0.2"]),
+        ("fraction = 0.2", "fraction = 2", ["attack.fraction", "2"]),
+        ("fraction = 0.2", 'fraction = "0.2"', ["attack.fraction", "0.2"]),
         ('"sign_flip", fraction = 0.2, factor = 1000', '"scaling_attack", every = 99', ["every=99"]),
-        ("seeds = 2", "seeds = 0", ["compare.seeds", "greater than 0"]),
-        ("seeds = 2", "seed = 2", ["compare", "'seed'", "did you mean 'seeds'"]),
-        ("rules = [", "rulez = [", ["compare", "'rulez'", "did you mean 'rules'"]),
-        ("[compare]", "[comparison]", ["[compare]"]),
+        ("seeds = 2", "seeds = 0", ["sweep.seeds", "greater than 0"]),
+        ("seeds = 2", "seed = 2", ["sweep", "'seed'", "did you mean 'seeds'"]),
         ("rounds = 4", "roundz = 4", ["'roundz'", "did you mean 'rounds'"]),
     ],
 )
 def test_a_bad_cell_is_reported_before_any_cell_runs(cli, tmp_path, monkeypatch, old, new, fragments):
-    monkeypatch.setattr(comparing, "run_experiment", lambda *_, **__: pytest.fail("a cell ran"))
-    monkeypatch.setattr(comparing, "compile_experiment", lambda *_, **__: pytest.fail("a cell was compiled"))
-    assert COMPARISON.count(old) == 1
-    (tmp_path / "comparison.toml").write_text(COMPARISON.replace(old, new))
-    assert_refused(cli("compare", "comparison.toml", "--out", "table"), *fragments)
+    monkeypatch.setattr("fljax.sweeps.local.compile_group", lambda *_: pytest.fail("a cell was compiled"))
+    assert SWEEP.count(old) == 1
+    (tmp_path / "many.toml").write_text(SWEEP.replace(old, new))
+    assert_refused(cli("sweep", "many.toml", "--out", "table"), *fragments)
     assert_nothing_new(tmp_path)
 
 
-def test_columns_and_rows_that_differ_have_different_titles(tmp_path):
-    path = tmp_path / "comparison.toml"
-    path.write_text(
-        COMPARISON.replace(
-            'rules = [{ name = "mean" }, { name = "median" }]',
-            'rules = [{ name = "krum", num_malicious = 1 }, { name = "krum", num_malicious = 2 }, '
-            '{ name = "fltrust" }, { name = "fltrust", normalize = "none" }, '
-            '{ name = "mean", pre = [{ name = "clip", radius = 1.0 }] }, '
-            '{ name = "mean", pre = [{ name = "clip", radius = 2.0 }] }]',
-        ).replace(
-            'attacks = [{ name = "sign_flip", fraction = 0.2, factor = 1000 }]',
-            'attacks = [{ name = "sign_flip", fraction = 0.2 }, { name = "sign_flip", fraction = 0.4 }, '
-            '{ name = "trim_attack" }, { name = "trim_attack", stretch = 3.0 }]',
-        )
-    )
-    _, compared = comparing.load_comparison(path)
-    rules, attacks = comparing.titles(compared)
-    assert len(rules) == 6
-    assert len(attacks) == 4
-    assert len(set(rules)) == len(rules), rules
-    assert len(set(attacks)) == len(attacks), attacks
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("attacks", "rules"), [(1, 2), (1, 6), (4, 5), (7, 2), (20, 8)])
-def test_the_figure_of_a_comparison_has_room_for_its_panels(tmp_path, attacks, rules):
-    random = np.random.default_rng(0)
-    path = tmp_path / "comparison.png"
-    plot_comparison(
-        [f"rule {i}" for i in range(rules)],
-        [f"attack {i}" for i in range(attacks)],
-        random.random((attacks, rules, 2)),
-        np.full((attacks, rules, 2), np.nan),
-        random.random((attacks, rules, 2, 3)),
-        np.array([2, 4, 6]),
-        (0.1, np.array([0.5, 0.2, 0.1])),
-        "digits",
-        path,
-    )
-    assert path.read_bytes().startswith(b"\x89PNG")
+def test_a_file_goes_to_the_command_that_can_run_it(cli, tmp_path):
+    assert_refused(cli("run", "many.toml"), "fljax sweep")
+    assert_refused(cli("sweep", "tiny.toml"), "fljax run")
+    assert_nothing_new(tmp_path)
 
 
 # --- progress ----------------------------------------------------------------------------------------

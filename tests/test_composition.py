@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import PRE_CASES, RULE_CASES, D, N, first_rows, make
+from cases import PRE_CASES, RULE_CASES, D, N, compiled, first_rows, make
+from programs import jitted
 
 from fljax.aggregators import (
     PRE_AGGREGATORS,
@@ -21,6 +22,8 @@ from fljax.aggregators import (
     stateless,
     stateless_pre,
 )
+
+centered_clipping, fltrust, foolsgold_mean = map(jitted, (centered_clipping, fltrust, foolsgold_mean))
 
 
 def each(cases):
@@ -42,9 +45,9 @@ def test_fltrust_on_top_of_every_pre_aggregator(case):
     updates, others = make()
     key = jax.random.key(7)
     rule = chain(pre_from_registry(PRE_AGGREGATORS, case.name, **case.hyper), from_registry(RULES, "fltrust"))
-    result, state, info = rule.aggregate(updates, rule.init(N, D), context_of(others, key))
+    result, state, info = jax.jit(rule.aggregate)(updates, rule.init(N, D), context_of(others, key))
     # The first piece's key is the round's with 0 folded in.
-    before = case.call(updates, {**others, "key": jax.random.fold_in(key, 0)})
+    before = compiled(case)(updates, {**others, "key": jax.random.fold_in(key, 0)})
     np.testing.assert_allclose(result, fltrust(before, others["root_update"]), rtol=1e-6)
     assert np.linalg.norm(result) <= np.linalg.norm(others["root_update"]) * (1 + 1e-6)
     assert jax.tree.structure(state) == jax.tree.structure(rule.init(N, D))
@@ -127,10 +130,10 @@ def test_every_rule_keeps_its_state_in_a_scan(case):
 
 def test_centered_clipping_carries_its_centre():
     rule = from_registry(RULES, "centered_clipping", radius=3.0, num_iterations=2)
-    state, center = rule.init(N, D), jnp.zeros(D)
+    aggregate, state, center = jax.jit(rule.aggregate), rule.init(N, D), jnp.zeros(D)
     for seed in range(4):
         updates, _ = make(seed)
-        update, state, _ = rule.aggregate(updates, state, Context())
+        update, state, _ = aggregate(updates, state, Context())
         center = centered_clipping(updates, center, radius=3.0, num_iterations=2)
         np.testing.assert_allclose(update, center, rtol=1e-6, atol=1e-7)
     # Started from zero every time it would be another rule.
@@ -143,11 +146,11 @@ def test_foolsgold_remembers_sampled_cohorts():
     clients, cohort = 20, 6
     rule = from_registry(RULES, "foolsgold")
     state, history = rule.init(clients, D), np.zeros((clients, D), np.float64)
-    random = np.random.default_rng(0)
+    aggregate, random = jax.jit(rule.aggregate), np.random.default_rng(0)
     for seed in range(6):
         ids = random.permutation(clients)[:cohort]
         updates, _ = make(seed, n=cohort)
-        update, state, info = rule.aggregate(updates, state, Context(client_ids=jnp.asarray(ids)))
+        update, state, info = aggregate(updates, state, Context(client_ids=jnp.asarray(ids)))
         history[ids] += updates
         expected = foolsgold_mean(updates, history[ids].astype(np.float32))
         np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-5)

@@ -454,7 +454,7 @@ FULL = {
 @pytest.mark.parametrize("name", ["quickstart", "mnist_quick", "rules_by_attacks"])
 def test_shipped_configurations_survive_the_round_trip(name):
     values = read_toml(CONFIGS / f"{name}.toml")
-    values.pop("compare", None)
+    values.pop("sweep", None)
     config = parse_config(values)
     assert parse_config(json.loads(json.dumps(config.resolved()))) == config
 

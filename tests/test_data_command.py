@@ -92,8 +92,8 @@ def test_many_clients_are_summed_up(cli):
     assert "runs/tiny-data-2.png" in cli("tiny.toml")[1]
 
 
-def test_comparisons_share_their_data(cli, tmp_path):
-    (tmp_path / "many.toml").write_text(TINY + '[compare]\nseeds = 2\nrules = [{ name = "mean" }]\n')
+def test_a_sweep_shows_what_its_cells_share(cli, tmp_path):
+    (tmp_path / "many.toml").write_text(TINY + '[sweep]\nseeds = 2\naxes = { aggregator = ["mean"] }\n')
     assert cli("many.toml")[0] == 0
 
 

@@ -54,7 +54,7 @@ def test_the_round_knows_neither_files_nor_configuration(module):
 
 def test_only_the_top_imports_the_experiment():
     users = {path.stem for path in ROOT.rglob("*.py") if "fljax.experiment" in project_imports(path)}
-    assert users == {"__init__", "cli", "compare"}
+    assert users == {"__init__", "cli"}
 
 
 def test_only_the_command_line_imports_the_benchmarks():
@@ -80,10 +80,10 @@ def test_only_the_top_imports_reports():
     users = {
         path.stem
         for path in ROOT.rglob("*.py")
-        if path.parent.name != "report"
+        if path.parent.name not in {"report", "sweeps"}
         and any(name.startswith("fljax.report") for name in project_imports(path))
     }
-    assert users <= {"cli", "sweep"}
+    assert users == {"cli"}
 
 
 def test_importing_the_rules_loads_no_dataset_config_or_plotting_package():
@@ -122,3 +122,10 @@ def test_top_level_names_resolve():
 def test_every_module_is_of_readable_length():
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.rglob("*.py")}
     assert max(lengths.values()) <= 400, {name: n for name, n in lengths.items() if n > 400}
+
+
+def test_names_of_the_package_are_not_hidden_by_its_modules():
+    import fljax.sweeps.run
+
+    assert callable(fljax.sweep)
+    assert callable(fljax.run)

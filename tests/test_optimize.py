@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import jitted
 
 import fljax
 from fljax.aggregators import (
@@ -23,6 +24,7 @@ from fljax.attacks import SURROGATES, fltrust_attack, optimize_attack, sign_flip
 from fljax.components import make_surrogate
 from fljax.config import parse_config
 
+optimized = jitted(optimize_attack)
 KEY = jax.random.key(0)
 N, D, M = 12, 60, 3
 SEEDS = 6
@@ -64,6 +66,7 @@ CASES = {
 
 
 def damage(rule, updates, sent):
+    rule = jitted(rule)
     before = np.asarray(rule(updates), np.float64)
     return np.sign(before) @ (before - np.asarray(rule(sent), np.float64))
 
@@ -126,9 +129,7 @@ def test_gradient_ascent_does_what_it_says():
     """On the mean, all is known: each row moves straight along −s, by sizes that fall linearly to 0."""
     updates, _, malicious = make()
     steps, rate = 8, 0.2
-    sent = np.asarray(
-        optimize_attack(updates, malicious, mean, start="honest", steps=steps, learning_rate=rate)
-    )
+    sent = np.asarray(optimized(updates, malicious, mean, start="honest", steps=steps, learning_rate=rate))
     sign = np.sign(updates.astype(float).mean(0))
     norms = sorted(np.linalg.norm(row) for row in updates[~malicious].astype(float))
     typical = norms[(len(norms) - 1) // 2]
@@ -152,13 +153,13 @@ def test_starts():
     }
     values = {}
     for name, rows in expected.items():
-        sent = np.asarray(optimize_attack(updates, malicious, mean, None, KEY, start=name, steps=0))
+        sent = np.asarray(optimized(updates, malicious, mean, None, KEY, start=name, steps=0))
         np.testing.assert_allclose(sent[malicious], rows, rtol=1e-4, atol=1e-4)
         values[name] = damage(mean, updates, sent)
-    best = np.asarray(optimize_attack(updates, malicious, mean, None, KEY, steps=0))
+    best = np.asarray(optimized(updates, malicious, mean, None, KEY, steps=0))
     assert damage(mean, updates, best) == pytest.approx(max(values.values()))
     # A start that helps the server is not sent.
-    backwards = optimize_attack(updates, malicious, lambda stack: -mean(-stack[:1] + 0 * stack), None, KEY)
+    backwards = optimized(updates, malicious, lambda stack: -mean(-stack[:1] + 0 * stack), None, KEY)
     np.testing.assert_array_equal(np.asarray(backwards)[~malicious], updates[~malicious])
 
 
@@ -172,7 +173,7 @@ def test_the_best_iterate_is_sent_not_the_last():
         far = jnp.linalg.norm(moved - center) > 0.6
         return jnp.where(far, moved + 10.0 * jnp.sign(center), moved)
 
-    sent = optimize_attack(updates, malicious, wary, start="honest", steps=10, learning_rate=0.05)
+    sent = optimized(updates, malicious, wary, start="honest", steps=10, learning_rate=0.05)
     assert damage(wary, updates, sent) > 0
     assert 0.4 < np.linalg.norm(np.asarray(mean(sent) - center)) <= 0.6
 
@@ -185,19 +186,19 @@ def test_results_and_gradients_that_are_not_finite_are_rejected():
         moved = mean(stack)
         return jnp.where(jnp.linalg.norm(moved - center) > 0.6, jnp.nan, moved)
 
-    sent = np.asarray(optimize_attack(updates, malicious, breaks, steps=10, learning_rate=0.5))
+    sent = np.asarray(optimized(updates, malicious, breaks, steps=10, learning_rate=0.5))
     assert np.isfinite(sent).all()
     assert damage(breaks, updates, sent) > 0
 
     def no_slope(stack):
         return mean(jnp.sqrt(jnp.abs(stack - stack)) + stack)
 
-    sent = np.asarray(optimize_attack(updates, malicious, no_slope, start="honest", steps=3))
+    sent = np.asarray(optimized(updates, malicious, no_slope, start="honest", steps=3))
     np.testing.assert_array_equal(sent, updates)
     broken = updates.copy()
     worst = np.flatnonzero(~malicious)[:2]
     broken[worst] = [[np.nan], [np.inf]]
-    sent = np.asarray(optimize_attack(broken, malicious, median, partial(SURROGATES["median"]), KEY, steps=3))
+    sent = np.asarray(optimized(broken, malicious, median, partial(SURROGATES["median"]), KEY, steps=3))
     assert np.isfinite(sent[malicious]).all()
     assert damage(median, broken, sent) > 0
 
@@ -235,7 +236,7 @@ def test_a_rule_without_a_gradient_needs_a_surrogate():
     rule = partial(covariance_filter, num_malicious=M)
     with pytest.raises(ValueError, match="the rule has no gradient; it needs a surrogate, or steps=0"):
         optimize_attack(updates, malicious, rule, steps=2)
-    assert damage(rule, updates, optimize_attack(updates, malicious, rule, steps=0)) > 0
+    assert damage(rule, updates, optimized(updates, malicious, rule, steps=0)) > 0
 
 
 # --- surrogates ---------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def test_warm_surrogates_are_smooth_and_give_every_row_a_gradient(name):
     soft = jax.jit(partial(SURROGATES[name], **hyper))
     slopes = jax.jit(jax.grad(lambda u: jnp.sum(soft(u) * jnp.arange(D))))
     updates, _, _ = make(2)
-    assert not np.allclose(soft(updates), RULES[name].function(updates, **hyper), atol=1e-3)
+    assert not np.allclose(soft(updates), jitted(RULES[name].function)(updates, **hyper), atol=1e-3)
     gradient = np.asarray(slopes(updates))
     assert (np.abs(gradient).max(1) > 0).all()
     # A small move changes the result by little, however near to an edge.
@@ -305,7 +306,9 @@ def test_warm_surrogates_are_smooth_and_give_every_row_a_gradient(name):
 def test_a_value_inside_has_a_gradient_that_points_out():
     updates, _, _ = make(1)
     for name, hyper in (("trimmed_mean", {"trim": 3}), ("median", {})):
-        gradient = np.asarray(jax.grad(lambda u, f=SURROGATES[name], h=hyper: f(u, **h).sum())(updates))
+        gradient = np.asarray(
+            jax.jit(jax.grad(lambda u, f=SURROGATES[name], h=hyper: f(u, **h).sum()))(updates)
+        )
         assert (gradient >= 0).all()
         np.testing.assert_allclose(gradient.sum(0), 1.0, rtol=1e-5)
 
@@ -316,7 +319,7 @@ def test_krum_scores_pull_rows_towards_selection():
     updates[0] += 2.0
     away = updates[0] - updates[1:].mean(0)
     # What the server gets moves along `away` where row 0 gains weight.
-    gradient = np.asarray(jax.grad(lambda u: SOFT_KRUM(u) @ away)(updates))
+    gradient = np.asarray(jax.jit(jax.grad(lambda u: SOFT_KRUM(u) @ away))(updates))
     assert gradient[0] @ away < 0
 
 
@@ -357,8 +360,8 @@ def error_of_a_run(rule, attack, **options):
 
 
 def test_in_the_simulator():
-    optimized = error_of_a_run("krum", "optimize_attack", steps=3)
-    assert optimized > error_of_a_run("krum", "none")
+    ascent = error_of_a_run("krum", "optimize_attack", steps=3)
+    assert ascent > error_of_a_run("krum", "none")
     optimum = error_of_a_run("fltrust", "fltrust_attack", search="optimum")
     assert optimum > error_of_a_run("fltrust", "fltrust_attack", sweeps=2)
 
@@ -366,8 +369,8 @@ def test_in_the_simulator():
 def test_against_fltrust_the_optimum_is_at_least_what_ascent_finds():
     updates, root, malicious = make()
     rule = partial(fltrust, root_update=root)
-    ascent = optimize_attack(updates, malicious, rule, steps=15)
-    optimum = fltrust_attack(updates, root, malicious, KEY, search="optimum")
+    ascent = optimized(updates, malicious, rule, steps=15)
+    optimum = jitted(fltrust_attack)(updates, root, malicious, KEY, search="optimum")
     flipped = sign_flip(updates, malicious)
     best, found, usual = (damage(rule, updates, sent) for sent in (optimum, ascent, flipped))
     assert usual < found <= best * (1 + 1e-4)

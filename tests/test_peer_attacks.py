@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_peers as reference
+from programs import jitted
 
 import fljax
 from fljax.aggregators import Context, krum, median, nnm, trimmed_mean
@@ -30,6 +31,10 @@ from fljax.attacks import (
 )
 from fljax.components import make_attack
 from fljax.config import AttackConfig, parse_config
+
+alie, gaussian, ipm, min_max, min_sum, optimized_alie, optimized_ipm = map(
+    jitted, (alie, gaussian, ipm, min_max, min_sum, optimized_alie, optimized_ipm)
+)
 
 KEY = jax.random.key(0)
 TASK = Task(num_classes=10)
@@ -120,7 +125,7 @@ def test_constant_sends_what_it_is_told(value):
 def test_the_factor_of_alie_is_the_published_quantile():
     for n in (*range(1, 13), 51, 100):
         counts = np.minimum(np.arange(101), n)
-        found = jax.vmap(partial(alie_factor, n))(counts)
+        found = jax.jit(jax.vmap(partial(alie_factor, n)))(counts)
         expected = [reference.alie_factor(n, m) for m in counts]
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
         # The clamp moves none of the published ones: 1 ≤ m ≤ n/2.
@@ -159,7 +164,9 @@ def test_ipm(n, d):
 def test_factors_may_be_traced():
     updates, malicious = make(0, 9, 5), np.arange(9) < 3
     factors = jnp.array([0.5, 2.0])
-    swept = jax.vmap(lambda f: jnp.stack([alie(updates, malicious, z=f), ipm(updates, malicious, epsilon=f)]))
+    swept = jax.jit(
+        jax.vmap(lambda f: jnp.stack([alie(updates, malicious, z=f), ipm(updates, malicious, epsilon=f)]))
+    )
     for row, factor in zip(swept(factors), (0.5, 2.0), strict=True):
         np.testing.assert_allclose(row[0], alie(updates, malicious, z=factor), rtol=1e-6)
         np.testing.assert_allclose(row[1], ipm(updates, malicious, epsilon=factor), rtol=1e-6)
@@ -461,10 +468,11 @@ def test_mimic_finds_the_direction_of_largest_variance():
     planted /= np.linalg.norm(planted)
     amounts = random.permutation(np.linspace(-6, 6, clients))
     attack = mimic_warmup(warmup=20)
+    corrupt = jax.jit(attack.corrupt)
     malicious, state = jnp.arange(clients) == 9, attack.init(clients, d)
     for _ in range(20):
         updates = amounts[:, None] * planted + 0.3 * random.normal(size=(clients, d))
-        sent, state = attack.corrupt(jnp.asarray(updates, jnp.float32), malicious, state, Context())
+        sent, state = corrupt(jnp.asarray(updates, jnp.float32), malicious, state, Context())
     assert abs(float(state.direction @ planted)) > 0.95
     farthest = np.argmax(np.abs(amounts[:9]))
     np.testing.assert_allclose(sent[9], updates[farthest], rtol=1e-5)
@@ -472,19 +480,19 @@ def test_mimic_finds_the_direction_of_largest_variance():
 
 def test_mimic_survives_rounds_without_anything_to_learn():
     attack = mimic_warmup(warmup=2)
-    state = attack.init(6, 5)
+    corrupt, state = jax.jit(attack.corrupt), attack.init(6, 5)
     updates = jnp.asarray(make(0, 6, 5))
     broken = updates.at[2, 1].set(jnp.nan)
     everybody, some = jnp.ones(6, bool), jnp.arange(6) == 5
     for rows, malicious in ((updates, everybody), (broken, some)):
-        _, after = attack.corrupt(rows, malicious, state, Context(client_ids=jnp.arange(6)))
+        _, after = corrupt(rows, malicious, state, Context(client_ids=jnp.arange(6)))
         assert jax.tree.structure(after) == jax.tree.structure(state)
         for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
             np.testing.assert_array_equal(old, new)
             assert old.dtype == new.dtype
     # A malicious row may hold anything.
-    _, after = attack.corrupt(updates.at[5].set(jnp.nan), some, state, Context(client_ids=jnp.arange(6)))
-    _, clean = attack.corrupt(updates, some, state, Context(client_ids=jnp.arange(6)))
+    _, after = corrupt(updates.at[5].set(jnp.nan), some, state, Context(client_ids=jnp.arange(6)))
+    _, clean = corrupt(updates, some, state, Context(client_ids=jnp.arange(6)))
     np.testing.assert_allclose(after.direction, clean.direction, rtol=1e-5)
     assert int(after.rounds) == 1
 

@@ -13,6 +13,7 @@ from fljax.attacks import ATTACKS
 from fljax.config import ExperimentConfig, load_config, parse_config
 from fljax.data import DATASETS, PARTITIONS
 from fljax.experiment import assemble
+from fljax.sweeps import make_sweep, sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +26,7 @@ def blocks(language):
 def test_python_examples_run(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
-    pure, stateful, searching, simulator, arrays = blocks("python")
+    pure, stateful, searching, simulator, results, arrays = blocks("python")
     names: dict = {}
     exec(pure, names)
     assert names["aggregate"].shape == (10_000,)
@@ -44,12 +45,16 @@ def test_python_examples_run(tmp_path, monkeypatch):
     exec(simulator, names)
     assert (tmp_path / "runs" / "demo" / "summary.json").exists()
     assert names["metrics"].loss.shape == (100,)
+    base = {"rounds": 2, "eval_every": 2, "num_clients": 5, "root": {"size": 20}}
+    sweep(make_sweep(base, {"seeds": 2}), "runs/thousand")
+    exec(results, names)
+    assert list(names["results"].seed) == [0, 1]
     exec(arrays, names)
     assert names["experiment"].facts["clients"]["num_clients"] == 30
 
 
 def test_the_configuration_shown_is_the_default():
-    _, shown = blocks("toml")
+    *_, shown = blocks("toml")
     values = tomllib.loads(shown)
     optional = {line.split("=")[0].strip("# ") for line in shown.splitlines() if line.startswith("# ")}
     assert set(values) | optional == set(ExperimentConfig.model_fields)
@@ -57,7 +62,7 @@ def test_the_configuration_shown_is_the_default():
 
 
 def test_the_attack_shown_runs():
-    shown, _ = blocks("toml")
+    shown, *_ = blocks("toml")
     values = {"rounds": 12, "eval_every": 12, "num_clients": 20, "cohort_size": 10, **tomllib.loads(shown)}
     experiment = assemble(parse_config(values))
     state, _ = jax.lax.scan(
@@ -67,13 +72,21 @@ def test_the_attack_shown_runs():
     assert int(state.attack_state.chosen.sum()) == 10
 
 
+def test_the_sweep_shown_is_one():
+    _, shown, _ = blocks("toml")
+    cells = make_sweep({"num_clients": 20}, tomllib.loads(shown)["sweep"]).cells
+    assert len(cells) == 10 * (2 * 2 * 4 * 3 - 2 * 3 + 1)
+    assert len({cell.config.aggregator.name for cell in cells}) == 3
+
+
 def test_every_configuration_is_valid():
     files = list((ROOT / "configs").rglob("*.toml"))
     assert len(files) >= 3
     for path in files:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        values.pop("compare", None)
+        table = values.pop("sweep", None)
         assert parse_config(values).rounds > 0
+        assert table is None or make_sweep(values, table).cells
     assert load_config(ROOT / "configs/quickstart.toml").aggregator.name == "fltrust"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference
 from cases import make
+from programs import jitted
 
 from fljax.aggregators import (
     PRE_AGGREGATORS,
@@ -24,6 +25,13 @@ from fljax.aggregators import (
     nnm,
     phocas,
     trimmed_mean,
+)
+
+adaptive_clip, bucketing, bulyan, centered_clipping, krum = map(
+    jitted, (adaptive_clip, bucketing, bulyan, centered_clipping, krum)
+)
+mean, mean_around_median, multi_krum, nnm, phocas, trimmed_mean = map(
+    jitted, (mean, mean_around_median, multi_krum, nnm, phocas, trimmed_mean)
 )
 
 # Rows (1,2,3), (4,5,6), (7,8,9): the worked example of ByzFL's documentation.

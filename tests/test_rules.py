@@ -126,9 +126,12 @@ def test_on_pytrees_equals_the_matrix(case):
         name: {"a": value[:30].reshape(5, 6), "b": value[30:]} if value.shape == (D,) else value
         for name, value in others.items()
     }
-    result = jax.jit(lambda u, o: on_pytrees(lambda u, *a: case.function(u, *a, **case.hyper))(u, *o))(
-        tree, [as_trees[name] for name in case.arrays]
-    )
+
+    def rule(updates, *arrays):
+        # The program of the other tests: what a matrix becomes has been compiled.
+        return compiled(case)(updates, {**others, **dict(zip(case.arrays, arrays, strict=True))})
+
+    result = on_pytrees(rule)(tree, *(as_trees[name] for name in case.arrays))
     assert result["a"].shape == (5, 6)
     np.testing.assert_allclose(
         np.r_[result["a"].ravel(), result["b"]], compiled(case)(updates, others), rtol=1e-5, atol=1e-6
@@ -159,11 +162,13 @@ def test_translation(case, shift):
 def test_scaling(case):
     updates, others = make()
     straight = compiled(case)(updates, others)
-    call = jax.jit(lambda updates, others, units: case.call(updates, others, **units))
+    # Without units it is the program that the other tests run.
+    in_units = jax.jit(lambda updates, others, units: case.call(updates, others, **units))
     for factor in np.asarray(case.scaling, np.float32):
         scaled = {name: value * factor if name in IN_SPACE else value for name, value in others.items()}
         units = {name: case.hyper[name] * abs(factor) for name in case.units}
-        result = call(updates * factor, scaled, units)
+        rows = updates * factor
+        result = in_units(rows, scaled, units) if units else compiled(case)(rows, scaled)
         follows = factor if case.degree else np.sign(factor)
         np.testing.assert_allclose(
             result / follows, straight, rtol=1e-4, atol=1e-5, err_msg=f"factor {factor}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference_similarity as reference
 from cases import make
+from programs import jitted
 from sklearn.cluster import MeanShift, estimate_bandwidth
 
 from fljax.aggregators import (
@@ -28,6 +29,13 @@ from fljax.aggregators import (
 )
 from fljax.aggregators.mean_shift import bandwidth_of, largest_cluster, mean_shift
 from fljax.aggregators.similarity import pairwise_cosines
+
+clip, foolsgold, foolsgold_mean, mean, nearest_to_pivot, norm_filter, sign_majority = map(
+    jitted, (clip, foolsgold, foolsgold_mean, mean, nearest_to_pivot, norm_filter, sign_majority)
+)
+bandwidth_of, largest_cluster, mean_shift, pairwise_cosines = map(
+    jitted, (bandwidth_of, largest_cluster, mean_shift, pairwise_cosines)
+)
 
 # Rows (1,2,3), (4,5,6), (7,8,9): the worked example of ByzFL's documentation.
 WORKED = jnp.arange(1.0, 10.0).reshape(3, 3)
@@ -158,7 +166,7 @@ def test_votes_of_any_number_of_rows(n):
     random = np.random.default_rng(n)
     rows = random.choice([-2.0, -0.0, 0.0, 1e-30, np.nan, np.inf, -np.inf, 1e38], (n, 50)).astype(np.float32)
     expected = np.sign((rows > 0).sum(0) - (rows < 0).sum(0).astype(int))
-    np.testing.assert_array_equal(jax.jit(sign_majority)(rows), expected)
+    np.testing.assert_array_equal(sign_majority(rows), expected)
 
 
 def test_votes_may_be_integers():
@@ -185,20 +193,18 @@ def point_sets():
 
 
 def test_mean_shift_equals_scikit_learn():
-    compiled = jax.jit(lambda points, valid, quantile: (bandwidth_of(points, valid, quantile),))
-    clustered = jax.jit(mean_shift)
     several = 0
     for points, quantile in point_sets():
         # Rows that do not count, of any value, to keep one shape.
         padded = np.full((50, points.shape[1]), 0.4, np.float32)
         padded[: len(points)] = points
         valid = np.arange(50) < len(points)
-        (bandwidth,) = compiled(padded, valid, quantile)
+        bandwidth = bandwidth_of(padded, valid, quantile)
         np.testing.assert_allclose(
             bandwidth, (1 + 1e-5) * estimate_bandwidth(points, quantile=quantile), rtol=2e-6
         )
         expected = MeanShift(bandwidth=float(bandwidth), bin_seeding=True, cluster_all=False).fit(points)
-        found = clustered(padded, valid, bandwidth)
+        found = mean_shift(padded, valid, bandwidth)
         np.testing.assert_array_equal(found.labels[: len(points)], expected.labels_)
         assert (np.asarray(found.labels[len(points) :]) == -1).all()
         sizes = np.bincount(expected.labels_[expected.labels_ >= 0])
@@ -215,9 +221,7 @@ def test_a_point_halfway_between_two_centres_belongs_to_the_denser_one():
     ]
     points = reference.sign_features(signs, 0, 3)
     bandwidth = reference.bandwidth_of(points, 0.5)
-    labels = np.asarray(
-        jax.jit(mean_shift)(jnp.float32(points), np.ones(12, bool), jnp.float32(bandwidth)).labels
-    )
+    labels = np.asarray(mean_shift(jnp.float32(points), np.ones(12, bool), jnp.float32(bandwidth)).labels)
     np.testing.assert_array_equal(labels, reference.mean_shift(points, bandwidth))
     assert labels[0] == labels[1] == labels[4]
 
@@ -227,7 +231,7 @@ def test_mean_shift_of_many_points_in_several_steps():
     # Points that share no grid cell: every one of the 300 is a seed, more than climb at once.
     points = np.concatenate([random.random((200, 3)), 3 + 0.5 * random.random((100, 3))]).astype(np.float32)
     expected = MeanShift(bandwidth=0.11, bin_seeding=True, cluster_all=False).fit(points)
-    found = jax.jit(mean_shift)(points, np.ones(300, bool), jnp.float32(0.11))
+    found = mean_shift(points, np.ones(300, bool), jnp.float32(0.11))
     agreed = np.mean(np.asarray(found.labels) == expected.labels_)
     assert agreed == 1.0
     assert len(expected.cluster_centers_) > 100
@@ -335,7 +339,7 @@ def clients(seed=0, honest=6, sybils=4, d=60):
 
 @pytest.mark.parametrize("d", [60, 20_000])
 def test_parallel_sybils_have_no_weight(d):
-    weights = np.asarray(jax.jit(foolsgold)(clients(d=d)))
+    weights = np.asarray(foolsgold(clients(d=d)))
     np.testing.assert_array_equal(weights[6:], 0.0)
     assert (weights[:6] > 0.5).all()
 
@@ -398,9 +402,9 @@ def test_a_non_finite_update_does_not_set_the_scale():
     rows = clients()
     rows[0] = np.eye(60)[0]
     updates = rows.copy()
-    weights = np.asarray(RULES["foolsgold"].explained(updates, rows)[1]["weights"])
+    weights = np.asarray(jitted(RULES["foolsgold"].explained)(updates, rows)[1]["weights"])
     updates[0, 3] = np.nan
-    without = np.asarray(RULES["foolsgold"].explained(updates, rows)[1]["weights"])
+    without = np.asarray(jitted(RULES["foolsgold"].explained)(updates, rows)[1]["weights"])
     np.testing.assert_allclose(weights, foolsgold(rows), rtol=1e-5)
     assert without[0] == 0.0
     assert without[1:6].max() == 1.0
@@ -444,12 +448,13 @@ def test_rounds_with_sampled_cohorts(num_clients, cohort, normalize):
 
 def test_everybody_in_order_needs_no_ids():
     rule = foolsgold_aggregator()
+    aggregate = jax.jit(rule.aggregate)
     plain = given = shuffled = rule.init(8, 20)
     order = np.random.default_rng(0).permutation(8)
     for _, updates in rounds(1, 8, 8):
-        plain_update, plain, _ = rule.aggregate(updates, plain, Context())
-        given_update, given, _ = rule.aggregate(updates, given, Context(client_ids=jnp.arange(8)))
-        moved, shuffled, info = rule.aggregate(updates[order], shuffled, Context(client_ids=jnp.array(order)))
+        plain_update, plain, _ = aggregate(updates, plain, Context())
+        given_update, given, _ = aggregate(updates, given, Context(client_ids=jnp.arange(8)))
+        moved, shuffled, info = aggregate(updates[order], shuffled, Context(client_ids=jnp.array(order)))
         np.testing.assert_allclose(given_update, plain_update, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(moved, plain_update, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(shuffled, plain, rtol=1e-6)
@@ -459,11 +464,11 @@ def test_everybody_in_order_needs_no_ids():
 
 def test_a_history_that_overflows_ends_a_client():
     rule = foolsgold_aggregator()
-    state = rule.init(4, 20)
+    aggregate, state = jax.jit(rule.aggregate), rule.init(4, 20)
     rows = clients(honest=4, sybils=0, d=20)
     rows[1] = 3e38
     for _ in range(3):
-        update, state, info = rule.aggregate(rows, state, Context())
+        update, state, info = aggregate(rows, state, Context())
         assert np.isfinite(update).all()
     assert info["weights"][1] == 0.0
     others = foolsgold(rows[[0, 2, 3]])
@@ -499,9 +504,9 @@ def test_explanations_explain_the_update():
         ("norm_filter", (), {"num_malicious": 4}),
         ("nearest_to_pivot", (), {"num_malicious": 4, "pivot": 3}),
     ):
-        update, info = RULES[name].explained(updates, *arguments, **hyper)
+        update, info = jitted(RULES[name].explained)(updates, *arguments, **hyper)
         assert info["selected"].sum() == 8
         np.testing.assert_allclose(update, mean(updates, info["selected"].astype(jnp.float32)), rtol=1e-5)
-    update, info = RULES["foolsgold"].explained(updates, others["history"])
+    update, info = jitted(RULES["foolsgold"].explained)(updates, others["history"])
     np.testing.assert_array_equal(info["weights"], foolsgold(others["history"]))
     np.testing.assert_allclose(update, info["weights"] @ updates / 12, rtol=1e-5, atol=1e-6)

@@ -17,12 +17,12 @@ from fljax.components import make_aggregator, make_attack
 from fljax.config import AggregatorConfig, AttackConfig
 from fljax.errors import ConfigError
 from fljax.signatures import keyword_parameters, traceable_parameters
-from fljax.sweep import local, make_plan, make_sweep
-from fljax.sweep import plan as planning
-from fljax.sweep.batch import CellResult, compile_group, run_batch
-from fljax.sweep.local import compile_within, interleaved, run_in_parts
-from fljax.sweep.plan import Batch, signature, traceable
-from fljax.sweep.timing import estimate_seconds
+from fljax.sweeps import local, make_plan, make_sweep
+from fljax.sweeps import plan as planning
+from fljax.sweeps.batch import CellResult, compile_group, run_batch
+from fljax.sweeps.local import compile_within, interleaved, run_in_parts
+from fljax.sweeps.plan import Batch, signature, traceable
+from fljax.sweeps.timing import estimate_seconds
 
 BASE: dict[str, Any] = {
     "rounds": 4,
@@ -402,7 +402,7 @@ def test_the_batch_size_follows_memory_device_and_workers(monkeypatch):
     fits = plan_of(table, size=20, budget=group.shared_bytes + 5 * group.cell_bytes).groups[0]
     assert fits.size == 5
     assert plan_of(table, budget=0).groups[0].size == 1
-    monkeypatch.setattr(planning, "is_convolutional", lambda params: True)
+    monkeypatch.setattr(planning, "num_convolutions", lambda params: 2)
     assert plan_of(table).groups[0].size == 1
 
 

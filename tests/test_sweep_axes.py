@@ -11,8 +11,8 @@ from fljax.aggregators import RULES
 from fljax.attacks import ATTACKS
 from fljax.config import parse_config
 from fljax.errors import ConfigError
-from fljax.sweep import load_sweep, make_sweep
-from fljax.sweep.presets import PRESETS
+from fljax.sweeps import load_sweep, make_sweep
+from fljax.sweeps.presets import PRESETS
 
 BASE = {
     "num_clients": 10,
@@ -444,7 +444,7 @@ def test_odd_values_get_as_far_as_the_check_of_their_component():
     [
         ("rounds = 10", {}, "no [sweep] table"),
         ("sweep = 3", {}, "sweep: must be a table, got 3"),
-        ("[compare]\nrules = []\n[sweep]\nseeds = 2", {}, "fljax compare"),
+        ("[compare]\nrules = []\n[sweep]\nseeds = 2", {}, "unknown key 'compare'"),
         ("[sweep]\nseeds = 2", {"sweep.seeds.x": 1}, "sweep.seeds is not a table"),
         ("[sweep]\nseeds = 2", {"sweep.": 1}, "unknown key ''"),
         ("[sweep", {}, "not valid TOML"),

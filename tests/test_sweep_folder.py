@@ -28,12 +28,12 @@ from fljax import checkpoint
 from fljax.cli import main
 from fljax.config import parse_config
 from fljax.errors import ConfigError, DataError, SweepError
-from fljax.sweep import command, load_sweep, local, make_plan, make_sweep, run_plan
-from fljax.sweep.batch import CellResult, StoppedError
-from fljax.sweep.display import SweepDisplay
-from fljax.sweep.results import CURVES, SweepFolder, read_rows
-from fljax.sweep.run import batch_id, missing
-from fljax.sweep.writers import tensorboard_writer, write_csv
+from fljax.sweeps import command, load_sweep, local, make_plan, make_sweep, run_plan
+from fljax.sweeps.batch import CellResult, StoppedError
+from fljax.sweeps.display import SweepDisplay
+from fljax.sweeps.results import CURVES, SweepFolder, read_rows
+from fljax.sweeps.run import batch_id, missing
+from fljax.sweeps.writers import tensorboard_writer, write_csv
 
 TINY = """
 rounds = 4
@@ -170,7 +170,6 @@ def test_the_table_has_one_row_per_cell(fake, plan, tmp_path):
     assert about["axes"] == {
         "aggregator": ["FedAvg", "Median"],
         "attack": ["Sign flipping"],
-        "data": ["synthetic"],
         "attack.fraction": [0.0, 0.2],
         "seed": [0, 1, 2],
     }
@@ -212,7 +211,7 @@ def test_axes_of_every_kind_have_columns(fake, tmp_path):
 def test_without_a_folder_nothing_is_kept(fake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = {"num_clients": 6, "data": {"name": "synthetic"}, "root": {"size": 20}, "rounds": 10}
-    frame = fljax.sweep.sweep(make_sweep(values, {"seeds": 2}), workers=1)
+    frame = fljax.sweeps.sweep(make_sweep(values, {"seeds": 2}), workers=1)
     assert frame["seed"].tolist() == [0, 1]
     assert list(tmp_path.iterdir()) == []
 
@@ -694,8 +693,8 @@ seeds = 6
 ATTEMPTS = """
 import os, random, signal, sys, time
 from pathlib import Path
-from fljax.sweep import load_sweep, make_plan, run_plan
-from fljax.sweep.local import Watcher
+from fljax.sweeps import load_sweep, make_plan, run_plan
+from fljax.sweeps.local import Watcher
 
 class Log(Watcher):
     def __init__(self): self.seen = set()
@@ -803,7 +802,7 @@ def start(folder: Path, environment: dict, *words: str) -> subprocess.Popen:
 def test_ctrl_c_says_how_to_go_on(workplace):
     folder, environment = workplace
     out = folder / "stopped"
-    # So long that no machine finishes it before the signal; of the same shapes, so that it is compiled already.
+    # So long that no machine finishes it before the signal; of the same shapes, so it is compiled already.
     extra = [
         "--set",
         "rounds=2400000",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import jitted
 
 import fljax
 from fljax.aggregators import Context, krum, mean, median, trimmed_mean
@@ -25,6 +26,10 @@ RULES = {
 
 def attacks(task=TASK):
     return [ATTACKS[name].make(ATTACKS[name].function, task, **hyper) for name, hyper in NAMES.items()]
+
+
+# Compiled once for all tests.
+CORRUPT = [jax.jit(attack.corrupt) for attack in attacks()]
 
 
 def stacks(seed):
@@ -47,11 +52,11 @@ def test_it_sends_what_does_most_damage(rule, objective):
         updates, malicious = stacks(seed)
         key = jax.random.key(seed)
         sent, state = run(updates, malicious, state, key)
-        before = np.asarray(function(updates), np.float64)
+        before = np.asarray(jitted(function)(updates), np.float64)
         damages, candidates = [], []
-        for i, one in enumerate(attacks()):
-            stack, _ = one.corrupt(updates, malicious, (), Context(key=jax.random.fold_in(key, i)))
-            change = before - np.asarray(function(stack), np.float64)
+        for i, corrupt in enumerate(CORRUPT):
+            stack, _ = corrupt(updates, malicious, (), Context(key=jax.random.fold_in(key, i)))
+            change = before - np.asarray(jitted(function)(stack), np.float64)
             damages.append(np.sign(before) @ change if objective == "direction" else np.linalg.norm(change))
             candidates.append(np.asarray(stack))
         best = int(np.argmax(damages))
@@ -65,12 +70,10 @@ def test_rules_differ_in_what_hurts_them_most():
     counts = {}
     for name in ("mean", "median"):
         attack = worst_case(attacks=attacks(), max_malicious=3)
+        corrupt = jax.jit(lambda u, m, s, k, a=attack, r=RULES[name]: a.corrupt(u, m, s, Context(k, rule=r)))
         state = attack.init(12, 40)
         for seed in range(4):
-            updates, malicious = stacks(seed)
-            _, state = attack.corrupt(
-                updates, malicious, state, Context(key=jax.random.key(seed), rule=RULES[name])
-            )
+            _, state = corrupt(*stacks(seed), state, jax.random.key(seed))
         counts[name] = np.asarray(state.chosen).argmax()
     assert counts["mean"] != counts["median"]
 

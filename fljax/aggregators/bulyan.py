@@ -9,6 +9,7 @@ from fljax.aggregators.order_statistics import (
     LARGEST_NETWORK,
     fold_rows,
     median_of_rows,
+    midpoint,
     select_ranks,
     sorted_rows,
     sum_nearest,
@@ -81,7 +82,7 @@ def bulyan_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info
     else:
         picked = jnp.where(selected[:, None], stack, jnp.inf)
         low, high = select_ranks(picked, [(theta - 1) // 2, theta // 2])
-        total = sum_nearest(picked, 0.5 * low + 0.5 * high, theta - 2 * f, None)
+        total = sum_nearest(picked, midpoint(low, high), theta - 2 * f, None)
     return (total / (theta - 2 * f)).astype(output_dtype(updates)), {"selected": selected}
 
 

@@ -65,7 +65,10 @@ def krum_scores(
     """
     updates = as_stack("krum_scores", updates)
     scores, unit = _scores(updates, num_malicious, power, num_neighbors, "krum_scores")
-    return scores * unit**power
+    # One factor after the other: the square of the unit may overflow, or vanish, where the score does not.
+    for _ in range(power):
+        scores = scores * unit
+    return scores
 
 
 def krum_explained(

@@ -51,10 +51,15 @@ def _scaled(updates: Array, weights: Array) -> _Stack:
 
 def _distances(stack: _Stack, point: Array) -> Array:
     """‖g_i − point‖ / scales[i], (n,)."""
-    # On a CPU this is one pass over the stack without a copy. The reciprocal of a scale may be flushed to
+    # In the unit of whichever is larger, the row or the point: between two rows far apart, the point is far
+    # from both.
+    size = jnp.max(jnp.abs(lax.stop_gradient(point)), initial=0.0)
+    units = jnp.maximum(stack.scales, jnp.where(size > LARGEST_ENTRY, size, 1.0))
+    share = stack.scales / units
+    # On a CPU this is one pass over the stack without a copy. The reciprocal of a unit may be flushed to
     # zero: beside such a row, the point is zero.
-    squares = jnp.sum(jnp.square(stack.rows - point * (1.0 / stack.scales)[:, None]), axis=1)
-    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    squares = jnp.sum(jnp.square(stack.rows * share[:, None] - point * (1.0 / units)[:, None]), axis=1)
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0) / share
 
 
 def _within_reach(updates: Array, point: Array) -> Array:

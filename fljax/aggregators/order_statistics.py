@@ -193,6 +193,16 @@ def followed(value: Array, total: Array, count: Array) -> Array:
     return value + jnp.where(jnp.isfinite(mean), mean - lax.stop_gradient(mean), 0.0)
 
 
+def midpoint(low: Array, high: Array) -> Array:
+    """(low + high) / 2, which does not overflow where the two do not.
+
+    XLA makes half the sum of two halves, so halving first is no help.
+    """
+    middle = 0.5 * (low + high)
+    overflows = jnp.isinf(middle) & jnp.isfinite(low) & jnp.isfinite(high)
+    return jnp.where(overflows, low + 0.5 * (high - low), middle)
+
+
 def median_of_rows(updates: Array, rows: list[Array] | None) -> Array:
     """The median of every coordinate, (d,); the mean of the middle two for an even number of rows.
 
@@ -205,8 +215,7 @@ def median_of_rows(updates: Array, rows: list[Array] | None) -> Array:
         low, high = rows[(n - 1) // 2], rows[n // 2]
     else:
         low, high = _middle_values(updates)
-    # Halves first, so that two large finite values do not overflow.
-    return low if n % 2 else 0.5 * low + 0.5 * high
+    return low if n % 2 else midpoint(low, high)
 
 
 def _middle_values(updates: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from jax import Array
 from fljax.aggregators.base import Float, Info, as_stack, compute_dtype, is_static, output_dtype
 from fljax.aggregators.linalg import pairwise_distances, row_norms, weighted_rows
 from fljax.aggregators.mean_shift import bandwidth_of, largest_cluster
-from fljax.aggregators.order_statistics import fold_rows
+from fljax.aggregators.order_statistics import fold_rows, midpoint
 from fljax.aggregators.similarity import pairwise_cosines
 
 Similarity = Literal["none", "cosine", "distance"]
@@ -60,7 +60,7 @@ def _median(values: Array, valid: Array) -> Array:
     count = jnp.sum(valid)
     low = jnp.take(ordered, jnp.maximum(count - 1, 0) // 2, axis=-1)
     high = jnp.take(ordered, count // 2, axis=-1, mode="clip")
-    return 0.5 * low + 0.5 * high
+    return midpoint(low, high)
 
 
 def _sign_features(stack: Array, valid: Array, start: Array, size: int) -> Array:

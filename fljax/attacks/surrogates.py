@@ -15,7 +15,7 @@ from jax import Array, lax
 from fljax.aggregators.base import Float, Int, as_stack, bounded, compute_dtype, is_static, output_dtype
 from fljax.aggregators.distance import krum_scores
 from fljax.aggregators.linalg import finite_rows, weighted_rows
-from fljax.aggregators.order_statistics import fold_rows, select_ranks, sorted_rows
+from fljax.aggregators.order_statistics import fold_rows, midpoint, select_ranks, sorted_rows
 from fljax.aggregators.spectral import covariance_filter_explained
 
 
@@ -197,8 +197,8 @@ def _soft_middle(updates: Array, drop: Int, temperature: Float) -> Array:
     else:
         values = tuple(rows[min(max(rank, 0), n - 1)] for rank in ranks)
     below, low, high, above, first, third = values
-    left = jnp.where(drop > 0, 0.5 * below + 0.5 * low, -jnp.inf)
-    right = jnp.where(drop > 0, 0.5 * high + 0.5 * above, jnp.inf)
+    left = jnp.where(drop > 0, midpoint(below, low), -jnp.inf)
+    right = jnp.where(drop > 0, midpoint(high, above), jnp.inf)
     width = third - first
     # Where half of the values coincide, what is left to measure by is the distance of the edges.
     width = jnp.where((width > 0) & jnp.isfinite(width), width, above - below)

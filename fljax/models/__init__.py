@@ -1,36 +1,27 @@
 """Models as pure functions of their parameters; any flax module can be one."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 from jax import Array
 
+from fljax.models.base import Model, Params
+from fljax.models.conv import client_conv
 from fljax.models.layers import max_pool_2x2, patch_conv
 from fljax.models.networks import CNN, MLP, LogisticRegression
-
-Params = Any
-
-
-class Model(NamedTuple):
-    """A model as the simulator sees it.
-
-    Attributes:
-        init: `init(key) -> params`.
-        apply: `apply(params, x) -> logits`, x (b, *input_shape) to (b, M).
-    """
-
-    init: Callable[[Array], Params]
-    apply: Callable[[Params, Array], Array]
+from fljax.models.resnet import ResNet20
+from fljax.models.statistics import mode_argument, model_with_statistics
 
 
 def as_model(module: Any, input_shape: Sequence[int]) -> Model:
     """A `Model` from a flax module.
 
     Args:
-        module: a `flax.linen` module, or an initialised `flax.nnx` module (its current parameters are the
+        module: a `flax.linen` module, with running statistics in the collection `batch_stats` or without (see
+            `model_with_statistics`), or an initialised `flax.nnx` module (its current parameters are the
             initial model whatever the key), or a `Model`, returned as it is.
         input_shape: shape of one example.
 
@@ -38,8 +29,8 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
         The `Model`.
 
     Raises:
-        ValueError: if the module has state besides its parameters (batch statistics, dropout), which the
-            round does not carry.
+        ValueError: if the module has other state, which the round does not carry, or cannot be told
+            whether it trains.
         TypeError: if it is none of these.
 
     Example:
@@ -51,11 +42,18 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
         return module
     if isinstance(module, linen.Module):
         example = jnp.zeros((1, *input_shape))
-        collections = jax.eval_shape(module.init, jax.random.key(0), example)
-        extra = sorted(set(collections) - {"params"})
+        mode = mode_argument(module)
+        evaluating: Any = {} if mode is None else {mode[0]: not mode[1]}
+        collections = jax.eval_shape(lambda key: module.init(key, example, **evaluating), jax.random.key(0))
+        extra = sorted(set(collections) - {"params", "batch_stats"})
         if extra or "params" not in collections:
             found = ", ".join(extra) or "no parameters"
-            raise ValueError(f"model {type(module).__name__}: only parameters are supported, it has {found}")
+            raise ValueError(
+                f"model {type(module).__name__}: only parameters and batch_stats are supported, "
+                f"it has {found}"
+            )
+        if "batch_stats" in collections:
+            return model_with_statistics(module, example)
 
         def apply_linen(params: Params, x: Array) -> Array:
             logits: Any = module.apply({"params": params}, x)
@@ -79,6 +77,7 @@ MODELS: Mapping[str, type[linen.Module]] = {
     "cnn": CNN,
     "logistic_regression": LogisticRegression,
     "mlp": MLP,
+    "resnet20": ResNet20,
 }
 
 __all__ = [
@@ -87,7 +86,9 @@ __all__ = [
     "MODELS",
     "LogisticRegression",
     "Model",
+    "ResNet20",
     "as_model",
+    "client_conv",
     "max_pool_2x2",
     "patch_conv",
 ]

@@ -14,9 +14,9 @@ from fljax.checkpoint import write_atomically
 from fljax.environment import environment
 from fljax.errors import ConfigError, DataError
 from fljax.record import check_folder, to_json
-from fljax.sweep.axes import Cell, Sweep
-from fljax.sweep.batch import CellResult
-from fljax.sweep.plan import Group
+from fljax.sweeps.axes import Cell, Sweep
+from fljax.sweeps.batch import CellResult
+from fljax.sweeps.plan import Group
 
 Row = dict[str, Any]
 CURVES = (
@@ -40,7 +40,11 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 
 def make_rows(
-    group: Group, cells: Sequence[Cell], results: Sequence[CellResult], seconds_compile: float
+    group: Group,
+    cells: Sequence[Cell],
+    results: Sequence[CellResult],
+    seconds_compile: float,
+    here: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """The rows of a finished batch.
 
@@ -49,12 +53,13 @@ def make_rows(
         cells: its cells.
         results: what came out of each.
         seconds_compile: of the group's program, which all its cells share.
+        here: device and versions; None for this process's.
 
     Returns:
         One row per cell, plain values.
     """
     parts = {cell.id: part for cell, part in zip(group.cells, group.parts, strict=True)}
-    here = environment()
+    here = environment() if here is None else here
     rows = []
     for cell, result in zip(cells, results, strict=True):
         last, part = result.lines[-1], parts[cell.id]
@@ -143,8 +148,10 @@ class SweepFolder:
 
 
 def description(sweep: Sweep) -> dict[str, Any]:
-    """What sweep.json holds."""
-    return {"name": sweep.name, "axes": sweep.axes, "cells": len(sweep.cells), "config": sweep.given}
+    """What sweep.json holds: the axes are those with more than one value, and rules, attacks and seeds."""
+    always = {"aggregator", "attack", "seed"}
+    axes = {name: values for name, values in sweep.axes.items() if len(values) > 1 or name in always}
+    return {"name": sweep.name, "axes": axes, "cells": len(sweep.cells), "config": sweep.given}
 
 
 def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:

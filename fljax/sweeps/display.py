@@ -16,10 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from fljax.progress import duration
-from fljax.sweep.batch import GroupProgram
-from fljax.sweep.local import Finished, Watcher
-from fljax.sweep.plan import Batch, Group, Plan
-from fljax.sweep.results import Row
+from fljax.sweeps.local import Finished, Watcher
+from fljax.sweeps.plan import Batch, Group, Plan
+from fljax.sweeps.results import Row
 
 # Rows of the table of finished cells.
 SHOWN = 10
@@ -79,7 +78,7 @@ class SweepDisplay(Watcher):
         with self._lock:
             self._compiling.add(group.number)
 
-    def compiled(self, group: Group, program: GroupProgram) -> None:
+    def compiled(self, group: Group, seconds: float) -> None:
         with self._lock:
             self._compiling.discard(group.number)
             self._compiled.add(group.number)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fljax.checkpoint import write_atomically
 from fljax.errors import ConfigError
-from fljax.sweep.results import CURVES, Row, SweepFolder
+from fljax.sweeps.results import CURVES, Row, SweepFolder
 
 
 def write_csv(folder: SweepFolder, rows: Sequence[Row]) -> None:

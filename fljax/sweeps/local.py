@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fljax.sweep.batch import CellResult, GroupProgram, Saved, StoppedError, compile_group, run_batch
-from fljax.sweep.plan import Batch, Group, Plan
+from fljax.sweeps.batch import CellResult, GroupProgram, Saved, StoppedError, compile_group, run_batch
+from fljax.sweeps.plan import Batch, Group, Plan
 
 
 class Finished(NamedTuple):
@@ -21,6 +21,7 @@ class Finished(NamedTuple):
         results: one per cell; empty after an error.
         seconds_compile: of the group's program.
         error: what went wrong, or None.
+        here: device and versions, if it was another process that ran it.
     """
 
     group: Group
@@ -28,6 +29,7 @@ class Finished(NamedTuple):
     results: list[CellResult]
     seconds_compile: float
     error: Exception | None = None
+    here: dict[str, Any] | None = None
 
 
 class Watcher:
@@ -36,8 +38,8 @@ class Watcher:
     def compiling(self, group: Group) -> None:
         """A group's program is being compiled."""
 
-    def compiled(self, group: Group, program: GroupProgram) -> None:
-        """It is compiled."""
+    def compiled(self, group: Group, seconds: float) -> None:
+        """It is compiled, which took so long."""
 
     def progress(self, batch: Batch, rounds: int) -> None:
         """A batch has done so many rounds."""
@@ -72,20 +74,20 @@ def interleaved(batches: Sequence[Batch], workers: int) -> list[Batch]:
 
 
 class _Programs:
-    """Each group's program, compiled by the first thread that needs it, dropped after the last batch."""
+    """Each group's program on each device, compiled by the first thread that needs it."""
 
     def __init__(self, plan: Plan, batches: Sequence[Batch], watcher: Watcher) -> None:
         self._plan, self._watcher = plan, watcher
         self._lock = threading.Lock()
-        self._futures: dict[int, Future[GroupProgram]] = {}
+        self._futures: dict[tuple[int, int], Future[GroupProgram]] = {}
         self._left: dict[int, int] = {}
         for batch in batches:
             self._left[batch.group] = self._left.get(batch.group, 0) + 1
 
-    def get(self, group: Group) -> GroupProgram:
+    def get(self, group: Group, device: int) -> GroupProgram:
         with self._lock:
-            first = group.number not in self._futures
-            future = self._futures.setdefault(group.number, Future())
+            first = (group.number, device) not in self._futures
+            future = self._futures.setdefault((group.number, device), Future())
         if first:
             try:
                 future.set_result(self._compile(group))
@@ -96,14 +98,15 @@ class _Programs:
     def _compile(self, group: Group) -> GroupProgram:
         self._watcher.compiling(group)
         program = compile_within(group, self._plan.budget)
-        self._watcher.compiled(group, program)
+        self._watcher.compiled(group, program.seconds_compile)
         return program
 
     def done(self, group: Group) -> None:
         with self._lock:
             self._left[group.number] -= 1
             if not self._left[group.number]:
-                self._futures.pop(group.number, None)
+                for key in [key for key in self._futures if key[0] == group.number]:
+                    del self._futures[key]
 
 
 def compile_within(group: Group, budget: int) -> GroupProgram:
@@ -166,20 +169,22 @@ def run_locally(
     for batch in interleaved(batches, workers):
         waiting.put(batch)
     programs = _Programs(plan, batches, watcher)
-    devices = jax.local_devices()
+    # Threads on a CPU share its device, and with it the programs.
+    devices = jax.local_devices()[: 1 if jax.default_backend() == "cpu" else None]
 
     def work(number: int) -> None:
-        with jax.default_device(devices[number % len(devices)]):
+        place = number % len(devices)
+        with jax.default_device(devices[place]):
             while not stop.is_set():
                 try:
                     batch = waiting.get_nowait()
                 except queue.Empty:
                     return
-                finished.put(one(plan.groups[batch.group], batch))
+                finished.put(one(plan.groups[batch.group], batch, place))
 
-    def one(group: Group, batch: Batch) -> Finished:
+    def one(group: Group, batch: Batch, place: int) -> Finished:
         try:
-            program = programs.get(group)
+            program = programs.get(group, place)
             results = run_in_parts(
                 group, batch, program, saved, lambda rounds: watcher.progress(batch, rounds), stop.is_set
             )

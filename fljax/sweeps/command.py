@@ -9,13 +9,13 @@ from rich.console import Console
 
 from fljax.progress import duration
 from fljax.report import load_results, rich_tables, write_report
-from fljax.sweep.axes import load_sweep
-from fljax.sweep.display import SweepDisplay, plan_table
-from fljax.sweep.plan import make_plan
-from fljax.sweep.results import SweepFolder, check_sweep_folder
-from fljax.sweep.run import Executor, check_workers, memory_budget, missing, run_plan
-from fljax.sweep.timing import estimate_seconds
-from fljax.sweep.writers import tensorboard_writer, write_csv
+from fljax.sweeps.axes import load_sweep
+from fljax.sweeps.display import SweepDisplay, plan_table
+from fljax.sweeps.plan import make_plan
+from fljax.sweeps.results import SweepFolder, check_sweep_folder
+from fljax.sweeps.run import Executor, check_executor, check_workers, memory_budget, missing, run_plan
+from fljax.sweeps.timing import estimate_seconds
+from fljax.sweeps.writers import tensorboard_writer, write_csv
 
 
 class Options(NamedTuple):
@@ -25,6 +25,8 @@ class Options(NamedTuple):
     dry_run: bool = False
     executor: Executor = "local"
     address: str | None = None
+    ray_cpus: float = 1.0
+    ray_gpus: float | None = None
     workers: int | None = None
     memory: float | None = None
     csv: bool = False
@@ -45,7 +47,8 @@ def sweep_and_report(
     """
     budget = memory_budget(options.memory)
     sweep = load_sweep(config, overrides)
-    workers = check_workers(options.workers, options.executor)
+    check_executor(options.executor, options.address, options.ray_cpus, options.ray_gpus)
+    workers = check_workers(options.workers)
     writers = [write_csv] if options.csv else []
     writers += [tensorboard_writer()] if options.tensorboard else []
     if not options.dry_run:
@@ -72,6 +75,8 @@ def sweep_and_report(
             workers=workers,
             executor=options.executor,
             address=options.address,
+            ray_cpus=options.ray_cpus,
+            ray_gpus=options.ray_gpus,
             watcher=display,
             writers=writers,
             finished=display.finished,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES, mean, stateless
-from fljax.assembly import Parts, check_names, compose, gather, is_convolutional, load_dataset
+from fljax.assembly import Parts, check_names, compose, gather, load_dataset, num_convolutions
 from fljax.attacks import ATTACKS, NO_ATTACK
 from fljax.attacks.base import TASK_ARGUMENTS
 from fljax.components import make_aggregator, make_attack
@@ -20,14 +20,18 @@ from fljax.errors import ConfigError
 from fljax.fit import check_pieces
 from fljax.local import cross_entropy
 from fljax.signatures import traceable_parameters
-from fljax.sweep.axes import Cell, Sweep
+from fljax.sweeps.axes import Cell, Sweep
 from fljax.types import RoundData
 
-# Copies of the (n, d) stack that training, an attack and a rule together hold at once: with a client's batch
-# and its two largest activations, within a factor of 2 of the compiler's own figure (tests/test_sweep.py).
+# Copies of the (n, d) stack that training, an attack and a rule together hold at once, and the share of all a
+# gradient's intermediate results of a batch that is held at once. So chosen the estimate is within a factor of
+# 2 of the compiler's own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
 STACKS = 2
-# Cells in one program: on a CPU more do not pay (benchmarks/README.md), and convolutions not at all.
+HELD = 1 / 8
+# Cells in one program. On a CPU more do not pay, and one is best for convolutions and where there are few
+# cells, whose program then compiles faster (benchmarks/README.md).
 MOST_ON_CPU, MOST_ELSEWHERE = 8, 512
+FEW_ON_CPU = 4
 
 
 class Batch(NamedTuple):
@@ -106,7 +110,14 @@ def device_memory(workers: int = 1) -> int:
     return int(0.5 * psutil.virtual_memory().total) // max(workers, 1)
 
 
-def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size: int | None = None) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    *,
+    budget: int | None = None,
+    workers: int = 1,
+    size: int | None = None,
+    known: "Known | None" = None,
+) -> Plan:
     """Check every cell with its data, group the cells, and choose how many run at once.
 
     Args:
@@ -114,6 +125,7 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
         budget: bytes one program may use; None for what the device has.
         workers: programs that run at the same time.
         size: cells in a program at most; None for what suits the device.
+        known: what earlier plans of this process have loaded.
 
     Returns:
         The `Plan`. It depends on the configuration and the device, not on what has been run already.
@@ -123,7 +135,7 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
         DataError: if the data cannot be read.
     """
     budget = device_memory(workers) if budget is None else budget
-    known = _Known()
+    known = Known() if known is None else known
     members: dict[str, list[tuple[Cell, Parts, dict[str, Any]]]] = {}
     for cell in sweep.cells:
         try:
@@ -141,7 +153,7 @@ def make_plan(sweep: Sweep, *, budget: int | None = None, workers: int = 1, size
     return Plan(sweep, groups, budget)
 
 
-class _Known:
+class Known:
     """What cells have in common, computed once."""
 
     def __init__(self) -> None:
@@ -252,9 +264,10 @@ def _group(
     cell_bytes, flops, num_params = estimate(parts[0])
     distinct = {id(p.dataset): p.dataset for p in parts}.values()
     shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
-    convolutional = is_convolutional(jax.eval_shape(parts[0].model.init, jax.random.key(0)))
+    convolutional = num_convolutions(jax.eval_shape(parts[0].model.init, jax.random.key(0))) > 0
     on_cpu = jax.default_backend() == "cpu"
-    most = size or ((1 if convolutional else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)
+    alone = convolutional or len(cells) <= FEW_ON_CPU
+    most = size or ((1 if alone else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)
     most = max(1, min(most, (budget - shared) // max(cell_bytes, 1)))
     count = max(-(-len(cells) // most), min(batches, len(cells)))
     return Group(
@@ -271,15 +284,16 @@ def estimate(parts: Parts) -> tuple[int, float, int]:
     x = jax.ShapeDtypeStruct((batch, *parts.dataset.input_shape), jnp.float32)
     y = jax.ShapeDtypeStruct((batch,), jnp.int32)
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    gradient = jax.value_and_grad(cross_entropy(parts.model.apply))
-    jaxpr: Any = jax.make_jaxpr(gradient)(params, x, y, weights)
+    model = parts.model
+    state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
+    gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)
+    jaxpr: Any = jax.make_jaxpr(gradient)(params, state, x, y, weights)
     shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
-    largest = max(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
-    activations = 4 * int(np.prod(x.shape)) + 2 * largest
-    lowered: Any = jax.jit(gradient).lower(params, x, y, weights).cost_analysis() or {}
+    activations = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
+    lowered: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() or {}
     n = parts.cohort_size
-    chunk = n if not is_convolutional(params) else min(n, 2)
+    chunk = n if not num_convolutions(params) else min(n, 2)
     trained = float(lowered.get("flops", 0.0)) * n * local.steps
-    held = STACKS * 4 * n * d + chunk * activations + 4 * parts.data.table.size
+    held = STACKS * 4 * n * d + chunk * (4 * int(np.prod(x.shape)) + activations) + 4 * parts.data.table.size
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
     return int(held), trained + 20.0 * n * d, d

@@ -10,17 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.flatten_util import ravel_pytree
 
 from fljax.aggregators.linalg import RUNS
-from fljax.assembly import Parts, compose
+from fljax.assembly import Parts, compose, initial_model
 from fljax.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from fljax.data import Dataset
 from fljax.errors import DataError
 from fljax.evaluate import Evaluation
 from fljax.record import Line, metrics_line
 from fljax.round import RoundMetrics
-from fljax.sweep.plan import Batch, Group
+from fljax.sweeps.plan import Batch, Group
 from fljax.train import Record
 from fljax.types import RoundData, RunState
 
@@ -38,6 +37,7 @@ class Inputs(NamedTuple):
         test_rows: (cells, T) positions in `test_x`, or None.
         test_axis: 0 where every cell has a test set of its own, else None.
         params: (cells, d) initial models.
+        model_state: their state, leaves with a leading axis for the cells.
         keys: (cells,) typed keys.
         traced: numbers by dotted key, (cells,) each.
     """
@@ -49,6 +49,7 @@ class Inputs(NamedTuple):
     test_rows: Array | None
     test_axis: int | None
     params: Array
+    model_state: Any
     keys: Array
     traced: dict[str, Array]
 
@@ -58,9 +59,9 @@ class GroupProgram(NamedTuple):
 
     Attributes:
         size: how many cells they hold.
-        start: `(params, keys, traced) -> RunState`.
+        start: `(params, keys, model_state, traced) -> RunState`.
         chunk: `(state, data, traced) -> (state, metrics)`; consumes the state.
-        evaluate: `(params, test_x, test_y, test_rows) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, test_rows, model_state) -> Evaluation`.
         seconds_compile: of all three.
         bytes: what the compiler says the chunk needs, data included.
         inputs: what they read.
@@ -147,19 +148,19 @@ def gather_inputs(group: Group) -> Inputs:
         jnp.asarray(test[1]),
         None if test_rows is None else jnp.asarray(test_rows),
         test_axis,
-        _initial_models(parts),
+        *_initial_models(parts),
         jnp.stack([jax.random.key(p.config.seed_for("train")) for p in parts]),
         {key: jnp.asarray(values) for key, values in group.traced.items()},
     )
 
 
-def _initial_models(parts: Sequence[Parts]) -> Array:
-    models: dict[int, np.ndarray] = {}
+def _initial_models(parts: Sequence[Parts]) -> tuple[Array, Any]:
+    models: dict[int, Any] = {}
     for p in parts:
-        seed = p.config.seed_for("init")
-        if seed not in models:
-            models[seed] = np.asarray(ravel_pytree(p.model.init(jax.random.key(seed)))[0])
-    return jnp.asarray(np.stack([models[p.config.seed_for("init")] for p in parts]))
+        if p.config.seed_for("init") not in models:
+            models[p.config.seed_for("init")] = jax.device_get(initial_model(p))
+    rows = [models[p.config.seed_for("init")] for p in parts]
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *rows)
 
 
 class _Pool(NamedTuple):
@@ -217,28 +218,30 @@ def compile_group(group: Group) -> GroupProgram:
     plain = compose(parts, check=False, evaluation_batch=batch)
     length = group.config.eval_every
 
-    def start(params: Array, key: Array, traced: dict[str, Array]) -> RunState:
-        return compose(parts, traced, check=False).init_state(params, key)
+    def start(params: Array, key: Array, model_state: Any, traced: dict[str, Array]) -> RunState:
+        return compose(parts, traced, check=False).init_state(params, key, model_state)
 
     def chunk(state: RunState, data: RoundData, traced: dict[str, Array]) -> tuple[RunState, RoundMetrics]:
         step = compose(parts, traced, check=False).step
         return lax.scan(lambda carry, _: step(carry, data), state, length=length)
 
-    def evaluate(params: Array, x: Array, y: Array, rows: Array | None) -> Evaluation:
-        return plain.evaluate(params, x if rows is None else x[rows], y if rows is None else y[rows])
+    def evaluate(params: Array, x: Array, y: Array, rows: Array | None, model_state: Any) -> Evaluation:
+        tested = (x, y) if rows is None else (x[rows], y[rows])
+        return plain.evaluate(params, *tested, model_state)
 
     if group.size > 1:
         start = jax.vmap(start, axis_name=RUNS)
         chunk = jax.vmap(chunk, in_axes=(0, inputs.axes, 0), axis_name=RUNS)
         rows_axis = None if inputs.test_rows is None else 0
-        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis)
+        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0)
         evaluate = jax.vmap(evaluate, in_axes=in_axes, axis_name=RUNS)
     begin = time.perf_counter()
     given = _of_batch(inputs, list(range(group.size)) if group.size > 1 else 0)
-    compiled_start = jax.jit(start).lower(given.params, given.keys, given.traced).compile()
-    state = jax.eval_shape(start, given.params, given.keys, given.traced)
+    begun = given.params, given.keys, given.model_state, given.traced
+    compiled_start = jax.jit(start).lower(*begun).compile()
+    state = jax.eval_shape(start, *begun)
     compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, given.data, given.traced).compile()
-    test = given.test_x, given.test_y, given.test_rows
+    test = given.test_x, given.test_y, given.test_rows, given.model_state
     compiled_evaluate = jax.jit(evaluate).lower(given.params, *test).compile()
     seconds = time.perf_counter() - begin
     return GroupProgram(
@@ -276,6 +279,7 @@ def _of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:
         test_y=take(inputs.test_y, inputs.test_axis),
         test_rows=take(inputs.test_rows),
         params=take(inputs.params),
+        model_state=jax.tree.map(take, inputs.model_state),
         keys=take(inputs.keys),
         traced={key: take(values) for key, values in inputs.traced.items()},
     )
@@ -325,7 +329,7 @@ def run_batch(
     rows = [number[cell.id] for cell in batch.cells]
     rows += rows[-1:] * (program.size - len(rows))
     inputs = _of_batch(program.inputs, rows if program.size > 1 else rows[0])
-    state = program.start(inputs.params, inputs.keys, inputs.traced)
+    state = program.start(inputs.params, inputs.keys, inputs.model_state, inputs.traced)
     lines: list[list[Line]] = [[] for _ in batch.cells]
     done, last_save = 0, time.monotonic()
     if saved is not None:
@@ -335,7 +339,7 @@ def run_batch(
     while done < config.rounds and not all(_is_over(of_cell) for of_cell in lines):
         begin = time.perf_counter()
         state, metrics = program.chunk(state, inputs.data, inputs.traced)
-        evaluation = program.evaluate(state.params, *test)
+        evaluation = program.evaluate(state.params, *test, state.model_state)
         fetched: Any = jax.device_get((evaluation, metrics))
         done += config.eval_every
         seconds = (time.perf_counter() - begin) / len(batch.cells)

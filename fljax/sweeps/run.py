@@ -4,18 +4,18 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from fljax.errors import ConfigError, SweepError
-from fljax.sweep.axes import Sweep, load_sweep
-from fljax.sweep.batch import Saved
-from fljax.sweep.local import Finished, Watcher, default_workers, run_locally
-from fljax.sweep.plan import Batch, Plan, make_plan
-from fljax.sweep.results import Row, SweepFolder, make_rows
+from fljax.sweeps.axes import Sweep, load_sweep
+from fljax.sweeps.batch import Saved
+from fljax.sweeps.local import Finished, Watcher, default_workers, run_locally
+from fljax.sweeps.plan import Batch, Plan, make_plan
+from fljax.sweeps.results import Row, SweepFolder, make_rows
 
 Executor = Literal["local", "ray"]
 Writer = Callable[[SweepFolder, Sequence[Row]], None]
@@ -30,6 +30,8 @@ def sweep(
     workers: int | None = None,
     executor: Executor = "local",
     address: str | None = None,
+    ray_cpus: float = 1.0,
+    ray_gpus: float | None = None,
     memory: float | None = None,
 ) -> pd.DataFrame:
     """Run all cells of a sweep.
@@ -41,7 +43,10 @@ def sweep(
         resume: do what is missing in `out`.
         workers: programs at the same time; None for one a core on a CPU, one a device elsewhere.
         executor: "local", or "ray" for a Ray cluster (`pip install "fljax[ray]"`).
-        address: of an existing Ray cluster; None starts one on this machine.
+        address: of an existing Ray cluster; None starts one on this machine, unless this process has called
+            `ray.init` already.
+        ray_cpus: cores a program asks Ray for.
+        ray_gpus: GPUs a program asks Ray for, a fraction to share one; None for one if this machine has any.
         memory: gigabytes a program may use; None for what the device has.
 
     Returns:
@@ -53,28 +58,48 @@ def sweep(
         SweepError: if cells failed while they ran; the others are in `out`.
 
     Example:
-        >>> from fljax.sweep import make_sweep
+        >>> from fljax.sweeps import make_sweep
         >>> base = {"rounds": 10, "num_clients": 10}
         >>> table = sweep(make_sweep(base, {"seeds": 2, "axes": {"aggregator": ["mean", "median"]}}))
         >>> table[["aggregator", "seed"]].values.tolist()
         [['FedAvg', 0], ['FedAvg', 1], ['Median', 0], ['Median', 1]]
     """
     cells = config if isinstance(config, Sweep) else load_sweep(config, overrides)
-    workers = check_workers(workers, executor)
+    check_executor(executor, address, ray_cpus, ray_gpus)
+    workers = check_workers(workers)
     plan = make_plan(cells, workers=workers, budget=memory_budget(memory))
-    if out is not None:
-        return run_plan(plan, Path(out), resume=resume, workers=workers, executor=executor, address=address)
-    with tempfile.TemporaryDirectory() as folder:
-        return run_plan(plan, Path(folder), workers=workers, executor=executor, address=address)
+    with ExitStack() as stack:
+        if out is None:
+            out, resume = stack.enter_context(tempfile.TemporaryDirectory()), False
+        return run_plan(
+            plan,
+            Path(out),
+            resume=resume,
+            workers=workers,
+            executor=executor,
+            address=address,
+            ray_cpus=ray_cpus,
+            ray_gpus=ray_gpus,
+        )
 
 
-def check_workers(workers: int | None, executor: Executor) -> int:
+def check_workers(workers: int | None) -> int:
     """How many programs run at the same time."""
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers} must be at least 1")
+    return workers or default_workers()
+
+
+def check_executor(executor: Executor, address: str | None, ray_cpus: float, ray_gpus: float | None) -> None:
+    """Raise unless the executor is there and its options fit; called before JAX starts."""
     if executor not in ("local", "ray"):
         raise ConfigError(f'executor={executor!r} must be "local" or "ray"')
-    return workers or default_workers()
+    if executor == "ray":
+        from fljax.sweeps.on_ray import check_ray
+
+        check_ray(address, ray_cpus, ray_gpus)
+    elif address is not None:
+        raise ConfigError(f'address={address!r} is of a Ray cluster and needs executor="ray"')
 
 
 def memory_budget(gigabytes: float | None) -> int | None:
@@ -92,6 +117,8 @@ def run_plan(
     workers: int = 1,
     executor: Executor = "local",
     address: str | None = None,
+    ray_cpus: float = 1.0,
+    ray_gpus: float | None = None,
     watcher: Watcher | None = None,
     writers: Sequence[Writer] = (),
     finished: Callable[[Finished, Sequence[Row]], None] | None = None,
@@ -101,7 +128,7 @@ def run_plan(
 
     Args:
         plan: what to run.
-        out, resume, workers, executor, address: as for `sweep`.
+        out, resume, workers, executor, address, ray_cpus, ray_gpus: as for `sweep`.
         watcher: told what happens, from several threads.
         writers: called with the folder and the new rows: once with those that are there already, then after
             every batch.
@@ -114,29 +141,31 @@ def run_plan(
     folder = SweepFolder(out, plan.sweep, resume)
     done = folder.finished
     todo = missing(plan, done)
-    folder.start()
-    if folder.rows:
-        for write in writers:
-            write(folder, folder.rows)
     failures: list[Finished] = []
 
     def saved(batch: Batch) -> Saved:
         return Saved(folder.batch(batch_id(batch)), save_every)
 
-    batches: Generator[Finished]
-    if executor == "ray":
-        from fljax.sweep.on_ray import run_on_ray
+    with ExitStack() as stack:
+        batches: Generator[Finished]
+        if executor == "ray" and todo:
+            from fljax.sweeps.on_ray import check_ray, connected, run_on_ray
 
-        batches = run_on_ray(plan, todo, address=address, watcher=watcher or Watcher())
-    else:
-        batches = run_locally(plan, todo, workers=workers, watcher=watcher or Watcher(), saved=saved)
-    # Closed at once if anything fails here, a full disk or Ctrl-C: threads left alone would finish the sweep.
-    with closing(batches):
-        for batch in batches:
+            request = check_ray(address, ray_cpus, ray_gpus)
+            stack.enter_context(connected(address, request, workers))
+            batches = run_on_ray(plan, todo, watcher=watcher or Watcher(), request=request)
+        else:
+            batches = run_locally(plan, todo, workers=workers, watcher=watcher or Watcher(), saved=saved)
+        folder.start()
+        if folder.rows:
+            for write in writers:
+                write(folder, folder.rows)
+        # Closed at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on.
+        for batch in stack.enter_context(closing(batches)):
             if batch.error is not None:
                 failures.append(batch)
             cells = batch.batch.cells[: len(batch.results)]
-            rows = make_rows(batch.group, cells, batch.results, batch.seconds_compile)
+            rows = make_rows(batch.group, cells, batch.results, batch.seconds_compile, batch.here)
             if rows:
                 folder.add(rows)
                 for write in writers:

@@ -1,9 +1,9 @@
 """Many runs as a handful of programs: axes, planner, batched programs, executors, results."""
 
 from fljax.errors import SweepError
-from fljax.sweep.axes import Cell, Sweep, load_sweep, make_sweep
-from fljax.sweep.plan import Plan, make_plan
-from fljax.sweep.run import run_plan, sweep
+from fljax.sweeps.axes import Cell, Sweep, load_sweep, make_sweep
+from fljax.sweeps.plan import Plan, make_plan
+from fljax.sweeps.run import run_plan, sweep
 
 __all__ = [
     "Cell",
