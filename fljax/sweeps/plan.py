@@ -23,9 +23,9 @@ from fljax.signatures import traceable_parameters
 from fljax.sweeps.axes import Cell, Sweep
 from fljax.types import RoundData
 
-# Copies of the (n, d) stack that training, an attack and a rule together hold at once, and the share of all a
-# gradient's intermediate results of a batch that is held at once. So chosen the estimate is within a factor of
-# 2 of the compiler's own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
+# Copies of the (n, d) stack that training, an attack and a rule together hold at once, and which share of a
+# gradient's intermediate results is held at once. With these the estimate is 1.0 to 1.4 times the compiler's
+# own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
 STACKS = 2
 HELD = 1 / 8
 # Cells in one program. On a CPU more do not pay, and one is best for convolutions and where there are few
