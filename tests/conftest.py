@@ -18,6 +18,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+import jax
 import pytest
 
 
@@ -29,3 +30,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data not found: set FLJAX_DATA")
     return folder
+
+
+@pytest.fixture(scope="module")
+def quick_programs():
+    """Programs that compile in half the time and compute the same, where XLA itself is not what is tested."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -12,6 +12,8 @@ from fljax.config import parse_config
 from fljax.experiment import assemble
 from fljax.round import draw_cohort
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 ROUNDS = jnp.arange(12)
 BASE = {
     "rounds": 6,

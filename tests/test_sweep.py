@@ -36,12 +36,7 @@ BASE: dict[str, Any] = {
 EXACT = {"round", "diverged"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick_programs():
-    """Programs that compile in half the time and compute the same."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
 def plan_of(table, base=BASE, **options):
