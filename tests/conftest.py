@@ -1,22 +1,10 @@
-import atexit
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 # Two host devices, before jax starts: the sharded tests need them.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 )
-
-# Nearly all of the suite's time is compiling. What one test or worker has compiled, others read: in one run,
-# so that nothing stale is ever tested. Workers get the folder with the environment.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _compiled = tempfile.mkdtemp(prefix="fljax-compiled-")
-    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import pytest
