@@ -260,7 +260,7 @@ def compose(
         learning_rate=rates["local"],
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
-        chunk=_chunk(config, template, parts.cohort_size),
+        chunk=clients_at_once(config, template, parts.cohort_size),
         surrogate=make_surrogate(config.aggregator, of("aggregator.")) if rule is None else None,
         num_in_cohort=parts.in_cohort,
     )
@@ -284,7 +284,7 @@ def _of(traced: Traced, prefix: str) -> Traced:
     return {key.removeprefix(prefix): value for key, value in traced.items() if key.startswith(prefix)}
 
 
-def _chunk(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
+def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
     """How many clients to train at once; measured, see benchmarks/README.md."""
     if config.client_chunk != "auto":
         return min(config.client_chunk, cohort_size)

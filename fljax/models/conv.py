@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-from fljax.models.layers import patch_conv
+from fljax.models.layers import check_plain, patch_conv
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -51,9 +51,7 @@ def client_conv(
         >>> client_conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), (1, 1), "VALID").shape
         (1, 2, 2, 5)
     """
-    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
-    if any(d != 1 for d in dilations) or options.get("feature_group_count", 1) != 1:
-        raise ValueError("client_conv: dilation and feature groups are not supported; use the default")
+    check_plain("client_conv", options)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
     strides = (window_strides[0], window_strides[1])

@@ -1,7 +1,7 @@
 """Layers chosen for training many clients at once, and the initialisation of the paper's models."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +12,13 @@ from jax import Array, lax
 xavier = nn.initializers.variance_scaling(2.24 / 3, "fan_avg", "uniform")
 # The same with the magnitude of 3.14 that the group used for its residual networks.
 xavier_resnet = nn.initializers.variance_scaling(3.14 / 3, "fan_avg", "uniform")
+
+
+def check_plain(name: str, options: Mapping[str, Any]) -> None:
+    """Raise a ValueError for what the convolution `name` does not do: dilation and feature groups."""
+    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
+    if any(d != 1 for d in dilations) or options.get("feature_group_count", 1) != 1:
+        raise ValueError(f"{name}: dilation and feature groups are not supported; use the default lowering")
 
 
 def patch_conv(
@@ -44,11 +51,7 @@ def patch_conv(
         >>> patch_conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), (1, 1), "VALID").shape
         (1, 2, 2, 5)
     """
-    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
-    if any(d != 1 for d in dilations) or options.get("feature_group_count", 1) != 1:
-        raise ValueError(
-            "patch_conv: dilation and feature groups are not supported; use the default lowering"
-        )
+    check_plain("patch_conv", options)
     kernel_height, kernel_width, channels, features = rhs.shape
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES, mean, stateless
-from fljax.assembly import Parts, check_names, compose, gather, load_dataset, num_convolutions
+from fljax.assembly import (
+    Parts,
+    check_names,
+    clients_at_once,
+    compose,
+    gather,
+    load_dataset,
+    num_convolutions,
+)
 from fljax.attacks import ATTACKS, NO_ATTACK
 from fljax.attacks.base import TASK_ARGUMENTS
 from fljax.components import make_aggregator, make_attack
@@ -292,7 +300,7 @@ def estimate(parts: Parts) -> tuple[int, float, int]:
     activations = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
     lowered: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() or {}
     n = parts.cohort_size
-    chunk = n if not num_convolutions(params) else min(n, 2)
+    chunk = clients_at_once(parts.config, params, n)
     trained = float(lowered.get("flops", 0.0)) * n * local.steps
     held = STACKS * 4 * n * d + chunk * (4 * int(np.prod(x.shape)) + activations) + 4 * parts.data.table.size
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
