@@ -203,13 +203,18 @@ def report_command(
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="md, csv, png or html; default all of them.")
     ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(help="A published table to compare with; default what the sweep's file names."),
+    ] = None,
 ) -> None:
     """Write tables, figures and an HTML page of a sweep."""
-    from fljax.report import FORMATS, load_results, rich_tables, write_report
+    from fljax.report import FORMATS, load_results, places, rich_tables, write_report
 
     console = _console()
-    files = write_report(sweep, out, formats or FORMATS)
-    for table in rich_tables(load_results(sweep)):
+    files = write_report(sweep, out, formats or FORMATS, published)
+    results = load_results(sweep)
+    for table in rich_tables(results, places(results, published)):
         console.print(table)
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
 

@@ -290,17 +290,49 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The values of a TOML file.
+    """The values of a TOML file, on top of those of the file it `extends`, if it names one.
+
+    `extends = "base.toml"` is a path from this file's folder. Tables are merged key by key; but one with a
+    `name`, a component, takes the place of the whole table, as does anything else.
 
     Raises:
-        ConfigError: if there is no such file or it is not TOML.
+        ConfigError: if there is no such file, it is not TOML, or it extends itself.
     """
+    return _read_toml(Path(path), ())
+
+
+def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path} extends itself")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read configuration file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends must be the name of a file, got {base!r}")
+    return merge(_read_toml(path.parent / base, (*seen, path.resolve())), values)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables on top of others.
+
+    Example:
+        >>> merge({"root": {"size": 100, "bias": 0.1}, "model": {"name": "cnn"}}, {"root": {"size": 50}})
+        {'root': {'size': 50, 'bias': 0.1}, 'model': {'name': 'cnn'}}
+        >>> merge({"aggregator": {"name": "krum", "power": 1}}, {"aggregator": {"name": "median"}})
+        {'aggregator': {'name': 'median'}}
+    """
+
+    def merged(old: Any, new: Any) -> Any:
+        both = isinstance(old, Mapping) and isinstance(new, Mapping) and "name" not in new
+        return merge(old, new) if both else new
+
+    return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:

@@ -54,13 +54,18 @@ def cell(aggregator="FedAvg", attack="no attack", seed=0, error=0.1, success=Non
     return row | {"cell": f"{zlib.crc32(text.encode()):08x}"}
 
 
-def write_sweep(folder, axes, cells, total=None, name="demo"):
+def write_sweep(folder, axes, cells, total=None, name="demo", **config):
     """Write sweep.json and results.parquet; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     count = 1
     for labels in axes.values():
         count *= len(labels)
-    about = {"name": name, "axes": axes, "cells": total or count, "config": {"rounds": 40, "note": "<b>&"}}
+    about = {
+        "name": name,
+        "axes": axes,
+        "cells": total or count,
+        "config": config or {"rounds": 40, "note": "<b>&"},
+    }
     (folder / "sweep.json").write_text(json.dumps(about), encoding="utf-8")
     table = pa.Table.from_pylist(cells)
     for i, field in enumerate(table.schema):

@@ -13,6 +13,7 @@ import jinja2
 import pandas as pd
 
 from fljax import __version__
+from fljax.report.comparison import Place, comparison_caption, comparison_tables
 from fljax.report.figures import Picture, facts
 from fljax.report.results import LISTS, Results
 from fljax.report.summary import caption, remarks, state, summarize, tables
@@ -38,12 +39,13 @@ class Grid(NamedTuple):
     rows: list[list[tuple[str, Any]]]
 
 
-def page(results: Results, figures: Sequence[Picture]) -> str:
+def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place] = ()) -> str:
     """The page, as the content of an HTML file.
 
     Args:
         results: the sweep.
         figures: of `pictures`.
+        compared: of `places`.
 
     Returns:
         HTML whose script, styles and images are inside.
@@ -57,8 +59,10 @@ def page(results: Results, figures: Sequence[Picture]) -> str:
         name=results.name,
         facts=facts(results, results.frame),
         state=state(results),
-        tables=made,
-        caption=caption(results, made),
+        sections=[
+            ("Beside published numbers", comparison_tables(compared), comparison_caption(compared)),
+            ("Tables", made, caption(results, made)),
+        ],
         remarks=remarks(results),
         figures=[(figure, _base64(figure.png)) for figure in figures],
         grids=_grids(results),

@@ -1,15 +1,17 @@
 """The tables as Markdown and for a terminal."""
 
 import re
+from collections.abc import Sequence
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fljax.report.comparison import Place, comparison_caption, comparison_tables
 from fljax.report.results import Results
 from fljax.report.summary import Table, caption, remarks, state, tables
 
-MARKDOWN = {"best": "**{}**", "worst": "*{}*", "": "{}"}
-STYLES = {"best": "bold green", "worst": "italic red", "": ""}
+MARKDOWN = {"best": "**{}**", "worst": "*{}*", "differs": "**{}**", "": "{}"}
+STYLES = {"best": "bold green", "worst": "italic red", "differs": "bold yellow", "": ""}
 # Underscores within words mean nothing in Markdown.
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
 
@@ -38,29 +40,38 @@ def markdown_table(table: Table) -> str:
     return f"**{escape(table.title)}**\n\n{body}" if table.title else body
 
 
-def markdown_tables(results: Results) -> str:
-    """All tables and their caption."""
-    made = tables(results)
-    parts = [*map(markdown_table, made), *([caption(results, made)] if made else []), *remarks(results)]
+def markdown_tables(results: Results, compared: Sequence[Place] = ()) -> str:
+    """All tables and their captions, those beside published numbers first."""
+    made, beside = tables(results), comparison_tables(compared)
+    parts = [*map(markdown_table, beside), *([comparison_caption(compared)] if beside else [])]
+    parts += [*map(markdown_table, made), *([caption(results, made)] if made else []), *remarks(results)]
     return "\n\n".join(parts) + "\n"
 
 
-def rich_tables(results: Results) -> list[RichTable]:
-    """The tables for a terminal; the last one carries the caption.
+def rich_tables(results: Results, compared: Sequence[Place] = ()) -> list[RichTable]:
+    """The tables for a terminal; the last one of a kind carries the caption.
 
     Args:
         results: of `load_results`.
+        compared: of `places`.
 
     Returns:
         One or several tables; none if there are too many combinations of axes for tables.
     """
-    made = tables(results)
+    made, beside = tables(results), comparison_tables(compared)
+    shown = _rich(made, f"{caption(results, made)} {state(results)}.") if made else []
+    return shown + (_rich(beside, comparison_caption(compared)) if beside else [])
+
+
+def _rich(made: Sequence[Table], note: str) -> list[RichTable]:
     shown = []
     for table in made:
-        last = table is made[-1]
-        note = Text(f"{caption(results, made)} {state(results)}.") if last else None
-        title = Text(table.title) if table.title else None
-        rich = RichTable(title=title, caption=note, title_justify="left", caption_justify="left")
+        rich = RichTable(
+            title=Text(table.title) if table.title else None,
+            caption=Text(note) if table is made[-1] else None,
+            title_justify="left",
+            caption_justify="left",
+        )
         rich.add_column(Text(table.corner))
         for name in table.columns:
             rich.add_column(Text(name), justify="right")

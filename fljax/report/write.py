@@ -7,6 +7,7 @@ import pandas as pd
 
 from fljax.checkpoint import write_atomically
 from fljax.errors import ConfigError, unknown_name
+from fljax.report.comparison import Place, comparison_frame, places
 from fljax.report.figures import Picture, pictures
 from fljax.report.page import page
 from fljax.report.results import CURVES, LISTS, Results, load_results
@@ -17,7 +18,10 @@ FORMATS = ("md", "csv", "png", "html")
 
 
 def write_report(
-    folder: str | Path, out: str | Path | None = None, formats: Sequence[str] = FORMATS
+    folder: str | Path,
+    out: str | Path | None = None,
+    formats: Sequence[str] = FORMATS,
+    published: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the report of a sweep, finished or under way.
 
@@ -26,18 +30,21 @@ def write_report(
         out: where to write; default the folder `report` in it. Files of an earlier report are replaced.
         formats: of "md" (report.md, table.md), "csv" (results.csv, table.csv, curves.csv), "png" (figures)
             and "html" (report.html, with everything in it).
+        published: names of published tables to compare with (then "csv" also writes published.csv); None for
+            what the sweep's configuration names as `sweep.published`.
 
     Returns:
         The files' paths.
 
     Raises:
-        ConfigError: if a format is unknown, or `out` cannot be a folder.
+        ConfigError: if a format or a published table is unknown, or `out` cannot be a folder.
         DataError: if the folder holds no sweep, or a file in it is damaged.
     """
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(unknown_name("format", name, FORMATS))
     results = load_results(folder)
+    compared = places(results, published)
     out = Path(folder) / "report" if out is None else Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -47,24 +54,26 @@ def write_report(
     contents: dict[str, bytes] = {}
     if "md" in formats:
         shown = drawn if "png" in formats else []
-        contents["report.md"] = markdown_report(results, shown).encode()
-        contents["table.md"] = markdown_tables(results).encode()
+        contents["report.md"] = markdown_report(results, shown, compared).encode()
+        contents["table.md"] = markdown_tables(results, compared).encode()
     if "csv" in formats:
         contents["results.csv"] = _csv(results.frame.drop(columns=[*LISTS, "config"], errors="ignore"))
         contents["table.csv"] = _csv(means(results))
         contents["curves.csv"] = _csv(long_curves(results))
+        if compared:
+            contents["published.csv"] = _csv(comparison_frame(compared))
     if "png" in formats:
         contents |= {f"{picture.name}.png": picture.png for picture in drawn}
     if "html" in formats:
-        contents["report.html"] = page(results, drawn).encode()
+        contents["report.html"] = page(results, drawn, compared).encode()
     for name, content in contents.items():
         write_atomically(out / name, content)
     return [out / name for name in contents]
 
 
-def markdown_report(results: Results, shown: Iterable[Picture]) -> str:
+def markdown_report(results: Results, shown: Iterable[Picture], compared: Sequence[Place] = ()) -> str:
     """Title, state, tables and figures."""
-    parts = [f"# {escape(results.name)}", f"{state(results)}.", markdown_tables(results).rstrip()]
+    parts = [f"# {escape(results.name)}", f"{state(results)}.", markdown_tables(results, compared).rstrip()]
     parts += [f"![{escape(figure.caption)}]({figure.name}.png)" for figure in shown]
     return "\n\n".join(parts) + "\n"
 

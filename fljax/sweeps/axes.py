@@ -22,6 +22,7 @@ from fljax.config import (
     read_toml,
 )
 from fljax.errors import ConfigError, unknown_name
+from fljax.published import published
 from fljax.sweeps.columns import COMPONENTS, MOST_CELLS, Column, columns_of, component_value, dotted
 from fljax.titles import component_title, titles
 
@@ -38,6 +39,7 @@ class SweepConfig(pydantic.BaseModel):
         exclude: cells to leave out, each a table of axes to values; a component is a name, or a table with
             some of its keys.
         include: further cells, each a table of dotted keys to values; they have the seeds of the sweep.
+        published: tables whose published numbers the report shows beside these, a name or several.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -48,6 +50,7 @@ class SweepConfig(pydantic.BaseModel):
     together: Annotated[list[dict[str, Any]], Field(alias="zip")] = []
     exclude: list[dict[str, Any]] = []
     include: list[dict[str, Any]] = []
+    published: str | list[str] = []
 
 
 class Cell(NamedTuple):
@@ -139,6 +142,8 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
         parsed = SweepConfig.model_validate(_table(table))
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, SweepConfig, "sweep")) from None
+    for each in [parsed.published] if isinstance(parsed.published, str) else parsed.published:
+        published(each)
     base = parse_config(values)  # what is wrong in every cell is said without naming one
     seeds = _seeds(parsed, base)
     groups = [columns_of({key: spec}, base) for key, spec in dotted(parsed.axes, base)]

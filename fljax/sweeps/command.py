@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from fljax.progress import duration
-from fljax.report import load_results, rich_tables, write_report
+from fljax.report import load_results, places, rich_tables, write_report
 from fljax.sweeps.axes import load_sweep
 from fljax.sweeps.display import SweepDisplay, plan_table
 from fljax.sweeps.plan import make_plan
@@ -84,7 +84,8 @@ def sweep_and_report(
     if todo:
         console.print(f"{duration(time.monotonic() - begin)} in all", highlight=False)
     files = write_report(folder)
-    for table in rich_tables(load_results(folder)):
+    results = load_results(folder)
+    for table in rich_tables(results, places(results)):
         console.print(table)
     written = ", ".join(str(path) for path in (folder / "results.parquet", *files))
     console.print(f"written: {written}", markup=False, soft_wrap=True)

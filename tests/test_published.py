@@ -1,0 +1,210 @@
+"""Published numbers beside one's own: which cell is which, what differs, what is said."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from sweep_folder import cell, write_sweep
+
+from fljax.config import parse_config, read_toml
+from fljax.errors import ConfigError, DataError
+from fljax.published import _read, attack_title, published
+from fljax.report import load_results, places, rich_tables, write_report
+from fljax.report.comparison import comparison_caption, comparison_tables
+from fljax.sweeps import make_sweep
+
+PAPER = Path(__file__).parents[1] / "configs" / "paper"
+RULES = {"FedAvg": {"name": "mean"}, "Krum": {"name": "krum", "num_malicious": "actual"}}
+ATTACKS = {
+    "no attack": {"name": "none"},
+    "Scaling attack": {"name": "scaling_attack"},
+    "Adaptive attack (default)": {"name": "fltrust_attack"},
+    "Adaptive attack (search=optimum)": {"name": "fltrust_attack", "search": "optimum"},
+}
+# Of "table3_uci_har": FedAvg 0.03 M, 0.04/0.81 L, 0.04 L; Krum 0.12 M, 0.10/0.03 L, 0.19 L.
+MEASURED = {
+    ("FedAvg", "no attack"): ([0.05, 0.07], None),
+    ("FedAvg", "Scaling attack"): ([0.04, 0.04], [0.5, 0.5]),
+    ("FedAvg", "Adaptive attack (default)"): ([0.5, 0.5], None),
+    ("FedAvg", "Adaptive attack (search=optimum)"): ([0.9, 0.9], None),
+    ("Krum", "no attack"): ([0.20, 0.22], None),
+    ("Krum", "Scaling attack"): ([0.10, 0.12], [0.0, 0.04]),
+}
+
+
+def config(rule, attack, **others):
+    values = {"aggregator": RULES[rule], "attack": ATTACKS[attack], **others}
+    return json.dumps(parse_config(values).resolved())
+
+
+def write(folder, **given):
+    rows = [
+        cell(rule, attack, seed, errors[seed], successes and successes[seed], config=config(rule, attack))
+        for (rule, attack), (errors, successes) in MEASURED.items()
+        for seed in (0, 1)
+    ]
+    axes = {"aggregator": list(RULES), "attack": list(ATTACKS), "seed": [0, 1]}
+    return write_sweep(folder, axes, rows, **given)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "demo", sweep={"published": "table3_uci_har"})
+
+
+def test_the_papers_layout_with_both_numbers(folder):
+    (table,) = comparison_tables(places(load_results(folder)))
+    assert table.title == "Table III (e): logistic regression, UCI HAR"
+    assert table.columns == ["FedAvg", "Krum", "Trim-mean", "Median", "FLTrust"]
+    rows = {name: [entry.text for entry in entries[:3]] for name, entries in table.rows}
+    # 0.06 and 0.03 are 0.03 apart, and what was not run is missing.
+    assert rows["no attack"] == ["0.060 (0.03 M)", "0.210 (0.12 M) ≠", "– (0.04 M)"]
+    assert rows["Scaling attack"] == [
+        "0.040 / 0.50 (0.04 / 0.81 L) ≠",
+        "0.110 / 0.02 (0.10 / 0.03 L)",
+        "– (0.04 / 0.36 L)",
+    ]
+    # The published adaptive attack, not the optimum of its search.
+    assert rows["Adaptive attack"][0] == "0.500 (0.04 L) ≠"
+    assert list(rows)[1] == "Label flipping"
+
+
+def test_the_caption_counts_by_confidence(folder):
+    text = comparison_caption(places(load_results(folder)))
+    assert "Within 0.03: 1 of 2 with M, 1 of 3 with L." in text
+    assert text.endswith("25 cells (–) were not run.")
+
+
+def test_every_kind_of_report_shows_it(folder):
+    files = {path.name: path for path in write_report(folder)}
+    markdown = files["report.md"].read_text(encoding="utf-8")
+    assert "| no attack | 0.060 (0.03 M) | **0.210 (0.12 M) ≠** |" in markdown
+    html = files["report.html"].read_text(encoding="utf-8")
+    assert "Beside published numbers" in html
+    assert '<td class="differs">0.210 (0.12 M) ≠</td>' in html
+    table = pd.read_csv(files["published.csv"])
+    line = table[(table.attack == "Scaling attack") & (table.column == "FedAvg")].iloc[0]
+    assert line.differs
+    assert (line.test_error, line.published_attack_success_rate, line.seeds) == (0.04, 0.81, 2)
+    text = StringIO()
+    results = load_results(folder)
+    for table in rich_tables(results, places(results)):
+        Console(file=text, width=160).print(table)
+    assert "0.210 (0.12 M) ≠" in text.getvalue()
+
+
+def test_without_published_numbers_the_report_is_as_it_was(tmp_path):
+    folder = write(tmp_path / "demo")
+    files = {path.name: path for path in write_report(folder)}
+    assert "published.csv" not in files
+    assert "Beside published numbers" not in files["report.html"].read_text(encoding="utf-8")
+    # The caller may name one.
+    assert len(places(load_results(folder), ["table3_uci_har"])) == 30
+
+
+def test_other_axes_have_a_table_each_and_those_of_the_columns_none(tmp_path):
+    rows = [
+        cell(
+            "FLTrust",
+            seed=0,
+            error=bias / 10,
+            config=json.dumps(
+                parse_config({"aggregator": {"name": "fltrust"}, "root": {"bias": bias}}).resolved()
+            ),
+            **{"root.bias": bias, "num_clients": n},
+        )
+        for bias in (0.1, 1.0)
+        for n in (50, 100)
+    ]
+    axes = {
+        "aggregator": ["FLTrust"],
+        "attack": ["no attack"],
+        "root.bias": [0.1, 1.0],
+        "num_clients": [50, 100],
+    }
+    results = load_results(write_sweep(tmp_path / "bias", axes, rows))
+    first, second = comparison_tables(places(results, ["table5"]))
+    assert first.title.endswith("; num_clients = 50")
+    assert second.title.endswith("; num_clients = 100")
+    name, entries = first.rows[0]
+    assert (name, entries[0].text, entries[5].text) == ("no attack", "0.010 (0.05 L) ≠", "0.100 (0.80 L) ≠")
+
+
+def test_a_diverged_cell_differs(tmp_path):
+    axes = {"aggregator": ["FedAvg"], "attack": ["no attack"], "seed": [0]}
+    rows = [cell(error=float("nan"), config=config("FedAvg", "no attack"))]
+    found = places(load_results(write_sweep(tmp_path / "nan", axes, rows)), ["table3_mnist_0.1"])
+    assert comparison_tables(found)[0].rows[0][1][0].text == "— (0.04 H) ≠"
+
+
+def test_mistakes_are_one_sentence(folder, tmp_path):
+    with pytest.raises(ConfigError, match="unknown published table 'table3_har'.*table3_uci_har"):
+        write_report(folder, published=["table3_har"])
+    assert not (folder / "report").exists()
+    with pytest.raises(ConfigError, match="unknown published table 'table9'"):
+        make_sweep({"num_clients": 10}, {"published": ["table9"], "seeds": 2})
+    axes = {"aggregator": ["FedAvg"], "attack": ["no attack"], "seed": [0]}
+    row = cell()
+    del row["config"]
+    results = load_results(write_sweep(tmp_path / "old", axes, [row]))
+    with pytest.raises(DataError, match="hold no configurations"):
+        places(results, ["table4"])
+
+
+@pytest.mark.parametrize("name", list(_read()))
+def test_every_published_table_is_whole(name):
+    table = published(name)
+    assert table.rows
+    for attack, values in table.rows.items():
+        assert attack_title(attack)
+        assert len(values) == len(table.columns)
+        for value in filter(None, values):
+            assert 0 <= value.test_error <= 1
+            assert value.confidence in ("H", "M", "L")
+            assert (value.attack_success_rate is None) == (attack != "scaling_attack")
+
+
+@pytest.mark.parametrize(
+    "name", ["table3_uci_har", "table4_uci_har", "table5_mnist_0.5", "table6_mnist_0.5", "table3_cifar10"]
+)
+def test_every_place_of_a_table_has_a_cell_in_the_papers_configuration(name):
+    values = read_toml(PAPER / f"{name}.toml")
+    table = values.pop("sweep")
+    cells = make_sweep(values, table).cells
+    names = [table["published"]] if isinstance(table["published"], str) else table["published"]
+    beside = published(names[0])
+    found = [(beside.row(c.config.resolved()), beside.column(c.config.resolved())) for c in cells]
+    assert {place for place in found if None not in place} == {
+        (r, c) for r in beside.rows for c in beside.columns
+    }
+    # One cell each: nothing is averaged but seeds.
+    known = [place for place in found if None not in place]
+    assert len(known) == len(set(known))
+
+
+def test_a_configuration_extends_another(tmp_path):
+    (tmp_path / "base.toml").write_text(
+        'rounds = 7\nroot = { size = 9, bias = 0.5 }\nmodel = { name = "cnn" }\n'
+    )
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "mine.toml").write_text(
+        'extends = "../base.toml"\nroot.size = 5\nmodel = { name = "mlp" }\n[sweep]\nseeds = 2\n'
+    )
+    assert read_toml(tmp_path / "sub" / "mine.toml") == {
+        "rounds": 7,
+        "root": {"size": 5, "bias": 0.5},
+        "model": {"name": "mlp"},
+        "sweep": {"seeds": 2},
+    }
+    (tmp_path / "loop.toml").write_text('extends = "loop.toml"')
+    with pytest.raises(ConfigError, match=r"loop\.toml extends itself$"):
+        read_toml(tmp_path / "loop.toml")
+    (tmp_path / "bad.toml").write_text("extends = 3")
+    with pytest.raises(ConfigError, match=r"bad\.toml: extends must be the name of a file, got 3$"):
+        read_toml(tmp_path / "bad.toml")
+    (tmp_path / "gone.toml").write_text('extends = "nowhere.toml"')
+    with pytest.raises(ConfigError, match=r"cannot read configuration file .*nowhere\.toml"):
+        read_toml(tmp_path / "gone.toml")
