@@ -1,4 +1,5 @@
 import os
+from itertools import count
 from pathlib import Path
 
 # Two host devices, before jax starts: the sharded tests need them.
@@ -8,6 +9,18 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+
+# Linux grants a process 65,530 memory maps; a compiled program holds a dozen, and all tests together compile
+# more programs than fit. Beyond that XLA crashes.
+MOST_MAPS = 40_000
+_finished = count(1)
+
+
+def pytest_runtest_teardown():
+    """Drop compiled programs, every now and then, if there are many."""
+    maps = Path("/proc/self/maps")
+    if next(_finished) % 20 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +33,10 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def quick_programs():
-    """Programs that compile in half the time and compute the same, where XLA itself is not what is tested."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(scope="module", autouse=True)
+def quick_programs(request):
+    """Programs compile in half the time and compute the same, unless the module says OPTIMIZED = True."""
+    quick = not getattr(getattr(request, "module", None), "OPTIMIZED", False)
+    jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -5,11 +5,22 @@ test_rules.py and test_attacks.py compare the two for every rule and attack.
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any
 
 import jax
 import numpy as np
+
+
+@contextmanager
+def quick():
+    """In an OPTIMIZED module (see conftest.py): compile fast, for programs of which nobody else makes use."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 class _Traced:

@@ -14,8 +14,6 @@ from fljax.aggregators import fltrust
 from fljax.attacks import fltrust_attack, trim_attack
 from fljax.attacks.trust_search import Chain, Game, walk_projections
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
 KEY = jax.random.key(3)
 
 

@@ -11,8 +11,6 @@ from fljax.attacks import distributed_backdoor, label_flip, model_replacement, r
 from fljax.config import parse_config
 from fljax.experiment import assemble
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
 COPIES = jnp.array([True, False])
 
 

@@ -15,8 +15,6 @@ from fljax.keys import named_key
 from fljax.local import cross_entropy, draw_batches, mean_state
 from fljax.models import Model, ResNet20, as_model
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
 IMAGES = np.random.default_rng(0).uniform(size=(60, 4, 4, 1)).astype(np.float32)
 LABELS = np.arange(60, dtype=np.int32) % 3
 DATA = Dataset(IMAGES, LABELS, IMAGES[:7] + 1, LABELS[:7], 3, "made up")

@@ -19,12 +19,12 @@ def stack(n):
 
 
 def problems():
-    """All sizes for the first row of each rule, the smallest for its variants."""
+    """The smallest size for every row, for the first of each rule also the largest that it takes."""
     seen = set()
     for case in RULE_CASES + PRE_CASES:
-        for n in SIZES[:1] if case.name in seen else SIZES:
-            if n <= case.largest:
-                yield pytest.param(case, n, id=f"{n} {case.id}")
+        sizes = [n for n in SIZES if n <= case.largest]
+        for n in dict.fromkeys(sizes[:1] if case.name in seen else (*sizes[:1], *sizes[-1:])):
+            yield pytest.param(case, n, id=f"{n} {case.id}")
         seen.add(case.name)
 
 

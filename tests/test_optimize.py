@@ -24,8 +24,6 @@ from fljax.attacks import SURROGATES, fltrust_attack, optimize_attack, sign_flip
 from fljax.components import make_surrogate
 from fljax.config import parse_config
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
 optimized = jitted(optimize_attack)
 KEY = jax.random.key(0)
 N, D, M = 12, 60, 3

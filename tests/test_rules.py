@@ -18,9 +18,11 @@ from cases import (
     on_samples,
 )
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from programs import quick
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES, on_pytrees
 
+OPTIMIZED = True  # see quick_programs in conftest.py
 ALL = RULE_CASES + PRE_CASES
 # For what does not depend on the arguments: one row of each entry.
 ONE_EACH = first_rows(ALL)
@@ -53,7 +55,7 @@ def test_equals_the_float64_reference(case):
 @each(ONE_EACH)
 def test_float64_is_kept(case):
     updates, others = make()
-    with jax.enable_x64(True):
+    with quick(), jax.enable_x64(True):
         wide = jax.jit(lambda updates, others: case.call(updates, others))
         result = wide(jnp.asarray(updates, jnp.float64), as_type(others, jnp.float64))
         assert result.dtype == jnp.float64
@@ -253,7 +255,7 @@ def test_hostile_rows_leave_the_result_near_the_honest_rows(case, how):
 def test_gradient_equals_finite_differences(case):
     updates, others = make(d=2)
     random = np.random.default_rng(3)
-    with jax.enable_x64(True):
+    with quick(), jax.enable_x64(True):
         wide = as_type(others, jnp.float64)
         x = jnp.asarray(updates, jnp.float64)
         probe = jnp.asarray(random.normal(size=jax.eval_shape(case.call, x, wide).shape))

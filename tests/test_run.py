@@ -10,6 +10,7 @@ import fljax
 from fljax.aggregators import stateless, trimmed_mean
 from fljax.config import load_config, parse_config
 
+OPTIMIZED = True  # see quick_programs in conftest.py
 CONFIG = {
     "rounds": 30,
     "eval_every": 5,

@@ -41,6 +41,7 @@ VALUES = {
     "attack": {"name": "sign_flip", "fraction": 0.34},
 }
 
+OPTIMIZED = True  # as the processes it starts are
 TOML = """
 rounds = 600
 eval_every = 1

@@ -36,9 +36,6 @@ BASE: dict[str, Any] = {
 EXACT = {"round", "diverged"}
 
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
-
 def plan_of(table, base=BASE, **options):
     return make_plan(make_sweep(base, table), **options)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import jitted
 
 from fljax.aggregators import fltrust
 from fljax.attacks import fltrust_attack, sign_flip, trim_attack
@@ -99,12 +100,12 @@ def test_with_no_honest_client_the_model_may_stay_where_it_is():
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 5), st.floats(0.01, 100))
-def test_the_key_lemma(seed, n, d, size):
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 100))
+def test_the_key_lemma(seed, size):
     """‖g − ∇F‖ ≤ 3‖g_0 − ∇F‖ + 2‖∇F‖, whatever the clients send (signs as for gradients)."""
     random = np.random.default_rng(seed)
-    updates = (size * random.normal(size=(n, d))).astype(np.float32)
-    root, true = random.normal(size=(2, d)).astype(np.float32)
-    g = np.asarray(fltrust(updates, root_update=root))
+    updates = (size * random.normal(size=(6, 5))).astype(np.float32)
+    root, true = random.normal(size=(2, 5)).astype(np.float32)
+    g = np.asarray(jitted(fltrust)(updates, root_update=root))
     bound = 3 * np.linalg.norm(root - true) + 2 * np.linalg.norm(true)
     assert np.linalg.norm(g - true) <= bound * (1 + 1e-5)

@@ -8,6 +8,7 @@ from cases import PRE_CASES, RULE_CASES, N, Poisoned, make
 
 from fljax.aggregators.linalg import largest_entries, row_norms
 
+OPTIMIZED = True  # see quick_programs in conftest.py
 D = 5000
 # Random coordinates that miss the hostile one cannot show it.
 CASES = [c for c in RULE_CASES + PRE_CASES if c.tolerated and c.hyper.get("subspace_size", D) >= D]

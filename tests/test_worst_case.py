@@ -14,8 +14,6 @@ from fljax.attacks import ATTACKS, Task, scaling_attack, scheduled, worst_case
 from fljax.config import parse_config
 from fljax.experiment import assemble
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
 TASK = Task(10, 3)
 NAMES = {"scale": {}, "sign_flip": {"factor": 4.0}, "trim_attack": {}}
 RULES = {

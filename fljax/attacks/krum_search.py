@@ -120,13 +120,17 @@ def selects_copy(contest: Contest, copies: Array, size: Array) -> Array:
     largest = saturation(squares.dtype, squares.shape[0])
     squares = jnp.where(squares < largest, jnp.maximum(squares, 0.0), largest)
     to_copy = jnp.where(contest.power == 2, squares, jnp.sqrt(squares))
+    # Both sums below take their distances from the sorted ones, that is, the same bits: computed twice they
+    # may be rounded differently, which would decide a tie.
+    rows = jnp.arange(to_copy.shape[0])
+    in_order, places = lax.sort((jnp.where(contest.pool, to_copy, jnp.inf), rows), num_keys=1)
+    to_copy = jnp.zeros_like(to_copy).at[places].set(in_order)
     # All copies are equally far from row i: they are among its neighbours once the nearer rows are used up.
     nearer = jnp.sum(contest.nearest < to_copy[:, None], axis=1)
     num_rows = jnp.clip(nearer, jnp.maximum(neighbors - copies, 0), neighbors)
     to_rows = jnp.take_along_axis(contest.sums, num_rows[:, None], axis=1)[:, 0]
     of_rows = jnp.where(contest.pool, to_rows + (neighbors - num_rows) * to_copy, jnp.inf)
     # A copy has the others at distance 0.
-    in_order = jnp.sort(jnp.where(contest.pool, to_copy, jnp.inf))
     of_copy = _sum_first(in_order, neighbors - (copies - 1))
     return jnp.all(jnp.where(contest.before, of_copy < of_rows, of_copy <= of_rows))
 

@@ -1,0 +1,94 @@
+"""Runs of the paper's experiments that are kept: sweeps, and the small files of their reports.
+
+python benchmarks/paper.py har      # Tables III to VI and the figures on UCI HAR
+python benchmarks/paper.py mnist    # five cells of Table III (b) at full length
+python benchmarks/paper.py short    # the other data sets, shortened
+
+A sweep that is there is continued; the folders of the sweeps stay under runs/paper/.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from fljax.report import load_results, write_report
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "benchmarks" / "results" / "paper"
+SHORT = ["sweep.axes.aggregator=['mean', 'median', 'fltrust']", "sweep.axes.attack=['none', 'trim_attack']"]
+# Name of the kept folder, configuration, what is set besides.
+RUNS = {
+    "har": [
+        ("table3_uci_har", "table3_uci_har", ["sweep.seeds=3"]),
+        ("table4_uci_har", "table4_uci_har", ["sweep.seeds=3"]),
+        ("table5_uci_har", "table5_uci_har", ["sweep.seeds=3"]),
+        ("table6_uci_har", "table6_uci_har", ["sweep.seeds=3"]),
+        ("figure_convergence_uci_har", "figure_convergence_uci_har", ["sweep.seeds=3"]),
+        ("figure_adaptive_uci_har", "figure_adaptive_uci_har", ["sweep.seeds=3"]),
+        ("figure_fraction_uci_har", "figure_fraction_uci_har", []),
+        ("figure_clients_uci_har", "figure_clients_uci_har", []),
+    ],
+    "mnist": [("table3_mnist_0.5_selected", "table3_mnist_0.5_selected", [])],
+    "short": [
+        ("short_mnist_0.1", "table3_mnist_0.1", ["rounds=200", "eval_every=20", *SHORT]),
+        ("short_fashion_mnist", "table3_fashion_mnist", ["rounds=200", "eval_every=20", *SHORT]),
+        (
+            "short_cifar10",
+            "table3_cifar10",
+            ["rounds=10", "eval_every=5", "sweep.axes.attack=['none']", SHORT[0]],
+        ),
+    ],
+}
+
+
+def keep(name: str, folder: Path, command: list[str]) -> None:
+    """Copy what is small: tables, figures in few colours, configuration, device, versions, times."""
+    out = KEPT / name
+    write_report(folder, out, ["md", "csv", "png"])
+    for file in ("results.csv", "curves.csv", "table.md"):
+        (out / file).unlink()
+    for path in out.glob("*.png"):
+        picture = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+        picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    results = load_results(folder)
+    frame = results.frame
+    groups = frame.groupby("group")["seconds_compile"].first()
+    about = {
+        "command": " ".join(command),
+        "cells": f"{len(frame)} of {results.total}",
+        "device": sorted(frame["device"].unique()),
+        "versions": [json.loads(text) for text in frame["versions"].unique()],
+        "seconds_compile_all_programs": round(float(groups.sum()), 1),
+        "seconds_run_all_cells": round(float(frame["seconds_run"].sum()), 1),
+        "config": results.config,
+    }
+    (out / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("which", choices=RUNS)
+    parser.add_argument("--only", help="the name of one run")
+    parser.add_argument("--keep-only", action="store_true", help="keep what is there, run nothing")
+    given = parser.parse_args()
+    for name, config, settings in RUNS[given.which]:
+        if given.only not in (None, name):
+            continue
+        folder = ROOT / "runs" / "paper" / name
+        options = [word for setting in settings for word in ("--set", setting)]
+        command = ["fljax", "sweep", f"configs/paper/{config}.toml", *options]
+        if not given.keep_only:
+            places = ["--out", str(folder), *(["--resume"] if folder.exists() else [])]
+            subprocess.run([sys.executable, "-m", *command, *places], cwd=ROOT, check=True)
+        keep(name, folder, command)
+
+
+if __name__ == "__main__":
+    main()
