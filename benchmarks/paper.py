@@ -20,7 +20,7 @@ from fljax.report import load_results, write_report
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "results" / "paper"
-SHORT = ["sweep.axes.aggregator=['mean', 'median', 'fltrust']", "sweep.axes.attack=['none', 'trim_attack']"]
+FEW_RULES = "sweep.axes.aggregator=['mean', 'fltrust']"
 # Name of the kept folder, configuration, what is set besides.
 RUNS = {
     "har": [
@@ -32,15 +32,25 @@ RUNS = {
         ("figure_adaptive_uci_har", "figure_adaptive_uci_har", ["sweep.seeds=3"]),
         ("figure_fraction_uci_har", "figure_fraction_uci_har", []),
         ("figure_clients_uci_har", "figure_clients_uci_har", []),
+        ("server_uci_har", "server_uci_har", []),
+        ("scaling_uci_har", "scaling_uci_har", []),
     ],
     "mnist": [("table3_mnist_0.5_selected", "table3_mnist_0.5_selected", [])],
     "short": [
-        ("short_mnist_0.1", "table3_mnist_0.1", ["rounds=200", "eval_every=20", *SHORT]),
-        ("short_fashion_mnist", "table3_fashion_mnist", ["rounds=200", "eval_every=20", *SHORT]),
+        (
+            "short_fashion_mnist",
+            "table3_fashion_mnist",
+            ["rounds=100", "eval_every=10", "sweep.axes.attack=['none', 'trim_attack']"],
+        ),
+        (
+            "short_mnist_0.1",
+            "table3_mnist_0.1",
+            ["rounds=200", "eval_every=20", "sweep.axes.attack=['none']", FEW_RULES],
+        ),
         (
             "short_cifar10",
             "table3_cifar10",
-            ["rounds=10", "eval_every=5", "sweep.axes.attack=['none']", SHORT[0]],
+            ["rounds=5", "eval_every=5", "sweep.axes.attack=['none']", FEW_RULES],
         ),
     ],
 }
@@ -50,8 +60,10 @@ def keep(name: str, folder: Path, command: list[str]) -> None:
     """Copy what is small: tables, figures in few colours, configuration, device, versions, times."""
     out = KEPT / name
     write_report(folder, out, ["md", "csv", "png"])
-    for file in ("results.csv", "curves.csv", "table.md"):
-        (out / file).unlink()
+    # Every cell is in the sweep's own table, and a figure for each of many combinations is too much to keep.
+    unwanted = ["results.csv", "curves.csv", "report.md", *(path.name for path in out.glob("*_[0-9].png"))]
+    for name_of_file in unwanted:
+        (out / name_of_file).unlink()
     for path in out.glob("*.png"):
         picture = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
         picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -35,7 +35,7 @@ from fljax.components import (
 )
 from fljax.config import AggregatorConfig, Component, ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
-from fljax.data.clients import make_clients
+from fljax.data.clients import make_clients, num_attackers
 from fljax.errors import ConfigError
 from fljax.evaluate import Evaluation, make_evaluation
 from fljax.fit import check_cohort, check_model, check_pieces
@@ -154,7 +154,11 @@ def gather(
         min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
         (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
     )
-    expected = -(-num_malicious * cohort_size // num_clients) if in_cohort is None else in_cohort
+    # A rule is the same with and without attack: it is told of those who would attack.
+    potential = num_malicious if attacked else num_attackers(config.attack.fraction, num_clients)
+    expected = config.attack.in_cohort
+    if expected is None:
+        expected = -(-potential * cohort_size // num_clients)
     rule = with_actual(config.aggregator, expected, cohort_size)
     config = config.model_copy(update={"aggregator": rule})
     return Parts(config, dataset, data, task, _model(config, model, dataset), cohort_size, in_cohort)
@@ -321,7 +325,7 @@ def with_actual(config: AggregatorConfig, num_malicious: int, num_rows: int) -> 
 
     Args:
         config: an aggregator table.
-        num_malicious: how many attackers a round has.
+        num_malicious: how many attackers a round has, or without attack would have.
         num_rows: rows the rule gets.
 
     Returns:

@@ -35,7 +35,8 @@ Optimizer = Callable[[Any], optax.GradientTransformation]
 # Values that a sweep traces, by dotted key within a component's table; they replace those of the table.
 Traced = Mapping[str, Any]
 NOTHING: Traced = MappingProxyType({})
-# How many attackers a rule is told to expect; "actual" stands for how many there are.
+# How many attackers a rule is told to expect; "actual" stands for how many there are, or without
+# attack would be.
 COUNTS = ("num_malicious", "trim")
 ACTUAL = "actual"
 

@@ -302,20 +302,24 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise ConfigError(f"{path} extends itself")
+    extending = f", which {seen[-1].name} extends" if seen else ""
     try:
+        real = path.resolve()
+        if real in seen:
+            raise ConfigError(f"{path} extends itself")
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"cannot read configuration file {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read configuration file {path}{extending}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except (ValueError, RuntimeError) as error:  # a name with a zero byte, links in a circle
+        raise ConfigError(f"cannot read configuration file {str(path)!r}{extending}: {error}") from None
     base = values.pop("extends", None)
     if base is None:
         return values
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends must be the name of a file, got {base!r}")
-    return merge(_read_toml(path.parent / base, (*seen, path.resolve())), values)
+    return merge(_read_toml(path.parent / base, (*seen, real)), values)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,9 +331,11 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         >>> merge({"aggregator": {"name": "krum", "power": 1}}, {"aggregator": {"name": "median"}})
         {'aggregator': {'name': 'median'}}
     """
+    # Tables that stand for one value: a component, the values of an axis.
+    whole = {"name", "range", "linspace", "logspace"}
 
     def merged(old: Any, new: Any) -> Any:
-        both = isinstance(old, Mapping) and isinstance(new, Mapping) and "name" not in new
+        both = isinstance(old, Mapping) and isinstance(new, Mapping) and not whole & new.keys()
         return merge(old, new) if both else new
 
     return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}

@@ -6,25 +6,24 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from fljax.attacks import ATTACKS
+from fljax.components import COUNTS
 from fljax.errors import ConfigError, unknown_name
 
-# Keys that do not tell which rule or attack it is: every table of the kind has them, or they count attackers.
-_APART = {
-    "aggregator": {"num_malicious", "trim", "pre"},
-    "attack": {"fraction", "in_cohort", "schedule"},
-}
+# All published numbers are for this share of malicious clients.
+FRACTION = 0.2
 
 
 class Value(NamedTuple):
     """A published cell.
 
     Attributes:
+        text: as it was published.
         test_error: final test error.
         attack_success_rate: or None.
         confidence: H, M or L; see `published.toml`.
     """
 
+    text: str
     test_error: float
     attack_success_rate: float | None
     confidence: str
@@ -45,25 +44,17 @@ class Published(NamedTuple):
     columns: dict[str, dict[str, Any]]
     rows: dict[str, list[Value | None]]
 
-    def row(self, config: Mapping[str, Any]) -> str | None:
-        """The row of a cell with this configuration: its attack, None where that is an attack of no row."""
-        return next((name for name in self.rows if _says(config, "attack", {"name": name})), None)
+    def place(self, config: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Attack and column of a cell with this resolved configuration; None for a cell of no place.
 
-    def column(self, config: Mapping[str, Any]) -> str | None:
-        """The column of a cell with this configuration, or None."""
-        return next(
-            (
-                title
-                for title, wanted in self.columns.items()
-                if all(_says(config, key, value) for key, value in wanted.items())
-            ),
-            None,
-        )
-
-
-def attack_title(name: str) -> str:
-    """A row's title."""
-    return "no attack" if name == "none" else ATTACKS[name].title
+        Data, rounds and numbers of clients are not looked at.
+        """
+        attack = config.get("attack") or {}
+        if attack.get("name") != "none" and attack.get("fraction") != FRACTION:
+            return None
+        row = next((name for name in self.rows if _is(attack, {"name": name}, {"fraction"})), None)
+        column = next((title for title, wanted in self.columns.items() if _says(config, wanted)), None)
+        return None if row is None or column is None else (row, column)
 
 
 def published(name: str) -> Published:
@@ -75,16 +66,17 @@ def published(name: str) -> Published:
     Example:
         >>> table = published("table3_uci_har")
         >>> table.rows["scaling_attack"][1]
-        Value(test_error=0.1, attack_success_rate=0.03, confidence='L')
+        Value(text='0.10/0.03', test_error=0.1, attack_success_rate=0.03, confidence='L')
     """
-    tables = _read()
+    tables = read_published()
     if name not in tables:
         raise ConfigError(unknown_name("published table", name, tables))
     return tables[name]
 
 
 @cache
-def _read() -> dict[str, Published]:
+def read_published() -> dict[str, Published]:
+    """All published tables by name."""
     values = tomllib.loads(resources.files("fljax").joinpath("published.toml").read_text(encoding="utf-8"))
     columns = values.pop("columns")
     return {
@@ -103,15 +95,22 @@ def _value(text: str) -> Value | None:
         return None
     numbers, confidence = text.split()
     error, _, success = numbers.partition("/")
-    return Value(float(error), float(success) if success else None, confidence)
+    return Value(numbers, float(error), float(success) if success else None, confidence)
 
 
-def _says(config: Mapping[str, Any], key: str, wanted: Any) -> bool:
-    """Whether a resolved configuration has this value; a component must have these keys and no others."""
-    value: Any = config
-    for part in key.split("."):
-        value = value[part]
-    if not isinstance(wanted, dict):
-        return bool(value == wanted)
-    apart = _APART.get(key, set())
-    return not value.get("pre") and {k: v for k, v in value.items() if k not in apart} == wanted
+def _says(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a resolved configuration has these values, by dotted key."""
+    for key, item in wanted.items():
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not (_is(value, item, COUNTS) if isinstance(item, dict) else value == item):
+            return False
+    return True
+
+
+def _is(component: Any, wanted: Mapping[str, Any], apart: Any) -> bool:
+    """Whether a component has these keys and, but for those apart and what is not set, no others."""
+    if not isinstance(component, dict):
+        return False
+    return {k: v for k, v in component.items() if k not in apart and v not in (None, [])} == wanted

@@ -9,16 +9,17 @@ import pytest
 from rich.console import Console
 from sweep_folder import cell, write_sweep
 
-from fljax.config import parse_config, read_toml
+from fljax.attacks import ATTACKS
+from fljax.config import merge, parse_config, read_toml
 from fljax.errors import ConfigError, DataError
-from fljax.published import _read, attack_title, published
+from fljax.published import published, read_published
 from fljax.report import load_results, places, rich_tables, write_report
 from fljax.report.comparison import comparison_caption, comparison_tables
-from fljax.sweeps import make_sweep
+from fljax.sweeps import make_sweep, sweep
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper"
 RULES = {"FedAvg": {"name": "mean"}, "Krum": {"name": "krum", "num_malicious": "actual"}}
-ATTACKS = {
+ATTACK_TABLES = {
     "no attack": {"name": "none"},
     "Scaling attack": {"name": "scaling_attack"},
     "Adaptive attack (default)": {"name": "fltrust_attack"},
@@ -36,7 +37,7 @@ MEASURED = {
 
 
 def config(rule, attack, **others):
-    values = {"aggregator": RULES[rule], "attack": ATTACKS[attack], **others}
+    values = {"aggregator": RULES[rule], "attack": ATTACK_TABLES[attack], **others}
     return json.dumps(parse_config(values).resolved())
 
 
@@ -46,7 +47,7 @@ def write(folder, **given):
         for (rule, attack), (errors, successes) in MEASURED.items()
         for seed in (0, 1)
     ]
-    axes = {"aggregator": list(RULES), "attack": list(ATTACKS), "seed": [0, 1]}
+    axes = {"aggregator": list(RULES), "attack": list(ATTACK_TABLES), "seed": [0, 1]}
     return write_sweep(folder, axes, rows, **given)
 
 
@@ -75,7 +76,7 @@ def test_the_papers_layout_with_both_numbers(folder):
 def test_the_caption_counts_by_confidence(folder):
     text = comparison_caption(places(load_results(folder)))
     assert "Within 0.03: 1 of 2 with M, 1 of 3 with L." in text
-    assert text.endswith("25 cells (–) were not run.")
+    assert text.endswith("25 cells (–) are not there.")
 
 
 def test_every_kind_of_report_shows_it(folder):
@@ -140,6 +141,67 @@ def test_a_diverged_cell_differs(tmp_path):
     assert comparison_tables(found)[0].rows[0][1][0].text == "— (0.04 H) ≠"
 
 
+def one(folder, configs, **columns):
+    """A folder with a row per configuration, seed by seed."""
+    rows = [
+        cell(
+            f"rule {i}", f"attack {i}", error=i / 10, config=json.dumps(parse_config(c).resolved()), **columns
+        )
+        for i, c in enumerate(configs)
+    ]
+    return write_sweep(
+        folder, {"aggregator": [r["aggregator"] for r in rows], "attack": ["x"]}, rows, total=9
+    )
+
+
+def test_only_the_rule_and_the_attack_itself_have_a_place(tmp_path):
+    others = [
+        {"aggregator": {"name": "median", "pre": [{"name": "nnm", "num_malicious": 1}]}},
+        {"aggregator": {"name": "krum", "num_malicious": 1, "power": 1}},
+        {"aggregator": {"name": "median"}, "attack": {"name": "trim_attack", "fraction": 0.4}},
+        {"aggregator": {"name": "median"}, "attack": {"name": "trim_attack", "stretch": 3.0}},
+        {
+            "aggregator": {"name": "median"},
+            "attack": {"name": "trim_attack", "schedule": {"name": "between", "first": 1}},
+        },
+        {"aggregator": {"name": "mean"}, "attack": {"name": "none", "fraction": 0.4}},
+    ]
+    found = places(load_results(one(tmp_path / "others", others)), "table3_mnist_0.5")
+    # Nobody is malicious in the last one, whatever the share.
+    assert [(p.attack, p.column) for p in found if p.seeds] == [("no attack", "FedAvg")]
+
+
+def test_nothing_but_seeds_is_averaged(tmp_path):
+    twice = [{"aggregator": {"name": "krum", "num_malicious": m}} for m in (1, 2)]
+    folder = one(tmp_path / "twice", twice)
+    with pytest.raises(ConfigError, match="rule 0 and rule 1 would both be in the column Krum"):
+        places(load_results(folder), ["table3_mnist_0.5"])
+
+
+def test_what_is_missing_or_diverged_is_said(tmp_path):
+    axes = {"aggregator": ["FedAvg"], "attack": ["no attack"], "seed": [0, 1]}
+    rows = [cell(seed=0, config=config("FedAvg", "no attack"), diverged=True)]
+    found = places(load_results(write_sweep(tmp_path / "part", axes, rows)), ["table3_mnist_0.5"] * 2)
+    assert len(found) == 30  # named twice, compared once
+    assert comparison_tables(found)[0].rows[0][1][0].text == "0.100 † ‡ (0.04 M) ≠"
+    assert "† At least one seed diverged. ‡ Not all seeds are there yet." in comparison_caption(found)
+
+
+def test_a_report_without_comparison_leaves_no_old_one(folder):
+    files = write_report(folder, published=["table4"])
+    assert any(path.name == "published.csv" for path in files)
+    (folder / "sweep.json").write_text((folder / "sweep.json").read_text().replace('"table3_uci_har"', "[]"))
+    write_report(folder)
+    assert not (folder / "report" / "published.csv").exists()
+
+
+def test_published_tables_may_be_named_later(tmp_path):
+    base = {"rounds": 2, "eval_every": 2, "num_clients": 4, "model": {"name": "logistic_regression"}}
+    sweep(make_sweep(base, {"seeds": 1}), tmp_path / "out")
+    later = make_sweep(base, {"seeds": 1, "published": "table4"})
+    assert len(sweep(later, tmp_path / "out", resume=True)) == 1
+
+
 def test_mistakes_are_one_sentence(folder, tmp_path):
     with pytest.raises(ConfigError, match="unknown published table 'table3_har'.*table3_uci_har"):
         write_report(folder, published=["table3_har"])
@@ -150,16 +212,24 @@ def test_mistakes_are_one_sentence(folder, tmp_path):
     row = cell()
     del row["config"]
     results = load_results(write_sweep(tmp_path / "old", axes, [row]))
-    with pytest.raises(DataError, match="hold no configurations"):
+    with pytest.raises(DataError, match="do not hold their configurations"):
         places(results, ["table4"])
+    for text in ("{", "[]", None):
+        results = load_results(write_sweep(tmp_path / "bad", axes, [cell(), cell(seed=1, config=text)]))
+        with pytest.raises(DataError, match="do not hold their configurations"):
+            places(results, "table4")
+    for given in (3, None, [1]):
+        results = load_results(write_sweep(tmp_path / "bad", axes, [cell()], sweep={"published": given}))
+        with pytest.raises(DataError, match=r"sweep\.published in sweep\.json is no list of names"):
+            places(results)
 
 
-@pytest.mark.parametrize("name", list(_read()))
+@pytest.mark.parametrize("name", list(read_published()))
 def test_every_published_table_is_whole(name):
     table = published(name)
     assert table.rows
     for attack, values in table.rows.items():
-        assert attack_title(attack)
+        assert attack in ("none", *ATTACKS)
         assert len(values) == len(table.columns)
         for value in filter(None, values):
             assert 0 <= value.test_error <= 1
@@ -176,12 +246,9 @@ def test_every_place_of_a_table_has_a_cell_in_the_papers_configuration(name):
     cells = make_sweep(values, table).cells
     names = [table["published"]] if isinstance(table["published"], str) else table["published"]
     beside = published(names[0])
-    found = [(beside.row(c.config.resolved()), beside.column(c.config.resolved())) for c in cells]
-    assert {place for place in found if None not in place} == {
-        (r, c) for r in beside.rows for c in beside.columns
-    }
+    known = [place for c in cells if (place := beside.place(c.config.resolved())) is not None]
+    assert set(known) == {(r, c) for r in beside.rows for c in beside.columns}
     # One cell each: nothing is averaged but seeds.
-    known = [place for place in found if None not in place]
     assert len(known) == len(set(known))
 
 
@@ -206,5 +273,16 @@ def test_a_configuration_extends_another(tmp_path):
     with pytest.raises(ConfigError, match=r"bad\.toml: extends must be the name of a file, got 3$"):
         read_toml(tmp_path / "bad.toml")
     (tmp_path / "gone.toml").write_text('extends = "nowhere.toml"')
-    with pytest.raises(ConfigError, match=r"cannot read configuration file .*nowhere\.toml"):
+    with pytest.raises(
+        ConfigError, match=r"cannot read configuration file .*nowhere\.toml, which gone\.toml extends: "
+    ):
         read_toml(tmp_path / "gone.toml")
+    (tmp_path / "zero.toml").write_text('extends = "a\\u0000b.toml"')
+    with pytest.raises(ConfigError, match="cannot read configuration file .*null"):
+        read_toml(tmp_path / "zero.toml")
+    (tmp_path / "round.toml").symlink_to(tmp_path / "round.toml")
+    with pytest.raises(ConfigError, match="cannot read configuration file"):
+        read_toml(tmp_path / "round.toml")
+    # The values of an axis are one value.
+    below, above = {"axes": {"seed": {"range": [0, 2, 1]}}}, {"axes": {"seed": {"linspace": [0, 1, 2]}}}
+    assert merge(below, above) == above

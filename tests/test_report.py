@@ -14,6 +14,7 @@ from sweep_folder import cell, large, write_sweep
 
 from fljax.errors import ConfigError, DataError
 from fljax.report import load_results, rich_tables, write_report
+from fljax.report.figures import _over_axis
 from fljax.report.panels import courses
 from fljax.report.results import label
 from fljax.report.summary import caption, marks, state, summarize, tables, worst_cases
@@ -284,6 +285,28 @@ def test_figures_are_images_of_a_sensible_size(demo):
             assert min(image.size) > 200
             assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 5
     assert not list((demo / "report").glob(".*"))
+
+
+def test_one_run_without_attack_is_a_line_in_every_panel(tmp_path):
+    cells = [
+        cell("FLTrust", attack, error=share, **{"attack.fraction": share})
+        for attack in ("Trim attack", "Krum attack")
+        for share in (0.1, 0.4)
+    ]
+    cells.append(cell("FedAvg", "no attack", error=0.25, **{"attack.fraction": 0.0}))
+    axes = {
+        "aggregator": ["FLTrust", "FedAvg"],
+        "attack": ["Trim attack", "Krum attack", "no attack"],
+        "attack.fraction": [0.1, 0.4, 0.0],
+    }
+    results = load_results(write_sweep(tmp_path / "fraction", axes, cells))
+    figure = _over_axis(results, summarize(results), None, "attack.fraction", "test_error", "")
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert [panel.get_title() for panel in panels] == ["Trim attack", "Krum attack"]
+    for panel in panels:
+        lines = {line.get_label(): line.get_ydata() for line in panel.get_lines()}
+        assert set(lines) == {"FLTrust", "FedAvg, no attack"}
+        assert set(lines["FedAvg, no attack"]) == {0.25}
 
 
 def test_lines_for_each_numeric_axis(tmp_path):

@@ -311,6 +311,13 @@ def test_actual_numbers_of_attackers_are_clamped_to_what_the_rule_takes():
     assert krum.traced["aggregator.num_malicious"].tolist() == [0, 3, 9]  # n > f + 2
     assert trimmed.traced["aggregator.trim"].tolist() == [0, 3, 5]  # n > 2f
     assert [parts.num_malicious for parts in krum.parts] == [0, 3, 11]
+    # Without attack the rule is the one that is attacked in the other cells.
+    plan = plan_of(
+        {"axes": {"attack.fraction": [0.0, 0.25]}},
+        BASE | BIG | {"aggregator": rules[0], "attack": {"name": "none"}},
+    )
+    assert [p.config.aggregator.parameters["num_malicious"] for p in plan.groups[0].parts] == [0, 3]
+    assert [parts.num_malicious for parts in plan.groups[0].parts] == [0, 0]
     # In a cohort, what the round expects, rounded up, and no more than the rule takes there.
     cohort = BASE | BIG | {"cohort_size": 6, "aggregator": rules[1]}
     plan = plan_of({"axes": {"attack.fraction": [0.1, 0.25, 0.5]}}, cohort)

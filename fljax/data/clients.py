@@ -13,6 +13,16 @@ from fljax.errors import ConfigError
 from fljax.types import RoundData
 
 
+def num_attackers(fraction: float, num_clients: int) -> int:
+    """How many of the clients a share is: the nearest whole number, a half rounded up.
+
+    Example:
+        >>> num_attackers(0.2, 21), num_attackers(0.5, 21)
+        (4, 11)
+    """
+    return int(fraction * num_clients + 0.5)
+
+
 def make_clients(
     dataset: Dataset,
     seed: int,
@@ -64,7 +74,7 @@ def make_clients(
     table, counts = partition(labels[available], partition_stream, **facts, **options)
     malicious = np.zeros(len(counts), bool)
     order = malicious_stream.permutation(len(counts))
-    malicious[order[: int(malicious_fraction * len(counts) + 0.5)]] = True
+    malicious[order[: num_attackers(malicious_fraction, len(counts))]] = True
     table = np.where(table >= 0, available[table], -1).astype(np.int32)
     return RoundData(dataset.train_x, labels, table, counts, held_out, malicious)  # type: ignore[arg-type]
 

@@ -7,32 +7,48 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fljax.errors import DataError
-from fljax.published import Published, Value, attack_title, published
-from fljax.report.results import Results
+from fljax.attacks import ATTACKS
+from fljax.errors import ConfigError, DataError
+from fljax.published import Published, Value, published
+from fljax.report.results import NO_ATTACK, Results
 from fljax.report.summary import Entry, Table, describe
 
 # A cell that differs from the published one by more than this, in error or success rate, is marked.
 TOLERANCE = 0.03
 LETTERS = ("H", "M", "L")
+Settings = dict[str, Any]
 
 
 class Place(NamedTuple):
-    """One cell of a published table: what was measured, means over the seeds, and what was published."""
+    """One cell of a published table: what was measured, means over the seeds, and what was published.
 
+    Attributes:
+        table: the published table's name.
+        title: its title, with the other axes' values where there are any.
+        attack: row.
+        column: column.
+        test_error: NaN or None where there is none.
+        attack_success_rate: or None.
+        seeds: how many seeds are there, 0 if none was run.
+        notes: signs for what is missing or diverged.
+        value: the published numbers, or None.
+    """
+
+    table: str
     title: str
     attack: str
     column: str
     test_error: float | None
     attack_success_rate: float | None
     seeds: int
+    notes: str
     value: Value | None
 
     @property
-    def differs(self) -> bool:
-        """Whether error or success rate is further than `TOLERANCE` from the published one."""
+    def differs(self) -> bool | None:
+        """Whether error or success rate is more than `TOLERANCE` off the published one; None if unknown."""
         if self.value is None or self.test_error is None:
-            return False
+            return None
         pairs = [(self.test_error, self.value.test_error)]
         if self.attack_success_rate is not None and self.value.attack_success_rate is not None:
             pairs.append((self.attack_success_rate, self.value.attack_success_rate))
@@ -40,7 +56,7 @@ class Place(NamedTuple):
         return not all(abs(mine - theirs) <= TOLERANCE + 0.0005 for mine, theirs in pairs)
 
 
-def places(results: Results, names: Sequence[str] | None = None) -> list[Place]:
+def places(results: Results, names: str | Sequence[str] | None = None) -> list[Place]:
     """Every cell of the published tables a sweep is compared with.
 
     Args:
@@ -51,41 +67,80 @@ def places(results: Results, names: Sequence[str] | None = None) -> list[Place]:
         The cells table by table; where other axes vary, for each of their combinations.
 
     Raises:
-        ConfigError: if there is no table of this name.
+        ConfigError: if there is no table of this name, or two variants of a rule have the same place in it.
         DataError: if the results do not hold the cells' configurations.
     """
     if names is None:
-        names = results.config.get("sweep", {}).get("published", [])
-        names = [names] if isinstance(names, str) else names
-    tables = [published(name) for name in names]
+        table = results.config.get("sweep") if isinstance(results.config, dict) else None
+        names = table.get("published", ()) if isinstance(table, dict) else ()
+        if not (isinstance(names, str) or (isinstance(names, list | tuple) and all(map(_is_text, names)))):
+            raise DataError(f"{results.name}: sweep.published in sweep.json is no list of names: {names!r}")
+    tables = [published(name) for name in dict.fromkeys([names] if isinstance(names, str) else names)]
     if not tables:
         return []
-    if "config" not in results.frame:
-        raise DataError(f"{results.name}: the results hold no configurations, so none can be compared")
-    configs = [json.loads(text) for text in results.frame["config"]]
+    configs = _configs(results)
     return [place for table in tables for place in _places(results, table, configs)]
 
 
-def _places(results: Results, table: Published, configs: list[dict[str, Any]]) -> list[Place]:
-    frame = results.frame.assign(row=[*map(table.row, configs)], column=[*map(table.column, configs)])
-    frame = frame.dropna(subset=["row", "column"])
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _configs(results: Results) -> list[Settings]:
+    wrong = DataError(
+        f"{results.name}: the results do not hold their configurations, so none can be compared"
+    )
+    if "config" not in results.frame:
+        raise wrong
+    try:
+        configs = [json.loads(text) for text in results.frame["config"]]
+    except (TypeError, ValueError):
+        raise wrong from None
+    if not all(isinstance(config, dict) for config in configs):
+        raise wrong
+    return configs
+
+
+def _places(results: Results, table: Published, configs: list[Settings]) -> list[Place]:
+    found = [table.place(config) for config in configs]
+    frame = results.frame.assign(place=found)[[place is not None for place in found]]
+    for (_, column), cells in frame.groupby("place"):
+        for axis in ("aggregator", "attack"):
+            labels = cells[axis].astype(str).unique()
+            if len(labels) > 1:
+                several = " and ".join(labels)
+                raise ConfigError(f"{table.name}: {several} would both be in the column {column}")
     told = {key for wanted in table.columns.values() for key in wanted}
-    others = [axis for axis in results.further if axis not in told]
-    groups = frame.groupby(others, observed=True) if others else [((), frame)]
-    found = []
+    others = [axis for axis in results.further if axis not in told and axis != "attack.fraction"]
+    groups: Iterable[tuple[Any, pd.DataFrame]] = [((), frame)]
+    if others and len(frame):
+        groups = frame.groupby(others, observed=True)
+    made = []
     for key, cells in groups:
-        labels = describe(dict(zip(others, map(str, key), strict=True)))
+        labels = describe(dict(zip(others, map(str, key), strict=bool(key))))
         title = f"{table.title}; {labels}" if labels else table.title
-        means = cells.groupby(["row", "column"])[["test_error", "attack_success_rate"]].mean()
-        counts = cells.groupby(["row", "column"]).size()
+        by_place = dict(iter(cells.groupby("place")))
         for attack, values in table.rows.items():
             for column, value in zip(table.columns, values, strict=True):
-                there = (attack, column) in means.index
-                error, success = means.loc[(attack, column)] if there else (None, None)
-                success = None if success is None or math.isnan(success) else success
-                seeds = int(counts[(attack, column)]) if there else 0
-                found.append(Place(title, attack_title(attack), column, error, success, seeds, value))
-    return found
+                mine = by_place.get((attack, column))
+                error, success, seeds, notes = _measured(mine, results.seeds)
+                where = (table.name, title, _title(attack), column)
+                made.append(Place(*where, error, success, seeds, notes, value))
+    return made
+
+
+def _title(attack: str) -> str:
+    return NO_ATTACK if attack == "none" else ATTACKS[attack].title
+
+
+def _measured(cells: pd.DataFrame | None, seeds: int) -> tuple[float | None, float | None, int, str]:
+    if cells is None:
+        return None, None, 0, ""
+    success = cells["attack_success_rate"].mean()
+    notes = " †" * bool(cells["diverged"].any()) + " ‡" * (len(cells) < seeds)
+    # A seed that has no error any more makes the mean NaN.
+    error = float(cells["test_error"].mean(skipna=False))
+    return error, None if math.isnan(success) else float(success), len(cells), notes
 
 
 def comparison_tables(found: Iterable[Place]) -> list[Table]:
@@ -105,32 +160,36 @@ def comparison_tables(found: Iterable[Place]) -> list[Table]:
 
 
 def _entry(place: Place) -> Entry:
-    text = _numbers(place.test_error, place.attack_success_rate, 3) if place.seeds else "–"
+    text = "–"
+    if place.test_error is not None:
+        text = "—" if math.isnan(place.test_error) else f"{place.test_error:.3f}"
+    if place.attack_success_rate is not None:
+        text += f" / {place.attack_success_rate:.2f}"
+    text += place.notes
     if place.value is not None:
-        theirs = _numbers(place.value.test_error, place.value.attack_success_rate, 2)
-        text += f" ({theirs} {place.value.confidence})"
-    return Entry(text + " ≠" * place.differs, "differs" if place.differs else "")
-
-
-def _numbers(error: float | None, success: float | None, digits: int) -> str:
-    text = "—" if error is None or math.isnan(error) else f"{error:.{digits}f}"
-    return text if success is None else f"{text} / {success:.2f}"
+        text += f" ({place.value.text.replace('/', ' / ')} {place.value.confidence})"
+    return Entry(text + " ≠" * bool(place.differs), "differs" if place.differs else "")
 
 
 def comparison_caption(found: Sequence[Place]) -> str:
     """What the comparison's numbers are, and how many agree."""
-    both = [place for place in found if place.value is not None and place.seeds]
+    both = [(place.value.confidence, place.differs) for place in found if place.value and place.seeds]
     within = [
-        f"{sum(not p.differs for p in mine)} of {len(mine)} with {letter}"
+        f"{differ.count(False)} of {len(differ)} with {letter}"
         for letter in LETTERS
-        if (mine := [p for p in both if p.value is not None and p.value.confidence == letter])
+        if (differ := [differs for own, differs in both if own == letter])
     ]
+    notes = "".join(place.notes for place in found)
     missing = sum(not place.seeds for place in found)
     sentences = [
         "Mean test error over the seeds, after a slash the attack success rate; in parentheses the published",
-        "number and how well it is known: H from a source, M supported by a second one, L recollection only.",
-        f"≠ differs by more than {TOLERANCE}. Within {TOLERANCE}: {', '.join(within) if within else 'none'}.",
-        *([f"{missing} cells (–) were not run."] if missing else []),
+        "number and how well it is known: H from a primary source or two that agree, M from one secondary",
+        "source or supported by a reproduction, L recollection, or sources disagree. Rules and attacks are",
+        f"compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
+        f"Within {TOLERANCE}: {', '.join(within) if within else 'none'}.",
+        *(["† At least one seed diverged."] if "†" in notes else []),
+        *(["‡ Not all seeds are there yet."] if "‡" in notes else []),
+        *([f"{missing} cells (–) are not there."] if missing else []),
     ]
     return " ".join(sentences)
 
@@ -140,6 +199,8 @@ def comparison_frame(found: Iterable[Place]) -> pd.DataFrame:
     rows = []
     for place in found:
         row = place._asdict() | {"differs": place.differs}
-        value = row.pop("value") or Value(math.nan, None, "")
-        rows.append(row | {f"published_{key}": item for key, item in value._asdict().items()})
+        value = row.pop("value") or Value("", math.nan, None, "")
+        theirs = value._asdict()
+        del theirs["text"]
+        rows.append(row | {f"published_{key}": item for key, item in theirs.items()})
     return pd.DataFrame(rows)

@@ -21,7 +21,7 @@ def write_report(
     folder: str | Path,
     out: str | Path | None = None,
     formats: Sequence[str] = FORMATS,
-    published: Sequence[str] | None = None,
+    published: str | Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the report of a sweep, finished or under way.
 
@@ -62,6 +62,8 @@ def write_report(
         contents["curves.csv"] = _csv(long_curves(results))
         if compared:
             contents["published.csv"] = _csv(comparison_frame(compared))
+        else:
+            (out / "published.csv").unlink(missing_ok=True)
     if "png" in formats:
         contents |= {f"{picture.name}.png": picture.png for picture in drawn}
     if "html" in formats:

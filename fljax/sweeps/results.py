@@ -170,10 +170,17 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
         known = json.loads((path / "sweep.json").read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}/sweep.json is damaged ({type(error).__name__})") from None
-    changes = differences(known, json.loads(to_json(sweep.given)))
+    changes = differences(_without_published(known), _without_published(json.loads(to_json(sweep.given))))
     if changes:
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
         raise ConfigError(f"{path} holds another sweep: {shown}")
+
+
+def _without_published(config: Any) -> Any:
+    """What decides about the cells: what they are compared with does not."""
+    if not (isinstance(config, dict) and isinstance(config.get("sweep"), dict)):
+        return config
+    return config | {"sweep": {k: v for k, v in config["sweep"].items() if k != "published"}}
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:
