@@ -49,8 +49,9 @@ class Published(NamedTuple):
 
         Data, rounds and numbers of clients are not looked at.
         """
-        attack = config.get("attack") or {}
-        if attack.get("name") != "none" and attack.get("fraction") != FRACTION:
+        attack = config.get("attack")
+        # Without attack, too, since the rules may be told of it.
+        if not isinstance(attack, dict) or attack.get("fraction") != FRACTION:
             return None
         row = next((name for name in self.rows if _is(attack, {"name": name}, {"fraction"})), None)
         column = next((title for title, wanted in self.columns.items() if _says(config, wanted)), None)

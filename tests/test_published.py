@@ -165,9 +165,9 @@ def test_only_the_rule_and_the_attack_itself_have_a_place(tmp_path):
             "attack": {"name": "trim_attack", "schedule": {"name": "between", "first": 1}},
         },
         {"aggregator": {"name": "mean"}, "attack": {"name": "none", "fraction": 0.4}},
+        {"aggregator": {"name": "mean"}, "attack": {"name": "none"}},
     ]
     found = places(load_results(one(tmp_path / "others", others)), "table3_mnist_0.5")
-    # Nobody is malicious in the last one, whatever the share.
     assert [(p.attack, p.column) for p in found if p.seeds] == [("no attack", "FedAvg")]
 
 
