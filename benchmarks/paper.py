@@ -1,7 +1,7 @@
 """Runs of the paper's experiments that are kept: sweeps, and the small files of their reports.
 
 python benchmarks/paper.py har      # Tables III to VI and the figures on UCI HAR
-python benchmarks/paper.py mnist    # five cells of Table III (b) at full length
+python benchmarks/paper.py mnist    # five cells of Table III (b) at full length, and which server
 python benchmarks/paper.py short    # the other data sets, shortened
 
 A sweep that is there is continued; the folders of the sweeps stay under runs/paper/.
@@ -35,7 +35,10 @@ RUNS = {
         ("server_uci_har", "server_uci_har", []),
         ("scaling_uci_har", "scaling_uci_har", []),
     ],
-    "mnist": [("table3_mnist_0.5_selected", "table3_mnist_0.5_selected", [])],
+    "mnist": [
+        ("root_mnist_0.5", "root_mnist_0.5", []),
+        ("table3_mnist_0.5_selected", "table3_mnist_0.5_selected", []),
+    ],
     "short": [
         (
             "short_fashion_mnist",

@@ -138,7 +138,7 @@ def gather(
         PARTITIONS[config.partition.name].function,
         partition_options(config.partition),
         num_clients=config.num_clients,
-        root=config.root.model_dump(include={"size", "bias", "bias_class"}),
+        root=config.root.sample(),
         malicious_fraction=config.attack.fraction if attacked else 0.0,
     )
     num_clients = data.table.shape[0]

@@ -97,7 +97,7 @@ class RootConfig(_Table):
 
     Attributes:
         size: |D_0|, removed from the clients' data.
-        bias: None for a uniform sample, else the share of `bias_class` (Case II of the paper).
+        bias: "uniform" (Case I of the paper), or the share of `bias_class` (Case II).
         bias_class: the class that a biased sample favours.
         batch_size: b of the server, or "full"; None for the clients' batch size.
         loss_reduction: "mean", or the authors' demo: "sum" over the root batch at the rate divided by the
@@ -105,10 +105,15 @@ class RootConfig(_Table):
     """
 
     size: Count = 100
-    bias: Share | None = None
+    bias: Share | Literal["uniform"] = "uniform"
     bias_class: Whole = 1
     batch_size: Count | Literal["full"] | None = None
     loss_reduction: Literal["mean", "sum"] = "mean"
+
+    def sample(self) -> dict[str, Any]:
+        """What `fljax.data.root_dataset` is told."""
+        bias = None if self.bias == "uniform" else self.bias
+        return {"size": self.size, "bias": bias, "bias_class": self.bias_class}
 
 
 class ServerConfig(_Table):

@@ -48,7 +48,7 @@ def draw(config: ExperimentConfig) -> tuple[Dataset, Holdings]:
         PARTITIONS[config.partition.name].function,
         partition,
         num_clients=config.num_clients,
-        root=config.root.model_dump(include={"size", "bias", "bias_class"}),
+        root=config.root.sample(),
         malicious_fraction=0.0 if config.attack.name == "none" else config.attack.fraction,
     )
     table, labels = np.asarray(data.table), dataset.train_y

@@ -184,7 +184,7 @@ class Known:
             self._checked.add(named)
         dataset = self.dataset(config)
         fraction = None if config.attack.name == "none" else config.attack.fraction
-        root = config.root.model_dump(include={"size", "bias", "bias_class"})
+        root = config.root.sample()
         clients = json.dumps(
             [
                 *(id(dataset), config.seed_for("data"), config.partition.model_dump(), root),
