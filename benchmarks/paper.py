@@ -8,7 +8,6 @@ A sweep that is there is continued; the folders of the sweeps stay under runs/pa
 """
 
 import argparse
-import io
 import json
 import subprocess
 import sys
@@ -21,41 +20,26 @@ from fljax.report import load_results, write_report
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "results" / "paper"
 FEW_RULES = "sweep.axes.aggregator=['mean', 'fltrust']"
-# Name of the kept folder, configuration, what is set besides.
+# Name of the kept folder and of the configuration, and what is set besides; a short run is one of Table III.
 RUNS = {
-    "har": [
-        ("table3_uci_har", "table3_uci_har", ["sweep.seeds=3"]),
-        ("table4_uci_har", "table4_uci_har", ["sweep.seeds=3"]),
-        ("table5_uci_har", "table5_uci_har", ["sweep.seeds=3"]),
-        ("table6_uci_har", "table6_uci_har", ["sweep.seeds=3"]),
-        ("figure_convergence_uci_har", "figure_convergence_uci_har", ["sweep.seeds=3"]),
-        ("figure_adaptive_uci_har", "figure_adaptive_uci_har", ["sweep.seeds=3"]),
-        ("figure_fraction_uci_har", "figure_fraction_uci_har", []),
-        ("figure_clients_uci_har", "figure_clients_uci_har", []),
-        ("server_uci_har", "server_uci_har", []),
-        ("scaling_uci_har", "scaling_uci_har", []),
-    ],
-    "mnist": [
-        ("root_mnist_0.5", "root_mnist_0.5", []),
-        ("table3_mnist_0.5_selected", "table3_mnist_0.5_selected", []),
-    ],
-    "short": [
-        (
-            "short_fashion_mnist",
-            "table3_fashion_mnist",
-            ["rounds=100", "eval_every=10", "sweep.axes.attack=['none', 'trim_attack']"],
-        ),
-        (
-            "short_mnist_0.1",
-            "table3_mnist_0.1",
-            ["rounds=200", "eval_every=20", "sweep.axes.attack=['none']", FEW_RULES],
-        ),
-        (
-            "short_cifar10",
-            "table3_cifar10",
-            ["rounds=5", "eval_every=5", "sweep.axes.attack=['none']", FEW_RULES],
-        ),
-    ],
+    "har": {
+        "table3_uci_har": ["sweep.seeds=3"],
+        "table4_uci_har": ["sweep.seeds=3"],
+        "table5_uci_har": ["sweep.seeds=3"],
+        "table6_uci_har": ["sweep.seeds=3"],
+        "figure_convergence_uci_har": ["sweep.seeds=3"],
+        "figure_adaptive_uci_har": ["sweep.seeds=3"],
+        "figure_fraction_uci_har": [],
+        "figure_clients_uci_har": [],
+        "server_uci_har": [],
+        "scaling_uci_har": [],
+    },
+    "mnist": {"root_mnist_0.5": [], "table3_mnist_0.5_selected": []},
+    "short": {
+        "short_fashion_mnist": ["rounds=100", "eval_every=10", "sweep.axes.attack=['none', 'trim_attack']"],
+        "short_mnist_0.1": ["rounds=200", "eval_every=20", "sweep.axes.attack=['none']", FEW_RULES],
+        "short_cifar10": ["rounds=5", "eval_every=5", "sweep.axes.attack=['none']", FEW_RULES],
+    },
 }
 
 
@@ -68,7 +52,7 @@ def keep(name: str, folder: Path, command: list[str]) -> None:
     for name_of_file in unwanted:
         (out / name_of_file).unlink()
     for path in out.glob("*.png"):
-        picture = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+        picture = Image.open(path).convert("RGB")
         picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     results = load_results(folder)
     frame = results.frame
@@ -93,12 +77,13 @@ def main() -> None:
     parser.add_argument("--only", help="the name of one run")
     parser.add_argument("--keep-only", action="store_true", help="keep what is there, run nothing")
     given = parser.parse_args()
-    for name, config, settings in RUNS[given.which]:
+    for name, settings in RUNS[given.which].items():
         if given.only not in (None, name):
             continue
         folder = ROOT / "runs" / "paper" / name
         options = [word for setting in settings for word in ("--set", setting)]
-        command = ["fljax", "sweep", f"configs/paper/{config}.toml", *options]
+        config = f"configs/paper/{name.replace('short_', 'table3_')}.toml"
+        command = ["fljax", "sweep", config, *options]
         if not given.keep_only:
             places = ["--out", str(folder), *(["--resume"] if folder.exists() else [])]
             subprocess.run([sys.executable, "-m", *command, *places], cwd=ROOT, check=True)

@@ -1,7 +1,7 @@
 """Published results, for reports that show them beside one's own."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -73,6 +73,15 @@ def published(name: str) -> Published:
     if name not in tables:
         raise ConfigError(unknown_name("published table", name, tables))
     return tables[name]
+
+
+def published_tables(names: str | Sequence[str]) -> list[Published]:
+    """Published tables by name, one name or several, each once.
+
+    Raises:
+        ConfigError: as `published`.
+    """
+    return [published(name) for name in dict.fromkeys([names] if isinstance(names, str) else names)]
 
 
 @cache

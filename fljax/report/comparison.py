@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fljax.attacks import ATTACKS
+from fljax.config import AttackConfig
 from fljax.errors import ConfigError, DataError
-from fljax.published import Published, Value, published
-from fljax.report.results import NO_ATTACK, Results
+from fljax.published import Published, Value, published_tables
+from fljax.report.results import Results
 from fljax.report.summary import Entry, Table, describe
+from fljax.titles import attack_title
 
 # A cell that differs from the published one by more than this, in error or success rate, is marked.
 TOLERANCE = 0.03
@@ -75,7 +76,7 @@ def places(results: Results, names: str | Sequence[str] | None = None) -> list[P
         names = table.get("published", ()) if isinstance(table, dict) else ()
         if not (isinstance(names, str) or (isinstance(names, list | tuple) and all(map(_is_text, names)))):
             raise DataError(f"{results.name}: sweep.published in sweep.json is no list of names: {names!r}")
-    tables = [published(name) for name in dict.fromkeys([names] if isinstance(names, str) else names)]
+    tables = published_tables(names)
     if not tables:
         return []
     configs = _configs(results)
@@ -124,13 +125,9 @@ def _places(results: Results, table: Published, configs: list[Settings]) -> list
             for column, value in zip(table.columns, values, strict=True):
                 mine = by_place.get((attack, column))
                 error, success, seeds, notes = _measured(mine, results.seeds)
-                where = (table.name, title, _title(attack), column)
+                where = (table.name, title, attack_title(AttackConfig(name=attack)), column)
                 made.append(Place(*where, error, success, seeds, notes, value))
     return made
-
-
-def _title(attack: str) -> str:
-    return NO_ATTACK if attack == "none" else ATTACKS[attack].title
 
 
 def _measured(cells: pd.DataFrame | None, seeds: int) -> tuple[float | None, float | None, int, str]:

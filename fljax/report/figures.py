@@ -198,9 +198,9 @@ def _over_axis(
     shown = [(attack, summary[summary["attack"] == attack]) for attack in results.attacks]
     shown = [(attack, rows) for attack, rows in shown if len(rows)]
     # Without an attack at one place only: no course over the axis, but what the others are compared with.
-    alone = [rows for attack, rows in shown if attack == NO_ATTACK and len(rows) == 1 and len(shown) > 1]
-    reference = alone[0] if alone and alone[0]["aggregator"].iloc[0] == BASELINE else None
-    if reference is not None:
+    plain = summary[summary["attack"] == NO_ATTACK]
+    is_reference = len(shown) > 1 and plain["aggregator"].tolist() == [BASELINE]
+    if is_reference:
         shown = [(attack, rows) for attack, rows in shown if attack != NO_ATTACK]
     if worst is not None and len(worst):
         shown.append((f"{WORST_CASE} over the attacks", worst))
@@ -220,10 +220,8 @@ def _over_axis(
             table = pd.DataFrame({end: mine[f"{column}_{end}"] for end in ("mean", "min", "max")})
             # A missing value is a gap in the line.
             panels.band_of(panel, i, rule, table.set_index(at).reindex(values), points=True)
-        if reference is not None:
-            panel.axhline(
-                float(reference[f"{column}_mean"].iloc[0]), **LINE, label=f"{BASELINE}, {NO_ATTACK}"
-            )
+        if is_reference:
+            panel.axhline(float(plain[f"{column}_mean"].iloc[0]), **LINE, label=f"{BASELINE}, {NO_ATTACK}")
         panel.set_title(name, fontsize=9)
         panel.set_xlabel(axis)
         if values.min() > 0 and values.max() / values.min() >= 20:

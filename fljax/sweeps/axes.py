@@ -22,7 +22,7 @@ from fljax.config import (
     read_toml,
 )
 from fljax.errors import ConfigError, unknown_name
-from fljax.published import published
+from fljax.published import published_tables
 from fljax.sweeps.columns import COMPONENTS, MOST_CELLS, Column, columns_of, component_value, dotted
 from fljax.titles import component_title, titles
 
@@ -142,8 +142,7 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
         parsed = SweepConfig.model_validate(_table(table))
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, SweepConfig, "sweep")) from None
-    for each in [parsed.published] if isinstance(parsed.published, str) else parsed.published:
-        published(each)
+    published_tables(parsed.published)  # an unknown name is an error before anything runs
     base = parse_config(values)  # what is wrong in every cell is said without naming one
     seeds = _seeds(parsed, base)
     groups = [columns_of({key: spec}, base) for key, spec in dotted(parsed.axes, base)]
