@@ -201,7 +201,7 @@ def test_axes_of_every_kind_have_columns(fake, tmp_path):
     assert frame["curve_round"].iloc[4][-1] == 10
     assert frame["attack.value"].tolist() == ["nan", "1", "0.0", "0.0", "0.0"]
     assert frame["server.learning_rate"].tolist() == [1.0, 0.5, 1.0, 1.0, 1.0]
-    assert frame["root.bias"].isna().tolist() == [True, True, False, True, True]
+    assert frame["root.bias"].tolist() == ["uniform", "uniform", "0.5", "uniform", "uniform"]
     assert frame["num_clients"].tolist() == [6, 6, 6, 6, 7]
     assert frame["local.optimizer"].iloc[3] == '{"name": "adam"}'
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "results.parquet"), frame)
