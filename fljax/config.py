@@ -3,7 +3,7 @@
 import copy
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,6 +20,8 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+# A table with one of these keys is the values of an axis of a sweep.
+RANGES = ("range", "linspace", "logspace")
 
 
 class _Table(pydantic.BaseModel):
@@ -285,20 +287,27 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
                 raise ConfigError(f"{dotted}: {parent} is not a table")
         if not isinstance(table, dict):
             raise ConfigError(f"{dotted}: {parents[-1]} is not a table")
-        if key == "name" and table.get("name") not in (None, value):
-            field = ExperimentConfig.model_fields.get(parents[0]) if len(parents) == 1 else None
-            kept = getattr(field.annotation if field else Component, "model_fields", {})
-            for name in [name for name in table if name not in kept]:
-                del table[name]
+        if key == "name":
+            _make_room(table, parents, value)
         table[key] = value
     return result
+
+
+def _make_room(table: dict[str, Any], path: Sequence[str], name: Any) -> None:
+    """Drop a component's parameters where another takes its place, but not those its kind shares."""
+    if table.get("name") in (None, name):
+        return
+    field = ExperimentConfig.model_fields.get(path[0]) if len(path) == 1 else None
+    kept = getattr(field.annotation if field else Component, "model_fields", {})
+    for key in [key for key in table if key not in kept]:
+        del table[key]
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The values of a TOML file, on top of those of the file it `extends`, if it names one.
 
-    `extends = "base.toml"` is a path from this file's folder. Tables are merged key by key; but one with a
-    `name`, a component, takes the place of the whole table, as does anything else.
+    `extends = "base.toml"` is a path from this file's folder. Tables are merged key by key; another
+    component's name drops the parameters of the one it replaces, as in `apply_overrides`.
 
     Raises:
         ConfigError: if there is no such file, it is not TOML, or it extends itself.
@@ -327,23 +336,24 @@ def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return merge(_read_toml(path.parent / base, (*seen, real)), values)
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables on top of others.
+def merge(below: Mapping[str, Any], above: Mapping[str, Any], path: Sequence[str] = ()) -> dict[str, Any]:
+    """Nested tables on top of others, which are left alone; `path` are the keys that lead to them.
 
     Example:
         >>> merge({"root": {"size": 100, "bias": 0.1}, "model": {"name": "cnn"}}, {"root": {"size": 50}})
         {'root': {'size': 50, 'bias': 0.1}, 'model': {'name': 'cnn'}}
-        >>> merge({"aggregator": {"name": "krum", "power": 1}}, {"aggregator": {"name": "median"}})
-        {'aggregator': {'name': 'median'}}
+        >>> old = {"attack": {"name": "trim_attack", "stretch": 3.0, "fraction": 0.2}}
+        >>> merge(old, {"attack": {"name": "sign_flip"}})
+        {'attack': {'name': 'sign_flip', 'fraction': 0.2}}
     """
-    # Tables that stand for one value: a component, the values of an axis.
-    whole = {"name", "range", "linspace", "logspace"}
-
-    def merged(old: Any, new: Any) -> Any:
-        both = isinstance(old, Mapping) and isinstance(new, Mapping) and not whole & new.keys()
-        return merge(old, new) if both else new
-
-    return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
+    result = dict(below)
+    if "name" in above:
+        _make_room(result, path, above["name"])
+    for key, value in above.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and not value.keys() & {*RANGES}
+        result[key] = merge(old, value, (*path, key)) if both else value
+    return result
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:

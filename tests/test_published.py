@@ -1,5 +1,6 @@
 """Published numbers beside one's own: which cell is which, what differs, what is said."""
 
+import copy
 import json
 from io import StringIO
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from sweep_folder import cell, write_sweep
 
 from fljax.attacks import ATTACKS
-from fljax.config import merge, parse_config, read_toml
+from fljax.config import apply_overrides, merge, parse_config, read_toml
 from fljax.errors import ConfigError, DataError
 from fljax.published import published, read_published
 from fljax.report import load_results, places, rich_tables, write_report
@@ -283,6 +284,42 @@ def test_a_configuration_extends_another(tmp_path):
     (tmp_path / "round.toml").symlink_to(tmp_path / "round.toml")
     with pytest.raises(ConfigError, match="cannot read configuration file"):
         read_toml(tmp_path / "round.toml")
-    # The values of an axis are one value.
+
+
+@pytest.mark.parametrize(
+    ("dotted", "above"),
+    [
+        ({"attack.name": "sign_flip"}, {"attack": {"name": "sign_flip"}}),
+        ({"attack.name": "trim_attack"}, {"attack": {"name": "trim_attack"}}),
+        (
+            {"attack.factor": 2.0, "attack.name": "sign_flip"},
+            {"attack": {"factor": 2.0, "name": "sign_flip"}},
+        ),
+        ({"attack.stretch": 1.0}, {"attack": {"stretch": 1.0}}),
+        ({"data.name": "digits"}, {"data": {"name": "digits"}}),
+        ({"model.name": "mlp"}, {"model": {"name": "mlp"}}),
+        ({"local.optimizer.name": "adam"}, {"local": {"optimizer": {"name": "adam"}}}),
+        ({"local.learning_rate": 0.1}, {"local": {"learning_rate": 0.1}}),
+        ({"aggregator.pre": [{"name": "nnm"}]}, {"aggregator": {"pre": [{"name": "nnm"}]}}),
+        (
+            {"server.learning_rate": 2.0, "seeds.data": 1},
+            {"server": {"learning_rate": 2.0}, "seeds": {"data": 1}},
+        ),
+    ],
+)
+def test_extending_and_setting_are_one_rule(dotted, above):
+    below = {
+        "data": {"name": "mnist", "dir": "here", "split": 1},
+        "attack": {"name": "trim_attack", "stretch": 3.0, "fraction": 0.4, "schedule": {"name": "always"}},
+        "model": {"name": "cnn", "width": 2},
+        "local": {"optimizer": {"name": "sgd", "momentum": 0.9}, "learning_rate": {"name": "x", "rate": 1}},
+        "aggregator": {"name": "krum", "pre": [{"name": "clip", "radius": 1.0}]},
+    }
+    before = copy.deepcopy(below)
+    assert merge(below, above) == apply_overrides(below, dotted)
+    assert below == before
+
+
+def test_the_values_of_an_axis_are_one_value():
     below, above = {"axes": {"seed": {"range": [0, 2, 1]}}}, {"axes": {"seed": {"linspace": [0, 1, 2]}}}
     assert merge(below, above) == above

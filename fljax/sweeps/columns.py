@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from fljax.config import AggregatorConfig, AttackConfig, Component, DataConfig, ExperimentConfig
+from fljax.config import RANGES, AggregatorConfig, AttackConfig, Component, DataConfig, ExperimentConfig
 from fljax.errors import ConfigError, unknown_name
 from fljax.sweeps.presets import PRESETS
 
@@ -19,7 +19,6 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "partition": Component,
     "model": Component,
 }
-RANGES = ("range", "linspace", "logspace")
 # More cells, or values of one axis, are a slip of the pen.
 MOST_CELLS = 1_000_000
 Column = list[Any]
