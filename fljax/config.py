@@ -351,8 +351,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any], path: Sequence[str
         _make_room(result, path, above["name"])
     for key, value in above.items():
         old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping) and not value.keys() & {*RANGES}
-        result[key] = merge(old, value, (*path, key)) if both else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not value.keys() & {*RANGES}:
+            value = merge(old, value, (*path, key))
+        result[key] = value
     return result
 
 

@@ -135,6 +135,23 @@ def test_other_axes_have_a_table_each_and_those_of_the_columns_none(tmp_path):
     assert (name, entries[0].text, entries[5].text) == ("no attack", "0.010 (0.05 L) ≠", "0.100 (0.80 L) ≠")
 
 
+def test_more_tables_than_anybody_reads_are_left_to_the_csv(tmp_path):
+    counts = list(range(10, 20))
+    text = config("FedAvg", "no attack")
+    rows = [cell(seed=0, error=0.5, config=text, num_clients=n) for n in counts]
+    axes = {"aggregator": ["FedAvg"], "attack": ["no attack"], "num_clients": counts}
+    folder = write_sweep(tmp_path / "many", axes, rows)
+    found = places(load_results(folder), ["table3_mnist_0.1", "table3_uci_har"])
+    few = [place for place in found if place.table == "table3_uci_har"][:30]
+    assert comparison_tables(found) == []
+    assert len(comparison_tables([*few, *found[:300]])) == 1
+    files = {path.name: path for path in write_report(folder, published="table3_mnist_0.1")}
+    assert "The 10 tables beside table3_mnist_0.1 are too many to be shown; published.csv has them." in files[
+        "table.md"
+    ].read_text(encoding="utf-8")
+    assert pd.read_csv(files["published.csv"]).title.nunique() == 10
+
+
 def test_a_diverged_cell_differs(tmp_path):
     axes = {"aggregator": ["FedAvg"], "attack": ["no attack"], "seed": [0]}
     rows = [cell(error=float("nan"), config=config("FedAvg", "no attack"))]

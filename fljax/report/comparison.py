@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from fljax.config import AttackConfig
 from fljax.errors import ConfigError, DataError
 from fljax.published import Published, Value, published_tables
 from fljax.report.results import Results
-from fljax.report.summary import Entry, Table, describe
+from fljax.report.summary import MOST_TABLES, Entry, Table, describe
 from fljax.titles import attack_title
 
 # A cell that differs from the published one by more than this, in error or success rate, is marked.
@@ -141,9 +142,13 @@ def _measured(cells: pd.DataFrame | None, seeds: int) -> tuple[float | None, flo
 
 
 def comparison_tables(found: Iterable[Place]) -> list[Table]:
-    """The places as tables of the paper's layout."""
+    """The places as tables of the paper's layout, where a published table has not too many of them."""
+    found = list(found)
+    left_out = _too_many(found)
     grouped: dict[str, dict[str, list[Place]]] = {}
     for place in found:
+        if place.table in left_out:
+            continue
         grouped.setdefault(place.title, {}).setdefault(place.attack, []).append(place)
     return [
         Table(
@@ -154,6 +159,12 @@ def comparison_tables(found: Iterable[Place]) -> list[Table]:
         )
         for title, rows in grouped.items()
     ]
+
+
+def _too_many(found: Iterable[Place]) -> dict[str, int]:
+    """The published tables that more combinations of other axes are beside than are shown, and how many."""
+    counts = Counter(table for table, _ in {(place.table, place.title) for place in found})
+    return {table: count for table, count in counts.items() if count > MOST_TABLES}
 
 
 def _entry(place: Place) -> Entry:
@@ -187,6 +198,10 @@ def comparison_caption(found: Sequence[Place]) -> str:
         *(["† At least one seed diverged."] if "†" in notes else []),
         *(["‡ Not all seeds are there yet."] if "‡" in notes else []),
         *([f"{missing} cells (–) are not there."] if missing else []),
+        *(
+            f"The {count} tables beside {name} are too many to be shown; published.csv has them."
+            for name, count in _too_many(found).items()
+        ),
     ]
     return " ".join(sentences)
 

@@ -43,7 +43,7 @@ def markdown_table(table: Table) -> str:
 def markdown_tables(results: Results, compared: Sequence[Place] = ()) -> str:
     """All tables and their captions, those beside published numbers first."""
     made, beside = tables(results), comparison_tables(compared)
-    parts = [*map(markdown_table, beside), *([comparison_caption(compared)] if beside else [])]
+    parts = [*map(markdown_table, beside), *([comparison_caption(compared)] if compared else [])]
     parts += [*map(markdown_table, made), *([caption(results, made)] if made else []), *remarks(results)]
     return "\n\n".join(parts) + "\n"
 
