@@ -65,12 +65,22 @@ def describe(record: Record, rate: float, rounds: int) -> str:
     trust = float(record.metrics.trust_benign[-1]), float(record.metrics.trust_malicious[-1])
     if not math.isnan(trust[0]):
         parts.append("trust benign {:.2f} malicious {:.2f}".format(*trust))
-    parts.append(f"{rate:,.0f} rounds/s" if rate >= 100 else f"{rate:.3g} rounds/s")
+    parts.append(per_second(rate))
     if record.diverged:
         parts.append("diverged")
     elif record.round < rounds:
         parts.append(f"{duration((rounds - record.round) / rate)} left")
     return "  ".join(parts)
+
+
+def per_second(rate: float) -> str:
+    """A speed as a person reads it.
+
+    Example:
+        >>> per_second(1234.5), per_second(0.8172)
+        ('1,234 rounds/s', '0.817 rounds/s')
+    """
+    return f"{rate:,.0f} rounds/s" if rate >= 100 else f"{rate:.3g} rounds/s"
 
 
 def duration(seconds: float) -> str:

@@ -230,8 +230,10 @@ def test_a_thread_with_another_device_runs_the_same_program(diverging):
 def test_a_batch_of_diverged_cells_stops(diverging):
     _, group, program = diverging
     rounds = []
-    (result,) = run_batch(group, Batch(0, [group.cells[2]]), program, progress=rounds.append)
-    assert rounds == [2]
+    (result,) = run_batch(
+        group, Batch(0, [group.cells[2]]), program, progress=lambda *told: rounds.append(told)
+    )
+    assert rounds == [(2, False)]
     assert len(result.lines) == 1
 
 
@@ -447,7 +449,7 @@ def test_in_parts_the_results_are_the_same(diverging):
     whole = run_batch(group, group.batches[0], program)
     half = compile_within(group, program.bytes - 1)
     assert half.size < program.size
-    parts = run_in_parts(group, group.batches[0], half, lambda part: None, lambda rounds: None, lambda: False)
+    parts = run_in_parts(group, group.batches[0], half, lambda part: None, lambda *_: None, lambda: False)
     for mine, other in zip(whole, parts, strict=True):
         assert len(mine.lines) == len(other.lines)
         for left, right in zip(mine.lines, other.lines, strict=True):

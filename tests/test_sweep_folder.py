@@ -28,9 +28,11 @@ from fljax import checkpoint
 from fljax.cli import main
 from fljax.config import parse_config
 from fljax.errors import ConfigError, DataError, SweepError
+from fljax.progress import duration
 from fljax.sweeps import command, load_sweep, local, make_plan, make_sweep, run_plan
 from fljax.sweeps.batch import CellResult, StoppedError
 from fljax.sweeps.display import SweepDisplay
+from fljax.sweeps.local import Finished
 from fljax.sweeps.results import CURVES, SweepFolder, read_rows
 from fljax.sweeps.run import batch_id, missing
 from fljax.sweeps.writers import tensorboard_writer, write_csv
@@ -104,7 +106,7 @@ def fake(monkeypatch):
                 raise log.fail[cell.number]
         if stop():
             raise StoppedError
-        progress(group.config.rounds)
+        progress(group.config.rounds * len(batch.cells), False)
         with log.lock:
             log.ran += [cell.number for cell in batch.cells]
         return [CellResult(fake_lines(cell), 0.2) for cell in batch.cells]
@@ -514,6 +516,28 @@ def test_a_log_has_a_line_for_every_batch(fake, plan, tmp_path):
     assert "\x1b" not in (tmp_path / "log").read_text()
 
 
+def test_a_log_is_not_silent_for_long_and_knows_what_was_done_before(fake, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("fljax.sweeps.display.SILENCE", 5.0)
+    now = [0.0]
+    monkeypatch.setattr("fljax.sweeps.display.time.monotonic", lambda: now[0])
+    console = Console(width=150, record=True, file=(tmp_path / "log").open("w"))
+    batches = missing(plan, set())
+    first, rounds = batches[0], plan.groups[batches[0].group].config.rounds
+    total = sum(len(batch.cells) * rounds for batch in batches)
+    display = SweepDisplay(console, plan, batches)
+    display.progress(first, 2 * len(first.cells), True)
+    now[0] = 4.0
+    display.progress(first, 2, False)
+    assert console.export_text(clear=False) == ""
+    now[0] = 10.0
+    display.progress(first, 2, False)
+    # Ten seconds for four rounds; the others were there.
+    left = duration(10 / 4 * (total - 2 * len(first.cells) - 4))
+    assert console.export_text(clear=False) == f"0/12 cells  program 0/2  0.4 rounds/s  {left} left\n"
+    display.finished(Finished(plan.groups[first.group], first, [], 0.0, ValueError("bad")), [])
+    assert display._done_rounds == len(first.cells) * rounds
+
+
 def test_a_terminal_has_a_bar_and_the_latest_cells(fake, plan, tmp_path):
     text = shown(plan, tmp_path / "out")
     assert "latest cells" in text
@@ -697,11 +721,9 @@ from fljax.sweeps import load_sweep, make_plan, run_plan
 from fljax.sweeps.local import Watcher
 
 class Log(Watcher):
-    def __init__(self): self.seen = set()
-    def progress(self, batch, rounds):
-        if batch.cells[0].id not in self.seen:
-            self.seen.add(batch.cells[0].id)
-            with open("starts.txt", "a") as file: print(batch.cells[0].id, rounds, file=file)
+    def progress(self, batch, rounds, kept):
+        if kept:
+            with open("kept.txt", "a") as file: print(rounds, file=file)
 
 def attempt(out):
     plan = make_plan(load_sweep("long.toml"), workers=1, size=3)
@@ -766,7 +788,6 @@ def without_times(folder: Path) -> list[dict]:
 
 def test_killed_again_and_again_nothing_is_lost(workplace):
     folder, environment = workplace
-    (folder / "starts.txt").unlink()
     done = subprocess.run(
         [sys.executable, "attempts.py", "killed", "5"],
         cwd=folder,
@@ -784,8 +805,7 @@ def test_killed_again_and_again_nothing_is_lost(workplace):
     assert repr(killed) == repr(whole)  # bit for bit, NaN too
     assert names(folder / "killed") - {".results.parquet.partial"} == {"sweep.json", "results.parquet"}
     # A batch under way went on from its checkpoint.
-    starts = [int(line.split()[1]) for line in (folder / "starts.txt").read_text().splitlines()]
-    assert max(starts) > 2
+    assert max(int(rounds) for rounds in (folder / "kept.txt").read_text().split()) > 0
 
 
 def start(folder: Path, environment: dict, *words: str) -> subprocess.Popen:

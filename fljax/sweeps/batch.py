@@ -306,7 +306,7 @@ def run_batch(
     program: GroupProgram,
     *,
     saved: Saved | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, bool], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> list[CellResult]:
     """Run the cells of a batch to their end.
@@ -316,7 +316,8 @@ def run_batch(
         batch: the cells; if they are fewer than the program holds, some run twice.
         program: from `compile_group`.
         saved: where to save the state on the way; what is there already is continued.
-        progress: called with the rounds done after every chunk.
+        progress: called after every chunk with the rounds all cells together did, and whether an interrupted
+            run had done them.
         stop: asked after every chunk whether to give up; the state is saved before.
 
     Returns:
@@ -334,6 +335,8 @@ def run_batch(
     done, last_save = 0, time.monotonic()
     if saved is not None:
         state, lines, done = _restore(saved.folder, state, lines)
+        if done and progress is not None:
+            progress(done * len(batch.cells), True)
     config = group.config
     test = inputs.test_x, inputs.test_y, inputs.test_rows
     while done < config.rounds and not all(_is_over(of_cell) for of_cell in lines):
@@ -347,7 +350,7 @@ def run_batch(
             if not _is_over(of_cell):
                 of_cell.append(_line(done, fetched, i if program.size > 1 else ..., seconds))
         if progress is not None:
-            progress(done)
+            progress(config.eval_every * len(batch.cells), False)
         stopped = stop is not None and stop()
         due = stopped or (saved is not None and time.monotonic() - last_save > saved.every)
         if saved is not None and due and done < config.rounds:

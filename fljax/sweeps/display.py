@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from fljax.progress import duration
+from fljax.progress import duration, per_second
 from fljax.sweeps.local import Finished, Watcher
 from fljax.sweeps.plan import Batch, Group, Plan
 from fljax.sweeps.results import Row
@@ -23,13 +23,15 @@ from fljax.sweeps.results import Row
 # Rows of the table of finished cells.
 SHOWN = 10
 SHOWN_EVERY = 0.25
+# Seconds after which a log has a line even if no batch is done.
+SILENCE = 60.0
 
 
 class SweepDisplay(Watcher):
     """Cells done, groups, rounds per second, time left and the latest results.
 
     Args:
-        console: where to draw; on anything but a terminal it prints a line for every batch.
+        console: where to draw; on anything but a terminal it prints a line for every batch, and one a minute.
         plan: what is run.
         todo: the batches that are missing.
     """
@@ -41,13 +43,14 @@ class SweepDisplay(Watcher):
         self._total = sum(len(batch.cells) * self._rounds[batch.group] for batch in todo)
         self._cells = sum(len(batch.cells) for batch in todo)
         self._before = len(plan.sweep.cells) - self._cells
+        # Rounds times cells: done of the batches under way, done of all, done of all by an earlier run.
         self._under_way: dict[str, int] = {}
-        self._done_rounds, self._done_cells = 0, 0
+        self._done_rounds, self._kept_rounds, self._done_cells = 0, 0, 0
         self._compiling: set[int] = set()
         self._compiled: set[int] = set()
         self._groups = len({batch.group for batch in todo})
         self._latest: deque[Row] = deque(maxlen=SHOWN)
-        self._begin = time.monotonic()
+        self._begin = self._last_line = time.monotonic()
         self._bar = Progress(
             SpinnerColumn(),
             BarColumn(),
@@ -83,28 +86,41 @@ class SweepDisplay(Watcher):
             self._compiling.discard(group.number)
             self._compiled.add(group.number)
 
-    def progress(self, batch: Batch, rounds: int) -> None:
+    def progress(self, batch: Batch, rounds: int, kept: bool) -> None:
+        name = batch.cells[0].id
         with self._lock:
-            self._under_way[batch.cells[0].id] = rounds * len(batch.cells)
+            self._under_way[name] = self._under_way.get(name, 0) + rounds
+            self._done_rounds += rounds
+            self._kept_rounds += kept * rounds
+            if time.monotonic() - self._last_line > SILENCE:
+                self._log(f"{self._head()}{self._state()}")
 
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
         """A batch is done."""
         with self._lock:
-            self._under_way.pop(finished.batch.cells[0].id, None)
-            self._done_rounds += len(finished.batch.cells) * self._rounds[finished.batch.group]
+            # Where a cell diverged, and on Ray, they were not all told.
+            told = self._under_way.pop(finished.batch.cells[0].id, 0)
+            self._done_rounds += len(finished.batch.cells) * self._rounds[finished.batch.group] - told
             self._done_cells += len(rows)
             self._latest.extend(rows)
             self._bar.update(self._task, completed=self._before + self._done_cells)
-        if not self._console.is_terminal:
-            self._console.print(self._line(finished, rows), markup=False, soft_wrap=True, highlight=False)
+            self._log(self._line(finished, rows))
 
     # --- what is shown ---
+
+    def _log(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._last_line = time.monotonic()
+            self._console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+    def _head(self) -> str:
+        return f"{self._before + self._done_cells}/{len(self._plan.sweep.cells)} cells  "
 
     def _line(self, finished: Finished, rows: Sequence[Row]) -> str:
         cell = finished.batch.cells[0]
         what = f"{cell.axes['aggregator']}, {cell.axes['attack']}"
         count = len(finished.batch.cells)
-        head = f"{self._before + self._done_cells}/{len(self._plan.sweep.cells)} cells  {what}"
+        head = f"{self._head()}{what}"
         if finished.error is not None:
             return f"{head}: {count} cells failed: {type(finished.error).__name__}"
         errors = ", ".join(f"{row['test_error']:.3f}{' †' if row['diverged'] else ''}" for row in rows[:3])
@@ -113,12 +129,13 @@ class SweepDisplay(Watcher):
 
     def _state(self) -> str:
         seconds = max(time.monotonic() - self._begin, 1e-9)
-        done = self._done_rounds + sum(self._under_way.values())
-        parts = [f"program {len(self._compiled)}/{self._groups}", f"{done / seconds:,.0f} rounds/s"]
+        done = self._done_rounds - self._kept_rounds
+        parts = [f"program {len(self._compiled)}/{self._groups}", per_second(done / seconds)]
         if self._compiling:
             parts.append(f"compiling {len(self._compiling)}")
-        if 0 < done < self._total:
-            parts.append(f"{duration(seconds * (self._total - done) / done)} left")
+        left = self._total - self._done_rounds
+        if done > 0 and left > 0:
+            parts.append(f"{duration(seconds * left / done)} left")
         return "  ".join(parts)
 
     def _render(self) -> Stack:

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -41,8 +42,8 @@ class Watcher:
     def compiled(self, group: Group, seconds: float) -> None:
         """It is compiled, which took so long."""
 
-    def progress(self, batch: Batch, rounds: int) -> None:
-        """A batch has done so many rounds."""
+    def progress(self, batch: Batch, rounds: int, kept: bool) -> None:
+        """All cells of a batch together are so many rounds further, or an interrupted run had done them."""
 
 
 def default_workers() -> int:
@@ -131,7 +132,7 @@ def run_in_parts(
     batch: Batch,
     program: GroupProgram,
     saved: Callable[[Batch], Saved | None],
-    progress: Callable[[int], None],
+    progress: Callable[[int, bool], None],
     stop: Callable[[], bool],
 ) -> list[CellResult]:
     """A batch by a program that may hold fewer cells."""
@@ -186,7 +187,7 @@ def run_locally(
         try:
             program = programs.get(group, place)
             results = run_in_parts(
-                group, batch, program, saved, lambda rounds: watcher.progress(batch, rounds), stop.is_set
+                group, batch, program, saved, partial(watcher.progress, batch), stop.is_set
             )
             return Finished(group.resized(program.size), batch, results, program.seconds_compile)
         except StoppedError:

@@ -298,7 +298,7 @@ def run_task(cells: list[Cell], work: _Work, setting: _Setting) -> _Outcome:
         group, program = _program(cells, work)
     wanted = set(work.ids)
     batch = Batch(group.number, [cell for cell in group.cells if cell.id in wanted])
-    results = run_in_parts(group, batch, program, lambda _: None, lambda _: None, lambda: False)
+    results = run_in_parts(group, batch, program, lambda _: None, lambda *_: None, lambda: False)
     return _Outcome(results, program.seconds_compile, environment())
 
 
