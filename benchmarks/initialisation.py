@@ -3,9 +3,10 @@
 FLJAX_DATA=... python benchmarks/initialisation.py
 
 The set-up of configs/paper/root_mnist_0.5.toml with a uniform root dataset and the server of the authors'
-demo, two seeds each. Writes benchmarks/results/paper/initialisation_mnist_0.5.json.
+demo. Writes benchmarks/results/paper/initialisation_mnist_0.5.json.
 """
 
+import argparse
 import json
 import math
 import sys
@@ -21,7 +22,6 @@ from fljax.environment import environment
 from fljax.models import CNN, Model, as_model
 
 ROOT = Path(__file__).parents[1]
-SEEDS = (0, 1)
 EVERY = 200
 # Half the width of a weight's uniform distribution from the numbers of inputs and outputs, and of a bias's.
 WIDTHS: dict[str, tuple[Callable[[float, float], float], Callable[[float], float]]] = {
@@ -58,23 +58,28 @@ def cnn(name: str) -> Model:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    seeds = parser.parse_args().seeds
     values = read_toml(ROOT / "configs" / "paper" / "root_mnist_0.5.toml")
     del values["sweep"]
     fixed = {"root.bias": "uniform", "eval_every": EVERY}
     first = next(iter(WIDTHS))
     variants = [(name, {}) for name in WIDTHS] + [(first, {"local.learning_rate": 0.01})]
-    found = []
-    for name, changed in variants:
-        for seed in SEEDS:
+    found: list[dict] = []
+    out = ROOT / "benchmarks" / "results" / "paper" / "initialisation_mnist_0.5.json"
+    rounds = list(range(EVERY, int(values["rounds"]) + 1, EVERY))
+    about = {"command": "python " + " ".join(sys.argv), "rounds": rounds, **environment(), "runs": found}
+    for seed in seeds:
+        for name, changed in variants:
             config = parse_config(apply_overrides(values, {**fixed, **changed, "seed": seed}))
             result = run(config, model=cnn(name))
             errors = [round(float(error), 4) for error in result.metrics["test_error"]]
             found.append({"initial model": name, **changed, "seed": seed, "test_error": errors})
             print(json.dumps(found[-1]), flush=True)
-    rounds = list(range(EVERY, int(values["rounds"]) + 1, EVERY))
-    about = {"command": "python " + " ".join(sys.argv), "rounds": rounds, **environment(), "runs": found}
-    out = ROOT / "benchmarks" / "results" / "paper" / "initialisation_mnist_0.5.json"
-    out.write_text(json.dumps(about, indent=1) + "\n")
+            out.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def test_a_clients_batches_do_not_depend_on_the_cohort():
 
     for name, size in (("all", 10), ("some", 4)):
         round_fn, state = fljax.build(config(cohort_size=size), aggregator=spy(name))
-        jax.block_until_ready(round_fn(state))
+        jax.block_until_ready(jax.jit(round_fn)(state))
         jax.effects_barrier()
     updates, ids = stacks["some"]
     np.testing.assert_allclose(updates, stacks["all"][0][ids], atol=1e-7)

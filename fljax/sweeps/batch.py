@@ -316,8 +316,7 @@ def run_batch(
         batch: the cells; if they are fewer than the program holds, some run twice.
         program: from `compile_group`.
         saved: where to save the state on the way; what is there already is continued.
-        progress: called after every chunk with the rounds all cells together did, and whether an interrupted
-            run had done them.
+        progress: called after every chunk with the rounds all cells did, and whether an interrupted run had.
         stop: asked after every chunk whether to give up; the state is saved before.
 
     Returns:
