@@ -18,6 +18,7 @@ from fljax.aggregators import (
     mean,
     median,
     nnm,
+    trimmed_mean,
 )
 from fljax.attacks import SURROGATES, fltrust_attack, optimize_attack, sign_flip, trim_attack
 from fljax.components import make_surrogate
@@ -40,7 +41,7 @@ def make(seed=0, n=N, d=D, num_malicious=M, spread=1.0):
 
 
 def through_nnm(updates):
-    return mean(nnm(updates, num_malicious=M))
+    return trimmed_mean(nnm(updates, num_malicious=M), trim=M)
 
 
 def with_soft(name, **hyper):
@@ -59,7 +60,7 @@ CASES = {
     "multi_krum": (with_soft("multi_krum", num_malicious=M), True),
     "trimmed_mean": (with_soft("trimmed_mean", trim=M), False),
     "median": (with_soft("median"), False),
-    "nnm and mean": (lambda root: (through_nnm, None), True),
+    "nnm and trimmed_mean": (lambda root: (through_nnm, None), True),
     "covariance_filter": (with_soft("covariance_filter", num_malicious=M), False),
 }
 
