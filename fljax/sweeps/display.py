@@ -109,8 +109,8 @@ class SweepDisplay(Watcher):
     # --- what is shown ---
 
     def _log(self, line: str) -> None:
+        self._last_line = time.monotonic()
         if not self._console.is_terminal:
-            self._last_line = time.monotonic()
             self._console.print(line, markup=False, soft_wrap=True, highlight=False)
 
     def _head(self) -> str:
