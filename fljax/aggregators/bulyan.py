@@ -81,8 +81,9 @@ def bulyan_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info
         n=n,
     )
     stack = updates.astype(compute_dtype(updates))
-    finite = finite_rows(lax.stop_gradient(stack))
-    selected, first = _picks(lax.stop_gradient(squared_distances(stack)), finite, f)
+    squares = lax.stop_gradient(squared_distances(stack))
+    finite = finite_rows(stack, jnp.max(squares))
+    selected, first = _picks(squares, finite, f)
     theta = n - 2 * f
     # With too few finite rows, the first pick stands for those that are missing.
     if isinstance(theta, int) and theta <= LARGEST_NETWORK:
