@@ -78,14 +78,26 @@ def trimmed(rows, low, high, divisor=None):
     return kept.sum(0) / (divisor or len(kept))
 
 
-def weiszfeld(steps=300, weigh=None, begin=None):
-    def mutant(updates, weights=None, smoothing=1e-6, max_iterations=None, start="mean", tolerance=0):
+def weiszfeld(steps=300, weigh=None, begin=None, absolute=False):
+    def mutant(
+        updates,
+        weights=None,
+        smoothing=1e-6,
+        smoothing_unit=None,
+        max_iterations=None,
+        start="mean",
+        tolerance=0,
+    ):
         rows = rows_of(updates)
         weights = np.ones(len(rows)) if weights is None else np.asarray(weights, np.float64)
         point = weights @ rows / weights.sum() if (begin or start) == "mean" else np.zeros(rows.shape[1])
         for _ in range(steps if max_iterations is None or steps < 10 else max_iterations):
             lengths = np.linalg.norm(rows - point, axis=1)
-            share = weigh(weights, lengths, smoothing) if weigh else weights / np.maximum(smoothing, lengths)
+            unit = np.median(lengths) if smoothing_unit is None else smoothing_unit
+            if absolute:
+                unit = 1.0
+            nu = smoothing * unit
+            share = weigh(weights, lengths, nu) if weigh else weights / np.maximum(nu, lengths)
             point = share @ rows / share.sum()
         return point
 
@@ -244,6 +256,7 @@ MUTANTS = {
         "from the other start": weiszfeld(begin="mean", steps=3),
         "weights ignored": weiszfeld(weigh=lambda w, r, v: 1 / np.maximum(v, r)),
         "squared distances": weiszfeld(weigh=lambda w, r, v: w / np.maximum(v, r) ** 2),
+        "smoothing always absolute": weiszfeld(absolute=True),
         "smoothing added": weiszfeld(weigh=lambda w, r, v: w / (v + r)),
         "smoothing left out": weiszfeld(weigh=lambda w, r, v: w / np.maximum(r, 1e-9)),
         "per coordinate": lambda updates, *arrays, **options: np.median(rows_of(updates), axis=0),

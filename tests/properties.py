@@ -231,7 +231,10 @@ def nearly_minimizes_distances(case, updates, others, result):
     """
     rows, point = wide(updates), wide(result)
     weights = wide(others["weights"]) if "weights" in case.arrays else np.ones(len(rows))
-    smoothing = case.hyper.get("smoothing", 1e-6)
+    unit = case.hyper.get("smoothing_unit")
+    if unit is None:
+        unit = reference.weighted_median(np.linalg.norm(rows - point, axis=1), weights)
+    smoothing = max(case.hyper.get("smoothing", 1e-6) * unit, 1e-150)
 
     def excess(other):
         """Sum of distances at `point` less that at `other`."""

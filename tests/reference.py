@@ -91,19 +91,38 @@ def phocas(updates, trim):
     return np.array([nearest_values_mean(c, t, count) for c, t in zip(rows.T, targets, strict=True)])
 
 
-def weiszfeld_weights(updates, point, weights=None, smoothing=1e-6):
+def weighted_median(values, weights):
+    """The smallest value that half of the weight does not exceed."""
+    passed = 0.0
+    for value, weight in sorted(zip(values, weights, strict=True)):
+        passed += weight
+        if passed >= sum(weights) / 2:
+            return value
+
+
+def weiszfeld_weights(updates, point, weights=None, smoothing=1e-6, smoothing_unit=None):
     """w_i / max(ν, ‖x_i − z‖): the steps of the smoothed Weiszfeld iteration weigh the rows with these."""
     rows = np.asarray(updates, np.float64)
     weights = np.ones(len(rows)) if weights is None else np.asarray(weights, np.float64)
-    return weights / np.maximum(smoothing, np.linalg.norm(rows - point, axis=1))
+    lengths = np.linalg.norm(rows - point, axis=1)
+    nu = smoothing * (weighted_median(lengths, weights) if smoothing_unit is None else smoothing_unit)
+    return weights / np.maximum(max(nu, 1e-150), lengths)
 
 
-def geometric_median(updates, weights=None, smoothing=1e-6, max_iterations=2000, start="mean", tolerance=0):
+def geometric_median(
+    updates,
+    weights=None,
+    smoothing=1e-6,
+    smoothing_unit=None,
+    max_iterations=2000,
+    start="mean",
+    tolerance=0,
+):
     """Smoothed Weiszfeld, all `max_iterations` steps."""
     rows = np.asarray(updates, np.float64)
     point = mean(rows, weights) if start == "mean" else np.zeros(rows.shape[1])
     for _ in range(max_iterations):
-        share = weiszfeld_weights(rows, point, weights, smoothing)
+        share = weiszfeld_weights(rows, point, weights, smoothing, smoothing_unit)
         point = share @ rows / share.sum()
     return point
 

@@ -312,7 +312,13 @@ def test_pairs_set_our_parameters_to_what_the_peer_computes(fake):
     (krum,) = peers.pairs("krum", 10, {"num_malicious": 2})
     assert krum.override == {"num_neighbors": 7}
     steps, converged = peers.pairs("geometric_median", 10, {})
-    assert steps.override == {"smoothing": 0.1, "max_iterations": 3, "tolerance": 0.0, "start": "zero"}
+    assert steps.override == {
+        "smoothing": 0.1,
+        "smoothing_unit": 1.0,
+        "max_iterations": 3,
+        "tolerance": 0.0,
+        "start": "zero",
+    }
     assert converged.override == {}
     once, five = peers.pairs("centered_clipping", 10, {"radius": 2})
     assert (once.override, five.override) == ({"num_iterations": 1}, {"num_iterations": 5})

@@ -270,3 +270,31 @@ def test_gradient_equals_finite_differences(case):
         above, below = (value_and_slope(x + side * step * direction)[0] for side in (1, -1))
         slope = jnp.sum(value_and_slope(x)[1] * direction)
         np.testing.assert_allclose(slope, (above - below) / (2 * step), rtol=1e-5, atol=1e-7)
+
+
+@each([c for c in ONE_EACH if c.differentiable and c.name != "mean"])
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+def test_a_hostile_row_keeps_its_nan_out_of_the_gradient(case, value):
+    """Of FedAvg's result, NaN, there is no gradient; every other rule's has a zero in its place."""
+    updates, others = make(d=5)
+    # The caller's own arrays with one entry per row are hostile there, too.
+    arrays = {name: value for name, value in others.items() if name in IN_SPACE and name in case.arrays}
+    row = next(i for i in range(N) if i not in case.honest)
+    spoilt = jax.tree.map(lambda array: array.copy(), (updates, arrays))
+    for array in (spoilt[0], *(array for name, array in spoilt[1].items() if name in PER_ROW)):
+        array[row, 2] = value
+
+    @jax.jit
+    def gradient(updates, arrays):
+        def score(updates, arrays):
+            result = case.call(updates, {**others, **arrays})
+            return jnp.sum(jnp.sin(result) * jnp.arange(1, result.size + 1).reshape(result.shape))
+
+        return jax.grad(score, argnums=(0, 1))(updates, arrays)
+
+    with quick():
+        slopes = gradient(*spoilt)
+    assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
+    np.testing.assert_array_equal(slopes[0][row, 2], 0.0)
+    # The other rows have one.
+    assert np.any(slopes[0]) == (case.name not in ("sign_majority", "root_only"))

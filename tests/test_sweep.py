@@ -477,6 +477,7 @@ PAIRS: dict[str, tuple[float, float]] = {
     "tolerance": (1e-6, 0.5),
     "max_iterations": (1, 50),
     "smoothing": (1e-6, 1.0),
+    "smoothing_unit": (1.0, 1e6),
     "radius": (0.5, 2.0),
     "pivot": (0, 4),
     "lower": (0.1, 0.7),

@@ -22,6 +22,7 @@ from fljax.aggregators.base import (
     stateless_pre,
 )
 from fljax.aggregators.bulyan import bulyan, bulyan_explained
+from fljax.aggregators.clipping import carried_clipping, centered_clipping
 from fljax.aggregators.coordinatewise import (
     mean,
     mean_around_median,
@@ -37,7 +38,7 @@ from fljax.aggregators.distance import (
     multi_krum,
     multi_krum_explained,
 )
-from fljax.aggregators.iterative import carried_clipping, centered_clipping, geometric_median
+from fljax.aggregators.iterative import geometric_median
 from fljax.aggregators.norms import (
     nearest_to_pivot,
     nearest_to_pivot_explained,

@@ -15,6 +15,7 @@ from fljax.aggregators.base import (
     output_dtype,
 )
 from fljax.aggregators.order_statistics import median_of_rows, sorted_rows, sum_nearest, trimmed_sum
+from fljax.aggregators.weights import relative_weights
 
 
 def mean_explained(updates: Array, weights: Array | None = None) -> tuple[Array, Info]:
@@ -22,16 +23,13 @@ def mean_explained(updates: Array, weights: Array | None = None) -> tuple[Array,
     updates = as_stack("mean", updates)
     n = updates.shape[0]
     dtype = compute_dtype(updates)
-    if weights is None:
-        share = jnp.full((n,), 1.0 / n, dtype)
-    else:
-        if jnp.shape(weights) != (n,):
-            raise ValueError(f"mean: weights must be ({n},), one per row, got shape {jnp.shape(weights)}")
-        share = jnp.asarray(weights, dtype)
-        share = share / jnp.sum(share)
+    share = relative_weights("mean", weights, n, dtype)
+    total = jnp.sum(share)
+    weighed = total != 0
+    share = share / jnp.where(weighed, total, 1.0)
     # A matrix product: on a CPU it reads the stack at memory speed, where `mean(0)` does not.
-    total = jnp.matmul(share, updates.astype(dtype), precision=Precision.HIGHEST)
-    return total.astype(output_dtype(updates)), {"weights": share}
+    update = jnp.matmul(share, updates.astype(dtype), precision=Precision.HIGHEST)
+    return jnp.where(weighed, update, 0.0).astype(output_dtype(updates)), {"weights": share}
 
 
 def mean(updates: Array, weights: Array | None = None) -> Array:
@@ -42,14 +40,15 @@ def mean(updates: Array, weights: Array | None = None) -> Array:
 
     Args:
         updates: (n, d).
-        weights: (n,) non-negative, normalised inside; None for equal weights. FedAvg uses the clients'
-            numbers of examples.
+        weights: (n,) finite and not negative, of any size, normalised inside; None for equal weights. FedAvg
+            uses the clients' numbers of examples. Traced ones are not checked: a negative weight subtracts
+            its row, a non-finite one makes the result NaN.
 
     Returns:
-        (d,), in the type of `updates`.
+        (d,), in the type of `updates`; 0 if all weights are.
 
     Raises:
-        ValueError: if `updates` is not (n, d) or `weights` is not (n,).
+        ValueError: if `updates` is not (n, d) or `weights` is not (n,), negative or not finite.
 
     Example:
         >>> mean(jnp.array([[1.0, 2.0], [3.0, 6.0]]), weights=jnp.array([3.0, 1.0])).tolist()

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.base import Info, Int, as_stack, bounded, compute_dtype, output_dtype
-from fljax.aggregators.linalg import finite_rows, mean_of_rows
+from fljax.aggregators.linalg import contained, finite_rows, mean_of_rows
 from fljax.aggregators.neighbors import (
     Block,
     Nearest,
@@ -39,7 +39,7 @@ def nearest_rows(
         values = block.squares if power == 2 else distances_of(block.squares)
         return nearest_values(jnp.where(block.own, jnp.inf, values), neighbors)
 
-    return reduce_distances(updates.astype(compute_dtype(updates)), of_block)
+    return reduce_distances(contained(updates.astype(compute_dtype(updates))), of_block)
 
 
 def distances_of(squares: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Rules that approach their result step by step: geometric median, centred clipping."""
+"""The geometric median, approached step by step."""
 
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -10,71 +10,32 @@ from jax.lax import Precision
 from jax.scipy.sparse.linalg import cg
 
 from fljax.aggregators.base import (
-    Aggregator,
-    Context,
     Float,
-    Info,
     Int,
-    State,
     as_stack,
     bounded,
     compute_dtype,
     is_static,
     output_dtype,
 )
-from fljax.aggregators.linalg import LARGEST_SQUARE, divide, for_all, for_any, largest_entries, weighted_rows
+from fljax.aggregators.linalg import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all, for_any, weighted_rows
 from fljax.aggregators.order_statistics import median_of_rows, sorted_rows
-
-# A row with a larger entry is scaled down before it is squared.
-LARGEST_ENTRY = 1e15
-
-
-class _Stack(NamedTuple):
-    """Row i of the updates is scales[i] * rows[i]; a non-finite row is zero and has weight 0."""
-
-    rows: Array
-    scales: Array
-    weights: Array
+from fljax.aggregators.scaled import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
+from fljax.aggregators.weights import relative_weights
 
 
-def _plain(updates: Array, weights: Array) -> _Stack:
-    return _Stack(updates, jnp.ones(updates.shape[:1], updates.dtype), weights)
+class _Smoothing(NamedTuple):
+    """ν = share · the median distance of the rows from the point + least."""
 
-
-def _scaled(updates: Array, weights: Array) -> _Stack:
-    largest = largest_entries(updates)
-    finite = jnp.isfinite(largest)
-    scales = jnp.where(finite & (largest > LARGEST_ENTRY), largest, 1.0)
-    rows = divide(jnp.where(finite[:, None], updates, 0.0), scales[:, None])
-    return _Stack(rows, scales, jnp.where(finite, weights, 0.0))
-
-
-def _distances(stack: _Stack, point: Array) -> Array:
-    """‖g_i − point‖ / scales[i], (n,)."""
-    # In the unit of whichever is larger, the row or the point: between two rows far apart, the point is far
-    # from both.
-    size = jnp.max(jnp.abs(lax.stop_gradient(point)), initial=0.0)
-    units = jnp.maximum(stack.scales, jnp.where(size > LARGEST_ENTRY, size, 1.0))
-    share = stack.scales / units
-    # On a CPU this is one pass over the stack without a copy. The reciprocal of a unit may be flushed to
-    # zero: beside such a row, the point is zero.
-    squares = jnp.sum(jnp.square(stack.rows * share[:, None] - point * (1.0 / units)[:, None]), axis=1)
-    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0) / share
-
-
-def _within_reach(updates: Array, point: Array) -> Array:
-    """Whether the squared distances from the point can be computed as they are."""
-    return jnp.all(jnp.sum(jnp.square(updates - point), axis=1) < LARGEST_SQUARE)
-
-
-# --- geometric median ---------------------------------------------------------------------------------
+    share: Array
+    least: Array
 
 
 class _Search(NamedTuple):
     """What one Weiszfeld iteration carries to the next."""
 
-    stack: _Stack
-    smoothing: Array
+    stack: Stack
+    smoothing: _Smoothing
     tolerance: Array
     max_iterations: Array
     leaves_rows: Array
@@ -83,12 +44,15 @@ class _Search(NamedTuple):
     done: Array
 
 
-def _coefficients(stack: _Stack, smoothing: Array, point: Array) -> tuple[Array, Array]:
-    """What rows[i] is multiplied by in Σ β_i g_i, β_i = w_i / max(smoothing, ‖g_i − point‖); distances."""
-    reach = _distances(stack, point)
-    # No row may have an infinite weight, not even with smoothing = 0.
-    least = jnp.maximum(smoothing / stack.scales, jnp.finfo(reach.dtype).tiny ** 0.5)
-    return stack.weights / jnp.maximum(reach, least), reach * stack.scales
+def _coefficients(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Array, ...]:
+    """What rows[i] is multiplied by in Σ β_i g_i, β_i = w_i / max(ν, ‖g_i − point‖); distances; ν."""
+    reach = distances(stack, point)
+    away = reach * stack.scales
+    middle = lax.stop_gradient(_weighted_median(away, stack.weights))
+    nu = smoothing.share * middle + smoothing.least
+    # No row may have an infinite weight, not even with ν = 0.
+    least = jnp.maximum(nu / stack.scales, jnp.finfo(reach.dtype).tiny ** 0.5)
+    return stack.weights / jnp.maximum(reach, least), away, nu, middle
 
 
 def _product(coefficients: Array, rows: Array) -> Array:
@@ -99,9 +63,9 @@ def _nothing(coefficients: Array, rows: Array) -> Array:
     return jnp.zeros(rows.shape[1:], rows.dtype)
 
 
-def _pull(stack: _Stack, smoothing: Array, point: Array) -> tuple[Array, Array]:
+def _pull(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Array, Array]:
     """Σ β_i g_i and Σ β_i."""
-    of_rows, _ = _coefficients(stack, smoothing, point)
+    of_rows, *_ = _coefficients(stack, smoothing, point)
     return _product(of_rows, stack.rows), jnp.sum(of_rows / stack.scales)
 
 
@@ -120,10 +84,10 @@ def _weighted_median(values: Array, weights: Array) -> Array:
 
 def _weiszfeld_step(search: _Search) -> _Search:
     stack, point = search.stack, search.point
-    of_rows, distances = _coefficients(stack, search.smoothing, point)
+    of_rows, away, nu, middle = _coefficients(stack, search.smoothing, point)
     weight = jnp.sum(of_rows / stack.scales)
     precision = 4 * jnp.finfo(point.dtype).eps * _length(point)
-    at_point = distances <= jnp.maximum(search.smoothing, precision)
+    at_point = away <= jnp.maximum(nu, precision)
     elsewhere = jnp.where(at_point, 0.0, of_rows)
     pull = _product(elsewhere, stack.rows)
     weight_elsewhere = jnp.sum(elsewhere / stack.scales)
@@ -133,11 +97,10 @@ def _weiszfeld_step(search: _Search) -> _Search:
     # that row holds, the minimum is not here: their step, less what the row holds back.
     force = pull - weight_elsewhere * point
     strength, held = _length(force), jnp.sum(jnp.where(at_point, stack.weights, 0.0))
-    negligible = search.smoothing <= 1e-3 * _weighted_median(distances, stack.weights)
+    negligible = nu <= 1e-3 * middle
     leaves = search.leaves_rows & jnp.any(at_point) & negligible & (strength > held * (1 + 1e-5))
     safe = jnp.where(leaves, strength * weight_elsewhere, 1.0)
-    away = point + (strength - held) * force / safe
-    following = jnp.where(leaves, away, following)
+    following = jnp.where(leaves, point + (strength - held) * force / safe, following)
     moved = _length(following - point)
     done = (moved * weight <= search.tolerance * jnp.sum(stack.weights)) | (moved <= precision)
     return search._replace(point=following, iteration=search.iteration + 1, done=done & ~leaves)
@@ -148,8 +111,8 @@ def _goes_on(search: _Search) -> Array:
 
 
 def _search(
-    stack: _Stack,
-    smoothing: Array,
+    stack: Stack,
+    smoothing: _Smoothing,
     start: Array,
     tolerance: Array,
     max_iterations: Array,
@@ -170,7 +133,7 @@ _median_of = jax.custom_jvp(_search)
 def _median_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     point = _search(*primals)
 
-    def pull_at(stack: _Stack, smoothing: Array, point: Array) -> Array:
+    def pull_at(stack: Stack, smoothing: _Smoothing, point: Array) -> Array:
         pull, weight = _pull(stack, smoothing, point)
         return pull - weight * point
 
@@ -188,18 +151,25 @@ def _median_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Ar
 
 
 @lru_cache
-def _weiszfeld(prepare: Any) -> Any:
+def _weiszfeld(ordinary: bool) -> Any:
     # Cached so that outside jit, too, JAX meets the same functions again and compiles them once.
-    def median(updates: Array, weights: Array, smoothing: Array, start: Array, *limits: Array) -> Array:
-        if prepare is _plain:
-            return _median_of(_plain(updates, weights), smoothing, start, *limits)
-        # In units of the usual row, or the reciprocals of all distances could vanish.
-        middle = jnp.sort(largest_entries(updates))[(updates.shape[0] - 1) // 2]
-        unit = jnp.where(jnp.isfinite(middle), jnp.maximum(middle, 1.0), 1.0)
-        stack = _scaled(divide(updates, unit), weights)
-        return unit * _median_of(stack, smoothing / unit, divide(start, unit), *limits)
+    def median(updates: Array, weights: Array, smoothing: _Smoothing, start: Array, *limits: Array) -> Array:
+        if ordinary:
+            return _median_of(plain(updates, weights), smoothing, start, *limits)
+        # In units of the usual row: squares of distances could vanish, or the reciprocals of all.
+        unit = usual_size(updates)
+        point = jnp.clip(divide(start, unit), -FARTHEST, FARTHEST)
+        in_units = smoothing._replace(least=divide(smoothing.least, unit))
+        return unit * _median_of(scaled(updates, weights, unit), in_units, point, *limits)
 
     return median
+
+
+def _in_range(updates: Array, point: Array) -> Array:
+    """Whether the squared distances from the point can be computed as they are."""
+    squares = squares_from(updates, point)
+    usual = jnp.sort(squares)[(updates.shape[0] - 1) // 2]
+    return jnp.all(squares < LARGEST_SQUARE) & (usual > SMALLEST_SQUARE)
 
 
 def geometric_median(
@@ -209,50 +179,57 @@ def geometric_median(
     tolerance: Float = 1e-6,
     max_iterations: Int = 100,
     smoothing: Float = 1e-6,
+    smoothing_unit: Float | None = None,
     start: Literal["median", "mean", "zero"] = "median",
 ) -> Array:
     """The point with the smallest weighted sum of distances to the updates (RFA), by smoothed Weiszfeld.
 
-    g = argmin_z Σ_i w_i ‖g_i − z‖, iterated as z ← Σ β_i g_i / Σ β_i with β_i = w_i / max(ν, ‖g_i − z‖) and
-    ν = `smoothing`, until ‖Σ β_i (g_i − z)‖ ≤ tolerance · Σ w_i (a gradient, without unit) or z moves by no
-    more than rounding. Where z meets a row that is not the minimum, and ν is small beside the usual distance,
-    Vardi and Zhang's step leaves it. Tolerates malicious rows with less than half of the weight; they should
-    be fewer than half of the rows, too, or the start may be so far that `max_iterations` are not enough. A
-    row with a non-finite entry is left out.
+    g = argmin_z Σ_i w_i ‖g_i − z‖, iterated as z ← Σ β_i g_i / Σ β_i with β_i = w_i / max(ν, ‖g_i − z‖),
+    until ‖Σ β_i (g_i − z)‖ ≤ tolerance · Σ w_i (a gradient, without unit) or z moves by no more than
+    rounding. ν is `smoothing` times the weighted median of the distances ‖g_i − z‖, so that the result scales
+    with the updates; or times `smoothing_unit`, where that is given. Where z meets a row that is not the
+    minimum, and ν is small beside the median distance, Vardi and Zhang's step leaves it. Tolerates malicious
+    rows with less than half of the weight; they should be fewer than half of the rows, too, or the start may
+    be so far that `max_iterations` are not enough. A row with a non-finite entry is left out.
 
     Its gradient is that of the exact minimum, by implicit differentiation.
 
     Args:
         updates: (n, d).
-        weights: (n,) non-negative; None for equal weights. RFA uses the clients' numbers of examples.
+        weights: (n,) finite and not negative, of any size; None for equal weights. RFA uses the clients'
+            numbers of examples. Traced ones are not checked; with one that is negative or not finite the
+            result means nothing.
         tolerance: how large the gradient may remain, relative to the sum of weights.
         max_iterations: at most so many steps.
-        smoothing: ν ≥ 0 in the unit of the updates: nearer rows count as if at this distance.
+        smoothing: ν / `smoothing_unit` ≥ 0: rows nearer than ν count as if at this distance.
+        smoothing_unit: None for the median distance; a length ≥ 0 in the unit of the updates for an absolute
+            ν. With 1.0 `smoothing` is ν itself, as in RFA's and ByzFL's code: updates much smaller than it
+            give the plain mean.
         start: "median" starts at the coordinate-wise median, which no minority can move far away; "mean" at
             the weighted mean; "zero" at 0, and with plain steps only, as ByzFL does.
 
     Returns:
-        (d,), in the type of `updates`.
+        (d,), in the type of `updates`; 0 if all weights are.
 
     Raises:
-        ValueError: if shapes do not fit, a static number is out of range, or `start` is none of the three.
+        ValueError: if shapes do not fit, a static number is out of range, known weights are negative or not
+            finite, or `start` is none of the three.
 
     Example:
         >>> geometric_median(jnp.array([[0.0, 0.0], [0.0, 2.0], [0.0, 90.0]])).round(3).tolist()
         [0.0, 2.0]
 
     Source: Pillutla, Kakade, Harchaoui, "Robust aggregation for federated learning", 2019 (RFA, with
-    `start="mean"`); Vardi and Zhang, "The multivariate L1-median and associated data depth", PNAS 2000. ByzFL
-    stops after 3 steps from zero with ν = 0.1.
+    `start="mean", smoothing_unit=1.0`); Vardi and Zhang, "The multivariate L1-median and associated data
+    depth", PNAS 2000. ByzFL stops after 3 steps: `start="zero", smoothing=0.1, smoothing_unit=1.0,
+    max_iterations=3, tolerance=0.0`.
     """
     updates = as_stack("geometric_median", updates)
     n, d = updates.shape
     stack = updates.astype(compute_dtype(updates))
-    if weights is not None and jnp.shape(weights) != (n,):
-        raise ValueError(
-            f"geometric_median: weights must be ({n},), one per row, got shape {jnp.shape(weights)}"
-        )
-    for name, value in (("smoothing", smoothing), ("tolerance", tolerance)):
+    share = relative_weights("geometric_median", weights, n, stack.dtype)
+    numbers = {"smoothing": smoothing, "tolerance": tolerance, "smoothing_unit": smoothing_unit}
+    for name, value in numbers.items():
         if is_static(value) and not value >= 0:
             raise ValueError(f"geometric_median: {name}={value} must not be negative")
     max_iterations = bounded(
@@ -264,7 +241,8 @@ def geometric_median(
         needs="to be less than 2^31",
         n=n,
     )
-    share = jnp.ones((n,), stack.dtype) if weights is None else jnp.asarray(weights, stack.dtype)
+    weighed = jnp.any(share != 0)
+    share = jnp.where(weighed, share, 1.0)
     fixed = lax.stop_gradient(stack)
     if start == "median":
         point = median_of_rows(fixed, sorted_rows(fixed))
@@ -277,113 +255,18 @@ def geometric_median(
         raise ValueError(f'geometric_median: start={start!r} must be "median", "mean" or "zero"')
     # Computed once, not again inside every kernel that reads it.
     point = lax.optimization_barrier(point)
+    factor, zero = jnp.asarray(smoothing, stack.dtype), jnp.zeros((), stack.dtype)
+    absolute = zero if smoothing_unit is None else factor * jnp.asarray(smoothing_unit, stack.dtype)
     result = lax.cond(
-        for_all(_within_reach(fixed, point)),
-        _weiszfeld(_plain),
-        _weiszfeld(_scaled),
+        for_all(_in_range(fixed, point)),
+        _weiszfeld(True),
+        _weiszfeld(False),
         stack,
         share,
-        jnp.asarray(smoothing, stack.dtype),
+        _Smoothing(factor if smoothing_unit is None else zero, absolute),
         point,
         jnp.asarray(tolerance, stack.dtype),
         jnp.asarray(max_iterations, jnp.int32),
         jnp.asarray(start != "zero"),
     )
-    return result.astype(output_dtype(updates))
-
-
-# --- centred clipping ---------------------------------------------------------------------------------
-
-
-@lru_cache
-def _clipping(prepare: Any, num_iterations: int) -> Any:
-    def clipped(updates: Array, center: Array, radius: Array) -> Array:
-        stack = prepare(updates, jnp.ones(updates.shape[:1], updates.dtype))
-
-        def step(center: Array) -> Array:
-            reach = _distances(stack, center)
-            near = reach * stack.scales <= radius
-            # min(1, radius / distance) of the row as it is, and of the row as it is scaled.
-            far = radius / jnp.where(near, 1.0, reach)
-            of_rows = stack.weights * jnp.where(near, stack.scales, far)
-            pull = jnp.matmul(of_rows, stack.rows, precision=Precision.HIGHEST)
-            return center + (pull - jnp.sum(of_rows / stack.scales) * center) / updates.shape[0]
-
-        if num_iterations <= 4:
-            for _ in range(num_iterations):
-                center = step(center)
-            return center
-        return lax.fori_loop(0, num_iterations, lambda _, center: step(center), center)
-
-    return clipped
-
-
-def centered_clipping(updates: Array, center: Array, *, radius: Float, num_iterations: int = 1) -> Array:
-    """The centre moved by the mean of the differences from it, each clipped to `radius`.
-
-    v ← v + (1/n) Σ_i (g_i − v) · min(1, τ / ‖g_i − v‖), `num_iterations` times from v = `center`, with
-    τ = `radius`. No row moves the centre by more than τ/n per iteration, so how much f malicious rows can do
-    depends on the centre: in the round it is the previous aggregate, zero at first. A row with a non-finite
-    entry does not move it.
-
-    Args:
-        updates: (n, d).
-        center: (d,).
-        radius: τ > 0, in the unit of the updates; may be traced.
-        num_iterations: how often, at least 1.
-
-    Returns:
-        (d,), in the type of `updates`.
-
-    Raises:
-        ValueError: if shapes do not fit or a static number is out of range.
-
-    Example:
-        >>> centered_clipping(jnp.array([[1.0], [2.0], [90.0]]), jnp.zeros(1), radius=3.0).tolist()
-        [2.0]
-
-    Source: Karimireddy, He, Jaggi, "Learning from history for Byzantine robust optimization", ICML 2021.
-    ByzFL defaults to a radius of 100; fedlib iterates 5 times.
-    """
-    updates = as_stack("centered_clipping", updates)
-    d = updates.shape[1]
-    if jnp.shape(center) != (d,):
-        raise ValueError(f"centered_clipping: center must be ({d},), got shape {jnp.shape(center)}")
-    if is_static(radius) and not radius > 0:
-        raise ValueError(f"centered_clipping: radius={radius} must be positive")
-    if isinstance(num_iterations, bool) or int(num_iterations) != num_iterations or num_iterations < 1:
-        raise ValueError(f"centered_clipping: num_iterations={num_iterations} must be a number of at least 1")
-    stack = updates.astype(compute_dtype(updates))
-    point = jnp.asarray(center, stack.dtype)
-    result = lax.cond(
-        for_all(_within_reach(stack, point)),
-        _clipping(_plain, int(num_iterations)),
-        _clipping(_scaled, int(num_iterations)),
-        stack,
-        point,
-        jnp.asarray(radius, stack.dtype),
-    )
-    return result.astype(output_dtype(updates))
-
-
-def carried_clipping(*, radius: Float, num_iterations: int = 1) -> Aggregator:
-    """`centered_clipping` for the round: its state is the centre, the previous aggregate, zero at first.
-
-    Args:
-        radius: as for `centered_clipping`.
-        num_iterations: as for `centered_clipping`.
-
-    Returns:
-        The `Aggregator`.
-    """
-
-    def init(num_clients: int, num_params: int) -> State:
-        return jnp.zeros((num_params,))
-
-    def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
-        # The centre keeps the digits that half precision would take from small steps.
-        stack = updates.astype(compute_dtype(updates))
-        center = centered_clipping(stack, state, radius=radius, num_iterations=num_iterations)
-        return center.astype(output_dtype(updates)), center.astype(state.dtype), {}
-
-    return Aggregator(init, aggregate)
+    return jnp.where(weighed, result, 0.0).astype(output_dtype(updates))

@@ -9,11 +9,12 @@ A sweep vmaps whole runs under the axis name `RUNS`. They choose together (`for_
 the choice stays one branch and ordinary rounds go on paying for the fast path only.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_derivatives import SymbolicZero
 from jax.lax import Precision
 
 # Squared norms in this range leave room for sums and products of two of them in float32.
@@ -99,6 +100,55 @@ def finite_rows(updates: Array, sizes: Array | None = None) -> Array:
     sizes = square_norms(updates) if sizes is None else jax.lax.stop_gradient(sizes)
     fine = jnp.all(jnp.isfinite(sizes))
     return jax.lax.cond(for_all(fine), _all_finite, _finite_by_entries, updates)
+
+
+@jax.custom_jvp
+def contained(updates: Array) -> Array:
+    """The updates; a row with a non-finite entry has no gradient, where 0 · NaN would be NaN."""
+    return updates
+
+
+@contained.defjvp
+def _contained_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (updates,), (tangent,) = primals, tangents
+    return updates, jnp.where(finite_rows(updates)[:, None], tangent, 0.0)
+
+
+def _finite_part(rows: Array) -> Array:
+    return jnp.where(finite_rows(rows)[:, None], rows, 0.0)
+
+
+@jax.custom_jvp
+def product(coefficients: Array, rows: Array) -> Array:
+    """`coefficients @ rows`; a row with a non-finite entry gives its coefficient no derivative."""
+    return jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+
+
+def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    (coefficients, rows), (of_coefficients, of_rows) = primals, tangents
+    result = product(coefficients, rows)
+    slope = jnp.zeros_like(result)
+    if not isinstance(of_rows, SymbolicZero):
+        slope += jnp.matmul(coefficients, of_rows, precision=Precision.HIGHEST)
+    if not isinstance(of_coefficients, SymbolicZero):
+        slope += jnp.matmul(of_coefficients, _finite_part(rows), precision=Precision.HIGHEST)
+    return result, slope
+
+
+product.defjvp(_product_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def gram(rows: Array) -> Array:
+    """`rows @ rows.T`; a row with a non-finite entry gives no derivative to other rows."""
+    return jnp.matmul(rows, rows.T, precision=Precision.HIGHEST)
+
+
+@gram.defjvp
+def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (rows,), (tangent,) = primals, tangents
+    half = jnp.matmul(tangent, _finite_part(rows).T, precision=Precision.HIGHEST)
+    return gram(rows), half + half.T
 
 
 def scale_rows(updates: Array) -> ScaledRows:
@@ -191,17 +241,13 @@ def distances_to(updates: Array, point: Array, known_zero: Array | bool = False)
     return jax.lax.cond(for_all(fine), _plain_distances_to, _careful_distances_to, updates, point, squares)
 
 
-def _product(coefficients: Array, updates: Array) -> Array:
-    return jnp.matmul(coefficients, updates, precision=Precision.HIGHEST)
-
-
 def _as_it_is(coefficients: Array, updates: Array, result: Array) -> Array:
     return result
 
 
 def _product_of_used(coefficients: Array, updates: Array, result: Array | None = None) -> Array:
     used = jnp.any(jnp.atleast_2d(coefficients) != 0, axis=0)
-    return _product(coefficients, jnp.where(used[:, None], updates, 0.0))
+    return product(coefficients, jnp.where(used[:, None], updates, 0.0))
 
 
 def weighted_rows(coefficients: Array, updates: Array, usable: Array | None = None) -> Array:
@@ -216,9 +262,9 @@ def weighted_rows(coefficients: Array, updates: Array, usable: Array | None = No
         (d,) or (k, d).
     """
     if usable is not None:
-        return jax.lax.cond(for_all(jnp.all(usable)), _product, _product_of_used, coefficients, updates)
+        return jax.lax.cond(for_all(jnp.all(usable)), product, _product_of_used, coefficients, updates)
     # 0 · NaN shows in the result, so that looking for it costs no pass over the stack.
-    result = _product(coefficients, updates)
+    result = product(coefficients, updates)
     fine = jnp.all(jnp.isfinite(result))
     return jax.lax.cond(for_all(fine), _as_it_is, _product_of_used, coefficients, updates, result)
 
@@ -231,7 +277,7 @@ def _mean_of_finite(selected: Array, updates: Array, result: Array) -> tuple[Arr
     used = selected & _finite_by_entries(updates)
     # Without any the mean is 0 / 0.
     weights = used.astype(updates.dtype) / jnp.sum(used, dtype=updates.dtype)
-    return _product(weights, jnp.where(used[:, None], updates, 0.0)), used
+    return product(weights, jnp.where(used[:, None], updates, 0.0)), used
 
 
 def mean_of_rows(selected: Array, updates: Array) -> tuple[Array, Array]:
@@ -242,7 +288,7 @@ def mean_of_rows(selected: Array, updates: Array) -> tuple[Array, Array]:
         updates: (n, d) float32 or float64; rows that are not selected may hold anything.
     """
     # As in `weighted_rows`, a non-finite row shows in the result.
-    result = _product(selected.astype(updates.dtype) / jnp.sum(selected, dtype=updates.dtype), updates)
+    result = product(selected.astype(updates.dtype) / jnp.sum(selected, dtype=updates.dtype), updates)
     fine = jnp.all(jnp.isfinite(result))
     return jax.lax.cond(for_all(fine), _mean_as_it_is, _mean_of_finite, selected, updates, result)
 
@@ -273,9 +319,9 @@ def saturated(squares: Array, products: Array, columns: Array, num_rows: int) ->
 
 
 def _gram_distances(rows: Array, finite: Array) -> Array:
-    gram = jnp.matmul(rows, rows.T, precision=Precision.HIGHEST)
-    squares = jnp.diagonal(gram)
-    distances = saturated(squares, gram, squares, rows.shape[0])
+    products = gram(rows)
+    squares = jnp.diagonal(products)
+    distances = saturated(squares, products, squares, rows.shape[0])
     distances = jnp.where(finite[:, None] & finite[None, :], distances, jnp.inf)
     return jnp.where(jnp.eye(rows.shape[0], dtype=bool), 0.0, distances)
 

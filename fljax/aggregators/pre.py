@@ -13,7 +13,7 @@ from fljax.aggregators.base import (
     is_static,
     output_dtype,
 )
-from fljax.aggregators.linalg import Norms, safe_norms
+from fljax.aggregators.linalg import Norms, contained, safe_norms
 from fljax.aggregators.neighbors import Block, mix, reduce_distances, smallest
 
 
@@ -52,7 +52,7 @@ def clip(updates: Array, *, radius: Float) -> Array:
     updates = as_stack("clip", updates)
     if isinstance(radius, bool) or (is_static(radius) and not radius > 0):
         raise ValueError(f"clip: radius={radius} must be positive")
-    stack = updates.astype(compute_dtype(updates))
+    stack = contained(updates.astype(compute_dtype(updates)))
     return _shortened(stack, safe_norms(stack), radius).astype(output_dtype(updates))
 
 
@@ -83,7 +83,7 @@ def adaptive_clip(updates: Array, *, num_malicious: Int) -> Array:
     updates = as_stack("adaptive_clip", updates)
     n = updates.shape[0]
     f = below_half("adaptive_clip", num_malicious, n)
-    stack = updates.astype(compute_dtype(updates))
+    stack = contained(updates.astype(compute_dtype(updates)))
     norms = safe_norms(stack)
     num_clipped = 2 * f * (n - f) // n
     lengths = jnp.where(norms.finite, norms.values / norms.shifts, jnp.inf)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.base import Float, Info, as_stack, compute_dtype, is_static, output_dtype
-from fljax.aggregators.linalg import pairwise_distances, row_norms, weighted_rows
+from fljax.aggregators.linalg import contained, pairwise_distances, row_norms, weighted_rows
 from fljax.aggregators.mean_shift import bandwidth_of, largest_cluster
 from fljax.aggregators.order_statistics import fold_rows, midpoint
 from fljax.aggregators.similarity import pairwise_cosines
@@ -127,7 +127,7 @@ def sign_guard_explained(
     updates = as_stack("sign_guard", updates)
     _check(lower, upper, coordinate_fraction, quantile, similarity)
     d = updates.shape[1]
-    stack = updates.astype(compute_dtype(updates))
+    stack = contained(updates.astype(compute_dtype(updates)))
     norms = row_norms(stack)
     valid = jnp.isfinite(norms)
     middle = _median(norms, valid)

@@ -5,7 +5,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from fljax.aggregators.base import (
     Aggregator,
@@ -18,7 +17,15 @@ from fljax.aggregators.base import (
     is_static,
     output_dtype,
 )
-from fljax.aggregators.linalg import finite_rows, for_all, ordinary, scale_rows, weighted_rows
+from fljax.aggregators.linalg import (
+    contained,
+    finite_rows,
+    for_all,
+    gram,
+    ordinary,
+    scale_rows,
+    weighted_rows,
+)
 
 Normalization = Literal["clients", "weights", "none"]
 
@@ -38,20 +45,20 @@ class Cosines(NamedTuple):
     finite: Array
 
 
-def _divided(gram: Array) -> Array:
-    squares = jnp.diagonal(gram)
+def _divided(products: Array) -> Array:
+    squares = jnp.diagonal(products)
     inverse = jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
-    return jnp.clip(gram * inverse[:, None] * inverse[None, :], -1.0, 1.0)
+    return jnp.clip(products * inverse[:, None] * inverse[None, :], -1.0, 1.0)
 
 
-def _plain_cosines(rows: Array, gram: Array) -> Cosines:
-    return Cosines(_divided(gram), jnp.ones(rows.shape[:1], bool))
+def _plain_cosines(rows: Array, products: Array) -> Cosines:
+    return Cosines(_divided(products), jnp.ones(rows.shape[:1], bool))
 
 
-def _careful_cosines(rows: Array, gram: Array) -> Cosines:
+def _careful_cosines(rows: Array, products: Array) -> Cosines:
     finite = jnp.all(jnp.isfinite(rows), axis=1)
     scaled = scale_rows(rows).rows
-    return Cosines(_divided(jnp.matmul(scaled, scaled.T, precision=Precision.HIGHEST)), finite)
+    return Cosines(_divided(gram(scaled)), finite)
 
 
 def pairwise_cosines(rows: Array) -> Cosines:
@@ -63,8 +70,10 @@ def pairwise_cosines(rows: Array) -> Cosines:
     Returns:
         `Cosines`.
     """
-    gram = jnp.matmul(rows, rows.T, precision=Precision.HIGHEST)
-    return jax.lax.cond(for_all(ordinary(jnp.diagonal(gram))), _plain_cosines, _careful_cosines, rows, gram)
+    rows = contained(rows)
+    products = gram(rows)
+    fine = for_all(ordinary(jnp.diagonal(products)))
+    return jax.lax.cond(fine, _plain_cosines, _careful_cosines, rows, products)
 
 
 def _check(rule: str, confidence: Float, normalize: str = "clients") -> None:
@@ -146,7 +155,7 @@ def _combine(stack: Array, weights: Array, normalize: Normalization) -> Array:
         shares = weights / jnp.where(total > 0, total, 1.0)
     else:
         shares = weights
-    return weighted_rows(shares, stack)
+    return weighted_rows(shares, contained(stack))
 
 
 def foolsgold_mean_explained(

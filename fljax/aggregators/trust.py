@@ -10,7 +10,15 @@ from jax import Array
 from jax.lax import Precision
 
 from fljax.aggregators.base import Info, as_stack, compute_dtype, output_dtype
-from fljax.aggregators.linalg import divide, for_all, largest_entries, ordinary, scale_rows, square_norms
+from fljax.aggregators.linalg import (
+    contained,
+    divide,
+    for_all,
+    largest_entries,
+    ordinary,
+    scale_rows,
+    square_norms,
+)
 
 Normalization = Literal["full", "shrink", "none"]
 
@@ -126,7 +134,7 @@ def fltrust_explained(
     if normalize not in ("full", "shrink", "none"):
         raise ValueError(f'fltrust: normalize={normalize!r} must be "full", "shrink" or "none"')
     dtype = compute_dtype(updates)
-    stack = updates.astype(dtype)
+    stack = contained(updates.astype(dtype))
     squares = square_norms(stack)
     update, scores = jax.lax.cond(
         for_all(ordinary(squares)),

@@ -95,7 +95,13 @@ def pairs(rule: str, n: int, hyper: Mapping[str, Any]) -> list[Pair]:
 
     steps = [hyper["num_iterations"]] if "num_iterations" in hyper else [1, 5]
     krum = {"num_neighbors": n - f - 1}  # ByzFL's Krum scores with one neighbour more than the paper's
-    three_steps = {"smoothing": 0.1, "max_iterations": 3, "tolerance": 0.0, "start": "zero"}
+    three_steps = {
+        "smoothing": 0.1,
+        "smoothing_unit": 1.0,
+        "max_iterations": 3,
+        "tolerance": 0.0,
+        "start": "zero",
+    }
     label, noise, in_place = (
         "n−f−1 neighbours",
         "ByzFL starts one power iteration from noise",
