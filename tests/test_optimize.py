@@ -251,6 +251,7 @@ HYPER = {
         {"num_malicious": 3},
         {"num_malicious": 0, "num_neighbors": 4},
         {"num_malicious": 3, "num_selected": 5},
+        {"num_malicious": 3, "num_selected": 2, "power": 1, "num_neighbors": 8},
     ],
     "trimmed_mean": [{"trim": 3}, {"trim": 0}, {"trim": 5}],
     "median": [{}],
@@ -282,6 +283,18 @@ def test_cold_surrogates_are_their_rules(name, hyper):
             np.testing.assert_allclose(*jitted(updates, {}), rtol=1e-4, atol=1e-4)
         if traced:
             np.testing.assert_allclose(*jitted(updates, traced), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["krum", "multi_krum", "trimmed_mean", "median"])
+def test_warm_surrogates_scale_with_the_updates(name):
+    soft = jax.jit(partial(SURROGATES[name], **HYPER[name][0]))
+    updates, _, _ = make()
+    crowded = np.zeros((N, D), np.float32)
+    crowded[-3:] = updates[-3:]
+    for rows in (updates, crowded):
+        straight = np.asarray(soft(rows))
+        for factor in np.float32([1e-30, 1e-8, 1e8, 1e30]):
+            np.testing.assert_allclose(soft(rows * factor) / factor, straight, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["krum", "multi_krum", "trimmed_mean", "median"])

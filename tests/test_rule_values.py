@@ -463,3 +463,39 @@ def test_division_by_any_positive_number(divisor):
             assert np.asarray(compute(jnp.float32(largest), jnp.float32(divisor))) == pytest.approx(
                 float(largest) / divisor, rel=1e-6
             )
+
+
+@pytest.mark.parametrize("name", ["mean", "geometric_median"])
+def test_weights_of_any_size(name):
+    rule = RULES[name].function
+    rows = np.float32([[1.0, 2.0], [3.0, 4.0], [8.0, 0.0]])
+    shares = np.array([1.0, 2.0, 0.0])
+    expected = rule(rows, shares)
+    np.testing.assert_allclose(expected, [7 / 3, 10 / 3] if name == "mean" else [3.0, 4.0], rtol=1e-5)
+    traced = jax.jit(rule)
+    for size in (1e-30, 1.0, 1.5e38):
+        np.testing.assert_allclose(traced(rows, np.float32(size * shares)), expected, rtol=1e-5)
+    for size in (1e-300, 1e300):
+        np.testing.assert_allclose(rule(rows, size * shares), expected, rtol=1e-5)
+    np.testing.assert_array_equal(traced(rows, np.zeros(3, np.float32)), [0.0, 0.0])
+    np.testing.assert_array_equal(rule(rows, jnp.zeros(3)), [0.0, 0.0])
+    all_largest = traced(rows, np.full(3, 3e38, np.float32))
+    np.testing.assert_allclose(all_largest, rule(rows), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mean", "geometric_median"])
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("array", [np.array, jnp.array, list])
+def test_weights_that_are_known_to_be_wrong(name, wrong, array):
+    message = rf"^{name}: weights must be finite and not negative, got {wrong:g} for row 1$"
+    with pytest.raises(ValueError, match=message):
+        RULES[name].function(jnp.ones((3, 2)), array([1.0, wrong, 2.0]))
+
+
+def test_multi_krum_with_distances_and_with_squares():
+    # Two neighbours: distances sum to 6, 5, 7, 8 and 13, squares to 26, 17, 25, 34 and 89.
+    rows = jnp.array([[0.0], [1.0], [5.0], [8.0], [13.0]])
+    rule = jitted(RULES["multi_krum"].function)
+    for power, expected in ((1, 0.5), (2, 3.0)):
+        chosen = rule(rows, num_malicious=1, num_selected=2, num_neighbors=2, power=power)
+        np.testing.assert_allclose(chosen, [expected])

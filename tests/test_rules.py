@@ -298,3 +298,38 @@ def test_a_hostile_row_keeps_its_nan_out_of_the_gradient(case, value):
     np.testing.assert_array_equal(slopes[0][row, 2], 0.0)
     # The other rows have one.
     assert np.any(slopes[0]) == (case.name not in ("sign_majority", "root_only"))
+
+
+# Among rows of which most are not finite, these return what the finite ones say.
+OF_FINITE_ROWS = {
+    "krum",
+    "multi_krum",
+    "bulyan",
+    "geometric_median",
+    "norm_filter",
+    "nearest_to_pivot",
+    "minimum_diameter",
+    "smallest_spectrum",
+}
+# Entry by entry, a NaN is an extreme value: too many of them are the median.
+BY_COORDINATE = {"median", "trimmed_mean", "mean_around_median", "phocas"}
+
+
+@each([c for c in ONE_EACH if c.tolerated and c.name not in BY_COORDINATE])
+def test_more_non_finite_rows_than_it_tolerates(case):
+    updates, others = make()
+    candidates = np.setdiff1d(np.arange(N), case.honest)
+    for count in range(case.tolerated + 1, N):
+        # The first rows, where ties are looked for.
+        bad = candidates[:count]
+        poisoned = updates.copy()
+        poisoned[bad] = np.nan
+        poisoned[bad[::2]] = updates[bad[::2]]
+        poisoned[bad[::2], 3] = np.inf
+        result = np.asarray(compiled(case)(poisoned, others))
+        assert np.isfinite(result).all()
+        if case.name in OF_FINITE_ROWS:
+            finite = np.delete(updates, bad, axis=0)
+            slack = 1e-5
+            assert (finite.min(0) - slack <= result).all()
+            assert (result <= finite.max(0) + slack).all()

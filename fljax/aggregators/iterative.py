@@ -248,13 +248,12 @@ def geometric_median(
         point = median_of_rows(fixed, sorted_rows(fixed))
     elif start == "mean":
         point = weighted_rows(share / jnp.sum(share), fixed)
-        point = jnp.where(jnp.all(jnp.isfinite(point)), point, 0.0)
     elif start == "zero":
         point = jnp.zeros((d,), stack.dtype)
     else:
         raise ValueError(f'geometric_median: start={start!r} must be "median", "mean" or "zero"')
     # Computed once, not again inside every kernel that reads it.
-    point = lax.optimization_barrier(point)
+    point = lax.optimization_barrier(jnp.where(jnp.all(jnp.isfinite(point)), point, 0.0))
     factor, zero = jnp.asarray(smoothing, stack.dtype), jnp.zeros((), stack.dtype)
     absolute = zero if smoothing_unit is None else factor * jnp.asarray(smoothing_unit, stack.dtype)
     result = lax.cond(

@@ -37,9 +37,9 @@ def scaled(updates: Array, weights: Array, unit: Array) -> Stack:
 
 
 def usual_size(updates: Array) -> Array:
-    """The median of the rows' largest entries; where most rows are zero, the smallest of the others."""
+    """The median of the finite rows' largest entries; where most are zero, the smallest of the others."""
     largest = largest_entries(updates)
-    middle = jnp.sort(largest)[(updates.shape[0] - 1) // 2]
+    middle = jnp.sort(largest)[jnp.maximum(jnp.sum(jnp.isfinite(largest)) - 1, 0) // 2]
     tiny = jnp.finfo(updates.dtype).tiny
     least = jnp.min(jnp.where(largest >= tiny, largest, jnp.inf), initial=jnp.inf)
     size = jnp.where(middle >= tiny, middle, least)

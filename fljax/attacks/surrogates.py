@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.aggregators.base import Float, Int, as_stack, bounded, compute_dtype, is_static, output_dtype
-from fljax.aggregators.distance import krum_scores
+from fljax.aggregators.distance import nearest_rows
 from fljax.aggregators.linalg import finite_rows, weighted_rows
 from fljax.aggregators.order_statistics import fold_rows, midpoint, select_ranks, sorted_rows
 from fljax.aggregators.spectral import covariance_filter_explained
@@ -27,17 +27,22 @@ def _check(surrogate: str, temperature: Float) -> None:
 def _scores(updates: Array, **hyper: Any) -> tuple[Array, Array, Array]:
     """Krum scores as distances from the smallest, in units of the median's: `(scores, finite, stack)`.
 
-    Row numbers that are not in `finite` have no score; in `stack` they are zero.
+    Row numbers that are not in `finite` have no score; in `stack` they are zero. Where half of the scores are
+    the smallest, the unit is the largest's distance from it.
     """
     finite = finite_rows(updates)
     # Gradients pass through infinite distances as NaN. Far is enough.
     stack = jnp.where(finite[:, None], updates, 0.0)
     far = 100.0 * jnp.max(jnp.abs(lax.stop_gradient(stack)))
-    scores = krum_scores(jnp.where(finite[:, None], stack, far), **hyper)
+    # In the unit of the distances: the scores of very small rows would vanish.
+    nearest, _ = nearest_rows(jnp.where(finite[:, None], stack, far), **hyper)
+    scores = nearest.score()
     known = lax.stop_gradient(jnp.where(finite & jnp.isfinite(scores), scores, jnp.inf))
     ordered = jnp.sort(known)
-    lowest, median = ordered[0], ordered[jnp.maximum(jnp.sum(jnp.isfinite(known)) - 1, 0) // 2]
-    spread = jnp.where(median > lowest, median - lowest, 1.0)
+    last = jnp.maximum(jnp.sum(jnp.isfinite(known)) - 1, 0)
+    lowest, median, highest = ordered[0], ordered[last // 2], ordered[last]
+    spread = jnp.where(median > lowest, median, highest) - lowest
+    spread = jnp.where((spread > 0) & jnp.isfinite(spread), spread, 1.0)
     usable = jnp.isfinite(known)
     return jnp.where(usable, (scores - jnp.where(usable, lowest, 0.0)) / spread, 0.0), usable, stack
 
@@ -79,7 +84,7 @@ def soft_krum(
     updates = as_stack("soft_krum", updates)
     stack = updates.astype(compute_dtype(updates))
     scores, usable, stack = _scores(
-        stack, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors
+        stack, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors, rule="soft_krum"
     )
     shares = jax.nn.softmax(jnp.where(usable, -scores / temperature, -jnp.inf))
     return weighted_rows(shares, stack).astype(output_dtype(updates))
@@ -90,6 +95,7 @@ def soft_multi_krum(
     *,
     num_malicious: Int,
     num_selected: Int | None = None,
+    power: int = 2,
     num_neighbors: Int | None = None,
     temperature: Float = 0.3,
 ) -> Array:
@@ -103,6 +109,7 @@ def soft_multi_krum(
         updates: (n, d).
         num_malicious: as for `multi_krum`.
         num_selected: as for `multi_krum`.
+        power: as for `multi_krum`.
         num_neighbors: as for `multi_krum`.
         temperature: in distances of the median score from the smallest.
 
@@ -123,7 +130,13 @@ def soft_multi_krum(
     updates = as_stack("soft_multi_krum", updates)
     n = updates.shape[0]
     stack = updates.astype(compute_dtype(updates))
-    scores, usable, stack = _scores(stack, num_malicious=num_malicious, num_neighbors=num_neighbors)
+    scores, usable, stack = _scores(
+        stack,
+        num_malicious=num_malicious,
+        power=power,
+        num_neighbors=num_neighbors,
+        rule="soft_multi_krum",
+    )
     if num_selected is None:
         count: Int = n - jnp.clip(num_malicious, 0, n - (3 if num_neighbors is None else 1))
     else:
@@ -203,7 +216,9 @@ def _soft_middle(updates: Array, drop: Int, temperature: Float) -> Array:
     # Where half of the values coincide, what is left to measure by is the distance of the edges.
     width = jnp.where((width > 0) & jnp.isfinite(width), width, above - below)
     usable = (width > 0) & jnp.isfinite(width)
-    width = temperature * jnp.where(usable, width, 1.0)
+    # Where even the edges coincide, nothing is soft: there is no scale to be soft on.
+    tiny = jnp.finfo(stack.dtype).tiny
+    width = jnp.maximum(temperature * jnp.where(usable, width, 0.0), tiny)
     return _inside(stack, _Edges(left, right, width)).astype(output_dtype(updates))
 
 
