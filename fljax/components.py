@@ -1,6 +1,7 @@
 """From names and parameters in a configuration to the pieces of a round."""
 
 import dataclasses
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from fljax.aggregators import (
     stateless,
 )
 from fljax.aggregators.base import Context, array_arguments
-from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, SURROGATES, Attack, Task, scheduled
+from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, SURROGATES, Attack, Task, on_updates, scheduled
 from fljax.attacks.base import TASK_ARGUMENTS
 from fljax.config import AggregatorConfig, AttackConfig, Component, parse_tables
 from fljax.data import DATASETS, PARTITIONS
@@ -88,6 +89,46 @@ def _behind(config: AggregatorConfig, aggregator: Aggregator, traced: Traced) ->
         given = replaced(given, traced, f"pre.{number}.")
         pieces.append(pre_from_registry(PRE_AGGREGATORS, piece.name, **given))
     return chain(*pieces, aggregator) if pieces else aggregator
+
+
+def as_aggregator(rule: Any) -> Aggregator:
+    """An `Aggregator`, also from a pure rule; a rule of this library keeps its state and explains itself."""
+    if isinstance(rule, Aggregator):
+        return rule
+    if not callable(rule):
+        raise ConfigError(
+            "aggregator: must be an Aggregator or a function of the updates (n, d), got a "
+            f"{type(rule).__name__}"
+        )
+    function, arguments, hyper = _parts_of(rule)
+    for entry in RULES.values():
+        if entry.function is function and not arguments and not set(hyper) & set(array_arguments(function)):
+            return entry.make(**hyper) if entry.make else stateless(entry.explained or function, **hyper)
+    return stateless(rule)
+
+
+def as_attack(attack: Any, task: Task) -> Attack:
+    """An `Attack`, also from a pure function of updates and mask, or one of this library that makes one."""
+    if isinstance(attack, Attack):
+        return attack
+    if not callable(attack):
+        raise ConfigError(
+            "attack: must be an Attack or a function of the updates (n, d) and the mask malicious (n,), got "
+            f"a {type(attack).__name__}"
+        )
+    function, _, _ = _parts_of(attack)
+    make = next((entry.make for entry in ATTACKS.values() if entry.function is function), on_updates)
+    try:
+        return make(attack, task)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def _parts_of(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """What a partial is made of: the function, and what it is called with."""
+    if isinstance(function, functools.partial):
+        return function.func, function.args, function.keywords
+    return function, (), {}
 
 
 def make_surrogate(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator | None:

@@ -13,6 +13,7 @@ from fljax.aggregators.base import Aggregator
 from fljax.assembly import check_names, compose, gather, initial_model, load_dataset
 from fljax.attacks.base import Attack
 from fljax.checkpoint import load_checkpoint, save_checkpoint
+from fljax.components import as_aggregator, as_attack
 from fljax.config import PURPOSES, ExperimentConfig
 from fljax.data import Dataset
 from fljax.data.clients import describe
@@ -71,8 +72,8 @@ def assemble(
     *,
     dataset: Dataset | None = None,
     model: Any = None,
-    aggregator: Aggregator | None = None,
-    attack: Attack | None = None,
+    aggregator: Aggregator | Callable[..., Any] | None = None,
+    attack: Attack | Callable[..., Any] | None = None,
 ) -> Experiment:
     """Load the data and build every piece of the run.
 
@@ -80,8 +81,10 @@ def assemble(
         config: the configuration.
         dataset: data to use instead of `config.data`.
         model: a flax module or `fljax.models.Model` instead of `config.model`.
-        aggregator: an `Aggregator` instead of `config.aggregator`.
-        attack: an `Attack` instead of `config.attack`; its fraction still comes from the configuration.
+        aggregator: an `Aggregator`, or a pure rule, instead of `config.aggregator`: `partial(krum,
+            num_malicious=4)`, or a function of your own in jax.numpy.
+        attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
+            from the configuration.
 
     Returns:
         The `Experiment`.
@@ -91,9 +94,10 @@ def assemble(
         DataError: if the data cannot be read.
     """
     check_names(config)
+    rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
     parts = gather(config, load_dataset(config) if dataset is None else dataset, model, attacked)
-    composed = compose(parts, rule=aggregator, attack=attack)
+    composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}

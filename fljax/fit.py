@@ -70,6 +70,11 @@ def check_pieces(
             jax.eval_shape(attack.trigger.embed, x)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise ConfigError(
+            "aggregator and attack must be functions that JAX can compile, written in jax.numpy: "
+            + first_line(error)
+        ) from None
 
 
 def check_cohort(in_cohort: int | None, cohort_size: int, num_malicious: int, num_clients: int) -> None:

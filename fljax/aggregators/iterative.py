@@ -9,19 +9,18 @@ from jax import Array, lax
 from jax.lax import Precision
 from jax.scipy.sparse.linalg import cg
 
-from fljax.aggregators.base import (
-    Aggregator,
-    Context,
+from fljax.aggregators.arguments import (
     Float,
-    Info,
     Int,
-    State,
     as_stack,
     bounded,
     compute_dtype,
-    is_static,
     output_dtype,
+    real,
+    shaped,
+    whole,
 )
+from fljax.aggregators.base import Aggregator, Context, Info, State
 from fljax.aggregators.linalg import LARGEST_SQUARE, divide, for_all, for_any, largest_entries, weighted_rows
 from fljax.aggregators.order_statistics import median_of_rows, sorted_rows
 
@@ -248,13 +247,10 @@ def geometric_median(
     updates = as_stack("geometric_median", updates)
     n, d = updates.shape
     stack = updates.astype(compute_dtype(updates))
-    if weights is not None and jnp.shape(weights) != (n,):
-        raise ValueError(
-            f"geometric_median: weights must be ({n},), one per row, got shape {jnp.shape(weights)}"
-        )
-    for name, value in (("smoothing", smoothing), ("tolerance", tolerance)):
-        if is_static(value) and not value >= 0:
-            raise ValueError(f"geometric_median: {name}={value} must not be negative")
+    if weights is not None:
+        weights = shaped("geometric_median", "weights", weights, (n,), ", one per row")
+    smoothing = real("geometric_median", "smoothing", smoothing, at_least=0)
+    tolerance = real("geometric_median", "tolerance", tolerance, at_least=0)
     max_iterations = bounded(
         "geometric_median",
         "max_iterations",
@@ -262,7 +258,6 @@ def geometric_median(
         smallest=1,
         largest=2**31 - 1,
         needs="to be less than 2^31",
-        n=n,
     )
     share = jnp.ones((n,), stack.dtype) if weights is None else jnp.asarray(weights, stack.dtype)
     fixed = lax.stop_gradient(stack)
@@ -347,18 +342,14 @@ def centered_clipping(updates: Array, center: Array, *, radius: Float, num_itera
     """
     updates = as_stack("centered_clipping", updates)
     d = updates.shape[1]
-    if jnp.shape(center) != (d,):
-        raise ValueError(f"centered_clipping: center must be ({d},), got shape {jnp.shape(center)}")
-    if is_static(radius) and not radius > 0:
-        raise ValueError(f"centered_clipping: radius={radius} must be positive")
-    if isinstance(num_iterations, bool) or int(num_iterations) != num_iterations or num_iterations < 1:
-        raise ValueError(f"centered_clipping: num_iterations={num_iterations} must be a number of at least 1")
+    radius = real("centered_clipping", "radius", radius, above=0)
+    num_iterations = whole("centered_clipping", "num_iterations", num_iterations, smallest=1)
     stack = updates.astype(compute_dtype(updates))
-    point = jnp.asarray(center, stack.dtype)
+    point = shaped("centered_clipping", "center", center, (d,)).astype(stack.dtype)
     result = lax.cond(
         for_all(_within_reach(stack, point)),
-        _clipping(_plain, int(num_iterations)),
-        _clipping(_scaled, int(num_iterations)),
+        _clipping(_plain, num_iterations),
+        _clipping(_scaled, num_iterations),
         stack,
         point,
         jnp.asarray(radius, stack.dtype),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
-from fljax.aggregators.base import Int
+from fljax.aggregators.arguments import Int
 from fljax.aggregators.linalg import (
     CANCELLATION,
     crowded_center,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.base import compute_dtype, is_static
+from fljax.aggregators.arguments import compute_dtype, real, shaped, whole
 from fljax.aggregators.linalg import (
     divide,
     finite_rows,
@@ -226,6 +226,7 @@ def fltrust_attack(
     standard deviation, adds 1e-9 to the denominators and lets the Trim attack look at all rows and g_0.
     """
     updates, malicious = check_stack("fltrust_attack", updates, malicious)
+    root_update = shaped("fltrust_attack", "root_update", root_update, updates.shape[1:])
     # A gradient does not leave the rows without trust that the Trim attack makes.
     start = ("trim" if search == "zeroth_order" else "honest") if start is None else start
     check_options(
@@ -234,7 +235,11 @@ def fltrust_attack(
         probes=(probes, get_args(Probes)),
         start=(start, get_args(Start)),
     )
-    _check_numbers(probe_variance, probe_step, learning_rate, sweeps, steps)
+    probe_variance = real("fltrust_attack", "probe_variance", probe_variance, above=0, finite=True)
+    probe_step = real("fltrust_attack", "probe_step", probe_step, above=0, finite=True)
+    learning_rate = real("fltrust_attack", "learning_rate", learning_rate, at_least=0, finite=True)
+    sweeps = whole("fltrust_attack", "sweeps", sweeps, smallest=1)
+    steps = whole("fltrust_attack", "steps", steps, smallest=1)
     d = updates.shape[1]
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
@@ -283,20 +288,3 @@ def fltrust_attack(
             known = (root_norm, starts, shared, *walk_projections(chain), end_key)
             return craft_rows(updates, rows, _beyond_span, *known)
     return updates.at[rows].set((root_norm * crafted).astype(updates.dtype), mode="drop")
-
-
-def _check_numbers(
-    probe_variance: float | Array,
-    probe_step: float | Array,
-    learning_rate: float | Array,
-    sweeps: int,
-    steps: int,
-) -> None:
-    for name, value in {"probe_variance": probe_variance, "probe_step": probe_step}.items():
-        if is_static(value) and not 0 < value < float("inf"):
-            raise ValueError(f"fltrust_attack: {name}={value} must be larger than 0 and finite")
-    if is_static(learning_rate) and not 0 <= learning_rate < float("inf"):
-        raise ValueError(f"fltrust_attack: learning_rate={learning_rate} must be at least 0 and finite")
-    for name, count in {"sweeps": sweeps, "steps": steps}.items():
-        if not is_static(count) or isinstance(count, bool) or count != int(count) or count < 1:
-            raise ValueError(f"fltrust_attack: {name}={count} must be a whole number of at least 1")

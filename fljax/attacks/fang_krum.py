@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Int, bounded, compute_dtype, is_static
+from fljax.aggregators.arguments import Int, bounded, compute_dtype, option, real
 from fljax.aggregators.linalg import safe_norms
 from fljax.aggregators.neighbors import reduce_distances, sum_smallest
 from fljax.attacks.base import check_options, check_stack, malicious_rows
@@ -92,7 +92,10 @@ def krum_attack(
     threshold 1e-8 and copies.
     """
     updates, malicious = check_stack("krum_attack", updates, malicious)
-    _check(threshold, spread, knowledge, direction, lambda_init, supporters, power)
+    _check(knowledge, direction, lambda_init, supporters)
+    power = option("krum_attack", "power", power, (1, 2))
+    threshold = real("krum_attack", "threshold", threshold, above=0, finite=True)
+    spread = real("krum_attack", "spread", spread, at_least=0, finite=True)
     n = updates.shape[0]
     if n < 3:
         return jnp.where(malicious[:, None], -updates, updates)
@@ -155,15 +158,7 @@ def _direction(
     return jnp.where(jnp.isnan(chosen), 0.0, jnp.sign(chosen))
 
 
-def _check(
-    threshold: float | Array,
-    spread: float | Array,
-    knowledge: str,
-    direction: str,
-    lambda_init: str,
-    supporters: str,
-    power: int,
-) -> None:
+def _check(knowledge: str, direction: str, lambda_init: str, supporters: str) -> None:
     check_options(
         "krum_attack",
         knowledge=(knowledge, ("full", "partial")),
@@ -171,9 +166,3 @@ def _check(
         lambda_init=(lambda_init, ("bound", "one")),
         supporters=(supporters, ("ball", "copies")),
     )
-    if power not in (1, 2):
-        raise ValueError(f"krum_attack: power={power} must be 1 (distances) or 2 (squared distances)")
-    if is_static(threshold) and not 0 < threshold < jnp.inf:
-        raise ValueError(f"krum_attack: threshold={threshold} must be above 0")
-    if is_static(spread) and not 0 <= spread < jnp.inf:
-        raise ValueError(f"krum_attack: spread={spread} must not be negative")

@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.lax import Precision
 from jax.scipy.special import ndtri
 
-from fljax.aggregators.base import Int, is_static
+from fljax.aggregators.arguments import Float, Int, fixed_real, option, real
 from fljax.aggregators.linalg import distances_to
 from fljax.aggregators.neighbors import BLOCK
 from fljax.attacks.base import check_options, check_stack
@@ -84,11 +84,11 @@ def alie(
     Karimireddy et al.'s code the honest rows and ddof 1.
     """
     updates, malicious = check_stack("alie", updates, malicious)
-    if is_static(z) and not np.isfinite(z):  # type: ignore[arg-type]
-        raise ValueError(f"alie: z={z} must be a finite number")
-    if ddof not in (0, 1):
-        raise ValueError(f"alie: ddof={ddof} must be 0 or 1")
-    factor = alie_factor(updates.shape[0], jnp.sum(malicious)) if z is None else z
+    ddof = option("alie", "ddof", ddof, (0, 1))
+    if z is None:
+        factor: Float = alie_factor(updates.shape[0], jnp.sum(malicious))
+    else:
+        factor = real("alie", "z", z, finite=True)
     mean, deviation = mean_and_deviation(known_rows("alie", malicious, knowledge), updates, ddof)
     crafted = mean + jnp.asarray(factor, updates.dtype) * deviation
     return jnp.where(malicious[:, None], crafted, updates)
@@ -126,8 +126,7 @@ def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
     of Empires multiplies the mean by 1 − τ instead of −τ.
     """
     updates, malicious = check_stack("ipm", updates, malicious)
-    if is_static(epsilon) and not epsilon >= 0:
-        raise ValueError(f"ipm: epsilon={epsilon} must not be negative")
+    epsilon = real("ipm", "epsilon", epsilon, at_least=0)
     mean = mean_of(known_rows("ipm", malicious, "full"), updates)
     return jnp.where(malicious[:, None], -jnp.asarray(epsilon, updates.dtype) * mean, updates)
 
@@ -247,11 +246,13 @@ def _pushed(
 ) -> Array:
     """μ + γ p in the malicious rows; `farthest(rows, updates, mean, p/‖p‖)` is how far, γ ‖p‖."""
     updates, malicious = check_stack(attack, updates, malicious)
-    if direction not in ("unit", "std", "sign"):
-        raise ValueError(f'{attack}: direction={direction!r} must be "unit", "std" or "sign"')
-    check_options(attack, search=(search, ("exact", "published")))
-    if not 0 < tolerance < start < np.inf:
-        raise ValueError(f"{attack}: tolerance={tolerance} must be positive and below start={start}")
+    check_options(
+        attack, direction=(direction, ("unit", "std", "sign")), search=(search, ("exact", "published"))
+    )
+    start = fixed_real(attack, "start", start, above=0, finite=True)
+    tolerance = fixed_real(attack, "tolerance", tolerance, above=0)
+    if not tolerance < start:
+        raise ValueError(f"{attack}: tolerance={tolerance} must be below start={start}")
     rows = known_rows(attack, malicious, knowledge)
     mean = mean_of(rows, updates)
     along = mean
