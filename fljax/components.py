@@ -205,6 +205,25 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
     return make
 
 
+def check_local_optimizer(config: Component, steps: int) -> None:
+    """Whether the clients' optimizer does in that many steps a round what its name says.
+
+    Raises:
+        ConfigError: if it takes one step and lives from a state, since that starts afresh every round.
+    """
+    state = jax.eval_shape(make_optimizer("local.optimizer", config)(0.1).init, jnp.zeros(2))
+    # Schedules and corrections of a bias keep a mere count of steps.
+    counts = [leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(state)]
+    if steps == 1 and not all(counts):
+        given = ", ".join(f"{name} = {value}" for name, value in config.parameters.items())
+        named = f"{config.name} ({given})" if given else config.name
+        raise ConfigError(
+            f"local.optimizer {named} needs local.steps of at least 2: what it "
+            "remembers (momentum, moments of gradients) starts afresh in every round, so that one step is "
+            "plain or sign descent; or give it to server.optimizer, which remembers over the rounds"
+        )
+
+
 def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]:
     """Round number to learning rate."""
     if not isinstance(config, Component):

@@ -85,7 +85,8 @@ class LocalConfig(_Table):
         steps: R, local steps a round.
         batch_size: b, or "full" for all of a client's examples.
         learning_rate: β, or a schedule over rounds as a table `{name = "...", ...}` of an optax schedule.
-        optimizer: any optax optimizer by name.
+        optimizer: any optax optimizer by name. It starts afresh every round: what it remembers lasts for
+            `steps` steps, so with one step only one that remembers nothing is taken.
     """
 
     steps: Count = 1
@@ -123,7 +124,7 @@ class ServerConfig(_Table):
 
     Attributes:
         learning_rate: α, or a schedule over rounds.
-        optimizer: any optax optimizer by name, applied to −g.
+        optimizer: any optax optimizer by name, applied to −g; what it remembers lasts over the rounds.
     """
 
     learning_rate: Rate | Component = 1.0

@@ -106,7 +106,7 @@ def assemble(
         unravel=composed.unravel,
         facts={
             "seeds": seeds,
-            **describe(parts.dataset, parts.data, parts.cohort_size),
+            **describe(parts.dataset, parts.data, parts.cohort_size, parts.notes),
             "num_params": params.size,
             **environment(),
         },

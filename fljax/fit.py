@@ -13,25 +13,50 @@ from fljax.errors import ConfigError
 from fljax.models import Model
 
 
-def check_model(model: Model, params: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
-    """The model's initial state, after a trace of everything it is asked for.
+def check_model(
+    model: Model, params: Any, shape: tuple[int, ...], num_classes: int, key: jax.Array
+) -> tuple[str, ...]:
+    """What a report has to say about the model, after a trace of everything it is asked for.
 
     Raises:
-        ValueError: if it draws random numbers, or its state is not what `train` returns.
+        ValueError: if its output is not one row of logits per example with one for every class, it draws
+            random numbers, or its state is not what `train` returns.
     """
-    x = jnp.zeros((1, *shape))
+    outputs = 0
     try:
-        if model.init_state is None or model.train is None:
-            jax.eval_shape(model.apply, params, x)
-            return ()
-        state = model.init_state(key)
-        jax.eval_shape(model.apply, params, x, state)
-        _, after = jax.eval_shape(model.train, params, x, state, jnp.ones(1, bool))
+        state = () if model.init_state is None else model.init_state(key)
+        # Two sizes, neither of them the number of classes: a row must belong to an example.
+        for size in (1, num_classes + 1):
+            x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
+            if model.init_state is None or model.train is None:
+                outputs = _num_outputs(jax.eval_shape(model.apply, params, x), size, num_classes)
+                continue
+            outputs = _num_outputs(jax.eval_shape(model.apply, params, x, state), size, num_classes)
+            logits, after = jax.eval_shape(model.train, params, x, state, jnp.ones(size, bool))
+            _num_outputs(logits, size, num_classes)
+            if jax.eval_shape(lambda: state) != after:
+                raise ValueError(
+                    "train must return a state of the same structure, shapes and types as init_state"
+                )
     except flax.errors.InvalidRngError:
         raise ValueError("layers that draw random numbers, such as dropout, are not supported") from None
-    if jax.eval_shape(lambda: state) != after:
-        raise ValueError("train must return a state of the same structure, shapes and types as init_state")
-    return state
+    if outputs == num_classes:
+        return ()
+    return (f"the model has {outputs} outputs for {num_classes} classes; no example teaches it the others",)
+
+
+def _num_outputs(logits: Any, size: int, num_classes: int) -> int:
+    """M, of logits (b, M)."""
+    given = getattr(logits, "shape", None)
+    if given is None or len(given) != 2 or given[0] != size:
+        got = f"shape {given}" if given is not None else f"a {type(logits).__name__}"
+        raise ValueError(f"inputs ({size}, ...) must become logits ({size}, {num_classes}), got {got}")
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"its logits must be floating-point numbers, got {logits.dtype}")
+    outputs = int(given[1])
+    if outputs < num_classes:
+        raise ValueError(f"it has {outputs} output{'s' * (outputs != 1)} for {num_classes} classes")
+    return outputs
 
 
 def check_pieces(

@@ -268,7 +268,7 @@ OTHER = {
     "cohort_size": [8, 9],
     "local.steps": [1, 2],
     "local.batch_size": [8, "full"],
-    "local.optimizer": [{"name": "sgd"}, {"name": "adam"}],
+    "local.optimizer": [{"name": "sgd"}, {"name": "sign_sgd"}],
     "root.batch_size": [8, 9],
     "root.loss_reduction": ["mean", "sum"],
     "model": ["logistic_regression", "mlp"],

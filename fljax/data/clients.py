@@ -1,7 +1,7 @@
 """From a data set to what a round reads: root dataset, clients' index tables, malicious clients."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,13 @@ def make_clients(
     return RoundData(dataset.train_x, labels, table, counts, held_out, malicious)  # type: ignore[arg-type]
 
 
-def describe(dataset: Dataset, data: RoundData, cohort_size: int) -> dict[str, Any]:
-    """What summary.json records about the data and the clients."""
+def describe(dataset: Dataset, data: RoundData, cohort_size: int, notes: Sequence[str]) -> dict[str, Any]:
+    """What summary.json records about the data and the clients, and what it has to say about both."""
     return {
         "data": {
             "name": dataset.name,
             "source": dataset.source,
-            "notes": list(dataset.notes),
+            "notes": list(notes),
             "label_hash": dataset.label_hash(),
             "num_train": len(dataset.train_y),
             "num_test": len(dataset.test_y),

@@ -102,10 +102,8 @@ class Plan(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What the data sets want said."""
-        return list(
-            dict.fromkeys(note for group in self.groups for p in group.parts for note in p.dataset.notes)
-        )
+        """What is to be said about data sets and models."""
+        return list(dict.fromkeys(note for group in self.groups for p in group.parts for note in p.notes))
 
 
 def device_memory(workers: int = 1) -> int:
