@@ -88,12 +88,14 @@ class Composed(NamedTuple):
         evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
         init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
+        entries: of the largest intermediate result of rule and attack on few columns, where it was checked.
     """
 
     step: Step
     evaluate: Callable[..., Evaluation]
     init_state: Callable[[Array, Array, Any], RunState]
     unravel: Callable[[Array], Any]
+    entries: int = 0
 
 
 def check_names(config: ExperimentConfig) -> None:
@@ -233,10 +235,10 @@ def compose(
     of = partial(_of, traced)
     chosen_rule = rule or make_aggregator(config.aggregator, of("aggregator."))
     chosen_attack = attack or make_attack(config.attack, parts.task, of("attack."))
+    entries = 0
     if check:
-        check_pieces(
-            chosen_rule, chosen_attack, parts.num_clients, parts.cohort_size, parts.dataset.input_shape
-        )
+        sizes = parts.num_clients, parts.cohort_size, parts.dataset.input_shape
+        entries = check_pieces(chosen_rule, chosen_attack, *sizes)
     local, root = config.local, config.root
     rates = {
         key: make_schedule(f"{key}.learning_rate", part.learning_rate)
@@ -287,7 +289,7 @@ def compose(
         )
 
     evaluate = make_evaluation(parts.model.apply, unravel, chosen_attack.trigger, evaluation_batch)
-    return Composed(step, evaluate, init_state, unravel)
+    return Composed(step, evaluate, init_state, unravel, entries)
 
 
 def _of(traced: Traced, prefix: str) -> Traced:

@@ -27,3 +27,7 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:
 
 class SweepError(Exception):
     """Cells of a sweep failed while they ran; what the others gave is kept."""
+
+
+class OutOfMemoryError(Exception):
+    """Memory ran out while something ran."""

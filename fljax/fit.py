@@ -1,10 +1,12 @@
 """Whether the pieces of a round fit each other, before anything is compiled."""
 
+import math
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
+from jax.extend.core import subjaxprs
 
 from fljax.aggregators.base import Aggregator, Context
 from fljax.attacks.base import Attack
@@ -61,8 +63,12 @@ def _num_outputs(logits: Any, size: int, num_classes: int) -> int:
 
 def check_pieces(
     rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, shape: tuple[int, ...]
-) -> None:
-    """Let rule and attack check their own bounds at the round's real number of rows, on few columns."""
+) -> int:
+    """Let rule and attack check their own bounds at the round's real number of rows, on few columns.
+
+    Returns:
+        Entries of their largest intermediate result: about cohort_size² where they compare clients in pairs.
+    """
     d = 4
     x, y = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
 
@@ -86,7 +92,8 @@ def check_pieces(
         root_update=jnp.zeros(d),
     )
     try:
-        update, _, _ = jax.eval_shape(both, rows, jnp.zeros(cohort_size, bool), context)
+        traced: Any = jax.make_jaxpr(both, return_shape=True)
+        jaxpr, (update, _, _) = traced(rows, jnp.zeros(cohort_size, bool), context)
         if update.shape != (d,):
             raise ValueError(f"the aggregator turns updates ({cohort_size}, d) into {update.shape}, not (d,)")
         if attack.poison_data is not None:
@@ -95,6 +102,13 @@ def check_pieces(
             jax.eval_shape(attack.trigger.embed, x)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
+    return _most_entries(jaxpr.jaxpr)
+
+
+def _most_entries(jaxpr: Any) -> int:
+    """Entries of the largest intermediate result of a traced function, loops and branches included."""
+    own = [math.prod(getattr(v.aval, "shape", ())) for e in jaxpr.eqns for v in e.outvars]
+    return max([0, *own, *map(_most_entries, subjaxprs(jaxpr))])
 
 
 def check_cohort(in_cohort: int | None, cohort_size: int, num_malicious: int, num_clients: int) -> None:

@@ -41,6 +41,7 @@ def keyword_parameters(
     return found
 
 
+@functools.lru_cache(maxsize=256)
 def traceable_parameters(
     function: Callable[..., Any], hidden: Iterable[str] = ()
 ) -> dict[str, tuple[type, Any]]:
@@ -93,15 +94,24 @@ def check_parameters(
             if not parameters:
                 raise ConfigError(f"{where}: takes no parameters, got {name!r}")
             raise ConfigError(f"{where}: {unknown_name('parameter', name, parameters)}")
-    fields: dict[str, Any] = dict(parameters)
-    strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
-    model = pydantic.create_model("Parameters", __config__=strict, **fields)
+    try:
+        model = _model_of(tuple(parameters.items()))
+    except TypeError:  # a default that cannot be hashed
+        model = _model_of.__wrapped__(tuple(parameters.items()))
     try:
         checked = model.model_validate({name: _tuples(value) for name, value in given.items()})
     except pydantic.ValidationError as error:
         raise ConfigError(one_sentence(error, where)) from None
     values = checked.model_dump()
     return {name: values[name] for name in given}
+
+
+@functools.lru_cache(maxsize=256)
+def _model_of(parameters: tuple[tuple[str, tuple[Any, Any]], ...]) -> type[pydantic.BaseModel]:
+    """Made once for a function's parameters: it takes longer than all checks of a sweep."""
+    strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
+    fields: dict[str, Any] = dict(parameters)
+    return pydantic.create_model("Parameters", __config__=strict, **fields)
 
 
 def _tuples(value: Any) -> Any:

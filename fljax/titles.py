@@ -39,15 +39,19 @@ def titles(configs: Sequence[Component]) -> list[str]:
         ['Krum (num_malicious=1)', 'Krum (num_malicious=2)']
     """
     names = [component_title(config) for config in configs]
-    values = [jsonable(config.model_dump()) for config in configs]
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for name, config in zip(names, configs, strict=True):
+        alike.setdefault(name, []).append(jsonable(config.model_dump()))
+
+    def differing(tables: list[dict[str, Any]]) -> set[str]:
+        keys = {key for table in tables for key in table}
+        return {key for key in keys if any(table.get(key) != tables[0].get(key) for table in tables)}
+
+    keys = {name: differing(tables) for name, tables in alike.items()}
 
     def detail(name: str, own: dict[str, Any]) -> str:
-        alike = [other for title, other in zip(names, values, strict=True) if title == name]
-        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
-        shown = {key: own[key] for key in differing if own[key] not in (None, [])}
+        shown = {key: value for key, value in own.items() if key in keys[name] and value not in (None, [])}
         return ", ".join(f"{key}={value}" for key, value in shown.items()) or "default"
 
-    return [
-        f"{name} ({detail(name, own)})" if names.count(name) > 1 else name
-        for name, own in zip(names, values, strict=True)
-    ]
+    own = {name: iter(tables) for name, tables in alike.items()}
+    return [f"{name} ({detail(name, next(own[name]))})" if len(alike[name]) > 1 else name for name in names]

@@ -5,7 +5,7 @@ import operator
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,12 +40,18 @@ def _data_root(name: str, data_dir: PathLike | None) -> Path | None:
     return root
 
 
-def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
+@lru_cache(maxsize=1)
+def _all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Read once: a sweep over seeds splits them a thousand times."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise DataError("digits: scikit-learn is not installed; pip install scikit-learn adds it") from None
-    images, labels = load_digits(return_X_y=True)
+    return load_digits(return_X_y=True)
+
+
+def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
+    images, labels = _all_digits()
     order = np.random.default_rng(seed).permutation(len(labels))
     x = (images[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     y = labels[order].astype(np.int32)

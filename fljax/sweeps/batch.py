@@ -17,6 +17,7 @@ from fljax.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from fljax.data import Dataset
 from fljax.errors import DataError
 from fljax.evaluate import Evaluation
+from fljax.memory import program_bytes
 from fljax.record import Line, metrics_line
 from fljax.round import RoundMetrics
 from fljax.sweeps.plan import Batch, Group
@@ -253,15 +254,6 @@ def compile_group(group: Group) -> GroupProgram:
         program_bytes(compiled_chunk),
         inputs,
     )
-
-
-def program_bytes(compiled: Any) -> int:
-    """What a compiled program needs by its own account: arguments, results and temporaries."""
-    memory = compiled.memory_analysis()
-    if memory is None:
-        return 0
-    total = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return int(total - memory.alias_size_in_bytes)
 
 
 def _of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:

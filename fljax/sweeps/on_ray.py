@@ -15,10 +15,13 @@ import jax
 
 from fljax.environment import environment
 from fljax.errors import ConfigError
-from fljax.sweeps.axes import Cell, Sweep
+from fljax.memory import device_memory
+from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import CellResult, GroupProgram
+from fljax.sweeps.cells import Cell
+from fljax.sweeps.known import Known
 from fljax.sweeps.local import Finished, Watcher, compile_within, interleaved, run_in_parts
-from fljax.sweeps.plan import Batch, Group, Known, Plan, device_memory, make_plan
+from fljax.sweeps.plan import Batch, Group, Plan, make_plan
 
 # How often a batch is run again because its worker died or ran out of memory.
 RETRIES = 3

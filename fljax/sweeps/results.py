@@ -14,8 +14,9 @@ from fljax.checkpoint import write_atomically
 from fljax.environment import environment
 from fljax.errors import ConfigError, DataError
 from fljax.record import check_folder, to_json
-from fljax.sweeps.axes import Cell, Sweep
+from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import CellResult
+from fljax.sweeps.cells import Cell
 from fljax.sweeps.plan import Group
 
 Row = dict[str, Any]
