@@ -1,5 +1,6 @@
 """The command line: run, sweep, report, data, bench, list."""
 
+import os
 import shlex
 import sys
 import tomllib
@@ -9,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import TimeRemainingColumn
 
 from fljax import __version__
 from fljax.errors import ConfigError, DataError, SweepError, unknown_name
-from fljax.progress import duration
+from fljax.terminal import Bar, Table
 
 app = typer.Typer(
     add_completion=False,
@@ -31,8 +31,9 @@ Settings = Annotated[
 
 
 def _console() -> Console:
-    # A log file has no width of its own; tables should not be cut to 80 columns there.
-    return Console(width=None if sys.stdout.isatty() else 140)
+    # A log file has no width of its own; tables should not be broken at 80 columns there.
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return Console(width=None if known else 140)
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
@@ -59,17 +60,6 @@ def _free_folder(name: str) -> Path:
     first = Path("runs") / name
     candidates = [first, *(first.with_name(f"{name}-{i}") for i in range(2, 10_000))]
     return next(path for path in candidates if not path.exists())
-
-
-def _cells_bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("cells  {task.description}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 @app.callback(invoke_without_command=True)
@@ -123,6 +113,8 @@ def run(
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
+    from fljax.progress import duration
+
     table = Table(show_header=False)
     success = summary["attack_success_rate"]
     rows = {
@@ -296,7 +288,7 @@ def bench_aggregators(
         # Threads that wait for each other, PyTorch's above all, lose most.
         load_average = f"load average {facts['load_average']:.1f} on {facts['cores']} cores"
         console.print(f"note: other programs are running ({load_average}); no figure will be worth keeping")
-    bar = _cells_bar(console)
+    bar = Bar(console, "cells", TimeRemainingColumn())
     task = bar.add_task("", total=len(cells))
     rows: list[dict[str, Any]] = []
 
@@ -329,15 +321,27 @@ def list_command(
     kind: Annotated[
         str | None, typer.Argument(help="rules, attacks, schedules, datasets, models or partitions.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, to show what it does and takes, in full.")
+    ] = None,
 ) -> None:
-    """List what a configuration can name."""
-    from fljax.listing import TABLES
+    """List what a configuration can name, or show one name in full."""
+    from fljax.details import details
+    from fljax.listing import KINDS, find_entry, kind_of, list_table
 
-    if kind is not None and kind not in TABLES:
-        raise ConfigError(unknown_name("list", kind, TABLES))
+    if kind is not None and kind not in KINDS:
+        of = kind_of(kind)
+        hint = f"{kind!r} is one of the {of}: fljax list {of} {kind}" if of else None
+        raise ConfigError(hint or unknown_name("list", kind, KINDS))
     console = _console()
-    for name in [kind] if kind else list(TABLES):
-        console.print(TABLES[name]())
+    if kind and name:
+        for number, part in enumerate(details(find_entry(kind, name))):
+            if number:
+                console.print()
+            console.print(part, highlight=False)
+        return
+    for each in [kind] if kind else KINDS:
+        console.print(list_table(each))
 
 
 def main() -> None:

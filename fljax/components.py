@@ -176,10 +176,14 @@ def dataset_options(config: Component) -> dict[str, Any]:
     return check_parameters(f"data {config.name}", keyword_parameters(entry.load), config.parameters)
 
 
+def partition_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """What a partition table may hold; clients, classes and ids come from the data set."""
+    return keyword_parameters(function, hidden={"num_clients", "num_classes", "client_ids"})
+
+
 def partition_options(config: Component) -> dict[str, Any]:
-    """The configured partition's parameters, checked; clients, classes and ids come from the data set."""
-    entry = find("partition", PARTITIONS, config.name)
-    parameters = keyword_parameters(entry.function, hidden={"num_clients", "num_classes", "client_ids"})
+    """The configured partition's parameters, checked."""
+    parameters = partition_parameters(find("partition", PARTITIONS, config.name).function)
     return check_parameters(f"partition {config.name}", parameters, config.parameters)
 
 

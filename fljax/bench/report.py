@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from fljax.bench.measure import COLUMNS, Row
 from fljax.checkpoint import write_atomically
 from fljax.record import plain_number, to_json
+from fljax.terminal import Table
 
 FLOORS = ("read", "copy", "fresh_copy")
 CAPTION = (

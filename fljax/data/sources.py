@@ -74,6 +74,12 @@ def _or_tfds(
 def _load_idx(
     name: str, data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None
 ) -> Dataset:
+    """Original idx files.
+
+    Args:
+        name, data_dir, seed: as for `load`.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
     root, spec = _data_root(name, data_dir), idx.SPECS[name]
     arrays = idx.read_folder(root / name, spec) if root else None
     found = None if arrays is None else (arrays, f"idx files in {root}/{name}")
@@ -92,6 +98,13 @@ def _load_idx(
 def _load_cifar10(
     data_dir: PathLike | None, seed: int, *, exact_only: bool = False, tfds_dir: PathLike | None = None
 ) -> Dataset:
+    """Batches of CIFAR-10.
+
+    Args:
+        data_dir, seed: as for `load`.
+        exact_only: leave out images of which only a lossy copy is there.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
     root = _data_root("cifar10", data_dir)
     found = cifar10.read(root) if root else None
     notes: tuple[str, ...] = ()
@@ -122,6 +135,12 @@ def _load_cifar10(
 
 
 def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None) -> Dataset:
+    """Kaggle's table, or the original tiles.
+
+    Args:
+        data_dir, seed: as for `load`.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
     name = "colorectal_histology"
     root = _data_root(name, data_dir)
     found = colorectal.read(root) if root else None
@@ -142,6 +161,14 @@ def _load_npz(
     num_classes: int | None = None,
     test_share: float = 0.2,
 ) -> Dataset:
+    """Arrays in a file.
+
+    Args:
+        data_dir, seed: as for `load`.
+        file: the .npz file; a relative path is under `data.dir` or FLJAX_DATA, if one of them is given.
+        num_classes: M; None for the largest label + 1.
+        test_share: what is held out for testing, if the file has no test_x.
+    """
     path = Path(file).expanduser()
     root = None if path.is_absolute() else _data_root("npz", data_dir)
     path = root / path if root else path
@@ -186,7 +213,16 @@ def _load_synthetic(
     num_classes: int = 10,
     separation: float = 4.0,
 ) -> Dataset:
-    """Class centres at distance `separation` from the origin, and standard normal noise around them."""
+    """Class centres at distance `separation` from the origin, and standard normal noise around them.
+
+    Args:
+        data_dir, seed: as for `load`.
+        num_train: examples to train on.
+        num_test: examples to test on.
+        num_features: length of an example.
+        num_classes: M; classes differ by one example at most.
+        separation: how far a class centre is from the origin, in standard deviations of an example.
+    """
     sizes = {
         "num_train": num_train,
         "num_test": num_test,

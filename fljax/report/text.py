@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from fljax.report.comparison import Place, comparison_caption, comparison_tables
 from fljax.report.results import Results
 from fljax.report.summary import Table, caption, remarks, state, tables
+from fljax.terminal import Table as RichTable
 
 MARKDOWN = {"best": "**{}**", "worst": "*{}*", "differs": "**{}**", "": "{}"}
 STYLES = {"best": "bold green", "worst": "italic red", "differs": "bold yellow", "": ""}
