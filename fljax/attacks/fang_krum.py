@@ -8,7 +8,7 @@ from jax import Array
 
 from fljax.aggregators.base import Int, bounded, compute_dtype, is_static
 from fljax.aggregators.linalg import safe_norms
-from fljax.aggregators.neighbors import reduce_distances, sum_smallest
+from fljax.aggregators.neighbors import first_row, nearest_values, reduce_distances
 from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.krum_search import largest_selected, make_contest
 from fljax.attacks.rows import craft_rows
@@ -150,8 +150,8 @@ def _direction(
     if direction == "sum":
         return jnp.sign(mean_of(~malicious & safe_norms(stack).finite, stack))
     values = squares if power == 2 else jnp.sqrt(squares)
-    scores = sum_smallest(jnp.where(jnp.eye(n, dtype=bool), jnp.inf, values), neighbors)
-    chosen = stack[jnp.argmin(scores)]
+    nearest = nearest_values(jnp.where(jnp.eye(n, dtype=bool), jnp.inf, values), neighbors)
+    chosen = stack[first_row(*nearest.keys(safe_norms(stack).finite))]
     return jnp.where(jnp.isnan(chosen), 0.0, jnp.sign(chosen))
 
 
