@@ -78,7 +78,7 @@ def check_pieces(
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
-        known = context._replace(unit=jnp.ones(()), rule=foresee)
+        known = context._replace(local_rate=jnp.ones(()), batch_size=jnp.ones(()), rule=foresee)
         updates, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
         return rule.aggregate(updates, rule.init(num_clients, d), context)
 

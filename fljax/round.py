@@ -12,7 +12,7 @@ from jax import Array
 from fljax.aggregators.base import Aggregator, Context, Info
 from fljax.attacks.base import Attack
 from fljax.keys import named_key
-from fljax.local import LocalTraining, client_updates, root_update
+from fljax.local import BatchSize, LocalTraining, client_updates, root_update
 from fljax.types import RoundData, RunState
 
 
@@ -47,6 +47,12 @@ Step = Callable[[RunState, RoundData], tuple[RunState, RoundMetrics]]
 
 def _mean_over(mask: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.sum(mask)
+
+
+def _examples_per_batch(batch_size: BatchSize, counts: Array) -> Array:
+    """The mean over clients of how many examples a batch has; a client with fewer takes all of its own."""
+    taken = counts if batch_size == "full" else jnp.minimum(counts, batch_size)
+    return jnp.maximum(jnp.mean(taken.astype(jnp.float32)), 1.0)
 
 
 def _metrics(
@@ -176,7 +182,8 @@ def make_round(
         chex.assert_shape(updates, (cohort_size, state.params.size))
         known = context._replace(
             key=named_key(key, "attack"),
-            unit=jnp.asarray(rate, updates.dtype),
+            local_rate=jnp.asarray(rate, updates.dtype),
+            batch_size=_examples_per_batch(clients.batch_size, data.counts[client_ids]),
             rule=foresee(aggregator),
             surrogate=None if surrogate is None else foresee(surrogate),
         )
