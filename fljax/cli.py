@@ -24,7 +24,10 @@ app = typer.Typer(
     help="A high-throughput simulator of Byzantine-robust federated learning on JAX.",
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A TOML file, or the config.json of a run.")
+]
+SweepPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with a [sweep] table.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
 ]
@@ -47,6 +50,11 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             values[key.strip()] = text.strip()
     return values
+
+
+def _name_of(config: Path) -> str:
+    """A name for what a configuration makes; a run's own is called after its folder."""
+    return config.absolute().parent.name if config.name == "config.json" else config.stem
 
 
 def _free_path(first: Path) -> Path:
@@ -89,7 +97,7 @@ def run(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
-    folder = out or _free_folder(config.stem)
+    folder = out or _free_folder(_name_of(config))
     check_run_folder(folder, loaded.resolved(), resume)
     experiment = assemble(loaded)
     facts = experiment.facts
@@ -132,7 +140,7 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 @app.command("sweep")
 def sweep_command(
-    config: ConfigPath,
+    config: SweepPath,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The sweep's folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what is missing in --out.")] = False,
@@ -227,7 +235,7 @@ def data_command(
     values = apply_overrides(read_toml(config), _overrides(settings))
     values.pop("sweep", None)  # what all cells share
     loaded = parse_config(values)
-    path = out or _free_path(Path("runs") / f"{config.stem}-data.png")
+    path = out or _free_path(Path("runs") / f"{_name_of(config)}-data.png")
     if path.suffix != ".png":
         raise ConfigError(f"--out {str(path)!r} must end in .png")
     if path.is_dir():

@@ -1,7 +1,7 @@
 """The configuration of a run: a TOML file, validated key by key before anything else happens."""
 
 import copy
-import math
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, get_args
 import pydantic
 from pydantic import Field
 
-from fljax.errors import ConfigError, unknown_name
-from fljax.signatures import one_sentence
+from fljax.errors import ConfigError
+from fljax.plain import finite_or_not, jsonable, read_json
+from fljax.signatures import explain
 
 # Bounds of the 32-bit integers these become.
 Count = Annotated[int, Field(gt=0, lt=2**31)]
@@ -26,6 +27,19 @@ RANGES = ("range", "linspace", "logspace")
 
 class _Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _named(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """A component's table with parameters but no name is the default component's.
+
+        Not of "none" and "digits", which have none: there a name was forgotten.
+        """
+        default = cls.model_fields[str(info.field_name)].default
+        known = isinstance(default, Component) and not isinstance(default, (DataConfig, AttackConfig))
+        if known and isinstance(value, dict) and value and "name" not in value:
+            return {"name": default.name, **value}
+        return value
 
 
 class Component(pydantic.BaseModel):
@@ -197,15 +211,6 @@ class ExperimentConfig(_Table):
         return self.seed if own is None else own
 
 
-def jsonable(value: Any) -> Any:
-    """Values with non-finite numbers as strings, since JSON has none."""
-    if isinstance(value, dict):
-        return {key: jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
     """Validate plain values as a configuration.
 
@@ -226,36 +231,6 @@ def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
         return ExperimentConfig.model_validate(dict(values))
     except pydantic.ValidationError as error:
         raise ConfigError(explain(error, ExperimentConfig)) from None
-
-
-def parse_tables(where: str, tables: Any) -> list[Component]:
-    """A list of tables with a name each.
-
-    Raises:
-        ConfigError: if it is none.
-    """
-    if not isinstance(tables, (list, tuple)) or not tables:
-        raise ConfigError(f"{where}: must be a list of at least one table with a name, got {tables!r}")
-    try:
-        return [Component.model_validate(table) for table in tables]
-    except pydantic.ValidationError as error:
-        raise ConfigError(one_sentence(error, where)) from None
-
-
-def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], where: str = "") -> str:
-    """The first problem with a table as one sentence; an unknown key comes with the nearest valid one."""
-    unknown = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
-    if not unknown:
-        return one_sentence(error, where)
-    *parents, key = map(str, unknown[0])
-    table: Any = model
-    for parent in parents:
-        table = table.model_fields[parent].annotation
-    if not where and not parents and key == "sweep":
-        return "this file has a [sweep] table; run it with: fljax sweep"
-    place = ".".join(([where] if where else []) + parents)
-    sentence = unknown_name("key", key, [f.alias or name for name, f in table.model_fields.items()])
-    return f"{place}: {sentence}" if place else sentence
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,7 +280,7 @@ def _make_room(table: dict[str, Any], path: Sequence[str], name: Any) -> None:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The values of a TOML file, on top of those of the file it `extends`, if it names one.
+    """The values of a TOML or JSON file, on top of those of the file it `extends`, if it names one.
 
     `extends = "base.toml"` is a path from this file's folder. Tables are merged key by key; another
     component's name drops the parameters of the one it replaces, as in `apply_overrides`.
@@ -322,11 +297,17 @@ def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         real = path.resolve()
         if real in seen:
             raise ConfigError(f"{path} extends itself")
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        values = read_json(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"cannot read configuration file {path}{extending}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        inside = path / "config.json"
+        known = isinstance(error, IsADirectoryError) and inside.is_file()
+        hint = f"; it is a run's folder, its configuration is {inside}" if known else ""
+        reason = f"{error.strerror}{hint}"
+        raise ConfigError(f"cannot read configuration file {path}{extending}: {reason}") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        language = "JSON" if path.suffix == ".json" else "TOML"
+        raise ConfigError(f"{path} is not valid {language}: {error}") from None
     except (ValueError, RuntimeError) as error:  # a name with a zero byte, links in a circle
         raise ConfigError(f"cannot read configuration file {str(path)!r}{extending}: {error}") from None
     base = values.pop("extends", None)
@@ -358,11 +339,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any], path: Sequence[str
     return result
 
 
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
-    """Read, override and validate a configuration file.
+def load_config(
+    config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> ExperimentConfig:
+    """Read, override and validate a configuration.
 
     Args:
-        path: a TOML file.
+        config: a TOML file; or a run's `config.json`; or such values themselves, as
+            `json.loads(results.config[0])` gives them for a cell of a sweep.
         overrides: dotted keys to values, `{"aggregator.name": "median"}`.
 
     Returns:
@@ -370,5 +354,11 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         ConfigError: one sentence with the key, what was given and what is allowed.
+
+    Example:
+        >>> old = parse_config({"rounds": 20, "attack": {"name": "constant", "value": float("inf")}})
+        >>> load_config(old.resolved(), {"rounds": 40}) == old.model_copy(update={"rounds": 40})
+        True
     """
-    return parse_config(apply_overrides(read_toml(path), overrides or {}))
+    values = read_toml(config) if isinstance(config, (str, Path)) else finite_or_not(config)
+    return parse_config(apply_overrides(values, overrides or {}))

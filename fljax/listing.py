@@ -10,13 +10,11 @@ from rich.text import Text
 from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
 from fljax.attacks import ATTACKS, SCHEDULES
 from fljax.attacks.base import TASK_ARGUMENTS
-from fljax.components import find, model_parameters, partition_parameters, rule_parameters
+from fljax.components import Parameters, find, model_parameters, partition_parameters, rule_parameters
 from fljax.data import DATASETS, PARTITIONS
 from fljax.models import MODELS
 from fljax.signatures import keyword_parameters
 from fljax.terminal import Table
-
-Parameters = Mapping[str, tuple[Any, Any]]
 
 
 class Entry(NamedTuple):

@@ -184,6 +184,19 @@ def test_a_diverging_run_is_not_a_failure(cli, tmp_path):
     assert (tmp_path / "wild" / "curves.png").exists()
 
 
+def test_a_run_starts_again_from_its_own_configuration(cli, tmp_path):
+    assert cli("run", "tiny.toml", "--out", "runs/demo").status == 0
+    assert cli("run", "runs/demo/config.json", "--set", "rounds=2").status == 0
+    before, after = (
+        json.loads((tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()[0])
+        for name in ("demo", "demo-2")
+    )
+    assert after["round"] == 2
+    assert after["test_error"] == before["test_error"]
+    assert_refused(cli("run", "runs/demo"), "runs/demo/config.json")
+    assert_refused(cli("run", "runs/demo/summary.json"), "unknown key")
+
+
 # --- interruption ------------------------------------------------------------------------------------
 
 
@@ -247,7 +260,7 @@ def test_the_command_an_interrupted_run_suggests_finishes_it(cli, tmp_path, monk
         ("x" * 300, None),
         ("broken.toml", b"rounds = = 3\n"),
         ("twice.toml", b"rounds = 3\nrounds = 4\n"),
-        ("values.json", b'{"rounds": 3}\n'),
+        ("values.json", b'{"rounds": 3\n'),
         ("binary.toml", b"\xff\xfe\x00"),
         ("date.toml", b"rounds = 2020-01-01\n"),
         ("empty.toml", b""),

@@ -10,8 +10,8 @@ from fljax.aggregators import PRE_AGGREGATORS, RULES, Aggregator, mean, stateles
 from fljax.assembly import Parts, check_names, compose, gather, load_dataset
 from fljax.attacks import ATTACKS, NO_ATTACK
 from fljax.attacks.base import TASK_ARGUMENTS
-from fljax.components import make_aggregator, make_attack
-from fljax.config import Component, ExperimentConfig, jsonable, parse_tables
+from fljax.components import make_aggregator, make_attack, parse_tables
+from fljax.config import Component, ExperimentConfig, jsonable
 from fljax.data import DATASETS, Dataset
 from fljax.data.clients import choose_malicious
 from fljax.errors import ConfigError
