@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import TimeRemainingColumn
 
 from fljax import __version__
-from fljax.errors import ConfigError, DataError, SweepError, unknown_name
+from fljax.completion import LISTS, listed_names, one_of, published_tables, rules
+from fljax.errors import ConfigError, DataError, SweepError
 from fljax.terminal import Bar, Table
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -201,11 +201,19 @@ def report_command(
     sweep: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, finished or under way.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; default DIR/report.")] = None,
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="md, csv, png or html; default all of them.")
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="md, csv, png or html; default all of them.",
+            autocompletion=one_of("md", "csv", "png", "html"),
+        ),
     ] = None,
     published: Annotated[
         list[str] | None,
-        typer.Option(help="A published table to compare with; default what the sweep's file names."),
+        typer.Option(
+            help="A published table to compare with; default what the sweep's file names.",
+            autocompletion=published_tables,
+        ),
     ] = None,
 ) -> None:
     """Write tables, figures and an HTML page of a sweep."""
@@ -226,32 +234,10 @@ def data_command(
     out: Annotated[Path | None, typer.Option(help="The PNG to write; default runs/NAME-data.png.")] = None,
 ) -> None:
     """Show who holds which examples: a table, and a picture of clients and classes."""
-    from fljax.config import apply_overrides, parse_config, read_toml
-    from fljax.data_plot import plot_partition
-    from fljax.data_table import remarks, sizes_table, title
-    from fljax.preview import draw
+    from fljax.data_command import show_partition
 
-    console = _console()
-    values = apply_overrides(read_toml(config), _overrides(settings))
-    values.pop("sweep", None)  # what all cells share
-    loaded = parse_config(values)
     path = out or _free_path(Path("runs") / f"{_name_of(config)}-data.png")
-    if path.suffix != ".png":
-        raise ConfigError(f"--out {str(path)!r} must end in .png")
-    if path.is_dir():
-        raise ConfigError(f"--out {str(path)!r} is a folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {str(path)!r}: cannot make the folder ({error.strerror})") from None
-    dataset, holdings = draw(loaded)
-    notes = [f"note: {note}" for note in dataset.notes]
-    for table in sizes_table(dataset, holdings):
-        console.print(table)
-    for remark in [*notes, *remarks(loaded, holdings)]:
-        console.print(remark, markup=False, soft_wrap=True, highlight=False)
-    plot_partition(holdings, title(loaded, dataset, holdings), dataset.notes, path)
-    console.print(f"written: {path}", markup=False, soft_wrap=True)
+    show_partition(_console(), config, _overrides(settings), path)
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
@@ -260,7 +246,10 @@ app.add_typer(bench, name="bench")
 
 @bench.command("aggregators")
 def bench_aggregators(
-    rule: Annotated[list[str] | None, typer.Option(help="A rule or pre-aggregator; default all.")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="A rule or pre-aggregator; default all.", autocompletion=rules),
+    ] = None,
     n: Annotated[list[int] | None, typer.Option("--n", help="Rows (clients); default 100.")] = None,
     d: Annotated[list[int] | None, typer.Option("--d", help="Columns (parameters); default 139960.")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16 or float64.")] = None,
@@ -270,7 +259,13 @@ def bench_aggregators(
     fraction_malicious: Annotated[
         float, typer.Option(help="Share of the rows that a rule is told are malicious, rounded down.")
     ] = 0.2,
-    preset: Annotated[str | None, typer.Option(help="paper, large, scaling or byzpy.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper, large, scaling or byzpy.",
+            autocompletion=one_of("paper", "large", "scaling", "byzpy"),
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Calls after the warm-up.")] = 20,
     seconds: Annotated[float, typer.Option(help="Time budget of a cell, for each library.")] = 5.0,
     peers: Annotated[bool, typer.Option("--peers", help="Measure ByzFL in the same run.")] = False,
@@ -327,35 +322,28 @@ def bench_aggregators(
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str | None, typer.Argument(help="rules, attacks, schedules, datasets, models or partitions.")
+        str | None,
+        typer.Argument(
+            help="rules, attacks, schedules, datasets, models or partitions.", autocompletion=one_of(*LISTS)
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Argument(help="One of them, to show what it does and takes, in full.")
+        str | None,
+        typer.Argument(
+            help="One of them, to show what it does and takes, in full.", autocompletion=listed_names
+        ),
     ] = None,
 ) -> None:
     """List what a configuration can name, or show one name in full."""
-    from fljax.details import details
-    from fljax.listing import KINDS, find_entry, kind_of, list_table
+    from fljax.details import show_list
 
-    if kind is not None and kind not in KINDS:
-        of = kind_of(kind)
-        hint = f"{kind!r} is one of the {of}: fljax list {of} {kind}" if of else None
-        raise ConfigError(hint or unknown_name("list", kind, KINDS))
-    console = _console()
-    if kind and name:
-        for number, part in enumerate(details(find_entry(kind, name))):
-            if number:
-                console.print()
-            console.print(part, highlight=False)
-        return
-    for each in [kind] if kind else KINDS:
-        console.print(list_table(each))
+    show_list(_console(), kind, name)
 
 
 def main() -> None:
     """Entry point: 0 done, 1 the run failed, 2 the input was wrong."""
     try:
-        app()
+        app(prog_name="fljax")
     except (ConfigError, DataError) as error:
         print(f"fljax: {error}", file=sys.stderr)
         sys.exit(2)

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
@@ -17,7 +17,8 @@ from fljax.attacks import Attack
 from fljax.components import COUNTS
 from fljax.config import AggregatorConfig, AttackConfig, Component, DataConfig
 from fljax.docstrings import read_docstring
-from fljax.listing import Entry
+from fljax.errors import ConfigError, unknown_name
+from fljax.listing import KINDS, Entry, find_entry, kind_of, list_table
 from fljax.terminal import Table
 
 # What every table of a kind takes besides its component's own parameters.
@@ -37,6 +38,31 @@ EXAMPLES: Mapping[Any, str] = {
     str: '"mine.npz"',
     Sequence[Attack]: '[{ name = "sign_flip" }, { name = "alie" }]',
 }
+
+
+def show_list(console: Console, kind: str | None, name: str | None) -> None:
+    """What `fljax list` does: print all lists, one of them, or one of its names in full.
+
+    Args:
+        console: where to print.
+        kind: a list, or None for all.
+        name: one of its names, or None for all.
+
+    Raises:
+        ConfigError: if there is no such list or name.
+    """
+    if kind is not None and kind not in KINDS:
+        of = kind_of(kind)
+        hint = f"{kind!r} is one of the {of}: fljax list {of} {kind}" if of else None
+        raise ConfigError(hint or unknown_name("list", kind, KINDS))
+    if kind and name:
+        for number, part in enumerate(details(find_entry(kind, name))):
+            if number:
+                console.print()
+            console.print(part, highlight=False)
+    else:
+        for each in [kind] if kind else KINDS:
+            console.print(list_table(each))
 
 
 def details(entry: Entry) -> Iterator[RenderableType]:

@@ -425,6 +425,43 @@ def test_the_command_line_answers_without_importing_jax():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("fljax ", ["run", "sweep", "report", "data", "bench", "list"]),
+        ("fljax l", ["list"]),
+        ("fljax list ", list(KINDS)),
+        ("fljax list p", ["partitions"]),
+        ("fljax list rules kr", ["krum"]),
+        ("fljax list models ", list(MODELS)),
+        ("fljax list nothing ", []),
+        ("fljax bench aggregators --rule nn", ["nnm"]),
+        ("fljax report runs/x --format p", ["png"]),
+        ("fljax report runs/x --published table3_u", ["table3_uci_har"]),
+        ("fljax sweep x.toml --executor r", ["ray"]),
+        ("fljax run ti", []),  # files are the shell's own business
+    ],
+)
+def test_the_shell_completes_commands_and_names(cli, monkeypatch, words, offered):
+    monkeypatch.setenv("_FLJAX_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    outcome = cli()
+    assert outcome.err == ""
+    assert sorted(outcome.out.split()) == sorted(offered)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed(cli, monkeypatch, tmp_path, shell):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    (tmp_path / "home").mkdir()
+    outcome = cli("--install-completion", shell)
+    assert outcome.status == 0, outcome
+    written = [path.read_text() for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert any("_FLJAX_COMPLETE=complete_" + shell in text for text in written)
+
+
 def test_version_and_help(cli):
     assert cli("--version") == Outcome(0, f"fljax {fljax.__version__}\n", "")
     outcome = cli("--help")
