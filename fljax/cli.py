@@ -92,6 +92,7 @@ def run(
     from fljax.plots import plot_run
     from fljax.progress import RunDisplay
     from fljax.record import check_run_folder
+    from fljax.titles import run_titles
 
     console = _console()
     if resume and out is None:
@@ -115,7 +116,7 @@ def run(
             result = run_experiment(experiment, folder, resume=resume, progress=display)
     except KeyboardInterrupt:
         _say_interrupted("run", config, folder, settings)
-    plot_run(result.metrics, title, folder / "curves.png")
+    plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
 
