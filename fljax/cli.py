@@ -5,6 +5,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from rich.progress import TimeRemainingColumn
 from fljax import __version__
 from fljax.completion import LISTS, listed_names, one_of, published_tables, rules
 from fljax.errors import ConfigError, DataError, SweepError
+from fljax.signals import WAITS_FOR, saving, status_of, watching
 from fljax.terminal import Bar, Table
 
 app = typer.Typer(
@@ -88,7 +90,7 @@ def run(
 ) -> None:
     """Run one experiment."""
     from fljax.config import load_config
-    from fljax.experiment import assemble, run_experiment
+    from fljax.experiment import assemble, compile_experiment, run_experiment
     from fljax.plots import plot_run
     from fljax.progress import RunDisplay
     from fljax.record import check_run_folder
@@ -103,7 +105,7 @@ def run(
     experiment = assemble(loaded)
     facts = experiment.facts
     for note in facts["data"]["notes"]:
-        console.print(f"note: {note}", markup=False)
+        _note(console, note)
     title = f"{facts['data']['name']}, {loaded.aggregator.name}, attack {loaded.attack.name}"
     clients = facts["clients"]
     console.print(
@@ -111,11 +113,22 @@ def run(
         f"{facts['num_params']:,} parameters, {loaded.rounds} rounds on {facts['device']}",
         markup=False,
     )
+    hint = _how_to_go_on("run", config, folder, settings)
     try:
         with RunDisplay(console, loaded.rounds) as display:
-            result = run_experiment(experiment, folder, resume=resume, progress=display)
-    except KeyboardInterrupt:
-        _say_interrupted("run", config, folder, settings)
+            program = compile_experiment(experiment)
+            with saving(WAITS_FOR, hint) as stop:
+                result = run_experiment(
+                    experiment,
+                    folder,
+                    resume=resume,
+                    progress=display,
+                    program=program,
+                    stop=stop,
+                    note=lambda text: _note(console, text),
+                )
+    except KeyboardInterrupt as error:
+        _say_interrupted(error, hint)
     plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
@@ -125,7 +138,7 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     from fljax.progress import duration
 
     table = Table(show_header=False)
-    success = summary["attack_success_rate"]
+    success, wall = summary["attack_success_rate"], summary["rounds_per_second_wall"]
     rows = {
         "test error": f"{summary['test_error']:.4f}",
         "attack success rate": "no trigger" if success is None else f"{success:.4f}",
@@ -133,6 +146,7 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         "diverged": "yes" if summary["diverged"] else "no",
         "compile": duration(summary["seconds_compile"]),
         "run": f"{duration(summary['seconds_run'])}, {summary['rounds_per_second']:.3g} rounds/s",
+        "with files": f"{duration(summary['seconds_wall'])}, {wall:.3g} rounds/s",
     }
     for row in rows.items():
         table.add_row(*row)
@@ -179,22 +193,32 @@ def sweep_command(
     options = Options(
         resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
     )
+    where = ["--executor", "ray"] if executor == "ray" else []
+    where += ["--address", address] if address else []
+    hint = _how_to_go_on("sweep", config, folder, settings, where)
     try:
-        sweep_and_report(_console(), config, _overrides(settings), folder, options)
-    except KeyboardInterrupt:
-        where = ["--executor", "ray"] if executor == "ray" else []
-        where += ["--address", address] if address else []
-        _say_interrupted("sweep", config, folder, settings, where)
+        sweep_and_report(_console(), config, _overrides(settings), folder, options, hint)
+    except KeyboardInterrupt as error:
+        _say_interrupted(error, hint)
 
 
-def _say_interrupted(
+def _how_to_go_on(
     command: str, config: Path, folder: Path, settings: list[str] | None, options: Sequence[str] = ()
-) -> None:
-    """How to go on, and exit status 1."""
+) -> str:
     words = ["fljax", command, str(config), "--out", str(folder), "--resume", *options]
     again = shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
-    _console().print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
-    raise typer.Exit(1)
+    return f"continue with: {again}"
+
+
+def _say_interrupted(error: KeyboardInterrupt, hint: str) -> None:
+    """How to go on, and the exit status of the signal."""
+    with suppress(OSError):  # a terminal that is gone
+        _console().print(f"interrupted; {hint}", markup=False, soft_wrap=True, highlight=False)
+    raise typer.Exit(status_of(error))
+
+
+def _note(console: Console, text: str) -> None:
+    console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
 
 
 @app.command("report")
@@ -305,10 +329,10 @@ def bench_aggregators(
     measured = measure.measure(cells, grid.find_devices(device or []), fraction_malicious, limits, peers)
     status = 0
     try:
-        with bar:
+        with bar, saving("the measurement under way", f"written so far: {folder}", raises=True):
             report.collect(measured, facts, folder, show)
-    except KeyboardInterrupt:
-        status = 1
+    except KeyboardInterrupt as error:
+        status = status_of(error)
     for table in report.tables(rows):
         console.print(table)
     for remark in report.remarks(rows):
@@ -342,18 +366,19 @@ def list_command(
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 the run failed, 2 the input was wrong."""
-    try:
-        app(prog_name="fljax")
-    except (ConfigError, DataError) as error:
-        print(f"fljax: {error}", file=sys.stderr)
-        sys.exit(2)
-    except SweepError as error:
-        print(f"fljax: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("fljax: interrupted", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"fljax: {error}", file=sys.stderr)
-        sys.exit(1)
+    """Entry point: 0 done, 1 the run failed, 2 the input was wrong, 130 and the like a signal ended it."""
+    with watching():
+        try:
+            app(prog_name="fljax")
+        except (ConfigError, DataError) as error:
+            _fail(error, 2)
+        except (SweepError, OSError) as error:
+            _fail(error, 1)
+        except KeyboardInterrupt as error:
+            _fail("interrupted", status_of(error))
+
+
+def _fail(message: object, status: int) -> None:
+    with suppress(OSError):
+        print(f"fljax: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -21,6 +21,8 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+# Keys that decide nothing about the numbers of a run.
+WITHOUT_EFFECT = frozenset({"checkpoint_every"})
 # A table with one of these keys is the values of an axis of a sweep.
 RANGES = ("range", "linspace", "logspace")
 
@@ -159,6 +161,16 @@ class SeedsConfig(_Table):
     train: Whole | None = None
 
 
+class Minutes(_Table):
+    """A time.
+
+    Attributes:
+        minutes: of wall time.
+    """
+
+    minutes: Rate
+
+
 class ExperimentConfig(_Table):
     """A run. Unknown keys are errors.
 
@@ -167,6 +179,7 @@ class ExperimentConfig(_Table):
         eval_every: rounds compiled into one program between two evaluations; divides `rounds`.
         num_clients: n; None for the data set's natural clients.
         cohort_size: τ ≤ n, clients sampled each round; None for all.
+        checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
         seed: the seed of everything that has none of its own in `seeds`.
     """
@@ -175,6 +188,7 @@ class ExperimentConfig(_Table):
     eval_every: Count = 10
     num_clients: Count | None = None
     cohort_size: Count | None = None
+    checkpoint_every: Count | Minutes | Literal["auto"] = "auto"
     client_chunk: Count | Literal["auto"] = "auto"
     seed: Whole = 0
     seeds: SeedsConfig = SeedsConfig()

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
 from fljax.aggregators import RULES
-from fljax.checkpoint import write_atomically
+from fljax.files import write_atomically
 
 # Okabe and Ito's colours but yellow, which is faint on white, and two dark ones: colour-blind readers too
 # can tell any two apart.

@@ -228,7 +228,7 @@ def test_the_command_an_interrupted_run_suggests_finishes_it(cli, tmp_path, monk
     with monkeypatch.context() as patched:
         patched.setattr(RunDisplay, "__call__", interrupt)
         outcome = cli("run", "tiny.toml", "--out", out, *settings)
-    assert outcome.status == 1
+    assert outcome.status == 130
     assert "Traceback" not in outcome.err
     assert not (tmp_path / out / "summary.json").exists()
     # The suggestion, as it would be copied from the terminal, has to name this folder and this run.
@@ -236,11 +236,11 @@ def test_the_command_an_interrupted_run_suggests_finishes_it(cli, tmp_path, monk
     assert out in suggested
     seen = []
 
-    def run_experiment(experiment, folder, *, resume, progress):
+    def run_experiment(experiment, folder, *, resume, **_):
         from fljax.record import RunFolder
 
         seen.append((folder, resume))
-        RunFolder(folder, experiment.config.resolved(), resume)
+        RunFolder(folder, experiment.config.resolved(), resume).close()
         raise fljax.ConfigError("the same run")
 
     monkeypatch.setattr("fljax.experiment.run_experiment", run_experiment)

@@ -19,10 +19,11 @@ from fljax.errors import ConfigError
 from fljax.signatures import keyword_parameters, traceable_parameters
 from fljax.sweeps import local, make_plan, make_sweep
 from fljax.sweeps import plan as planning
-from fljax.sweeps.batch import CellResult, compile_group, run_batch
+from fljax.sweeps.batch import compile_group
 from fljax.sweeps.known import signature, traceable
 from fljax.sweeps.local import compile_within, interleaved, run_in_parts
 from fljax.sweeps.plan import Batch
+from fljax.sweeps.running import CellResult, run_batch
 from fljax.sweeps.timing import estimate_seconds
 
 BASE: dict[str, Any] = {

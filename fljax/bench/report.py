@@ -10,8 +10,8 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 
 from fljax.bench.measure import COLUMNS, Row
-from fljax.checkpoint import write_atomically
-from fljax.record import plain_number, to_json
+from fljax.files import write_atomically
+from fljax.lines import plain_number, to_json
 from fljax.terminal import Table
 
 FLOORS = ("read", "copy", "fresh_copy")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fljax.checkpoint import write_atomically
 from fljax.csvs import to_csv
 from fljax.errors import ConfigError, unknown_name
+from fljax.files import write_atomically
 from fljax.report.comparison import Place, comparison_frame, places
 from fljax.report.figures import Picture, pictures
 from fljax.report.page import page

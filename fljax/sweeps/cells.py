@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from fljax.config import Component, ExperimentConfig, apply_overrides, jsonable, parse_config
+from fljax.config import (
+    WITHOUT_EFFECT,
+    Component,
+    ExperimentConfig,
+    apply_overrides,
+    jsonable,
+    parse_config,
+)
 from fljax.errors import ConfigError
 from fljax.sweeps.columns import COMPONENTS, Column
 from fljax.titles import component_title, titles
@@ -127,7 +134,7 @@ class _Tables:
         return self._texts[id(value)][1]
 
 
-_FIELDS = sorted(ExperimentConfig.model_fields)
+_FIELDS = sorted(ExperimentConfig.model_fields.keys() - WITHOUT_EFFECT)
 
 
 def text_of(values: Any) -> str:

@@ -88,6 +88,9 @@ class SweepDisplay(Watcher):
             if time.monotonic() - self._last_line > SILENCE:
                 self._log(f"{self._head()}{self._state()}")
 
+    def note(self, text: str) -> None:
+        self._console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
+
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
         """A batch is done."""
         with self._lock:
