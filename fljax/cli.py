@@ -3,7 +3,6 @@
 import os
 import shlex
 import sys
-import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from fljax.completion import LISTS, listed_names, one_of, published_tables, rule
 from fljax.errors import ConfigError, DataError, SweepError
 from fljax.signals import WAITS_FOR, saving, status_of, watching
 from fljax.terminal import Bar, Table
+from fljax.toml import parse_toml
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,9 +48,14 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(f"--set {setting!r} must be KEY=VALUE, for example local.steps=2")
         try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text.strip()
+            found = parse_toml(f"value = {text}")
+            alone = len(found) == 1
+        except ValueError:  # a bare word; or what no key takes, which is said later
+            found = {"value": text.strip()}
+            alone = len(text.strip().splitlines()) <= 1
+        if not alone:
+            raise ConfigError(f"--set {setting!r} must be one KEY=VALUE; give --set again for another")
+        values[key.strip()] = found["value"]
     return values
 
 

@@ -10,21 +10,21 @@ from typing import Annotated, Any, Literal, get_args
 import pydantic
 from pydantic import Field
 
+from fljax.bounds import Chunk, Count, Rate, Share, Steps, Whole
 from fljax.errors import ConfigError
-from fljax.plain import finite_or_not, jsonable, read_json
+from fljax.files import read_regular, reason
+from fljax.plain import finite_or_not, jsonable, parse_table
 from fljax.signatures import explain
+from fljax.toml import MOST_BYTES, MOST_DEPTH, read_toml_file
 
-# Bounds of the 32-bit integers these become.
-Count = Annotated[int, Field(gt=0, lt=2**31)]
-Whole = Annotated[int, Field(ge=0, lt=2**31)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 # Keys that decide nothing about the numbers of a run.
 WITHOUT_EFFECT = frozenset({"checkpoint_every"})
 # A table with one of these keys is the values of an axis of a sweep.
 RANGES = ("range", "linspace", "logspace")
+# Files in a chain of `extends`.
+MOST_FILES = 20
 
 
 class _Table(pydantic.BaseModel):
@@ -98,14 +98,14 @@ class LocalConfig(_Table):
     """ModelUpdate of the clients.
 
     Attributes:
-        steps: R, local steps a round.
-        batch_size: b, or "full" for all of a client's examples.
+        steps: R, local steps a round, at most 100,000.
+        batch_size: b, or "full" for all of a client's examples; a client that has fewer than b uses all.
         learning_rate: β, or a schedule over rounds as a table `{name = "...", ...}` of an optax schedule.
         optimizer: any optax optimizer by name. It starts afresh every round: what it remembers lasts for
             `steps` steps, so with one step only one that remembers nothing is taken.
     """
 
-    steps: Count = 1
+    steps: Steps = 1
     batch_size: Count | Literal["full"] = 32
     learning_rate: Rate | Component = 0.1
     optimizer: Component = Component(name="sgd")
@@ -176,7 +176,8 @@ class ExperimentConfig(_Table):
 
     Attributes:
         rounds: global rounds R_g.
-        eval_every: rounds compiled into one program between two evaluations; divides `rounds`.
+        eval_every: rounds compiled into one program between two evaluations; divides `rounds`, at most
+            100,000.
         num_clients: n; None for the data set's natural clients.
         cohort_size: τ ≤ n, clients sampled each round; None for all.
         checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
@@ -185,7 +186,7 @@ class ExperimentConfig(_Table):
     """
 
     rounds: Count = 500
-    eval_every: Count = 10
+    eval_every: Chunk = 10
     num_clients: Count | None = None
     cohort_size: Count | None = None
     checkpoint_every: Count | Minutes | Literal["auto"] = "auto"
@@ -265,6 +266,10 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         *parents, key = dotted.split(".")
         if not all([*parents, key]):
             raise ConfigError(f"{dotted!r} is not a dotted key, for example local.steps")
+        if len(parents) >= MOST_DEPTH:
+            raise ConfigError(
+                f"{dotted[:40]}…: a key has at most {MOST_DEPTH} parts, got {len(parents) + 1:,}"
+            )
         table: Any = result
         for parent in parents:
             if isinstance(table, list):
@@ -311,14 +316,21 @@ def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         real = path.resolve()
         if real in seen:
             raise ConfigError(f"{path} extends itself")
-        text = path.read_text(encoding="utf-8-sig")
-        values = read_json(text) if path.suffix == ".json" else tomllib.loads(text)
+        if len(seen) >= MOST_FILES:
+            raise ConfigError(f"{path}: more than {MOST_FILES} files extend each other")
+        if path.suffix == ".json":
+            values = parse_table(read_regular(path, MOST_BYTES).decode("utf-8-sig"))
+        else:
+            values = read_toml_file(path)
+    except ConfigError:
+        raise
     except OSError as error:
         inside = path / "config.json"
         known = isinstance(error, IsADirectoryError) and inside.is_file()
         hint = f"; it is a run's folder, its configuration is {inside}" if known else ""
-        reason = f"{error.strerror}{hint}"
-        raise ConfigError(f"cannot read configuration file {path}{extending}: {reason}") from None
+        raise ConfigError(
+            f"cannot read configuration file {path}{extending}: {reason(error)}{hint}"
+        ) from None
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         language = "JSON" if path.suffix == ".json" else "TOML"
         raise ConfigError(f"{path} is not valid {language}: {error}") from None

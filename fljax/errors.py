@@ -25,6 +25,17 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:
     return f"unknown {kind} {given!r};{hint} (choose from {', '.join(names)})"
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names from a file as a list for a message: on one line, and not too long.
+
+    Example:
+        >>> listed(["x", chr(10)]) == "x, " + repr(chr(10))
+        True
+    """
+    text = ", ".join(name if name.isprintable() else repr(name) for name in names) or "nothing"
+    return text if len(text) <= 200 else f"{text[:200]} …"
+
+
 class SweepError(Exception):
     """Cells of a sweep failed while they ran; what the others gave is kept."""
 

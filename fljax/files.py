@@ -1,9 +1,121 @@
-"""Files that are whole or not there, and errors that name the file."""
+"""Files: what is written is whole or not there; what is read is a regular file of a bounded size.
 
+A pipe or a device can block for ever or never end, so whatever reads a file that nobody has vouched for opens
+it here.
+"""
+
+import errno
+import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
+
+from fljax.errors import DataError
+
+# Configurations that fljax wrote, and descriptions of sweeps; far more than either needs.
+MOST_JSON = 64_000_000
+
+
+def open_regular(path: Path, most: int) -> BufferedReader:
+    """Open a regular file for reading; never waits, whatever the path is.
+
+    Args:
+        path: the file.
+        most: bytes it may have.
+
+    Returns:
+        The open file.
+
+    Raises:
+        OSError: it cannot be opened, is no regular file, or is larger; `reason` says it.
+
+    Example:
+        >>> open_regular(Path("/dev/null"), 10)
+        Traceback (most recent call last):
+        OSError: [Errno 22] a device, not a regular file: '/dev/null'
+    """
+    _check(path, path.stat(), most)  # before opening: that alone can change a device
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    )
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check(path, os.fstat(file.fileno()), most)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check(path: Path, status: os.stat_result, most: int) -> None:
+    kind = status.st_mode
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(kind):
+        what = "a pipe" if stat.S_ISFIFO(kind) else "a socket" if stat.S_ISSOCK(kind) else "a device"
+        raise OSError(errno.EINVAL, f"{what}, not a regular file", str(path))
+    if status.st_size > most:
+        what = f"it has {status.st_size:,} bytes, more than the {most:,} such a file may have"
+        raise OSError(errno.EFBIG, what, str(path))
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    with open_regular(path, most) as file:
+        data = file.read(most + 1)
+    if len(data) > most:  # it grew, or is one of those that the kernel makes up and calls empty
+        raise OSError(errno.EFBIG, f"it has more than the {most:,} bytes such a file may have", str(path))
+    return data
+
+
+def read_json(path: Path, most: int = MOST_JSON) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read_regular(path, most).decode("utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path} is damaged: it is not JSON") from None
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one short line.
+
+    Example:
+        >>> reason(FileNotFoundError(2, "No such file or directory", "x")), reason(MemoryError())
+        ('No such file or directory', 'MemoryError')
+    """
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def reading(path: object, what: str = "cannot be read, truncated or corrupt") -> Iterator[None]:
+    """Whatever goes wrong inside, other than a DataError, is a DataError that names the file.
+
+    Damaged bytes make the libraries that decode them raise nearly anything.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: {what} ({reason(error)})") from None
+
+
+# --- writing ------------------------------------------------------------------------------------------
 
 
 class WriteError(OSError):

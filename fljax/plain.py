@@ -31,13 +31,16 @@ def finite_or_not(value: Any) -> Any:
     return NUMBERS.get(value, value) if isinstance(value, str) else value
 
 
-def read_json(text: str) -> dict[str, Any]:
+def parse_table(text: str) -> dict[str, Any]:
     """A table that was written as JSON.
 
     Raises:
         ValueError: if it is no JSON, or no table.
     """
-    values = json.loads(text)
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("its tables or lists are too deep") from None
     if not isinstance(values, dict):
         raise ValueError(f"it holds no table, but {text.strip()[:40]!r}")
     return finite_or_not(values)

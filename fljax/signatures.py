@@ -110,6 +110,11 @@ def check_parameters(
     except pydantic.ValidationError as error:
         raise ConfigError(one_sentence(error, where)) from None
     values = checked.model_dump()
+    for name in given:
+        if (number := _too_large(values[name])) is not None:
+            raise ConfigError(
+                f"{where}.{name}: must fit into 32 bits, -2147483648 to 2147483647, got {number}"
+            )
     return {name: values[name] for name in given}
 
 
@@ -119,6 +124,14 @@ def _model_of(parameters: tuple[tuple[str, tuple[Any, Any]], ...]) -> type[pydan
     strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
     fields: dict[str, Any] = dict(parameters)
     return pydantic.create_model("Parameters", __config__=strict, **fields)
+
+
+def _too_large(value: Any) -> int | None:
+    """A whole number in a value that no 32-bit integer can be, which is what arrays are made of."""
+    if isinstance(value, (list, tuple)):
+        return next((found for item in value if (found := _too_large(item)) is not None), None)
+    beyond = isinstance(value, int) and not -(2**31) <= value < 2**31
+    return value if beyond else None
 
 
 def _tuples(value: Any) -> Any:

@@ -15,6 +15,7 @@ from fljax.data import cifar10, colorectal, idx, tfds_source, uci_har
 from fljax.data.arrays import read_npz
 from fljax.data.cifar10 import Batch
 from fljax.data.dataset import Dataset, scaled
+from fljax.data.packed import check_fits
 from fljax.errors import ConfigError, DataError, unknown_name
 
 PathLike = str | os.PathLike[str]
@@ -92,6 +93,7 @@ def _load_idx(
         num_classes=len(spec.train_counts),
         name=name,
         source=source,
+        notes=arrays.notes,
     )
 
 
@@ -109,15 +111,15 @@ def _load_cifar10(
     found = cifar10.read(root) if root else None
     notes: tuple[str, ...] = ()
     if found is not None:
-        (train, test), source = found
+        (train, test, notes), source = found
         lossy = [int((~part.exact).sum()) for part in (train, test)]
         if any(lossy):
             where = f"{lossy[0]} of {len(train.y):,} training and {lossy[1]} of {len(test.y):,} test images"
             if exact_only:
                 train, test = (Batch(*(array[part.exact] for array in part)) for part in (train, test))
-                notes = (f"{where} are left out, of which these files only have lossy copies",)
+                notes += (f"{where} are left out, of which these files only have lossy copies",)
             else:
-                notes = (f"{where} are lossy copies (exact_only = true leaves them out)",)
+                notes += (f"{where} are lossy copies (exact_only = true leaves them out)",)
         parts = (train.x, train.y, test.x, test.y)
     else:
         parts, source = _or_tfds("cifar10", root, None, "CIFAR-10 batches", tfds_dir)
@@ -150,7 +152,9 @@ def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike
         tiles = colorectal.Tiles(np.stack([*map(colorectal.to_grey, tiles.train_x)]), tiles.train_y)
     x, y = scaled(tiles.x)[..., None], tiles.y.astype(np.int32)
     train, test = colorectal.split(len(y), seed)
-    return Dataset(x[train], y[train], x[test], y[test], colorectal.NUM_CLASSES, name, source=source)
+    return Dataset(
+        x[train], y[train], x[test], y[test], colorectal.NUM_CLASSES, name, source=source, notes=tiles.notes
+    )
 
 
 def _load_npz(
@@ -189,7 +193,11 @@ def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
     har = uci_har.read(folder, uci_har.CLASS_COUNTS)
     train, test = uci_har.split_users(har.subjects, seed)
     users, client_ids = np.unique(har.subjects[train], return_inverse=True)
-    notes = (f"{len(users)} of {uci_har.NUM_SUBJECTS} subjects (test/X_test.txt not found)",)
+    notes: tuple[str, ...] = ()
+    if har.others:
+        notes += (f"not the original file: {', '.join(har.others)}",)
+    if not har.complete:
+        notes += (f"{len(users)} of {uci_har.NUM_SUBJECTS} subjects (test/X_test.txt not found)",)
     return Dataset(
         har.x[train],
         har.y[train],
@@ -199,7 +207,7 @@ def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
         name="uci_har",
         client_ids=client_ids.astype(np.int32),
         source=f"text files in {str(folder).rstrip('/')}",
-        notes=() if har.complete else notes,
+        notes=notes,
     )
 
 
@@ -234,6 +242,9 @@ def _load_synthetic(
             raise ConfigError(f"synthetic: {option} must be an integer of at least 1, got {value!r}")
     if not 0 <= separation < float("inf"):
         raise ConfigError(f"synthetic: separation must be finite and at least 0, got {separation!r}")
+    # Made in float64, from the centres and from noise, then float32.
+    wanted = 20 * ((num_train + num_test) * (num_features + 1) + num_classes * num_features)
+    check_fits("synthetic: num_train, num_test, num_features and num_classes ask for", wanted)
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((num_classes, num_features))
     centres *= separation / np.linalg.norm(centres, axis=1, keepdims=True)
@@ -337,4 +348,7 @@ def load(name: str, data_dir: PathLike | None = None, *, seed: int = 0, **option
             raise ConfigError(f"dataset {name!r}: option {option!r} is required")
     if operator.index(seed) < 0:
         raise ConfigError(f"dataset {name!r}: seed must be at least 0, got {seed}")
-    return loader(data_dir, operator.index(seed), **options)
+    try:
+        return loader(data_dir, operator.index(seed), **options)
+    except MemoryError:
+        raise DataError(f"{name}: does not fit into the memory that is free") from None
