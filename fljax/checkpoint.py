@@ -17,7 +17,7 @@ import numpy as np
 from flax import serialization
 
 from fljax.errors import DataError
-from fljax.files import write_atomically
+from fljax.files import read_regular, write_atomically
 from fljax.round import RoundMetrics
 from fljax.types import RunState
 
@@ -172,10 +172,15 @@ def _plain(state: RunState) -> RunState:
     return jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
 
 
+def _most_bytes(*trees: Any) -> int:
+    """What a checkpoint may take: its arrays, and room for their names, their shapes and what it says."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + 1_000_000
+
+
 def _read(
     path: Path, like: RunState, metrics: RoundMetrics | None, run: str | None, diverged: bool
 ) -> Checkpoint:
-    content, partial = path.read_bytes(), None
+    content, partial = read_regular(path, _most_bytes(_plain(like), metrics)), None
     about: dict[str, Any] = {}
     if path.suffix == ".checkpoint":
         about, content = _checked(content)

@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from rich.progress import TimeRemainingColumn
 
 from fljax import __version__
 from fljax.completion import LISTS, listed_names, one_of, published_tables, rules
-from fljax.errors import ConfigError, DataError, SweepError
+from fljax.errors import ConfigError, DataError, SweepError, under_way, unforeseen
 from fljax.signals import WAITS_FOR, saving, status_of, watching
 from fljax.terminal import Bar, Table
 from fljax.toml import parse_toml
@@ -120,7 +121,7 @@ def run(
     )
     hint = _how_to_go_on("run", config, folder, settings)
     try:
-        with RunDisplay(console, loaded.rounds) as display:
+        with under_way(), RunDisplay(console, loaded.rounds) as display:
             program = compile_experiment(experiment)
             with saving(WAITS_FOR, hint) as stop:
                 result = run_experiment(
@@ -334,7 +335,7 @@ def bench_aggregators(
     measured = measure.measure(cells, grid.find_devices(device or []), fraction_malicious, limits, peers)
     status = 0
     try:
-        with bar, saving("the measurement under way", f"written so far: {folder}", raises=True):
+        with under_way(), bar, saving("the measurement under way", f"written so far: {folder}", raises=True):
             report.collect(measured, facts, folder, show)
     except KeyboardInterrupt as error:
         status = status_of(error)
@@ -374,16 +375,28 @@ def main() -> None:
     """Entry point: 0 done, 1 the run failed, 2 the input was wrong, 130 and the like a signal ended it."""
     with watching():
         try:
-            app(prog_name="fljax")
+            _traced(lambda: app(prog_name="fljax"))
         except (ConfigError, DataError) as error:
             _fail(error, 2)
         except (SweepError, OSError) as error:
             _fail(error, 1)
         except KeyboardInterrupt as error:
             _fail("interrupted", status_of(error))
+        except Exception as error:
+            _fail(*unforeseen(error))
 
 
 def _fail(message: object, status: int) -> None:
     with suppress(OSError):
         print(f"fljax: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+def _traced(call: Callable[[], Any]) -> None:
+    """Call, and show where an error arose if the environment variable FLJAX_TRACEBACK asks for it."""
+    try:
+        call()
+    except Exception:
+        if os.environ.get("FLJAX_TRACEBACK"):
+            traceback.print_exc()
+        raise

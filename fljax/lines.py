@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from fljax.errors import DataError
-from fljax.files import append, flush_to_disk, write_atomically
+from fljax.files import append, flush_to_disk, read_regular, reason, write_atomically
 from fljax.train import Record
 
+# Bytes that metrics.jsonl may have: millions of evaluations.
+MOST_BYTES = 2_000_000_000
 _PARTIAL = {"trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"}
 
 Line = dict[str, float | int | None]
@@ -53,6 +55,18 @@ def chained(digest: str, line: Line) -> str:
     return hashlib.sha256((digest + to_json(line)).encode()).hexdigest()[:16]
 
 
+def read_lines(path: Path) -> bytes:
+    """The content of a metrics.jsonl.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return read_regular(path, MOST_BYTES)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({reason(error)})") from None
+
+
 class LineFile:
     """The file as one run writes it; what another program does to it meanwhile is noticed and undone.
 
@@ -85,7 +99,7 @@ class LineFile:
         Raises:
             DataError: if they are not those the run has written; the file is left alone.
         """
-        content = self.path.read_bytes() if self.path.exists() else b""
+        content = read_lines(self.path) if self.path.exists() else b""
         lines: list[Line] = []
         for text in content.split(b"\n")[:-1]:
             if len(lines) * eval_every >= last:
@@ -141,8 +155,8 @@ class LineFile:
     def ends_diverged(self) -> bool:
         """Whether the last line says so."""
         try:
-            return bool(json.loads(self.path.read_bytes().splitlines()[-1])["diverged"])
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return bool(json.loads(read_lines(self.path).splitlines()[-1])["diverged"])
+        except (ValueError, LookupError, TypeError, RecursionError):
             return False
 
     def is_known(self) -> bool:

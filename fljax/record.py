@@ -1,7 +1,6 @@
 """A run's folder: config.json, metrics.jsonl, summary.json, checkpoints/, curves.png."""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from fljax.checkpoint import Cadence, load_checkpoint, save_checkpoint, version_changes
 from fljax.config import WITHOUT_EFFECT, parse_config
 from fljax.errors import ConfigError, DataError
-from fljax.files import write_atomically
+from fljax.files import read_json, write_atomically
 from fljax.lines import Line, LineFile, to_json
 from fljax.locking import LOCK, FolderLock, check_free
 from fljax.round import RoundMetrics
@@ -49,10 +48,9 @@ def check_run_folder(path: Path, config: Mapping[str, Any], resume: bool) -> Non
     if not resume:
         check_folder(path)
     elif existing.is_file():
-        try:
-            before = json.loads(existing.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise DataError(f"{existing} is damaged: it is not JSON") from None
+        before = read_json(existing)
+        if not isinstance(before, dict):
+            raise DataError(f"{existing} is damaged: it holds no configuration")
         _same_config(path, before, config)
     elif path.is_dir() and not is_empty(path):
         raise ConfigError(f"{path} holds no run to resume")

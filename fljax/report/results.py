@@ -1,6 +1,5 @@
 """A sweep's folder, read: sweep.json and results.parquet; or a run's, as a sweep of one cell."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +7,18 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
-from pyarrow import compute, parquet
+from pyarrow import compute
 
 from fljax.errors import DataError
+from fljax.files import read_json
 from fljax.report.run_folder import CURVES, RUN_FILES, read_run
+from fljax.tables import read_parquet
 from fljax.titles import NO_ATTACK
 
 BASELINE = "FedAvg"
 # These always are columns; with seeds they are not axes of their own in a table.
 MAIN_AXES = ("aggregator", "attack", "seed")
 # More than a description of the longest axes takes.
-MOST_BYTES = 2**28
 LISTS = ("curve_round", *(f"curve_{name}" for name in CURVES))
 NUMBERS = ("test_error", "attack_success_rate", "seconds_compile", "seconds_run", "rounds_per_second")
 REQUIRED = ("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds")
@@ -121,11 +121,8 @@ def load_results(folder: str | Path) -> Results:
     path = folder / "results.parquet"
     if not path.is_file():
         raise DataError(f"{folder} has no results yet: results.parquet is missing")
-    try:
-        table = parquet.ParquetFile(path).read()
-        frame = table.to_pandas()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({type(error).__name__})") from None
+    table = read_parquet(path)
+    frame = table.to_pandas()
     given = about["axes"]
     missing = [name for name in (*REQUIRED, *LISTS, *given) if name not in frame]
     if missing:
@@ -189,14 +186,7 @@ def _categories(
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(_what_else(path.parent))
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path} is too large to be of a sweep")
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        raise DataError(f"{path} is damaged: it is not JSON") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    about = read_json(path)
     kinds = {"name": str, "axes": dict, "cells": int}
     if not isinstance(about, dict) or not all(isinstance(about.get(k), kind) for k, kind in kinds.items()):
         raise DataError(f"{path} is not of a sweep: it needs name, axes and cells")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fljax.errors import DataError
+from fljax.files import read_json
+from fljax.lines import read_lines
 from fljax.titles import component_titles
 
 # What makes a folder a run's: its configuration, and what was measured so far.
@@ -29,8 +31,8 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
     Raises:
         DataError: if a file is damaged, or there is no evaluation yet.
     """
-    config = _read_json(folder / RUN_FILES[0])
-    summary = _read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
+    config = _read_table(folder / RUN_FILES[0])
+    summary = _read_table(folder / "summary.json") if (folder / "summary.json").is_file() else {}
     lines = _read_lines(folder / RUN_FILES[1])
     last = lines[-1]
     rounds, planned = int(last["round"]), config.get("rounds")
@@ -75,13 +77,8 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path} is damaged: it is not JSON") from None
+def _read_table(path: Path) -> dict[str, Any]:
+    values = read_json(path)
     if not isinstance(values, dict):
         raise DataError(f"{path} is damaged: it is not a table of values")
     return values
@@ -89,10 +86,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The evaluations; the end of a line that is being written is left out."""
-    try:
-        texts = path.read_text(encoding="utf-8").split("\n")[:-1]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({type(error).__name__})") from None
+    texts = read_lines(path).decode("utf-8", errors="replace").split("\n")[:-1]
     lines = []
     for number, text in enumerate(texts, 1):
         try:

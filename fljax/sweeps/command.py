@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from fljax.errors import under_way
 from fljax.progress import duration
 from fljax.report import load_results, places, rich_tables, write_report
 from fljax.signals import WAITS_FOR, saving
@@ -74,7 +75,7 @@ def sweep_and_report(
     left = sum(len(batch.cells) for batch in todo)
     console.print(f"{programs}; {left} cells to do", soft_wrap=True, highlight=False)
     begin = time.monotonic()
-    with SweepDisplay(console, plan, todo) as display, saving(WAITS_FOR, hint) as stop:
+    with under_way(), SweepDisplay(console, plan, todo) as display, saving(WAITS_FOR, hint) as stop:
         run_plan(
             plan,
             folder,

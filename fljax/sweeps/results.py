@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from fljax.environment import environment
 from fljax.errors import ConfigError, DataError
-from fljax.files import write_atomically
+from fljax.files import read_json, write_atomically
 from fljax.lines import to_json
 from fljax.locking import LOCK, FolderLock, check_free
 from fljax.record import check_folder, is_empty
@@ -22,6 +22,7 @@ from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import Cell
 from fljax.sweeps.plan import Group
 from fljax.sweeps.running import CellResult
+from fljax.tables import read_parquet
 
 Row = dict[str, Any]
 CURVES = (
@@ -200,10 +201,9 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
         if not path.is_dir():
             check_folder(path)
         return
-    try:
-        known = json.loads((path / "sweep.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}/sweep.json is damaged ({type(error).__name__})") from None
+    about = read_json(path / "sweep.json")
+    if not isinstance(about, dict) or not isinstance(known := about.get("config"), dict):
+        raise DataError(f"{path}/sweep.json is damaged: it holds no configuration")
     changes = differences(_without_published(known), _without_published(json.loads(to_json(sweep.given))))
     if changes:
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
@@ -285,10 +285,7 @@ def read_rows(path: Path) -> list[Row]:
     file = path / "results.parquet"
     if not file.exists():
         return []
-    try:
-        rows = pq.ParquetFile(file).read().to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{file} is damaged ({type(error).__name__})") from None
+    rows = read_parquet(file).to_pylist()
     if rows and not rows[0].keys() >= _TYPES.keys():
         raise DataError(f"{file} is not a table of this version's sweeps; restore it, or use another folder")
     return rows
