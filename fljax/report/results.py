@@ -18,7 +18,6 @@ from fljax.titles import NO_ATTACK
 BASELINE = "FedAvg"
 # These always are columns; with seeds they are not axes of their own in a table.
 MAIN_AXES = ("aggregator", "attack", "seed")
-# More than a description of the longest axes takes.
 LISTS = ("curve_round", *(f"curve_{name}" for name in CURVES))
 NUMBERS = ("test_error", "attack_success_rate", "seconds_compile", "seconds_run", "rounds_per_second")
 REQUIRED = ("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds")
