@@ -32,10 +32,10 @@ from fljax.attacks import (
 )
 from fljax.attacks.statistics import along
 from fljax.bench.measure import draw
-from fljax.checkpoint import write_atomically
 from fljax.config import load_config
 from fljax.environment import environment
 from fljax.experiment import assemble
+from fljax.files import write_atomically
 
 # What an attack must be told; several sets are timed one by one.
 HYPER: dict[str, list[dict[str, Any]]] = {

@@ -332,6 +332,14 @@ RULE_CASES = [
         hostile=near(3.0),
         accepts=properties.selects_a_row,
     ),
+    # One neighbour: a nearest pair ties.
+    RuleCase(
+        "krum",
+        reference.krum,
+        {"num_malicious": 9},
+        ("num_malicious",),
+        accepts=properties.selects_a_row,
+    ),
     # A selected row lies within √((n−f−2) / (n−2f−2)) honest diameters of some honest row.
     RuleCase(
         "multi_krum",
@@ -351,17 +359,28 @@ RULE_CASES = [
         hostile=near(3.0),
         accepts=properties.averages_selected_rows,
     ),
-    # The last picks have one neighbour each: the two of a pair tie, and the lower row wins.
     RuleCase(
-        "bulyan",
-        reference.bulyan,
-        {"num_malicious": 2},
-        ("num_malicious",),
-        permutation=False,
-        largest=300,
-        tolerated=2,
-        hostile=around_hull(1.0),
-        accepts=properties.averages_values_near_median_of_picks,
+        "multi_krum",
+        reference.multi_krum,
+        {"num_malicious": 3, "power": 1, "num_neighbors": 8, "num_selected": 4},
+        ("num_neighbors",),
+        tolerated=3,
+        hostile=near(3.0),
+        accepts=properties.averages_selected_rows,
+    ),
+    # The last picks have one neighbour each: for f = 2 one of them, for f = 1 two.
+    *(
+        RuleCase(
+            "bulyan",
+            reference.bulyan,
+            {"num_malicious": f},
+            ("num_malicious",),
+            largest=300,
+            tolerated=f,
+            hostile=around_hull(1.0),
+            accepts=properties.averages_values_near_median_of_picks,
+        )
+        for f in (2, 1)
     ),
     # Converged: the optimum to the iteration's tolerance. With W_h of the weight honest and W_m not, it lies
     # within 2 W_h / (W_h − W_m) of the honest rows (Pillutla et al. 2022).

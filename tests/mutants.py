@@ -22,6 +22,12 @@ def krum_scores(updates, neighbors, power=2, with_self=False):
     return ordered[:, : neighbors + 1 - with_self].sum(1)
 
 
+def first_by_krum(rows, neighbors, next_breaks_ties=True):
+    ordered = np.sort(distances_of(rows) ** 2, axis=1)
+    following = ordered[:, neighbors + 1 : neighbors + 2].sum(1) if next_breaks_ties else np.zeros(len(rows))
+    return int(np.lexsort((following, krum_scores(rows, neighbors)))[0])
+
+
 def krum_with(change, **options):
     def mutant(updates, num_malicious, power=2, num_neighbors=None):
         neighbors = len(updates) - num_malicious - 2 if num_neighbors is None else num_neighbors
@@ -32,9 +38,10 @@ def krum_with(change, **options):
 
 
 def multi_krum_with(more_neighbors=0, more_selected=0, only=None, **options):
-    def mutant(updates, num_malicious, num_selected=None):
+    def mutant(updates, num_malicious, num_selected=None, power=2, num_neighbors=None):
         n = len(updates)
-        scores = krum_scores(updates, n - num_malicious - 2 + more_neighbors, **options)
+        neighbors = n - num_malicious - 2 if num_neighbors is None else num_neighbors
+        scores = krum_scores(updates, neighbors + more_neighbors, **{"power": power, **options})
         count = only or (n - num_malicious if num_selected is None else num_selected) + more_selected
         return rows_of(updates)[np.argsort(scores, kind="stable")[:count]].mean(0)
 
@@ -46,7 +53,7 @@ def nearest_mean(values, target, count):
     return np.take_along_axis(values, order, axis=0).mean(0)
 
 
-def bulyan_with(rescore=True, fewer_picks=0, neighbors=None, second=None):
+def bulyan_with(rescore=True, fewer_picks=0, neighbors=None, second=None, **ties):
     def mutant(updates, num_malicious):
         rows, f = rows_of(updates), num_malicious
         n = len(rows)
@@ -54,8 +61,8 @@ def bulyan_with(rescore=True, fewer_picks=0, neighbors=None, second=None):
         if rescore:
             left, picked = list(range(n)), []
             for _ in range(picks):
-                count = (neighbors or (lambda n, m, f: max(0, m - f - 2)))(n, len(left), f)
-                picked.append(left.pop(int(np.argmin(krum_scores(rows[left], count)))))
+                count = (neighbors or (lambda n, m, f: max(1, m - f - 2)))(n, len(left), f)
+                picked.append(left.pop(first_by_krum(rows[left], count, **ties)))
         else:
             picked = np.argsort(krum_scores(rows, n - f - 2), kind="stable")[:picks]
         chosen = rows[picked]
@@ -192,6 +199,9 @@ MUTANTS = {
         "itself among the neighbours": krum_with(0, with_self=True),
         "distances where squares are asked": krum_with(0, power=1),
         "squared twice": krum_with(0, power=4),
+        "ties of nearest pairs to the lowest row": lambda updates, num_malicious, **options: rows_of(updates)[
+            np.argmin(reference.krum_scores(updates, num_malicious, **options))
+        ],
         "largest score": lambda updates, **options: rows_of(updates)[
             np.argmax(reference.krum_scores(updates, **options))
         ],
@@ -205,6 +215,7 @@ MUTANTS = {
         "two selected fewer": multi_krum_with(more_selected=-2),
         "one selected more": multi_krum_with(more_selected=1),
         "distances, not squares": multi_krum_with(power=1),
+        "squares, not distances": multi_krum_with(power=2),
         "only the winner": multi_krum_with(only=1),
         "everybody": multi_krum_with(only=100),
     },
@@ -212,6 +223,8 @@ MUTANTS = {
         "no re-scoring": bulyan_with(rescore=False),
         "n - f - 2 neighbours throughout": bulyan_with(neighbors=lambda n, m, f: min(n - f - 2, m - 1)),
         "one neighbour more": bulyan_with(neighbors=lambda n, m, f: max(0, m - f - 1)),
+        "no neighbour in the last pick": bulyan_with(neighbors=lambda n, m, f: max(0, m - f - 2)),
+        "ties to the lowest row": bulyan_with(next_breaks_ties=False),
         "two picks fewer": bulyan_with(fewer_picks=2),
         "mean of the picks": bulyan_with(second=lambda chosen, f: chosen.mean(0)),
         "trimmed mean of the picks": bulyan_with(second=lambda chosen, f: trimmed(chosen, f, f)),

@@ -145,7 +145,8 @@ def averages_selected_rows(case, updates, others, result):
     """For Multi-Krum."""
     rows, f = wide(updates), case.hyper["num_malicious"]
     count = case.hyper.get("num_selected", len(rows) - f)
-    return some_follow(result, means_of_smallest(rows, *krum_scores_and_noise(rows, f), count))
+    options = {name: value for name, value in case.hyper.items() if name != "num_selected"}
+    return some_follow(result, means_of_smallest(rows, *krum_scores_and_noise(rows, **options), count))
 
 
 def far_out(rows):
@@ -197,12 +198,8 @@ def picks_of_bulyan(rows, num_malicious):
         following = {}
         for remaining in reached:
             index = np.array(remaining)
-            neighbors = max(0, len(remaining) - num_malicious - 2)
-            scores, noise = (
-                krum_scores_and_noise(rows[index], num_malicious, num_neighbors=neighbors)
-                if neighbors
-                else (np.zeros(len(index)), np.zeros(len(index)))
-            )
+            neighbors = max(1, len(remaining) - num_malicious - 2)
+            scores, noise = krum_scores_and_noise(rows[index], num_malicious, num_neighbors=neighbors)
             for winner in could_be_first(scores, noise):
                 left = tuple(np.delete(index, winner))
                 following.setdefault(rows[list(left)].tobytes(), left)

@@ -34,16 +34,26 @@ def krum_scores(updates, num_malicious, power=2, num_neighbors=None):
     return np.array([sum(sorted(np.linalg.norm(rows - row, axis=1) ** power)[1 : count + 1]) for row in rows])
 
 
+def krum_order(updates, num_malicious, power=2, num_neighbors=None):
+    """Row numbers by Krum score; of equal scores the smaller next distance first, then the lower row."""
+    rows = np.asarray(updates, np.float64)
+    count = len(rows) - num_malicious - 2 if num_neighbors is None else num_neighbors
+    keys = []
+    for i, score in enumerate(krum_scores(rows, num_malicious, power, num_neighbors)):
+        others = sorted(np.linalg.norm(rows - rows[i], axis=1))[1:]
+        keys.append((score, others[count] if count < len(others) else np.inf, i))
+    return [i for _, _, i in sorted(keys)]
+
+
 def krum(updates, num_malicious, **options):
-    return np.asarray(updates, np.float64)[np.argmin(krum_scores(updates, num_malicious, **options))]
+    return np.asarray(updates, np.float64)[krum_order(updates, num_malicious, **options)[0]]
 
 
-def multi_krum(updates, num_malicious, num_selected=None):
+def multi_krum(updates, num_malicious, num_selected=None, **options):
     """Blanchard et al. 2017: the mean of the rows with the smallest Krum scores."""
     rows = np.asarray(updates, np.float64)
     count = len(rows) - num_malicious if num_selected is None else num_selected
-    chosen = np.argsort(krum_scores(rows, num_malicious), kind="stable")[:count]
-    return sum(rows[i] for i in chosen) / count
+    return sum(rows[i] for i in krum_order(rows, num_malicious, **options)[:count]) / count
 
 
 def nearest_values_mean(values, target, count):
@@ -56,9 +66,8 @@ def bulyan_picks(updates, num_malicious):
     rows = np.asarray(updates, np.float64)
     remaining, picked = list(range(len(rows))), []
     for _ in range(len(rows) - 2 * num_malicious):
-        neighbors = max(0, len(remaining) - num_malicious - 2)
-        scores = krum_scores(rows[remaining], num_malicious, num_neighbors=neighbors)
-        picked.append(remaining.pop(int(np.argmin(scores))))
+        neighbors = max(1, len(remaining) - num_malicious - 2)
+        picked.append(remaining.pop(krum_order(rows[remaining], num_malicious, num_neighbors=neighbors)[0]))
     return picked
 
 

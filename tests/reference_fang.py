@@ -4,12 +4,15 @@ import numpy as np
 
 
 def krum_choice(rows, f, power=2):
-    """The row with the smallest Σ of distances^power to its n − f − 2 nearest others; of equals the first."""
+    """The row with the smallest Σ of distances^power to its n − f − 2 nearest others.
+
+    Of equals the one whose next distance is smaller, then the first.
+    """
     n, best, chosen = len(rows), None, None
     for i in range(n):
         lengths = np.sqrt(((rows - rows[i]) ** 2).sum(axis=1)) ** power
         others = sorted(lengths[j] for j in range(n) if j != i)
-        score = sum(others[: n - f - 2])
+        score = (sum(others[: n - f - 2]), *others[n - f - 2 : n - f - 1])
         if best is None or score < best:
             best, chosen = score, i
     return chosen

@@ -1,6 +1,7 @@
 """Worked examples, cases by hand that separate published variants, ties, bounds and their messages."""
 
 import inspect
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -117,15 +118,11 @@ def test_ties_go_to_the_lowest_rows():
 def test_bulyan_by_hand():
     rows = column(0, 1, 2, 3, 4, 5, 90)
     # Four neighbours: 2 scores 4 + 1 + 1 + 4 like 3, and goes first. Then three of 0, 1, 3, 4, 5, 90: 3 with
-    # 1 + 4 + 4. Then two of 0, 1, 4, 5, 90: 1 with 1 + 9 like 4. Then one of 0, 4, 5, 90: 4 with 1, like 5.
-    # Then nobody counts: of 0, 5, 90 the lowest row.
-    assert reference.bulyan_picks(rows, 1) == [2, 3, 1, 4, 0]
-    # The picks' median is 2, the three values nearest it 1, 2 and 3.
-    np.testing.assert_allclose(bulyan(rows, num_malicious=1), [2.0])
-    # In the last pick the lowest row may be the hostile one; the second stage drops it.
-    away = column(90, 5, 4, 3, 2, 1, 0)
-    assert reference.bulyan_picks(away, 1) == [3, 4, 2, 5, 0]
-    np.testing.assert_allclose(bulyan(away, num_malicious=1), [3.0])
+    # 1 + 4 + 4. Then two of 0, 1, 4, 5, 90: 1 with 1 + 9 like 4. Then one of 0, 4, 5, 90: 4 and 5 with 1, and
+    # 4 is the nearer to 0. Then one of 0, 5, 90: 0 and 5 with 25, and 5 is the nearer to 90.
+    assert reference.bulyan_picks(rows, 1) == [2, 3, 1, 4, 5]
+    # The picks' median is 3, the three values nearest it 2, 3 and 4.
+    np.testing.assert_allclose(bulyan(rows, num_malicious=1), [3.0])
     # Without malicious rows everybody is picked and averaged.
     updates, _ = make()
     np.testing.assert_allclose(bulyan(updates, num_malicious=0), mean(updates), rtol=1e-5, atol=1e-6)
@@ -144,6 +141,29 @@ def test_centered_clipping_by_hand():
     np.testing.assert_allclose(
         centered_clipping(rows, jnp.ones(2), radius=2.0, num_iterations=7), one_by_one, rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_the_place_of_a_row_decides_nothing(traced):
+    orders = np.array(list(itertools.permutations(range(7))))
+    column = np.float32([90, 0, 1.1, 2.3, 3.2, 4.7, 5.9])
+
+    def of_order(order, f):
+        rows = jnp.asarray(column)[order][:, None]
+        update, info = RULES["bulyan"].explained(rows, num_malicious=f if traced else 1)
+        chosen = krum(rows, num_malicious=4 * f if traced else 4)
+        pair = RULES["multi_krum"].function(rows, num_malicious=4 * f if traced else 4, num_selected=1)
+        return update[0], jnp.zeros(7, bool).at[order].set(info["selected"]), chosen[0], pair[0]
+
+    updates, selected, chosen, pair = jax.jit(jax.vmap(of_order, (0, None)))(orders, 1)
+    assert not selected[:, 0].any()
+    # The last picks: 4.7 of the pair 4.7, 5.9, because it is the nearer to 0; then 5.9, the nearer to 90.
+    np.testing.assert_array_equal(selected, np.tile(selected[:1], (len(orders), 1)))
+    np.testing.assert_array_equal(selected[0], [False, False, *[True] * 5])
+    np.testing.assert_allclose(updates, np.mean([2.3, 3.2, 4.7]), rtol=1e-6)
+    # One neighbour: 2.3 and 3.2 are the nearest pair, and 2.3 is the nearer to another row.
+    np.testing.assert_array_equal(chosen, np.float32(2.3))
+    np.testing.assert_array_equal(pair, np.float32(2.3))
 
 
 @pytest.mark.parametrize(

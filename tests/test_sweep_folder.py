@@ -24,17 +24,16 @@ from pyarrow import parquet
 from rich.console import Console
 
 import fljax
-from fljax import checkpoint
 from fljax.cli import main
 from fljax.config import parse_config
 from fljax.errors import ConfigError, DataError, SweepError
 from fljax.progress import duration
 from fljax.sweeps import command, load_sweep, local, make_plan, make_sweep, run_plan
-from fljax.sweeps.batch import CellResult, StoppedError
 from fljax.sweeps.display import SweepDisplay
 from fljax.sweeps.local import Finished
 from fljax.sweeps.results import CURVES, SweepFolder, read_rows
 from fljax.sweeps.run import batch_id, missing
+from fljax.sweeps.running import CellResult, StoppedError
 from fljax.sweeps.writers import tensorboard_writer, write_csv
 
 TINY = """
@@ -192,7 +191,7 @@ def test_axes_of_every_kind_have_columns(fake, tmp_path):
                 "server.learning_rate": [1, 0.5],
             }
         ],
-        "include": [{"root.bias": 0.5}, {"local.optimizer": {"name": "adam"}}, {"num_clients": 7}],
+        "include": [{"root.bias": 0.5}, {"local.optimizer": {"name": "sign_sgd"}}, {"num_clients": 7}],
     }
     plan = make_plan(make_sweep(base, table))
     frame = run_plan(plan, tmp_path / "out")
@@ -205,7 +204,7 @@ def test_axes_of_every_kind_have_columns(fake, tmp_path):
     assert frame["server.learning_rate"].tolist() == [1.0, 0.5, 1.0, 1.0, 1.0]
     assert frame["root.bias"].tolist() == ["uniform", "uniform", "0.5", "uniform", "uniform"]
     assert frame["num_clients"].tolist() == [6, 6, 6, 6, 7]
-    assert frame["local.optimizer"].iloc[3] == '{"name": "adam"}'
+    assert frame["local.optimizer"].iloc[3] == '{"name": "sign_sgd"}'
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "results.parquet"), frame)
     run_plan(plan, tmp_path / "out", resume=True)
 
@@ -409,7 +408,7 @@ def test_a_full_disk_keeps_the_previous_table_and_stops_the_threads(
 
     monkeypatch.setattr(local, "run_batch", run_batch)
     with monkeypatch.context() as full:
-        full.setattr(checkpoint.os, "fsync", fsync)
+        full.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match="No space left"):
             run_plan(plan, out, workers=workers)
     # The threads have ended with the call: nothing goes on behind its back.
@@ -701,6 +700,7 @@ def test_on_a_terminal_the_bar_moves(cli, monkeypatch):
 LONG = """
 rounds = 240
 eval_every = 2
+checkpoint_every = 2
 num_clients = 6
 data = { name = "synthetic", num_train = 200, num_test = 50 }
 model = { name = "logistic_regression" }
@@ -727,7 +727,7 @@ class Log(Watcher):
 
 def attempt(out):
     plan = make_plan(load_sweep("long.toml"), workers=1, size=3)
-    run_plan(plan, Path(out), resume=True, workers=1, watcher=Log(), save_every=0.0)
+    run_plan(plan, Path(out), resume=True, workers=1, watcher=Log())
 
 def kill(child, when):
     while not when():
@@ -740,7 +740,7 @@ def kill(child, when):
 out, number = sys.argv[1], int(sys.argv[2])
 draw = random.SystemRandom()
 folder = Path(out)
-def checkpoints(): return sorted(folder.glob("batches/*/round_*.msgpack"))
+def checkpoints(): return sorted(folder.glob("batches/*/round_*.checkpoint"))
 for i in range(number):
     moment = time.monotonic() + draw.uniform(0, 1.5)
     before, table = set(checkpoints()), folder / "results.parquet"
@@ -841,7 +841,7 @@ def test_ctrl_c_says_how_to_go_on(workplace):
     time.sleep(random.SystemRandom().random() * 4)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=100)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "Traceback" not in stdout + stderr
     again = shlex.join(["fljax", "sweep", "long.toml", "--out", "stopped", "--resume", *extra])
     assert f"interrupted; continue with: {again}" in stdout

@@ -21,8 +21,8 @@ class Context(NamedTuple):
         weights: (n,) float32, the clients' numbers of examples.
         params: (d,) the global model before the round.
         root_update: (d,) the server's own update on the root dataset.
-        unit: what one unit of gradient is in the updates, the local learning rate; for attacks with absolute
-            constants.
+        local_rate: scalar, the local learning rate β; with `batch_size` for attacks with absolute constants.
+        batch_size: scalar, how many examples a client's batch has, on average over the cohort.
         rule: for attacks, what the server will make of a stack (n, d) this round: its rule behind its
             pre-aggregators and with its state, (d,). Where it draws at random, it draws other numbers here.
         surrogate: for attacks that follow a gradient, a smooth version of `rule`; None where there is none.
@@ -34,7 +34,8 @@ class Context(NamedTuple):
     weights: Array | None = None
     params: Array | None = None
     root_update: Array | None = None
-    unit: Array | None = None
+    local_rate: Array | None = None
+    batch_size: Array | None = None
     rule: Callable[[Array], Array] | None = None
     surrogate: Callable[[Array], Array] | None = None
 

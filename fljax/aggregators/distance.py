@@ -1,23 +1,40 @@
 """Krum and its descendants: rules that choose whole updates by their pairwise distances."""
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from fljax.aggregators.arguments import Int, as_stack, bounded, compute_dtype, option, output_dtype, tolerated
 from fljax.aggregators.base import Info
-from fljax.aggregators.linalg import weighted_rows
-from fljax.aggregators.neighbors import Block, first_in_order, reduce_distances, sum_smallest
+from fljax.aggregators.linalg import finite_rows, mean_of_rows
+from fljax.aggregators.neighbors import (
+    Block,
+    Nearest,
+    first_in_order,
+    first_row,
+    nearest_values,
+    reduce_distances,
+)
 
 
-def _scores(
-    updates: Array, num_malicious: Int, power: int, num_neighbors: Int | None, strict: bool, rule: str
-) -> tuple[Array, Array, Int]:
-    """Krum scores in units of `unit`**power, `unit`, and f as far as it is allowed."""
+def tolerated_by_krum(rule: str, num_malicious: Int, n: int, num_neighbors: Int | None, strict: bool) -> Int:
+    """f with n > 2f + 2; without `strict` one neighbour must remain, or a row where their number is given."""
+    least = (1, 2 if num_neighbors is None else 0)
+    return tolerated(rule, num_malicious, n, (2, 2), least=least, strict=strict)
+
+
+def nearest_rows(
+    updates: Array,
+    *,
+    num_malicious: Int,
+    power: int = 2,
+    num_neighbors: Int | None = None,
+    strict: bool = True,
+    rule: str,
+) -> tuple[Nearest, Array]:
+    """What Krum scores are made of, in units of `unit`**power, and `unit`; arguments as for `krum_scores`."""
     n = updates.shape[0]
     power = option(rule, "power", power, (1, 2))
-    # One neighbour must remain, or where their number is given one row.
-    least = (1, 2 if num_neighbors is None else 0)
-    f = tolerated(rule, num_malicious, n, (2, 2), least=least, strict=strict)
+    f = tolerated_by_krum(rule, num_malicious, n, num_neighbors, strict)
     if num_neighbors is None:
         neighbors: Int = n - f - 2
     else:
@@ -25,12 +42,17 @@ def _scores(
             rule, "num_neighbors", num_neighbors, smallest=1, largest=n - 1, needs="1 to n - 1 neighbors", n=n
         )
 
-    def of_block(block: Block) -> Array:
-        values = block.squares if power == 2 else jnp.sqrt(block.squares)
-        return sum_smallest(jnp.where(block.own, jnp.inf, values), neighbors)
+    def of_block(block: Block) -> Nearest:
+        values = block.squares if power == 2 else distances_of(block.squares)
+        return nearest_values(jnp.where(block.own, jnp.inf, values), neighbors)
 
-    scores, unit = reduce_distances(updates.astype(compute_dtype(updates)), of_block)
-    return scores, unit, f
+    return reduce_distances(updates.astype(compute_dtype(updates)), of_block)
+
+
+def distances_of(squares: Array) -> Array:
+    """The square roots; that of 0 has no gradient."""
+    apart = squares > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)
 
 
 def krum_scores(
@@ -69,11 +91,23 @@ def krum_scores(
     NeurIPS 2017.
     """
     updates = as_stack("krum_scores", updates)
-    scores, unit, _ = _scores(updates, num_malicious, power, num_neighbors, strict, "krum_scores")
+    nearest, unit = nearest_rows(
+        updates,
+        num_malicious=num_malicious,
+        power=power,
+        num_neighbors=num_neighbors,
+        strict=strict,
+        rule="krum_scores",
+    )
+    scores = nearest.score()
     # One factor after the other: the square of the unit may overflow, or vanish, where the score does not.
     for _ in range(power):
         scores = scores * unit
     return scores
+
+
+def _finite(updates: Array) -> Array:
+    return finite_rows(lax.stop_gradient(updates.astype(compute_dtype(updates))))
 
 
 def krum_explained(
@@ -87,8 +121,15 @@ def krum_explained(
     """`krum`, and which row it selected."""
     updates = as_stack("krum", updates)
     # Scores stay in the unit of the distances: rescaling could make all of them overflow and tie.
-    scores, _, _ = _scores(updates, num_malicious, power, num_neighbors, strict, "krum")
-    chosen = jnp.argmin(scores)
+    nearest, _ = nearest_rows(
+        updates,
+        num_malicious=num_malicious,
+        power=power,
+        num_neighbors=num_neighbors,
+        strict=strict,
+        rule="krum",
+    )
+    chosen = first_row(*nearest.keys(_finite(updates)))
     info = {"selected": jnp.arange(updates.shape[0]) == chosen}
     return updates[chosen].astype(output_dtype(updates)), info
 
@@ -101,10 +142,16 @@ def krum(
     num_neighbors: Int | None = None,
     strict: bool = True,
 ) -> Array:
-    """The update with the smallest Krum score, unchanged; ties go to the lowest row.
+    """The update with the smallest Krum score, unchanged.
 
     g = g_k with k = argmin_i s_i and s_i the sum of the n − f − 2 smallest distances^power from row i to
-    other rows (see `krum_scores`). Its guarantee needs n > 2f + 2.
+    other rows (see `krum_scores`). Its guarantee needs n > 2f + 2. With one neighbour the two rows of a
+    nearest pair have the same score. Of equal scores the one whose next distance is smaller wins, then the
+    lowest row.
+
+    A row with a non-finite entry is infinitely far from every other. With more than f of them, rows have
+    fewer neighbours than a score counts: then the fewest that are missing come first, then the sum of the
+    others. The result is not finite only if no row is.
 
     Args:
         updates: (n, d).
@@ -125,7 +172,9 @@ def krum(
         >>> krum(jnp.array([[0.0], [1.0], [1.5], [3.0], [50.0]]), num_malicious=1).tolist()
         [1.0]
 
-    Source: Blanchard et al., NeurIPS 2017. Flower and FedML agree; fedlib squares the distances twice.
+    Source: Blanchard et al., NeurIPS 2017. Flower and FedML agree, but for ties, which everywhere else go to
+    the lowest row. FLPoison and ByzantineMomentum: `power=1, num_neighbors=n - f - 1`. fedlib squares the
+    distances twice.
     """
     return krum_explained(
         updates, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors, strict=strict
@@ -137,22 +186,29 @@ def multi_krum_explained(
     *,
     num_malicious: Int,
     num_selected: Int | None = None,
+    power: int = 2,
     num_neighbors: Int | None = None,
     strict: bool = True,
 ) -> tuple[Array, Info]:
     """`multi_krum`, and which rows it averages."""
     updates = as_stack("multi_krum", updates)
     n = updates.shape[0]
-    scores, _, f = _scores(updates, num_malicious, 2, num_neighbors, strict, "multi_krum")
+    nearest, _ = nearest_rows(
+        updates,
+        num_malicious=num_malicious,
+        power=power,
+        num_neighbors=num_neighbors,
+        strict=strict,
+        rule="multi_krum",
+    )
     if num_selected is None:
-        count: Int = n - f
+        count: Int = n - tolerated_by_krum("multi_krum", num_malicious, n, num_neighbors, strict)
     else:
         count = bounded(
             "multi_krum", "num_selected", num_selected, smallest=1, largest=n, needs="1 to n rows", n=n
         )
-    selected = first_in_order(scores, count)
-    stack = updates.astype(compute_dtype(updates))
-    update = weighted_rows(selected.astype(stack.dtype), stack) / count
+    selected = first_in_order(count, *nearest.keys(_finite(updates)))
+    update, selected = mean_of_rows(selected, updates.astype(compute_dtype(updates)))
     return update.astype(output_dtype(updates)), {"selected": selected}
 
 
@@ -161,19 +217,22 @@ def multi_krum(
     *,
     num_malicious: Int,
     num_selected: Int | None = None,
+    power: int = 2,
     num_neighbors: Int | None = None,
     strict: bool = True,
 ) -> Array:
-    """The mean of the updates with the smallest Krum scores; ties go to the lowest rows.
+    """The mean of the updates with the smallest Krum scores.
 
     g = (1 / c) Σ of the c rows with the smallest s_i (see `krum_scores`), c = `num_selected`. Its guarantee
-    needs n > 2f + 2.
+    needs n > 2f + 2. Equal scores and rows with non-finite entries are ordered as in `krum`; of the c rows,
+    such a row is left out of the mean unless there is no other.
 
     Args:
         updates: (n, d).
         num_malicious: f, how many malicious rows to tolerate, 0 ≤ f ≤ (n − 3) / 2; a traced value is clamped
             to that range.
         num_selected: c, 1 to n; default n − f.
+        power: of the distances in a score: 2 (the original) or 1.
         num_neighbors: how many neighbours count in a score instead of n − f − 2; ByzFL uses n − f − 1.
         strict: whether to insist on n > 2f + 2, as for `krum`.
 
@@ -188,12 +247,14 @@ def multi_krum(
         [1.5]
 
     Source: Blanchard et al., NeurIPS 2017. How many are averaged differs: ByzFL n − f, ByzantineMomentum
-    n − f − 2, FLPoison a fifth of n; Flower averages by the clients' numbers of examples.
+    n − f − 2, FLPoison a fifth of n; Flower averages by the clients' numbers of examples. FLPoison's and
+    ByzantineMomentum's scores are those with `power=1, num_neighbors=n - f - 1`.
     """
     return multi_krum_explained(
         updates,
         num_malicious=num_malicious,
         num_selected=num_selected,
+        power=power,
         num_neighbors=num_neighbors,
         strict=strict,
     )[0]

@@ -88,9 +88,16 @@ def _finite_by_entries(updates: Array) -> Array:
     return jnp.isfinite(largest_entries(updates))
 
 
-def finite_rows(updates: Array) -> Array:
-    """Which rows have only finite entries, (n,); if all squares are finite, in a third of the time."""
-    fine = jnp.all(jnp.isfinite(square_norms(updates)))
+def finite_rows(updates: Array, sizes: Array | None = None) -> Array:
+    """Which rows have only finite entries, (n,); if all sizes are finite, in a third of the time or none.
+
+    Args:
+        updates: (n, d).
+        sizes: (n,) not finite for such a row, perhaps for others; None for the squared norms.
+    """
+    updates = jax.lax.stop_gradient(updates)
+    sizes = square_norms(updates) if sizes is None else jax.lax.stop_gradient(sizes)
+    fine = jnp.all(jnp.isfinite(sizes))
     return jax.lax.cond(for_all(fine), _all_finite, _finite_by_entries, updates)
 
 
@@ -214,6 +221,30 @@ def weighted_rows(coefficients: Array, updates: Array, usable: Array | None = No
     result = _product(coefficients, updates)
     fine = jnp.all(jnp.isfinite(result))
     return jax.lax.cond(for_all(fine), _as_it_is, _product_of_used, coefficients, updates, result)
+
+
+def _mean_as_it_is(selected: Array, updates: Array, result: Array) -> tuple[Array, Array]:
+    return result, selected
+
+
+def _mean_of_finite(selected: Array, updates: Array, result: Array) -> tuple[Array, Array]:
+    used = selected & _finite_by_entries(updates)
+    # Without any the mean is 0 / 0.
+    weights = used.astype(updates.dtype) / jnp.sum(used, dtype=updates.dtype)
+    return _product(weights, jnp.where(used[:, None], updates, 0.0)), used
+
+
+def mean_of_rows(selected: Array, updates: Array) -> tuple[Array, Array]:
+    """The mean of the selected rows that are finite, (d,), NaN if none is; and which rows those are, (n,).
+
+    Args:
+        selected: (n,) bool, at least one.
+        updates: (n, d) float32 or float64; rows that are not selected may hold anything.
+    """
+    # As in `weighted_rows`, a non-finite row shows in the result.
+    result = _product(selected.astype(updates.dtype) / jnp.sum(selected, dtype=updates.dtype), updates)
+    fine = jnp.all(jnp.isfinite(result))
+    return jax.lax.cond(for_all(fine), _mean_as_it_is, _mean_of_finite, selected, updates, result)
 
 
 class Distances(NamedTuple):

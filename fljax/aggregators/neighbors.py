@@ -27,7 +27,7 @@ from fljax.aggregators.linalg import (
     typical,
     weighted_rows,
 )
-from fljax.aggregators.order_statistics import fold_rows, followed, select_ranks, times
+from fljax.aggregators.order_statistics import fold_rows, followed, select_ranks
 
 # Up to this many rows the (n, n) distances are held at once: 16 MB in float32.
 LARGEST_GRAM = 2048
@@ -47,22 +47,48 @@ class Block(NamedTuple):
     own: Array
 
 
-def sum_smallest(values: Array, count: Int) -> Array:
-    """Sum of the `count` smallest values of every column, (b,); 0 for none.
+class Nearest(NamedTuple):
+    """The `count` smallest values of every column, as far as an order of the columns needs them.
+
+    Attributes:
+        total: (b,) sum of those that are finite.
+        missing: (b,) how many of them are infinite, as floats.
+        following: (b,) the next value in order, +inf for none.
+    """
+
+    total: Array
+    missing: Array
+    following: Array
+
+    def score(self) -> Array:
+        """The sum of the values, (b,)."""
+        return jnp.where(self.missing > 0, jnp.inf, self.total)
+
+    def keys(self, finite: Array) -> tuple[Array, ...]:
+        """What rows are ordered by where a small score is good: see `krum`; `finite` (b,) are finite rows."""
+        ordered = ~finite, self.missing, self.total, self.following
+        return tuple(lax.stop_gradient(key.astype(self.total.dtype)) for key in ordered)
+
+
+def nearest_values(values: Array, count: Int) -> Nearest:
+    """The `count` smallest values of every column; see `Nearest`.
 
     Args:
-        values: (n, b), +inf where nothing counts.
-        count: 0 to n; may be traced.
+        values: (n, b) without NaN, +inf where nothing counts.
+        count: 1 to n; may be traced.
     """
-    (limit,) = select_ranks(values, [jnp.maximum(count, 1) - 1])
+    (limit,) = select_ranks(values, [count - 1])
 
     def parts(row: Array) -> tuple[Array, ...]:
         masks = (row < limit, row == limit)
-        return (*(jnp.where(m, row, 0.0) for m in masks), *(m.astype(jnp.int32) for m in masks))
+        sums = (jnp.where(m, row, 0.0) for m in masks)
+        return (*sums, *(m.astype(jnp.int32) for m in masks), jnp.where(row > limit, row, jnp.inf))
 
-    total, at_limit, below, num_tied = fold_rows(parts, values)
-    limit = followed(limit, at_limit, num_tied)
-    return jnp.where(count > 0, total + times(limit, count - below), 0.0)
+    total, at_limit, below, num_tied, above = fold_rows(parts, values, (*[jnp.add] * 4, jnp.minimum))
+    rest, known = count - below, jnp.isfinite(limit)
+    total = total + jnp.where(known, followed(limit, at_limit, num_tied) * rest, 0.0)
+    missing = jnp.where(known, 0, rest).astype(values.dtype)
+    return Nearest(total, missing, jnp.where(num_tied > rest, limit, above))
 
 
 def smallest(values: Array, count: Int) -> Array:
@@ -82,10 +108,28 @@ def smallest(values: Array, count: Int) -> Array:
     return (values < limit) | (tied <= last)
 
 
-def first_in_order(keys: Array, count: Int) -> Array:
-    """Mask (n,) of the `count` smallest keys; ties go to the lowest row, NaN comes last."""
-    order = jnp.argsort(keys)
-    return jnp.zeros(keys.shape, bool).at[order].set(jnp.arange(keys.shape[0]) < count)
+def first_in_order(count: Int, *keys: Array) -> Array:
+    """Mask (n,) of the first `count` rows by the first key, ties by the next ones, then by row number."""
+    order = jnp.lexsort(keys[::-1])
+    return jnp.zeros(order.shape, bool).at[order].set(jnp.arange(order.shape[0]) < count)
+
+
+def first_row(*keys: Array) -> Array:
+    """The first row by the first key, ties by the next ones, then by row number; all in one pass.
+
+    Args:
+        *keys: (n,) floats of one type, without NaN.
+    """
+
+    def lower(left: tuple[Array, ...], right: tuple[Array, ...]) -> tuple[Array, ...]:
+        less = jnp.bool_(False)
+        for a, b in zip(left[::-1], right[::-1], strict=True):
+            less = (a < b) | ((a == b) & less)
+        return tuple(jnp.where(less, a, b) for a, b in zip(left, right, strict=True))
+
+    n = keys[0].shape[0]
+    last = (*(jnp.asarray(jnp.inf, key.dtype) for key in keys), jnp.int32(n))
+    return lax.reduce((*keys, jnp.arange(n, dtype=jnp.int32)), last, lower, (0,))[-1]
 
 
 class _View(NamedTuple):
@@ -201,18 +245,19 @@ def squared_distances(updates: Array) -> Array:
     return reduce_distances(updates, lambda block: block.squares.T)[0]
 
 
-def mix(near: Array, count: Int, updates: Array, finite: Array) -> Array:
-    """The mean of the marked rows, for every row of a mask (n, n): (n, d).
+def mix(near: Array, updates: Array, finite: Array) -> Array:
+    """The mean of the marked rows that are finite, for every row of a mask (n, n): (n, d); 0 for none.
 
     Args:
         near: (n, n) bool, row i marks what is averaged for i.
-        count: how many rows each marks.
         updates: (n, d).
-        finite: (n,) bool; other rows are zero.
+        finite: (n,) bool, which rows are.
     """
     n = updates.shape[0]
+    near = near & finite
+    counts = jnp.maximum(jnp.sum(near, axis=1, keepdims=True), 1)
     if n <= LARGEST_GRAM:
-        return weighted_rows(near.astype(updates.dtype) / count, updates, finite)
+        return weighted_rows(near.astype(updates.dtype) / counts, updates, finite)
 
     def of_block(ids: Array) -> Array:
         def add(start: Array, size: int, total: Array) -> Array:
@@ -224,6 +269,6 @@ def mix(near: Array, count: Int, updates: Array, finite: Array) -> Array:
         rest = n % BLOCK
         total = add(jnp.int32(0), rest, jnp.zeros((ids.shape[0], updates.shape[1]), updates.dtype))
         total = lax.fori_loop(0, n // BLOCK, lambda i, sum_: add(rest + i * BLOCK, BLOCK, sum_), total)
-        return total / count
+        return total / counts[ids]
 
     return _in_blocks(of_block, n)

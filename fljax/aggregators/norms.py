@@ -1,20 +1,23 @@
 """Rules that keep the n − f rows nearest to a point: to the origin, or to a row the caller trusts."""
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from fljax.aggregators.arguments import Int, as_stack, below_half, bounded, compute_dtype, output_dtype
 from fljax.aggregators.base import Info
-from fljax.aggregators.linalg import distances_to, row_norms, weighted_rows
+from fljax.aggregators.linalg import distances_to, finite_rows, mean_of_rows, row_norms
 from fljax.aggregators.neighbors import first_in_order
 
 
 def _mean_of_nearest(stack: Array, distances: Array, num_malicious: Int) -> tuple[Array, Array]:
-    """Mean of the n − f rows of smallest distance, ties to the lowest row, and which rows those are."""
+    """Mean of the n − f rows of smallest distance, ties to the lowest row, and which rows those are.
+
+    A row that is not finite comes last, and counts only if none is.
+    """
+    finite = finite_rows(stack, distances)
     kept = stack.shape[0] - num_malicious
-    selected = first_in_order(distances, kept)
-    weights = jnp.where(selected, jnp.ones((), stack.dtype) / kept, 0.0)
-    return weighted_rows(weights, stack), selected
+    selected = first_in_order(kept, ~finite, lax.stop_gradient(distances))
+    return mean_of_rows(selected, stack)
 
 
 def norm_filter_explained(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
@@ -34,7 +37,8 @@ def norm_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> A
     f < n/2 rows hold, every row that counts is at most as long as the longest honest one, and with it g. It
     does not look at directions: a short hostile row counts in full. The convergence theorem for μ-smooth,
     γ-strongly convex costs therefore needs f/n < 1 / (1 + 2μ/γ), at best n > 3f. A row with a non-finite
-    entry is infinitely long.
+    entry is infinitely long, and left out of the mean even if there are more than f; if there is no other
+    row, the result is NaN.
 
     Args:
         updates: (n, d).
@@ -75,6 +79,8 @@ def nearest_to_pivot_explained(
     # Before its own copies, so that the pivot always counts.
     distances = jnp.where(is_pivot, -1.0, distances)
     update, selected = _mean_of_nearest(stack, distances, f)
+    # Without its own row a node has nothing to go by.
+    update = jnp.where(selected[pivot], update, jnp.nan)
     return update.astype(output_dtype(updates)), {"selected": selected}
 
 
@@ -85,8 +91,8 @@ def nearest_to_pivot(updates: Array, *, num_malicious: Int, pivot: Int = 0, stri
     ties to the lowest row. The pivot is trusted: it is the row of whoever aggregates, in the paper every
     node of a peer-to-peer network for itself. With at most f < n/2 hostile rows among the others, every row
     that counts is at most as far from the pivot as the farthest honest one; the paper's convergence theorem
-    asks for a smaller share of them. A row with a non-finite entry is infinitely far; a non-finite pivot is
-    not guarded against.
+    asks for a smaller share of them. A row with a non-finite entry is infinitely far, and left out of the
+    mean even if there are more than f. With a non-finite pivot there is nothing to go by: the result is NaN.
 
     Args:
         updates: (n, d).

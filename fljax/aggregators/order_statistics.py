@@ -20,6 +20,8 @@ LARGEST_NETWORK = 128
 ROWS_PER_STEP = 32
 BITS_PER_PASS = 2
 
+Combine = Callable[[Array, Array], Array]
+
 
 def sorting_network(n: int) -> list[tuple[int, int]]:
     """Comparators (i, j), i < j, of Batcher's odd-even merge sort for n rows.
@@ -78,7 +80,7 @@ def sum_rows(rows: Sequence[Array]) -> Array:
     return _tree(jnp.add, rows)
 
 
-def _tree(combine: Callable[[Array, Array], Array], rows: Sequence[Array]) -> Array:
+def _tree(combine: Combine, rows: Sequence[Array]) -> Array:
     rows = list(rows)
     while len(rows) > 1:
         pairs = [combine(a, b) for a, b in zip(rows[::2], rows[1::2], strict=False)]
@@ -89,7 +91,7 @@ def _tree(combine: Callable[[Array, Array], Array], rows: Sequence[Array]) -> Ar
 def fold_rows(
     function: Callable[[Array], tuple[Array, ...]],
     updates: Array,
-    combine: Callable[[Array, Array], Array] = jnp.add,
+    combine: Combine | Sequence[Combine] = jnp.add,
 ) -> tuple[Array, ...]:
     """Reduce over the rows: combine(function(row 0), combine(function(row 1), …)), as (d,) arrays.
 
@@ -99,7 +101,7 @@ def fold_rows(
     Args:
         function: a row (d,) to a tuple of (d,) arrays.
         updates: (n, d).
-        combine: associative.
+        combine: associative; one for all, or one for each array.
 
     Returns:
         The tuple of reductions.
@@ -111,13 +113,17 @@ def fold_rows(
     """
     n = updates.shape[0]
 
+    def combiner(number: int) -> Combine:
+        return combine if callable(combine) else combine[number]
+
     def of_rows(rows: Array) -> tuple[Array, ...]:
         parts = zip(*(function(rows[i]) for i in range(rows.shape[0])), strict=True)
-        return tuple(_tree(combine, part) for part in parts)
+        return tuple(_tree(combiner(k), part) for k, part in enumerate(parts))
 
     def step(i: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
         rows = lax.dynamic_slice_in_dim(updates, i * ROWS_PER_STEP + rest, ROWS_PER_STEP)
-        return tuple(combine(a, b) for a, b in zip(total, of_rows(rows), strict=True))
+        pairs = zip(total, of_rows(rows), strict=True)
+        return tuple(combiner(k)(a, b) for k, (a, b) in enumerate(pairs))
 
     # The rows that fill no step come first, and start the sum.
     rest = min(n, n % ROWS_PER_STEP or ROWS_PER_STEP)

@@ -130,7 +130,7 @@ def nnm(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
         return smallest(jnp.where(finite[:, None], far, jnp.inf), count).T
 
     near, _ = reduce_distances(stack, neighbours)
-    return mix(near, count, stack, finite).astype(output_dtype(updates))
+    return mix(near, stack, finite).astype(output_dtype(updates))
 
 
 def bucketing(updates: Array, key: Array, *, bucket_size: int) -> Array:

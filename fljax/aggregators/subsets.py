@@ -15,7 +15,7 @@ from jax import Array
 from fljax.aggregators.arguments import Int, as_stack, below_half, compute_dtype, output_dtype
 from fljax.aggregators.base import Info
 from fljax.aggregators.cover import LARGEST_SEARCH, smallest_diameter
-from fljax.aggregators.linalg import weighted_rows
+from fljax.aggregators.linalg import finite_rows, mean_of_rows
 from fljax.aggregators.neighbors import squared_distances
 
 # Subsets times n² that smallest_spectrum goes through: two to four seconds on two CPU cores.
@@ -24,11 +24,13 @@ LARGEST_ENUMERATION = 100_000_000
 ENTRIES_PER_CHUNK = 2**20
 
 
-def _average(updates: Array, selected: Array) -> tuple[Array, Info]:
-    """Mean of the selected rows."""
+def _average(updates: Array, selected: Array, num_malicious: Int) -> tuple[Array, Info]:
+    """Mean of the selected rows; with more than f rows that are not finite, of all the others."""
     stack = updates.astype(compute_dtype(updates))
-    weights = selected / jnp.maximum(jnp.sum(selected), 1).astype(stack.dtype)
-    return weighted_rows(weights, stack).astype(output_dtype(updates)), {"selected": selected}
+    finite = finite_rows(stack)
+    selected = jnp.where(jnp.sum(~finite) > num_malicious, finite | ~jnp.any(finite), selected)
+    update, selected = mean_of_rows(selected, stack)
+    return update.astype(output_dtype(updates)), {"selected": selected}
 
 
 # --- smallest diameter --------------------------------------------------------------------------------
@@ -54,7 +56,7 @@ def minimum_diameter_explained(
             "use multi_krum or covariance_filter instead"
         )
     squares = squared_distances(jax.lax.stop_gradient(updates.astype(compute_dtype(updates))))
-    return _average(updates, smallest_diameter(squares, jnp.asarray(f, jnp.int32), depth))
+    return _average(updates, smallest_diameter(squares, jnp.asarray(f, jnp.int32), depth), f)
 
 
 def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
@@ -64,7 +66,7 @@ def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True)
     but not by trying the subsets: hundredths of a second for n = 100, f = 20 on a CPU. Of several such
     subsets (often there are: two rows may be in the way of nobody but each other) it takes the
     lexicographically first one. Its guarantee needs n > 2f. A row with a non-finite entry is infinitely far
-    from every other, and left out as long as there are at most f of them.
+    from every other and left out; with more than f of them, the result is the mean of all other rows.
 
     Args:
         updates: (n, d).
@@ -193,7 +195,7 @@ def smallest_spectrum_explained(
         jnp.arange(n) < n - left_out,
     )
     chunks = (best.table[n, left_out] + chunk - 1) // chunk
-    return _average(updates, jax.lax.fori_loop(0, chunks, _improve, best).selected)
+    return _average(updates, jax.lax.fori_loop(0, chunks, _improve, best).selected, f)
 
 
 def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
@@ -202,8 +204,8 @@ def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True
     g = mean of S with S = argmin over |S| = n − f of λ_max(Σ_S), f = `num_malicious` and
     Σ_S = 1/|S| Σ_{i ∈ S} (g_i − ḡ_S)(g_i − ḡ_S)ᵀ; the first in lexicographic order if several are equal.
     Eigenvalues are those of the centred Gram matrix, from pairwise distances, and exact to rounding. All
-    subsets are tried. Its guarantee needs n > 2f. A row with a non-finite entry is left out as long as there
-    are at most f of them.
+    subsets are tried. Its guarantee needs n > 2f. A row with a non-finite entry is left out; with more than f
+    of them, the result is the mean of all other rows.
 
     Args:
         updates: (n, d).

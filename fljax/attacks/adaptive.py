@@ -32,6 +32,7 @@ from fljax.attacks.trust_search import (
     walk_projections,
     walk_vectors,
 )
+from fljax.attacks.units import Unit, gradient_in_updates
 
 Search = Literal["zeroth_order", "gradient", "optimum"]
 Probes = Literal["projected", "drawn"]
@@ -159,7 +160,8 @@ def fltrust_attack(
     root_update: Array,
     malicious: Array,
     key: Array,
-    unit: Array | None = None,
+    local_rate: Array | None = None,
+    batch_size: Array | None = None,
     *,
     probe_variance: float | Array = 0.5,
     probe_step: float | Array = 0.005,
@@ -169,6 +171,7 @@ def fltrust_attack(
     search: Search = "zeroth_order",
     probes: Probes = "projected",
     start: Start | None = None,
+    unit: Unit = "sum",
     max_malicious: int | None = None,
 ) -> Array:
     """The adaptive attack on FLTrust: unit vectors that move its result against its own direction.
@@ -190,8 +193,10 @@ def fltrust_attack(
         malicious: (n,) boolean.
         key: typed PRNG key; with a, b = split(key), the start is `trim_attack` with a, and row i draws from
             fold_in(b, i): with `probes="drawn"` step t of sweep v a normal (d,) from its fold_in(·, v·Q + t).
-        unit: what one unit of gradient is in the updates, the local learning rate; None for 1. γ and η are
-            absolute and h grows with ‖g_0‖, so that it decides how long the steps are.
+        local_rate: scalar β, the local learning rate; None for 1. γ and η are absolute and h grows with
+            ‖g_0‖, so that the unit g_0 is measured in decides how long the steps are: h is that of
+            gradients, and an update is −β times a gradient.
+        batch_size: scalar b, the examples of a batch; None for 1.
         probe_variance: σ².
         probe_step: γ.
         learning_rate: η.
@@ -205,6 +210,9 @@ def fltrust_attack(
             (`walk_projections` says why).
         start: "trim", or "honest": the attackers' own rows, which have trust to begin with. None for the
             paper's "trim" with "zeroth_order", else "honest".
+        unit: which gradient g_0 is measured in. "sum", of the loss summed over a batch, as in the group's
+            code: one unit is β/b in the updates. "mean", of the mean loss: β, with steps of 1/b the length.
+            "optimum" does not depend on it.
         max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers; the
             result does not depend on it. Rows beyond it stay honest.
 
@@ -259,7 +267,7 @@ def fltrust_attack(
     game = Game(
         numerator=jnp.sum(jnp.where(trust > 0, trust * aligned, 0.0)),
         denominator=jnp.sum(trust),
-        stake=root_norm / (1.0 if unit is None else jnp.asarray(unit, dtype)),
+        stake=root_norm / gradient_in_updates("fltrust_attack", unit, local_rate, batch_size, dtype),
         rate=jnp.asarray(learning_rate, dtype),
         reach=jnp.asarray(probe_step, dtype),
         variance=jnp.asarray(probe_variance, dtype),

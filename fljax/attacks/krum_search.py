@@ -75,6 +75,12 @@ def _sum_first(values: Array, count: Array) -> Array:
     return jnp.sum(jnp.where(jnp.arange(values.shape[-1]) < count, values, 0.0), axis=-1)
 
 
+def _entry(values: Array, places: Array) -> Array:
+    """values[..., places] along the last axis, +inf beyond it."""
+    there = jnp.take_along_axis(values, jnp.atleast_1d(jnp.clip(places, 0, values.shape[-1] - 1)), axis=-1)
+    return jnp.where(places < values.shape[-1], there, jnp.inf).reshape(places.shape)
+
+
 def make_contest(
     stack: Array,
     pool: Array,
@@ -132,7 +138,14 @@ def selects_copy(contest: Contest, copies: Array, size: Array) -> Array:
     of_rows = jnp.where(contest.pool, to_rows + (neighbors - num_rows) * to_copy, jnp.inf)
     # A copy has the others at distance 0.
     of_copy = _sum_first(in_order, neighbors - (copies - 1))
-    return jnp.all(jnp.where(contest.before, of_copy < of_rows, of_copy <= of_rows))
+    # Of equal scores the smaller next distance wins: with one neighbour a copy and its nearest row tie.
+    beyond = jnp.where(neighbors < nearer, neighbors, neighbors - copies)
+    next_of_rows = jnp.where(
+        (neighbors >= nearer) & (beyond < nearer), to_copy, _entry(contest.nearest, beyond[:, None])[:, 0]
+    )
+    next_of_copy = jnp.where(neighbors < copies - 1, 0.0, _entry(in_order, neighbors - (copies - 1)))
+    first = jnp.where(contest.before, next_of_copy < next_of_rows, next_of_copy <= next_of_rows)
+    return jnp.all((of_copy < of_rows) | ((of_copy == of_rows) & first))
 
 
 def _start(search: Search, copies: Array) -> Array:

@@ -63,7 +63,8 @@ def optimized_alie(
 
     Source: Allouah et al., "Fixing by mixing: a recipe for optimal Byzantine ML under heterogeneity",
     AISTATS 2023, maximise the same deviation. ByzFL evaluates 20 factors too: 0, 10, then twice the step
-    while that improves, then only larger factors in shrinking steps.
+    while that improves, then only larger factors in shrinking steps. Its factors are positive on gradients;
+    these are on updates, the sign of the authors' ALIE (see `alie`).
     """
     updates, malicious = check_stack("optimized_alie", updates, malicious)
     evaluations = whole("optimized_alie", "evaluations", evaluations, smallest=1)

@@ -22,7 +22,7 @@ from fljax.aggregators.arguments import (
     real,
     tolerated,
 )
-from fljax.aggregators.distance import krum_scores
+from fljax.aggregators.distance import krum_scores, tolerated_by_krum
 from fljax.aggregators.linalg import finite_rows, weighted_rows
 from fljax.aggregators.order_statistics import fold_rows, midpoint, select_ranks, sorted_rows
 from fljax.aggregators.spectral import covariance_filter_explained
@@ -135,8 +135,7 @@ def soft_multi_krum(
         stack, num_malicious=num_malicious, num_neighbors=num_neighbors, strict=strict
     )
     if num_selected is None:
-        least = (1, 2 if num_neighbors is None else 0)
-        count: Int = n - tolerated("soft_multi_krum", num_malicious, n, (2, 2), least=least, strict=strict)
+        count: Int = n - tolerated_by_krum("soft_multi_krum", num_malicious, n, num_neighbors, strict)
     else:
         count = bounded(
             "soft_multi_krum", "num_selected", num_selected, smallest=1, largest=n, needs="1 to n rows", n=n

@@ -14,7 +14,8 @@ import pandas as pd
 
 from fljax import __version__
 from fljax.report.comparison import Place, comparison_caption, comparison_tables
-from fljax.report.figures import Picture, facts
+from fljax.report.facts import facts
+from fljax.report.figures import Picture
 from fljax.report.results import LISTS, Results
 from fljax.report.summary import caption, remarks, state, summarize, tables
 

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from fljax.checkpoint import write_atomically
 from fljax.errors import ConfigError
+from fljax.files import write_atomically
 from fljax.sweeps.results import CURVES, Row, SweepFolder
 
 
