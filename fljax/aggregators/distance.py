@@ -17,7 +17,7 @@ from fljax.aggregators.neighbors import (
 
 
 def tolerated_by_krum(rule: str, num_malicious: Int, n: int, num_neighbors: Int | None, strict: bool) -> Int:
-    """f with n > 2f + 2; without `strict` one neighbour must remain, or a row where their number is given."""
+    """Krum's f, n > 2f + 2; without `strict` one neighbour must remain, or a row if their number is given."""
     least = (1, 2 if num_neighbors is None else 0)
     return tolerated(rule, num_malicious, n, (2, 2), least=least, strict=strict)
 
