@@ -819,9 +819,10 @@ def start(folder: Path, environment: dict, *words: str) -> subprocess.Popen:
     return subprocess.Popen(line, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def test_ctrl_c_says_how_to_go_on(workplace):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_saves_and_says_how_to_go_on(workplace, name):
     folder, environment = workplace
-    out = folder / "stopped"
+    out = folder / name
     # So long that no machine finishes it before the signal; of the same shapes, so it is compiled already.
     extra = [
         "--set",
@@ -831,7 +832,7 @@ def test_ctrl_c_says_how_to_go_on(workplace):
         "--set",
         "sweep.axes.attack.fraction=[0.34]",
     ]
-    process = start(folder, environment, "--out", "stopped", *extra)
+    process = start(folder, environment, "--out", name, *extra)
     deadline = time.monotonic() + 200
     while not (out / "sweep.json").exists():
         assert process.poll() is None, process.communicate()
@@ -839,12 +840,13 @@ def test_ctrl_c_says_how_to_go_on(workplace):
         time.sleep(0.01)
     # While it compiles, or while it runs.
     time.sleep(random.SystemRandom().random() * 4)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     stdout, stderr = process.communicate(timeout=100)
-    assert process.returncode == 130
+    assert process.returncode == 128 + getattr(signal, name)
+    assert "stopping: waiting for the rounds under way" in stderr
     assert "Traceback" not in stdout + stderr
-    again = shlex.join(["fljax", "sweep", "long.toml", "--out", "stopped", "--resume", *extra])
+    again = shlex.join(["fljax", "sweep", "long.toml", "--out", name, "--resume", *extra])
     assert f"interrupted; continue with: {again}" in stdout
     # What the command says is a log: no escape sequences.
     assert "\x1b" not in stdout
-    assert names(out) <= {"sweep.json", "batches"}
+    assert names(out) <= {"sweep.json", "batches", ".lock"}
