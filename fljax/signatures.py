@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import pydantic
@@ -150,7 +150,7 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], wh
         if parent in getattr(table, "model_fields", {}):
             table = table.model_fields[parent].annotation
         else:  # a union; pydantic names its member
-            table = next(each for each in get_args(table) if getattr(each, "__name__", "") == parent)
+            table = next(each for each in typing.get_args(table) if getattr(each, "__name__", "") == parent)
     if not where and not parents and key == "sweep":
         return "this file has a [sweep] table; run it with: fljax sweep"
     place = ".".join(([where] if where else []) + [part for part in parents if not part[:1].isupper()])
