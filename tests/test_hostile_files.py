@@ -1,4 +1,4 @@
-"""Files nobody would make: pipes, devices, bombs, headers that lie. Each is one sentence, soon and cheaply."""
+"""Files nobody would make: pipes, devices, bombs, headers that lie; each is one sentence, and cheap."""
 
 import gzip
 import io
