@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from fljax.config import load_config
 from fljax.environment import environment
 from fljax.experiment import assemble
-from fljax.train import compile_program
+from fljax.train import compile_program, no_metrics
 
 
 def time_fljax(path: str, overrides: dict, repeats: int) -> dict:
@@ -26,10 +27,11 @@ def time_fljax(path: str, overrides: dict, repeats: int) -> dict:
     state, data = experiment.state
     test = experiment.dataset.test_x, experiment.dataset.test_y
     program = compile_program(experiment.step, experiment.evaluate, state, data, test, 1)
+    metrics, one_round = no_metrics(1), (np.int32(0), np.int32(1))
     rounds, evaluations = [], []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(program.chunk(state, data))
+        state, _ = jax.block_until_ready(program.chunk(state, metrics, data, *one_round))
         rounds.append(time.perf_counter() - start)
         start = time.perf_counter()
         jax.block_until_ready(program.evaluate(state.params, *test, state.model_state))

@@ -1,6 +1,7 @@
 """fljax: a high-throughput simulator of Byzantine-robust federated learning on JAX.
 
-The names below are imported when first used, so that `import fljax.aggregators` needs nothing but jax.
+The names below, and the modules, are imported when first used, so that `import fljax.aggregators` needs
+nothing but jax.
 """
 
 import importlib
@@ -17,6 +18,8 @@ _LAZY = {
     "DataError": "fljax.errors",
 }
 
+_MODULES = ("aggregators", "attacks", "data", "experiment", "models", "report")
+
 if TYPE_CHECKING:
     from fljax.config import load_config
     from fljax.errors import ConfigError, DataError
@@ -27,6 +30,8 @@ __all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "r
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"fljax.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'fljax' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

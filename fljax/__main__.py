@@ -1,6 +1,15 @@
-"""`python -m fljax`."""
+"""The command `fljax` and `python -m fljax`."""
 
-from fljax.cli import main
+from fljax.signals import watching
+
+
+def main() -> None:
+    """Run the command line; signals are answered while it is still being imported."""
+    with watching():
+        from fljax.cli import main as command
+
+        command()
+
 
 if __name__ == "__main__":
     main()

@@ -23,6 +23,7 @@ from fljax.components import (
     COUNTS,
     NOTHING,
     Traced,
+    check_local_optimizer,
     dataset_options,
     first_line,
     make_aggregator,
@@ -56,6 +57,7 @@ class Parts(NamedTuple):
         model: the model.
         cohort_size: τ.
         in_cohort: how many malicious clients every cohort holds, or None.
+        notes: what a report has to say about data and model.
     """
 
     config: ExperimentConfig
@@ -65,6 +67,7 @@ class Parts(NamedTuple):
     model: Model
     cohort_size: int
     in_cohort: int | None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_clients(self) -> int:
@@ -85,12 +88,14 @@ class Composed(NamedTuple):
         evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
         init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
+        entries: of the largest intermediate result of rule and attack on few columns, where it was checked.
     """
 
     step: Step
     evaluate: Callable[..., Evaluation]
     init_state: Callable[[Array, Array, Any], RunState]
     unravel: Callable[[Array], Any]
+    entries: int = 0
 
 
 def check_names(config: ExperimentConfig) -> None:
@@ -101,6 +106,7 @@ def check_names(config: ExperimentConfig) -> None:
     for table, part in (("local", config.local), ("server", config.server)):
         make_optimizer(f"{table}.optimizer", part.optimizer)
         make_schedule(f"{table}.learning_rate", part.learning_rate)
+    check_local_optimizer(config.local.optimizer, config.local.steps)
 
 
 def load_dataset(config: ExperimentConfig) -> Dataset:
@@ -161,15 +167,17 @@ def gather(
         expected = -(-potential * cohort_size // num_clients)
     rule = with_actual(config.aggregator, expected, cohort_size)
     config = config.model_copy(update={"aggregator": rule})
-    return Parts(config, dataset, data, task, _model(config, model, dataset), cohort_size, in_cohort)
+    made, notes = _model(config, model, dataset)
+    return Parts(config, dataset, data, task, made, cohort_size, in_cohort, (*dataset.notes, *notes))
 
 
-def _model(config: ExperimentConfig, model: Any, dataset: Dataset) -> Model:
+def _model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple[Model, tuple[str, ...]]:
+    """The model, and what a report has to say about it."""
     shape = dataset.input_shape
     try:
         if model is None:
             return _configured_model(config.model.model_dump_json(), dataset.num_classes, shape)
-        return _checked(as_model(model, shape), shape)
+        return _checked(as_model(model, shape), shape, dataset.num_classes)
     except ConfigError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -178,16 +186,16 @@ def _model(config: ExperimentConfig, model: Any, dataset: Dataset) -> Model:
 
 
 @lru_cache(maxsize=16)
-def _configured_model(table: str, num_classes: int, shape: tuple[int, ...]) -> Model:
+def _configured_model(table: str, num_classes: int, shape: tuple[int, ...]) -> tuple[Model, tuple[str, ...]]:
     """Cached, so that runs of the same model share its compiled initialisation."""
-    model = _checked(as_model(make_model(Component.model_validate_json(table), num_classes), shape), shape)
-    return model._replace(init=jax.jit(model.init))
+    module = make_model(Component.model_validate_json(table), num_classes)
+    model, notes = _checked(as_model(module, shape), shape, num_classes)
+    return model._replace(init=jax.jit(model.init)), notes
 
 
-def _checked(model: Model, shape: tuple[int, ...]) -> Model:
+def _checked(model: Model, shape: tuple[int, ...], num_classes: int) -> tuple[Model, tuple[str, ...]]:
     key = jax.random.key(0)
-    check_model(model, jax.eval_shape(model.init, key), shape, key)
-    return model
+    return model, check_model(model, jax.eval_shape(model.init, key), shape, num_classes, key)
 
 
 def initial_model(parts: Parts) -> tuple[Array, Any]:
@@ -227,10 +235,10 @@ def compose(
     of = partial(_of, traced)
     chosen_rule = rule or make_aggregator(config.aggregator, of("aggregator."))
     chosen_attack = attack or make_attack(config.attack, parts.task, of("attack."))
+    entries = 0
     if check:
-        check_pieces(
-            chosen_rule, chosen_attack, parts.num_clients, parts.cohort_size, parts.dataset.input_shape
-        )
+        sizes = parts.num_clients, parts.cohort_size, parts.dataset.input_shape
+        entries = check_pieces(chosen_rule, chosen_attack, *sizes)
     local, root = config.local, config.root
     rates = {
         key: make_schedule(f"{key}.learning_rate", part.learning_rate)
@@ -281,7 +289,7 @@ def compose(
         )
 
     evaluate = make_evaluation(parts.model.apply, unravel, chosen_attack.trigger, evaluation_batch)
-    return Composed(step, evaluate, init_state, unravel)
+    return Composed(step, evaluate, init_state, unravel, entries)
 
 
 def _of(traced: Traced, prefix: str) -> Traced:

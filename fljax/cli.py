@@ -1,38 +1,45 @@
 """The command line: run, sweep, report, data, bench, list."""
 
+import os
 import shlex
 import sys
-import tomllib
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import TimeRemainingColumn
 
 from fljax import __version__
-from fljax.errors import ConfigError, DataError, SweepError, unknown_name
-from fljax.progress import duration
+from fljax.completion import LISTS, listed_names, one_of, published_tables, rules
+from fljax.errors import ConfigError, DataError, SweepError, under_way, unforeseen
+from fljax.signals import WAITS_FOR, saving, status_of, watching
+from fljax.terminal import Bar, Table
+from fljax.toml import parse_toml
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="A high-throughput simulator of Byzantine-robust federated learning on JAX.",
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A TOML file, or the config.json of a run.")
+]
+SweepPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with a [sweep] table.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
 ]
 
 
 def _console() -> Console:
-    # A log file has no width of its own; tables should not be cut to 80 columns there.
-    return Console(width=None if sys.stdout.isatty() else 140)
+    # A log file has no width of its own; tables should not be broken at 80 columns there.
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return Console(width=None if known else 140)
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
@@ -42,10 +49,20 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(f"--set {setting!r} must be KEY=VALUE, for example local.steps=2")
         try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text.strip()
+            found = parse_toml(f"value = {text}")
+            alone = len(found) == 1
+        except ValueError:  # a bare word; or what no key takes, which is said later
+            found = {"value": text.strip()}
+            alone = len(text.strip().splitlines()) <= 1
+        if not alone:
+            raise ConfigError(f"--set {setting!r} must be one KEY=VALUE; give --set again for another")
+        values[key.strip()] = found["value"]
     return values
+
+
+def _name_of(config: Path) -> str:
+    """A name for what a configuration makes; a run's own is called after its folder."""
+    return config.absolute().parent.name if config.name == "config.json" else config.stem
 
 
 def _free_path(first: Path) -> Path:
@@ -59,17 +76,6 @@ def _free_folder(name: str) -> Path:
     first = Path("runs") / name
     candidates = [first, *(first.with_name(f"{name}-{i}") for i in range(2, 10_000))]
     return next(path for path in candidates if not path.exists())
-
-
-def _cells_bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("cells  {task.description}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 @app.callback(invoke_without_command=True)
@@ -90,21 +96,22 @@ def run(
 ) -> None:
     """Run one experiment."""
     from fljax.config import load_config
-    from fljax.experiment import assemble, run_experiment
+    from fljax.experiment import assemble, compile_experiment, run_experiment
     from fljax.plots import plot_run
     from fljax.progress import RunDisplay
     from fljax.record import check_run_folder
+    from fljax.titles import run_titles
 
     console = _console()
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
-    folder = out or _free_folder(config.stem)
+    folder = out or _free_folder(_name_of(config))
     check_run_folder(folder, loaded.resolved(), resume)
     experiment = assemble(loaded)
     facts = experiment.facts
     for note in facts["data"]["notes"]:
-        console.print(f"note: {note}", markup=False)
+        _note(console, note)
     title = f"{facts['data']['name']}, {loaded.aggregator.name}, attack {loaded.attack.name}"
     clients = facts["clients"]
     console.print(
@@ -112,19 +119,32 @@ def run(
         f"{facts['num_params']:,} parameters, {loaded.rounds} rounds on {facts['device']}",
         markup=False,
     )
+    hint = _how_to_go_on("run", config, folder, settings)
     try:
-        with RunDisplay(console, loaded.rounds) as display:
-            result = run_experiment(experiment, folder, resume=resume, progress=display)
-    except KeyboardInterrupt:
-        _say_interrupted("run", config, folder, settings)
-    plot_run(result.metrics, title, folder / "curves.png")
+        with under_way(), RunDisplay(console, loaded.rounds) as display:
+            program = compile_experiment(experiment)
+            with saving(WAITS_FOR, hint) as stop:
+                result = run_experiment(
+                    experiment,
+                    folder,
+                    resume=resume,
+                    progress=display,
+                    program=program,
+                    stop=stop,
+                    note=lambda text: _note(console, text),
+                )
+    except KeyboardInterrupt as error:
+        _say_interrupted(error, hint)
+    plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
+    from fljax.progress import duration
+
     table = Table(show_header=False)
-    success = summary["attack_success_rate"]
+    success, wall = summary["attack_success_rate"], summary["rounds_per_second_wall"]
     rows = {
         "test error": f"{summary['test_error']:.4f}",
         "attack success rate": "no trigger" if success is None else f"{success:.4f}",
@@ -132,6 +152,7 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         "diverged": "yes" if summary["diverged"] else "no",
         "compile": duration(summary["seconds_compile"]),
         "run": f"{duration(summary['seconds_run'])}, {summary['rounds_per_second']:.3g} rounds/s",
+        "with files": f"{duration(summary['seconds_wall'])}, {wall:.3g} rounds/s",
     }
     for row in rows.items():
         table.add_row(*row)
@@ -140,7 +161,7 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 @app.command("sweep")
 def sweep_command(
-    config: ConfigPath,
+    config: SweepPath,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The sweep's folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what is missing in --out.")] = False,
@@ -178,22 +199,32 @@ def sweep_command(
     options = Options(
         resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
     )
+    where = ["--executor", "ray"] if executor == "ray" else []
+    where += ["--address", address] if address else []
+    hint = _how_to_go_on("sweep", config, folder, settings, where)
     try:
-        sweep_and_report(_console(), config, _overrides(settings), folder, options)
-    except KeyboardInterrupt:
-        where = ["--executor", "ray"] if executor == "ray" else []
-        where += ["--address", address] if address else []
-        _say_interrupted("sweep", config, folder, settings, where)
+        sweep_and_report(_console(), config, _overrides(settings), folder, options, hint)
+    except KeyboardInterrupt as error:
+        _say_interrupted(error, hint)
 
 
-def _say_interrupted(
+def _how_to_go_on(
     command: str, config: Path, folder: Path, settings: list[str] | None, options: Sequence[str] = ()
-) -> None:
-    """How to go on, and exit status 1."""
+) -> str:
     words = ["fljax", command, str(config), "--out", str(folder), "--resume", *options]
     again = shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
-    _console().print(f"interrupted; continue with: {again}", markup=False, soft_wrap=True, highlight=False)
-    raise typer.Exit(1)
+    return f"continue with: {again}"
+
+
+def _say_interrupted(error: KeyboardInterrupt, hint: str) -> None:
+    """How to go on, and the exit status of the signal."""
+    with suppress(OSError):  # a terminal that is gone
+        _console().print(f"interrupted; {hint}", markup=False, soft_wrap=True, highlight=False)
+    raise typer.Exit(status_of(error))
+
+
+def _note(console: Console, text: str) -> None:
+    console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
 
 
 @app.command("report")
@@ -201,11 +232,19 @@ def report_command(
     sweep: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, finished or under way.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; default DIR/report.")] = None,
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="md, csv, png or html; default all of them.")
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="md, csv, png or html; default all of them.",
+            autocompletion=one_of("md", "csv", "png", "html"),
+        ),
     ] = None,
     published: Annotated[
         list[str] | None,
-        typer.Option(help="A published table to compare with; default what the sweep's file names."),
+        typer.Option(
+            help="A published table to compare with; default what the sweep's file names.",
+            autocompletion=published_tables,
+        ),
     ] = None,
 ) -> None:
     """Write tables, figures and an HTML page of a sweep."""
@@ -226,32 +265,10 @@ def data_command(
     out: Annotated[Path | None, typer.Option(help="The PNG to write; default runs/NAME-data.png.")] = None,
 ) -> None:
     """Show who holds which examples: a table, and a picture of clients and classes."""
-    from fljax.config import apply_overrides, parse_config, read_toml
-    from fljax.data_plot import plot_partition
-    from fljax.data_table import remarks, sizes_table, title
-    from fljax.preview import draw
+    from fljax.data_command import show_partition
 
-    console = _console()
-    values = apply_overrides(read_toml(config), _overrides(settings))
-    values.pop("sweep", None)  # what all cells share
-    loaded = parse_config(values)
-    path = out or _free_path(Path("runs") / f"{config.stem}-data.png")
-    if path.suffix != ".png":
-        raise ConfigError(f"--out {str(path)!r} must end in .png")
-    if path.is_dir():
-        raise ConfigError(f"--out {str(path)!r} is a folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {str(path)!r}: cannot make the folder ({error.strerror})") from None
-    dataset, holdings = draw(loaded)
-    notes = [f"note: {note}" for note in dataset.notes]
-    for table in sizes_table(dataset, holdings):
-        console.print(table)
-    for remark in [*notes, *remarks(loaded, holdings)]:
-        console.print(remark, markup=False, soft_wrap=True, highlight=False)
-    plot_partition(holdings, title(loaded, dataset, holdings), dataset.notes, path)
-    console.print(f"written: {path}", markup=False, soft_wrap=True)
+    path = out or _free_path(Path("runs") / f"{_name_of(config)}-data.png")
+    show_partition(_console(), config, _overrides(settings), path)
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
@@ -260,7 +277,10 @@ app.add_typer(bench, name="bench")
 
 @bench.command("aggregators")
 def bench_aggregators(
-    rule: Annotated[list[str] | None, typer.Option(help="A rule or pre-aggregator; default all.")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="A rule or pre-aggregator; default all.", autocompletion=rules),
+    ] = None,
     n: Annotated[list[int] | None, typer.Option("--n", help="Rows (clients); default 100.")] = None,
     d: Annotated[list[int] | None, typer.Option("--d", help="Columns (parameters); default 139960.")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16 or float64.")] = None,
@@ -270,7 +290,13 @@ def bench_aggregators(
     fraction_malicious: Annotated[
         float, typer.Option(help="Share of the rows that a rule is told are malicious, rounded down.")
     ] = 0.2,
-    preset: Annotated[str | None, typer.Option(help="paper, large, scaling or byzpy.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper, large, scaling or byzpy.",
+            autocompletion=one_of("paper", "large", "scaling", "byzpy"),
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Calls after the warm-up.")] = 20,
     seconds: Annotated[float, typer.Option(help="Time budget of a cell, for each library.")] = 5.0,
     peers: Annotated[bool, typer.Option("--peers", help="Measure ByzFL in the same run.")] = False,
@@ -296,7 +322,7 @@ def bench_aggregators(
         # Threads that wait for each other, PyTorch's above all, lose most.
         load_average = f"load average {facts['load_average']:.1f} on {facts['cores']} cores"
         console.print(f"note: other programs are running ({load_average}); no figure will be worth keeping")
-    bar = _cells_bar(console)
+    bar = Bar(console, "cells", TimeRemainingColumn())
     task = bar.add_task("", total=len(cells))
     rows: list[dict[str, Any]] = []
 
@@ -309,10 +335,10 @@ def bench_aggregators(
     measured = measure.measure(cells, grid.find_devices(device or []), fraction_malicious, limits, peers)
     status = 0
     try:
-        with bar:
+        with under_way(), bar, saving("the measurement under way", f"written so far: {folder}", raises=True):
             report.collect(measured, facts, folder, show)
-    except KeyboardInterrupt:
-        status = 1
+    except KeyboardInterrupt as error:
+        status = status_of(error)
     for table in report.tables(rows):
         console.print(table)
     for remark in report.remarks(rows):
@@ -327,32 +353,50 @@ def bench_aggregators(
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str | None, typer.Argument(help="rules, attacks, schedules, datasets, models or partitions.")
+        str | None,
+        typer.Argument(
+            help="rules, attacks, schedules, datasets, models or partitions.", autocompletion=one_of(*LISTS)
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="One of them, to show what it does and takes, in full.", autocompletion=listed_names
+        ),
     ] = None,
 ) -> None:
-    """List what a configuration can name."""
-    from fljax.listing import TABLES
+    """List what a configuration can name, or show one name in full."""
+    from fljax.details import show_list
 
-    if kind is not None and kind not in TABLES:
-        raise ConfigError(unknown_name("list", kind, TABLES))
-    console = _console()
-    for name in [kind] if kind else list(TABLES):
-        console.print(TABLES[name]())
+    show_list(_console(), kind, name)
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 the run failed, 2 the input was wrong."""
+    """Entry point: 0 done, 1 the run failed, 2 the input was wrong, 130 and the like a signal ended it."""
+    with watching():
+        try:
+            _traced(lambda: app(prog_name="fljax"))
+        except (ConfigError, DataError) as error:
+            _fail(error, 2)
+        except (SweepError, OSError) as error:
+            _fail(error, 1)
+        except KeyboardInterrupt as error:
+            _fail("interrupted", status_of(error))
+        except Exception as error:
+            _fail(*unforeseen(error))
+
+
+def _fail(message: object, status: int) -> None:
+    with suppress(OSError):
+        print(f"fljax: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _traced(call: Callable[[], Any]) -> None:
+    """Call, and show where an error arose if the environment variable FLJAX_TRACEBACK asks for it."""
     try:
-        app()
-    except (ConfigError, DataError) as error:
-        print(f"fljax: {error}", file=sys.stderr)
-        sys.exit(2)
-    except SweepError as error:
-        print(f"fljax: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("fljax: interrupted", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"fljax: {error}", file=sys.stderr)
-        sys.exit(1)
+        call()
+    except Exception:
+        if os.environ.get("FLJAX_TRACEBACK"):
+            traceback.print_exc()
+        raise

@@ -1,6 +1,7 @@
 """From names and parameters in a configuration to the pieces of a round."""
 
 import dataclasses
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+import pydantic
 from flax import linen
 from jax import Array
 
@@ -23,15 +25,16 @@ from fljax.aggregators import (
     stateless,
 )
 from fljax.aggregators.base import Context, array_arguments
-from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, SURROGATES, Attack, Task, scheduled
+from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, SURROGATES, Attack, Task, on_updates, scheduled
 from fljax.attacks.base import TASK_ARGUMENTS
-from fljax.config import AggregatorConfig, AttackConfig, Component, parse_tables
+from fljax.config import AggregatorConfig, AttackConfig, Component
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError, unknown_name
 from fljax.models import MODELS
-from fljax.signatures import check_parameters, keyword_parameters
+from fljax.signatures import check_parameters, keyword_parameters, one_sentence
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
+Parameters = Mapping[str, tuple[Any, Any]]
 # Values that a sweep traces, by dotted key within a component's table; they replace those of the table.
 Traced = Mapping[str, Any]
 NOTHING: Traced = MappingProxyType({})
@@ -46,6 +49,25 @@ def find(kind: str, registry: Mapping[str, Any], name: str) -> Any:
     if name not in registry:
         raise ConfigError(unknown_name(kind, name, registry))
     return registry[name]
+
+
+def parse_tables(where: str, tables: Any) -> list[Component]:
+    """A list of tables with a name each.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    if not isinstance(tables, (list, tuple)) or not tables:
+        raise ConfigError(f"{where}: must be a list of at least one table with a name, got {tables!r}")
+    try:
+        return [Component.model_validate(table) for table in tables]
+    except pydantic.ValidationError as error:
+        raise ConfigError(one_sentence(error, where)) from None
+
+
+def checked(where: str, parameters: Parameters, config: Component) -> dict[str, Any]:
+    """The parameters of a component's table, checked."""
+    return check_parameters(where, parameters, config.parameters, type(config).model_fields)
 
 
 def rule_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
@@ -68,7 +90,7 @@ def make_aggregator(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggre
     parameters = rule_parameters(rule.function)
     weighted = "weights" in parameters
     where = f"aggregator {config.name}"
-    hyper = replaced(check_parameters(where, parameters, config.parameters), traced)
+    hyper = replaced(checked(where, parameters, config), traced)
     try:
         aggregator = from_registry(RULES, config.name, **{k: v for k, v in hyper.items() if k != "weights"})
     except ValueError as error:
@@ -84,10 +106,50 @@ def _behind(config: AggregatorConfig, aggregator: Aggregator, traced: Traced) ->
     for number, piece in enumerate(config.pre):
         function = find("pre-aggregator", PRE_AGGREGATORS, piece.name).function
         where = f"pre-aggregator {piece.name}"
-        given = check_parameters(where, keyword_parameters(function), piece.parameters)
+        given = checked(where, keyword_parameters(function), piece)
         given = replaced(given, traced, f"pre.{number}.")
         pieces.append(pre_from_registry(PRE_AGGREGATORS, piece.name, **given))
     return chain(*pieces, aggregator) if pieces else aggregator
+
+
+def as_aggregator(rule: Any) -> Aggregator:
+    """An `Aggregator`, also from a pure rule; a rule of this library keeps its state and explains itself."""
+    if isinstance(rule, Aggregator):
+        return rule
+    if not callable(rule):
+        raise ConfigError(
+            "aggregator: must be an Aggregator or a function of the updates (n, d), got a "
+            f"{type(rule).__name__}"
+        )
+    function, arguments, hyper = _parts_of(rule)
+    for entry in RULES.values():
+        if entry.function is function and not arguments and not set(hyper) & set(array_arguments(function)):
+            return entry.make(**hyper) if entry.make else stateless(entry.explained or function, **hyper)
+    return stateless(rule)
+
+
+def as_attack(attack: Any, task: Task) -> Attack:
+    """An `Attack`, also from a pure function of updates and mask, or one of this library that makes one."""
+    if isinstance(attack, Attack):
+        return attack
+    if not callable(attack):
+        raise ConfigError(
+            "attack: must be an Attack or a function of the updates (n, d) and the mask malicious (n,), got "
+            f"a {type(attack).__name__}"
+        )
+    function, _, _ = _parts_of(attack)
+    make = next((entry.make for entry in ATTACKS.values() if entry.function is function), on_updates)
+    try:
+        return make(attack, task)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def _parts_of(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """What a partial is made of: the function, and what it is called with."""
+    if isinstance(function, functools.partial):
+        return function.func, function.args, function.keywords
+    return function, (), {}
 
 
 def make_surrogate(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator | None:
@@ -119,7 +181,7 @@ def make_attack(config: AttackConfig, task: Task, traced: Traced = NOTHING) -> A
 
 def _make_attack(config: Component, task: Task, traced: Traced, prefix: str = "") -> Attack:
     if config.name == "none":
-        check_parameters("attack none", {}, config.parameters)
+        checked("attack none", {}, config)
         return NO_ATTACK
     entry = find("attack", {"none": None, **ATTACKS}, config.name)
     parameters = keyword_parameters(entry.function, hidden=TASK_ARGUMENTS)
@@ -137,7 +199,9 @@ def _make_attack(config: Component, task: Task, traced: Traced, prefix: str = ""
             made = {}
         rest = {name: value for name, value in config.parameters.items() if name not in made}
         parameters = {name: value for name, value in parameters.items() if name not in made}
-        given = replaced(check_parameters(f"attack {config.name}", parameters, rest), traced, prefix)
+        shared = type(config).model_fields
+        given = check_parameters(f"attack {config.name}", parameters, rest, shared)
+        given = replaced(given, traced, prefix)
         return entry.make(entry.function, task, **given, **made)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
@@ -146,7 +210,7 @@ def _make_attack(config: Component, task: Task, traced: Traced, prefix: str = ""
 def make_attack_schedule(config: Component) -> Callable[[Context], Array]:
     """The configured schedule: which clients would attack in a round."""
     entry = find("schedule", SCHEDULES, config.name)
-    given = check_parameters(f"schedule {config.name}", keyword_parameters(entry.function), config.parameters)
+    given = checked(f"schedule {config.name}", keyword_parameters(entry.function), config)
     try:
         return entry.make(**given)
     except (ValueError, OverflowError) as error:
@@ -166,21 +230,25 @@ def model_parameters(module: type[linen.Module]) -> dict[str, tuple[Any, Any]]:
 def make_model(config: Component, num_classes: int) -> linen.Module:
     """The configured flax module."""
     module = find("model", MODELS, config.name)
-    given = check_parameters(f"model {config.name}", model_parameters(module), config.parameters)
+    given = checked(f"model {config.name}", model_parameters(module), config)
     return module(num_classes=num_classes, **given)
 
 
 def dataset_options(config: Component) -> dict[str, Any]:
     """The configured data set's options, checked."""
     entry = find("data set", DATASETS, config.name)
-    return check_parameters(f"data {config.name}", keyword_parameters(entry.load), config.parameters)
+    return checked(f"data {config.name}", keyword_parameters(entry.load), config)
+
+
+def partition_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """What a partition table may hold; clients, classes and ids come from the data set."""
+    return keyword_parameters(function, hidden={"num_clients", "num_classes", "client_ids"})
 
 
 def partition_options(config: Component) -> dict[str, Any]:
-    """The configured partition's parameters, checked; clients, classes and ids come from the data set."""
-    entry = find("partition", PARTITIONS, config.name)
-    parameters = keyword_parameters(entry.function, hidden={"num_clients", "num_classes", "client_ids"})
-    return check_parameters(f"partition {config.name}", parameters, config.parameters)
+    """The configured partition's parameters, checked."""
+    parameters = partition_parameters(find("partition", PARTITIONS, config.name).function)
+    return checked(f"partition {config.name}", parameters, config)
 
 
 def make_optimizer(where: str, config: Component) -> Optimizer:
@@ -192,7 +260,7 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
             f"{where}: optax has no optimizer {config.name!r} that takes a learning rate "
             "(for example sgd, adam, adamw, rmsprop, yogi)"
         )
-    given = check_parameters(where, dict.fromkeys(names[1:], (Any, None)), config.parameters)
+    given = checked(where, dict.fromkeys(names[1:], (Any, None)), config)
 
     def make(learning_rate: Any) -> optax.GradientTransformation:
         return function(learning_rate, **given)
@@ -203,6 +271,25 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
 
     _try(f"{where} {config.name}", one_step, jnp.zeros(2))
     return make
+
+
+def check_local_optimizer(config: Component, steps: int) -> None:
+    """Whether the clients' optimizer does in that many steps a round what its name says.
+
+    Raises:
+        ConfigError: if it takes one step and lives from a state, since that starts afresh every round.
+    """
+    state = jax.eval_shape(make_optimizer("local.optimizer", config)(0.1).init, jnp.zeros(2))
+    # Schedules and corrections of a bias keep a mere count of steps.
+    counts = [leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(state)]
+    if steps == 1 and not all(counts):
+        given = ", ".join(f"{name} = {value}" for name, value in config.parameters.items())
+        named = f"{config.name} ({given})" if given else config.name
+        raise ConfigError(
+            f"local.optimizer {named} needs local.steps of at least 2: what it "
+            "remembers (momentum, moments of gradients) starts afresh in every round, so that one step is "
+            "plain or sign descent; or give it to server.optimizer, which remembers over the rounds"
+        )
 
 
 def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]:
@@ -217,7 +304,7 @@ def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]
             "(for example cosine_decay_schedule, piecewise_constant_schedule)"
         )
     names = dict.fromkeys(_parameter_names(function), (Any, None))
-    given = check_parameters(where, names, config.parameters)
+    given = checked(where, names, config)
 
     def make(step: Any) -> Any:
         # Keys of a TOML table are strings; optax counts boundaries in whole steps.

@@ -1,7 +1,7 @@
 """The configuration of a run: a TOML file, validated key by key before anything else happens."""
 
 import copy
-import math
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,22 +10,38 @@ from typing import Annotated, Any, Literal, get_args
 import pydantic
 from pydantic import Field
 
-from fljax.errors import ConfigError, unknown_name
-from fljax.signatures import one_sentence
+from fljax.bounds import Chunk, Count, Rate, Share, Steps, Whole
+from fljax.errors import ConfigError
+from fljax.files import read_regular, reason
+from fljax.plain import finite_or_not, jsonable, parse_table
+from fljax.signatures import explain
+from fljax.toml import MOST_BYTES, MOST_DEPTH, read_toml_file
 
-# Bounds of the 32-bit integers these become.
-Count = Annotated[int, Field(gt=0, lt=2**31)]
-Whole = Annotated[int, Field(ge=0, lt=2**31)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+# Keys that decide nothing about the numbers of a run.
+WITHOUT_EFFECT = frozenset({"checkpoint_every"})
 # A table with one of these keys is the values of an axis of a sweep.
 RANGES = ("range", "linspace", "logspace")
+# Files in a chain of `extends`.
+MOST_FILES = 20
 
 
 class _Table(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _named(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """A component's table with parameters but no name is the default component's.
+
+        Not of "none" and "digits", which have none: there a name was forgotten.
+        """
+        default = cls.model_fields[str(info.field_name)].default
+        known = isinstance(default, Component) and not isinstance(default, (DataConfig, AttackConfig))
+        if known and isinstance(value, dict) and value and "name" not in value:
+            return {"name": default.name, **value}
+        return value
 
 
 class Component(pydantic.BaseModel):
@@ -82,13 +98,14 @@ class LocalConfig(_Table):
     """ModelUpdate of the clients.
 
     Attributes:
-        steps: R, local steps a round.
-        batch_size: b, or "full" for all of a client's examples.
+        steps: R, local steps a round, at most 100,000.
+        batch_size: b, or "full" for all of a client's examples; a client that has fewer than b uses all.
         learning_rate: β, or a schedule over rounds as a table `{name = "...", ...}` of an optax schedule.
-        optimizer: any optax optimizer by name.
+        optimizer: any optax optimizer by name. It starts afresh every round: what it remembers lasts for
+            `steps` steps, so with one step only one that remembers nothing is taken.
     """
 
-    steps: Count = 1
+    steps: Steps = 1
     batch_size: Count | Literal["full"] = 32
     learning_rate: Rate | Component = 0.1
     optimizer: Component = Component(name="sgd")
@@ -123,7 +140,7 @@ class ServerConfig(_Table):
 
     Attributes:
         learning_rate: α, or a schedule over rounds.
-        optimizer: any optax optimizer by name, applied to −g.
+        optimizer: any optax optimizer by name, applied to −g; what it remembers lasts over the rounds.
     """
 
     learning_rate: Rate | Component = 1.0
@@ -144,22 +161,35 @@ class SeedsConfig(_Table):
     train: Whole | None = None
 
 
+class Minutes(_Table):
+    """A time.
+
+    Attributes:
+        minutes: of wall time.
+    """
+
+    minutes: Rate
+
+
 class ExperimentConfig(_Table):
     """A run. Unknown keys are errors.
 
     Attributes:
         rounds: global rounds R_g.
-        eval_every: rounds compiled into one program between two evaluations; divides `rounds`.
+        eval_every: rounds compiled into one program between two evaluations; divides `rounds`, at most
+            100,000.
         num_clients: n; None for the data set's natural clients.
         cohort_size: τ ≤ n, clients sampled each round; None for all.
+        checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
         seed: the seed of everything that has none of its own in `seeds`.
     """
 
     rounds: Count = 500
-    eval_every: Count = 10
+    eval_every: Chunk = 10
     num_clients: Count | None = None
     cohort_size: Count | None = None
+    checkpoint_every: Count | Minutes | Literal["auto"] = "auto"
     client_chunk: Count | Literal["auto"] = "auto"
     seed: Whole = 0
     seeds: SeedsConfig = SeedsConfig()
@@ -196,15 +226,6 @@ class ExperimentConfig(_Table):
         return self.seed if own is None else own
 
 
-def jsonable(value: Any) -> Any:
-    """Values with non-finite numbers as strings, since JSON has none."""
-    if isinstance(value, dict):
-        return {key: jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
     """Validate plain values as a configuration.
 
@@ -227,36 +248,6 @@ def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
         raise ConfigError(explain(error, ExperimentConfig)) from None
 
 
-def parse_tables(where: str, tables: Any) -> list[Component]:
-    """A list of tables with a name each.
-
-    Raises:
-        ConfigError: if it is none.
-    """
-    if not isinstance(tables, (list, tuple)) or not tables:
-        raise ConfigError(f"{where}: must be a list of at least one table with a name, got {tables!r}")
-    try:
-        return [Component.model_validate(table) for table in tables]
-    except pydantic.ValidationError as error:
-        raise ConfigError(one_sentence(error, where)) from None
-
-
-def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], where: str = "") -> str:
-    """The first problem with a table as one sentence; an unknown key comes with the nearest valid one."""
-    unknown = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
-    if not unknown:
-        return one_sentence(error, where)
-    *parents, key = map(str, unknown[0])
-    table: Any = model
-    for parent in parents:
-        table = table.model_fields[parent].annotation
-    if not where and not parents and key == "sweep":
-        return "this file has a [sweep] table; run it with: fljax sweep"
-    place = ".".join(([where] if where else []) + parents)
-    sentence = unknown_name("key", key, [f.alias or name for name, f in table.model_fields.items()])
-    return f"{place}: {sentence}" if place else sentence
-
-
 def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Set dotted keys in nested tables; the input is left alone.
 
@@ -275,6 +266,10 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         *parents, key = dotted.split(".")
         if not all([*parents, key]):
             raise ConfigError(f"{dotted!r} is not a dotted key, for example local.steps")
+        if len(parents) >= MOST_DEPTH:
+            raise ConfigError(
+                f"{dotted[:40]}…: a key has at most {MOST_DEPTH} parts, got {len(parents) + 1:,}"
+            )
         table: Any = result
         for parent in parents:
             if isinstance(table, list):
@@ -304,7 +299,7 @@ def _make_room(table: dict[str, Any], path: Sequence[str], name: Any) -> None:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The values of a TOML file, on top of those of the file it `extends`, if it names one.
+    """The values of a TOML or JSON file, on top of those of the file it `extends`, if it names one.
 
     `extends = "base.toml"` is a path from this file's folder. Tables are merged key by key; another
     component's name drops the parameters of the one it replaces, as in `apply_overrides`.
@@ -321,11 +316,24 @@ def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         real = path.resolve()
         if real in seen:
             raise ConfigError(f"{path} extends itself")
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        if len(seen) >= MOST_FILES:
+            raise ConfigError(f"{path}: more than {MOST_FILES} files extend each other")
+        if path.suffix == ".json":
+            values = parse_table(read_regular(path, MOST_BYTES).decode("utf-8-sig"))
+        else:
+            values = read_toml_file(path)
+    except ConfigError:
+        raise
     except OSError as error:
-        raise ConfigError(f"cannot read configuration file {path}{extending}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        inside = path / "config.json"
+        known = isinstance(error, IsADirectoryError) and inside.is_file()
+        hint = f"; it is a run's folder, its configuration is {inside}" if known else ""
+        raise ConfigError(
+            f"cannot read configuration file {path}{extending}: {reason(error)}{hint}"
+        ) from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        language = "JSON" if path.suffix == ".json" else "TOML"
+        raise ConfigError(f"{path} is not valid {language}: {error}") from None
     except (ValueError, RuntimeError) as error:  # a name with a zero byte, links in a circle
         raise ConfigError(f"cannot read configuration file {str(path)!r}{extending}: {error}") from None
     base = values.pop("extends", None)
@@ -357,11 +365,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any], path: Sequence[str
     return result
 
 
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
-    """Read, override and validate a configuration file.
+def load_config(
+    config: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> ExperimentConfig:
+    """Read, override and validate a configuration.
 
     Args:
-        path: a TOML file.
+        config: a TOML file; or a run's `config.json`; or such values themselves, as
+            `json.loads(results.config[0])` gives them for a cell of a sweep.
         overrides: dotted keys to values, `{"aggregator.name": "median"}`.
 
     Returns:
@@ -369,5 +380,11 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         ConfigError: one sentence with the key, what was given and what is allowed.
+
+    Example:
+        >>> old = parse_config({"rounds": 20, "attack": {"name": "constant", "value": float("inf")}})
+        >>> load_config(old.resolved(), {"rounds": 40}) == old.model_copy(update={"rounds": 40})
+        True
     """
-    return parse_config(apply_overrides(read_toml(path), overrides or {}))
+    values = read_toml(config) if isinstance(config, (str, Path)) else finite_or_not(config)
+    return parse_config(apply_overrides(values, overrides or {}))

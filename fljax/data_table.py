@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
-from rich.table import Table
 
 from fljax.config import ExperimentConfig
 from fljax.data import Dataset
 from fljax.preview import Holdings
+from fljax.terminal import Table
 
 # More clients than this are summed up in groups.
 MOST_CLIENTS = 30

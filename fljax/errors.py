@@ -1,6 +1,7 @@
 """The errors a user of fljax can make; each carries one sentence: what was given, what is allowed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -25,5 +26,48 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:
     return f"unknown {kind} {given!r};{hint} (choose from {', '.join(names)})"
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names from a file as a list for a message: on one line, and not too long.
+
+    Example:
+        >>> listed(["x", chr(10)]) == "x, " + repr(chr(10))
+        True
+    """
+    text = ", ".join(name if name.isprintable() else repr(name) for name in names) or "nothing"
+    return text if len(text) <= 200 else f"{text[:200]} …"
+
+
+_UNDER_WAY = "while it was running"
+
+
+@contextmanager
+def under_way() -> Iterator[None]:
+    """What escapes from here is the run's failure, not its input's: the command line's status tells."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(_UNDER_WAY)
+        raise
+
+
+def unforeseen(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit status for an error that nothing above it had a sentence for.
+
+    Example:
+        >>> unforeseen(IndexError("list index out of range"))[1]
+        2
+    """
+    text = (str(error).strip().splitlines() or ["no further words"])[0][:300]
+    running = _UNDER_WAY in getattr(error, "__notes__", ())
+    sentence = (
+        f"an error fljax has no sentence for, {type(error).__name__}: {text} (FLJAX_TRACEBACK=1 shows where)"
+    )
+    return sentence, 1 if running else 2
+
+
 class SweepError(Exception):
     """Cells of a sweep failed while they ran; what the others gave is kept."""
+
+
+class OutOfMemoryError(Exception):
+    """Memory ran out while something ran."""

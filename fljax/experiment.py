@@ -1,7 +1,10 @@
 """From a configuration to a finished run."""
 
 import dataclasses
+import time
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +15,19 @@ import numpy as np
 from fljax.aggregators.base import Aggregator
 from fljax.assembly import check_names, compose, gather, initial_model, load_dataset
 from fljax.attacks.base import Attack
-from fljax.checkpoint import load_checkpoint, save_checkpoint
+from fljax.components import as_aggregator, as_attack
 from fljax.config import PURPOSES, ExperimentConfig
 from fljax.data import Dataset
 from fljax.data.clients import describe
 from fljax.environment import environment
 from fljax.evaluate import Evaluation
-from fljax.record import Line, RunFolder, check_run_folder, metrics_line
+from fljax.files import WriteError
+from fljax.lines import Line, columns, metrics_line
+from fljax.record import Begun, RunFolder, check_run_folder
 from fljax.round import RoundMetrics, Step
-from fljax.train import Program, Record, compile_program, train
-from fljax.types import SimulationState
+from fljax.signals import Stop
+from fljax.train import Pause, Program, Record, compile_program, train
+from fljax.types import RunState, SimulationState
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,8 +77,8 @@ def assemble(
     *,
     dataset: Dataset | None = None,
     model: Any = None,
-    aggregator: Aggregator | None = None,
-    attack: Attack | None = None,
+    aggregator: Aggregator | Callable[..., Any] | None = None,
+    attack: Attack | Callable[..., Any] | None = None,
 ) -> Experiment:
     """Load the data and build every piece of the run.
 
@@ -80,8 +86,10 @@ def assemble(
         config: the configuration.
         dataset: data to use instead of `config.data`.
         model: a flax module or `fljax.models.Model` instead of `config.model`.
-        aggregator: an `Aggregator` instead of `config.aggregator`.
-        attack: an `Attack` instead of `config.attack`; its fraction still comes from the configuration.
+        aggregator: an `Aggregator`, or a pure rule, instead of `config.aggregator`: `partial(krum,
+            num_malicious=4)`, or a function of your own in jax.numpy.
+        attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
+            from the configuration.
 
     Returns:
         The `Experiment`.
@@ -91,9 +99,10 @@ def assemble(
         DataError: if the data cannot be read.
     """
     check_names(config)
+    rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
     parts = gather(config, load_dataset(config) if dataset is None else dataset, model, attacked)
-    composed = compose(parts, rule=aggregator, attack=attack)
+    composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
@@ -106,7 +115,7 @@ def assemble(
         unravel=composed.unravel,
         facts={
             "seeds": seeds,
-            **describe(parts.dataset, parts.data, parts.cohort_size),
+            **describe(parts.dataset, parts.data, parts.cohort_size, parts.notes),
             "num_params": params.size,
             **environment(),
         },
@@ -164,11 +173,14 @@ def run(
         **components: `dataset`, `model`, `aggregator`, `attack` as for `fljax.experiment.assemble`.
 
     Returns:
-        The `RunResult`. A model that diverges ends the run early, with `diverged` set.
+        The `RunResult`. A model that diverges ends the run early, with `diverged` set. Whatever else ends it
+        early, an exception of `progress` or Ctrl-C, leaves a checkpoint.
 
     Raises:
-        ConfigError: if the configuration cannot be run or `out` holds something else; nothing is written.
-        DataError: if the data cannot be read; nothing is written.
+        ConfigError: if the configuration cannot be run, `out` holds something else or another process uses
+            it; nothing is written.
+        DataError: if the data cannot be read, or what is in `out` is not what the run has written.
+        WriteError: if a file cannot be written.
     """
     return run_experiment(assemble(config, **components), out, resume=resume, progress=progress)
 
@@ -208,6 +220,8 @@ def run_experiment(
     resume: bool = False,
     progress: Progress | None = None,
     program: Program | None = None,
+    stop: Stop | None = None,
+    note: Callable[[str], None] = warnings.warn,
 ) -> RunResult:
     """`run`, for an experiment that is assembled already; its initial state may be used again.
 
@@ -215,42 +229,102 @@ def run_experiment(
         experiment: what to run.
         out, resume, progress: as for `run`.
         program: the compiled program of an experiment of the same shapes; None compiles one.
+        stop: asked between two calls of the program; when a signal has arrived the state is saved.
+        note: told what a person should know about the run, a sentence each; summary.json keeps them.
 
     Returns:
         The `RunResult`.
+
+    Raises:
+        ConfigError: if `out` holds something else or another process uses it; nothing is written.
+        DataError: if what is in `out` is not what the run has written.
+        WriteError: if a file cannot be written.
+        InterruptError: if `stop` says so.
     """
     config = experiment.config
     if out is not None:
         check_run_folder(Path(out), config.resolved(), resume)
     # Compiled before the folder is made: what cannot be traced leaves nothing behind.
     program = program or compile_experiment(experiment)
-    folder = RunFolder(Path(out), config.resolved(), resume) if out is not None else None
-    state, data = experiment.state
-    lines: list[Line] = []
-    if folder is not None and resume:
-        state = load_checkpoint(folder.checkpoints, state) or state
-        lines = folder.keep_until(int(state.round))
+    with ExitStack() as stack:
+        folder, begun = None, Begun(experiment.state.run)
+        if out is not None:
+            folder = RunFolder(Path(out), config.resolved(), resume, experiment.facts, note)
+            stack.enter_context(folder)
+        if folder is not None and resume:
+            begun = folder.begin(experiment.state.run)
+        state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop)
+        summary = {
+            **_summary(lines, seconds_wall, program),
+            "seed": config.seed,
+            **experiment.facts,
+            "notes": [] if folder is None else folder.notes,
+        }
+        if folder is not None:
+            folder.finish(summary)
+    return RunResult(summary, columns(lines), experiment.unravel(state.params), state.model_state)
+
+
+def _rounds(
+    experiment: Experiment,
+    program: Program,
+    folder: RunFolder | None,
+    begun: Begun,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[RunState, list[Line], float]:
+    """All rounds that are missing: the last state, all lines, and seconds of wall time."""
+    config = experiment.config
     # The compiled chunk consumes its state; the experiment keeps its own.
-    state = jax.tree.map(jnp.copy, state)
+    state, lines = jax.tree.map(jnp.copy, begun.state), list(begun.lines)
+    if lines and lines[-1]["diverged"]:
+        return state, lines, begun.seconds_wall
+    unsaved: Record | Pause | None = None
+    start = time.perf_counter()
 
-    test = _test_set(experiment)
-    finished = bool(lines) and bool(lines[-1]["diverged"])
-    if not finished:
-        records = train(program, state, data, test, rounds=config.rounds, eval_every=config.eval_every)
-        for record in records:
-            state = record.state
-            lines.append(metrics_line(record))
-            if folder is not None:
-                folder.append(lines[-1])
-                save_checkpoint(folder.checkpoints, state)
-            if progress is not None:
-                progress(record)
+    def wall() -> float:
+        return begun.seconds_wall + time.perf_counter() - start
 
+    try:
+        for at in train(
+            program,
+            state,
+            experiment.state.data,
+            _test_set(experiment),
+            rounds=config.rounds,
+            eval_every=config.eval_every,
+            metrics=begun.metrics,
+            seconds=begun.seconds,
+        ):
+            state, unsaved = at.state, at
+            over = at.round >= config.rounds
+            if isinstance(at, Record):
+                over |= at.diverged
+                lines.append(metrics_line(at))
+                if folder is not None:
+                    folder.append(lines[-1])
+            stopping = stop is not None and stop() and not over
+            if folder is not None and (over or stopping or folder.due(at.round)):
+                folder.save(at, wall())
+                unsaved = None
+            if progress is not None and isinstance(at, Record):
+                progress(at)
+            if stopping and stop is not None:
+                stop.check()
+    except BaseException as error:
+        # What is done is not lost, unless it is being computed with, or cannot be written.
+        lost = unsaved is None or unsaved.state.params.is_deleted() or isinstance(error, WriteError)
+        if folder is not None and unsaved is not None and not lost:
+            folder.save(unsaved, wall())
+        raise
+    return state, lines, wall()
+
+
+def _summary(lines: Sequence[Line], seconds_wall: float, program: Program) -> dict[str, Any]:
+    """The numbers of summary.json; times are over all legs of a run that was interrupted."""
     last = lines[-1]
-    rounds = int(last["round"] or 0)
-    # Over all legs of a run that was interrupted.
-    seconds = sum(line["seconds"] or 0.0 for line in lines)
-    summary = {
+    rounds, seconds = int(last["round"] or 0), sum(line["seconds"] or 0.0 for line in lines)
+    return {
         "test_error": last["test_error"],
         "attack_success_rate": last["attack_success_rate"],
         "rounds": rounds,
@@ -258,13 +332,6 @@ def run_experiment(
         "seconds_compile": round(program.seconds_compile, 3),
         "seconds_run": round(seconds, 3),
         "rounds_per_second": round(rounds / max(seconds, 1e-9), 3),
-        "seed": config.seed,
-        **experiment.facts,
+        "seconds_wall": round(seconds_wall, 3),
+        "rounds_per_second_wall": round(rounds / max(seconds_wall, 1e-9), 3),
     }
-    if folder is not None:
-        folder.write_json("summary.json", summary)
-    columns = {
-        name: np.array([np.nan if line[name] is None else line[name] for line in lines], float)
-        for name in last
-    }
-    return RunResult(summary, columns, experiment.unravel(state.params), state.model_state)

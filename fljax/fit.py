@@ -1,10 +1,12 @@
 """Whether the pieces of a round fit each other, before anything is compiled."""
 
+import math
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
+from jax.extend.core import subjaxprs
 
 from fljax.aggregators.base import Aggregator, Context
 from fljax.attacks.base import Attack
@@ -13,31 +15,60 @@ from fljax.errors import ConfigError
 from fljax.models import Model
 
 
-def check_model(model: Model, params: Any, shape: tuple[int, ...], key: jax.Array) -> Any:
-    """The model's initial state, after a trace of everything it is asked for.
+def check_model(
+    model: Model, params: Any, shape: tuple[int, ...], num_classes: int, key: jax.Array
+) -> tuple[str, ...]:
+    """What a report has to say about the model, after a trace of everything it is asked for.
 
     Raises:
-        ValueError: if it draws random numbers, or its state is not what `train` returns.
+        ValueError: if its output is not one row of logits per example with one for every class, it draws
+            random numbers, or its state is not what `train` returns.
     """
-    x = jnp.zeros((1, *shape))
+    outputs = 0
     try:
-        if model.init_state is None or model.train is None:
-            jax.eval_shape(model.apply, params, x)
-            return ()
-        state = model.init_state(key)
-        jax.eval_shape(model.apply, params, x, state)
-        _, after = jax.eval_shape(model.train, params, x, state, jnp.ones(1, bool))
+        state = () if model.init_state is None else model.init_state(key)
+        # Two sizes, neither of them the number of classes: a row must belong to an example.
+        for size in (1, num_classes + 1):
+            x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
+            if model.init_state is None or model.train is None:
+                outputs = _num_outputs(jax.eval_shape(model.apply, params, x), size, num_classes)
+                continue
+            outputs = _num_outputs(jax.eval_shape(model.apply, params, x, state), size, num_classes)
+            logits, after = jax.eval_shape(model.train, params, x, state, jnp.ones(size, bool))
+            _num_outputs(logits, size, num_classes)
+            if jax.eval_shape(lambda: state) != after:
+                raise ValueError(
+                    "train must return a state of the same structure, shapes and types as init_state"
+                )
     except flax.errors.InvalidRngError:
         raise ValueError("layers that draw random numbers, such as dropout, are not supported") from None
-    if jax.eval_shape(lambda: state) != after:
-        raise ValueError("train must return a state of the same structure, shapes and types as init_state")
-    return state
+    if outputs == num_classes:
+        return ()
+    return (f"the model has {outputs} outputs for {num_classes} classes; no example teaches it the others",)
+
+
+def _num_outputs(logits: Any, size: int, num_classes: int) -> int:
+    """M, of logits (b, M)."""
+    given = getattr(logits, "shape", None)
+    if given is None or len(given) != 2 or given[0] != size:
+        got = f"shape {given}" if given is not None else f"a {type(logits).__name__}"
+        raise ValueError(f"inputs ({size}, ...) must become logits ({size}, {num_classes}), got {got}")
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"its logits must be floating-point numbers, got {logits.dtype}")
+    outputs = int(given[1])
+    if outputs < num_classes:
+        raise ValueError(f"it has {outputs} output{'s' * (outputs != 1)} for {num_classes} classes")
+    return outputs
 
 
 def check_pieces(
     rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, shape: tuple[int, ...]
-) -> None:
-    """Let rule and attack check their own bounds at the round's real number of rows, on few columns."""
+) -> int:
+    """Let rule and attack check their own bounds at the round's real number of rows, on few columns.
+
+    Returns:
+        Entries of their largest intermediate result: about cohort_size² where they compare clients in pairs.
+    """
     d = 4
     x, y = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
 
@@ -47,7 +78,7 @@ def check_pieces(
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
-        known = context._replace(unit=jnp.ones(()), rule=foresee)
+        known = context._replace(local_rate=jnp.ones(()), batch_size=jnp.ones(()), rule=foresee)
         updates, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
         return rule.aggregate(updates, rule.init(num_clients, d), context)
 
@@ -61,7 +92,8 @@ def check_pieces(
         root_update=jnp.zeros(d),
     )
     try:
-        update, _, _ = jax.eval_shape(both, rows, jnp.zeros(cohort_size, bool), context)
+        traced: Any = jax.make_jaxpr(both, return_shape=True)
+        jaxpr, (update, _, _) = traced(rows, jnp.zeros(cohort_size, bool), context)
         if update.shape != (d,):
             raise ValueError(f"the aggregator turns updates ({cohort_size}, d) into {update.shape}, not (d,)")
         if attack.poison_data is not None:
@@ -70,6 +102,18 @@ def check_pieces(
             jax.eval_shape(attack.trigger.embed, x)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise ConfigError(
+            "aggregator and attack must be functions that JAX can compile, written in jax.numpy: "
+            + first_line(error)
+        ) from None
+    return _most_entries(jaxpr.jaxpr)
+
+
+def _most_entries(jaxpr: Any) -> int:
+    """Entries of the largest intermediate result of a traced function, loops and branches included."""
+    own = [math.prod(getattr(v.aval, "shape", ())) for e in jaxpr.eqns for v in e.outvars]
+    return max([0, *own, *map(_most_entries, subjaxprs(jaxpr))])
 
 
 def check_cohort(in_cohort: int | None, cohort_size: int, num_malicious: int, num_clients: int) -> None:

@@ -1,80 +1,221 @@
-"""Figures, drawn without a display and written in one step."""
+"""What all figures share: colours, the axis of errors, a heading with facts, and writing them in one step."""
 
 import io
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from PIL import Image
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
+from fljax.aggregators import RULES
+from fljax.files import write_atomically
 
-from fljax.checkpoint import write_atomically
+# Okabe and Ito's colours but yellow, which is faint on white, and two dark ones: colour-blind readers too
+# can tell any two apart.
+COLORS = (
+    *("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000"),
+    *("#E69F00", "#4020C0", "#D55E00", "#882255"),
+)
+BENIGN, MALICIOUS, ROOT = COLORS[0], COLORS[7], COLORS[2]
+STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)), (0, (8, 1.5, 1, 1, 1, 1.5)))
+MARKERS = "os^DvP<X>p"
+REFERENCE: dict[str, Any] = {"color": "#555555", "ls": ":", "lw": 1.3}
+# Errors of a wider range than this are on a logarithmic axis: 0.04 and 0.07 are to be told apart beside 0.90.
+WIDE = 6.0
+# Colours of a picture that is written; lines and letters have few.
+MOST_COLORS = 255
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+
+class Look(NamedTuple):
+    """How a rule is drawn: colour and marker are its own, dashes tell apart what shares a colour."""
+
+    color: str
+    style: Any
+    marker: str
+
+
+def looks(rules: Mapping[str, str]) -> dict[str, Look]:
+    """A look for every label of a figure.
+
+    A rule's colour follows from its place in the registry, not from the figure, so it is the same in all.
+    Labels of one colour, variants of a rule say, differ in dashes and markers.
+
+    Args:
+        rules: labels to names in the registry; other names come after those of the registry.
+
+    Returns:
+        Labels to looks.
+
+    Example:
+        >>> looks({"FedAvg": "mean"})["FedAvg"] == looks({"Krum": "krum", "FedAvg": "mean"})["FedAvg"]
+        True
+    """
+    order = {name: place for place, name in enumerate(dict.fromkeys([*RULES, *rules.values()]))}
+    found: dict[str, Look] = {}
+    for label, name in rules.items():
+        place = order[name]
+        # Each round of the colours starts three on: the rules that are compared most all have their own then.
+        color = COLORS[(place + 3 * (place // len(COLORS))) % len(COLORS)]
+        alike = sum(look.color == color for look in found.values())
+        variant = sum(rules[other] == name for other in found)
+        marker = MARKERS[(place + variant) % len(MARKERS)]
+        found[label] = Look(color, STYLES[alike % len(STYLES)], marker)
+    return found
+
+
+def error_axis(axes: Sequence[Any], values: Iterable[Any], which: str = "y") -> None:
+    """Scale, limits and ticks for errors: linear from 0 if they are close to each other, else logarithmic.
+
+    Args:
+        axes: the panels, which all get the same axis.
+        values: arrays of all errors that are drawn; NaN counts as none.
+        which: "x" or "y".
+    """
+    pieces = [np.ravel(np.asarray(each, float)) for each in values]
+    shown = np.concatenate([*pieces, np.empty(0)])
+    shown = shown[np.isfinite(shown)]
+    high = float(shown.max(initial=0.0))
+    positive = shown[shown > 0]
+    low = float(positive.min(initial=high))
+    for panel in axes:
+        axis = getattr(panel, f"{which}axis")
+        limits = getattr(panel, f"set_{which}lim")
+        if high <= WIDE * low:
+            limits(0, 1.08 * high or 1.0)
+            continue
+        scale = getattr(panel, f"set_{which}scale")
+        with_zero = bool((shown == 0).any())
+        if with_zero:
+            scale("symlog", linthresh=low, linscale=0.3)
+        else:
+            scale("log")
+        ticks = _ticks(low / 1.3, 1.45 * high)
+        axis.set_major_locator(FixedLocator([0.0, *ticks] if with_zero else ticks))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        limits(0 if with_zero else low / 1.3, max(1.1 * high, *ticks))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers in a range, 1, 2 and 5 of every power of ten, or fewer if it is long."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    digits = (1, 2, 5) if len(powers) <= 5 else (1,)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def sheet(width: float, height: float, heading: str, facts: str) -> tuple[Figure, SubFigure]:
+    """An empty figure under a heading and a line of facts.
+
+    Args:
+        width: in inches.
+        height: of what is below the heading, in inches.
+        heading: what is shown, in a few words.
+        facts: what it was measured on; wrapped.
+
+    Returns:
+        The figure, and the part to draw in.
+    """
+    # Lines end between facts, not within one.
+    whole = facts.replace(" · ", "\n·").replace(" ", "\N{NO-BREAK SPACE}").replace("\n·", " · ")
+    lines = [each.removeprefix("· ") for each in textwrap.wrap(whole, int(width * 15.5))] or [""]
+    top = 0.36 + 0.17 * len(lines)
+    figure = Figure(figsize=(width, top + height), layout="constrained")
+    head, body = stacked(figure, [top, height])
+    head.text(0.12 / width, 1 - 0.08 / top, heading, fontsize=12, fontweight="bold", va="top")
+    head.text(
+        0.12 / width,
+        1 - 0.34 / top,
+        "\n".join(lines),
+        fontsize=8.5,
+        color="#444444",
+        va="top",
+        linespacing=1.3,
+    )
+    return figure, body
+
+
+def stacked(figure: Figure | SubFigure, heights: Sequence[float]) -> list[Any]:
+    """The parts of a figure, one below the other."""
+    return list(np.ravel(np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights))))
+
+
+def tidy(panels: Iterable[Any], grid: str = "y") -> None:
+    """Fewer frames, a light grid below what is drawn."""
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis=grid, lw=0.4, alpha=0.6)
+        panel.set_axisbelow(True)
+        panel.tick_params(labelsize=8)
 
 
 def to_png(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file; closes it."""
-    buffer = io.BytesIO()
-    # A layout engine leaves nothing to cut, and looking for it draws everything twice.
-    box = None if figure.get_layout_engine() else "tight"
-    figure.savefig(buffer, format="png", dpi=130, bbox_inches=box)
-    plt.close(figure)
-    return buffer.getvalue()
+    """A figure as the content of a PNG file, with few colours so that it is small."""
+    figure.set_dpi(144)
+    canvas = FigureCanvasAgg(figure)
+    # Not savefig, which draws twice to find a layout.
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(MOST_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        small, "png"
+    )
+    return small.getvalue()
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and close it."""
+    """Write a figure as PNG."""
     write_atomically(path, to_png(figure))
 
 
-def plot_run(metrics: Mapping[str, np.ndarray], title: str, path: Path) -> None:
-    """Test error, and trust scores or acceptance where the rule has them, over rounds.
+def plot_run(metrics: Mapping[str, np.ndarray], heading: str, facts: str, path: Path) -> None:
+    """Test error, and success rate, trust scores or acceptance where there are any, over rounds.
 
     Args:
         metrics: columns of metrics.jsonl.
-        title: what was run.
+        heading: what was run.
+        facts: on what.
         path: the PNG to write.
     """
-    has_trust = bool(np.isfinite(metrics["trust_benign"]).any())
-    kind, label = ("trust", "mean trust score") if has_trust else ("accepted", "share of clients accepted")
-    names = ("trust_benign", "trust_malicious") if has_trust else ("benign_accepted", "malicious_accepted")
-    shown = [name for name in names if np.isfinite(metrics[name]).any()]
-    panels = 2 if shown else 1
-    figure, axes = plt.subplots(1, panels, figsize=(5.2 * panels, 3.6), squeeze=False)
-    rounds = metrics["round"]
-    left = axes[0, 0]
-    left.plot(rounds, metrics["test_error"], color=COLORS[0], label="test error")
-    if np.isfinite(metrics["attack_success_rate"]).any():
-        left.plot(
-            rounds, metrics["attack_success_rate"], color=COLORS[4], ls="--", label="attack success rate"
-        )
-    left.set(xlabel="round", ylabel="share of test examples", ylim=(0, 1))
-    left.legend(frameon=False)
-    for name in shown:
-        who, color = ("malicious", COLORS[4]) if "malicious" in name else ("benign", COLORS[2])
-        axes[0, 1].plot(rounds, metrics[name], color=color, label=f"{who} clients")
-    if shown:
-        axes[0, 1].set(xlabel="round", ylabel=label)
-        axes[0, 1].set_ylim(bottom=0, top=1 if kind == "accepted" else None)
-        axes[0, 1].legend(frameon=False)
-    _tidy(axes.ravel())
-    figure.suptitle(title, fontsize=11)
-    save(figure, path)
+    save(run_figure(metrics, heading, facts), path)
 
 
-# With more attacks than this, bars become a table of colours and the panels take several lines.
-MOST_BARS = 6
-PER_ROW = 5
-LINE: dict[str, Any] = {"color": "black", "ls": ":", "lw": 1.2}
+def run_figure(metrics: Mapping[str, np.ndarray], heading: str, facts: str) -> Figure:
+    """The figure of `plot_run`."""
 
+    def there(*names: str) -> list[str]:
+        return [name for name in names if name in metrics and np.isfinite(metrics[name]).any()]
 
-def _tidy(axes: Any) -> None:
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", lw=0.4, alpha=0.6)
+    panels = [("test error", ["test_error"])]
+    panels += [("attack success rate", names) for names in [there("attack_success_rate")] if names]
+    trust = there("trust_benign", "trust_malicious")
+    accepted = there("benign_accepted", "malicious_accepted")
+    if trust or accepted:
+        panels.append(("mean trust score" if trust else "share of clients accepted", trust or accepted))
+    with matplotlib.rc_context({"text.parse_math": False}):
+        figure, body = sheet(max(3.6 * len(panels), 5.0), 3.1, heading, facts)
+        axes = body.subplots(1, len(panels), squeeze=False)[0]
+        for panel, (title, names) in zip(axes, panels, strict=True):
+            for name in names:
+                who = "malicious" if "malicious" in name else "benign"
+                color = {"test_error": "#333333", "attack_success_rate": MALICIOUS}.get(name)
+                look = {"color": color or (MALICIOUS if who == "malicious" else BENIGN)}
+                marks = {"marker": ".", "ms": 4} if np.isfinite(metrics[name]).sum() <= 25 else {}
+                dashes = "--" if color is None and who == "malicious" else "-"
+                panel.plot(metrics["round"], metrics[name], dashes, **look, **marks, label=f"{who} clients")
+            panel.set_xlabel("round", fontsize=9)
+            panel.set_ylabel(title, fontsize=9)
+            if len(names) > 1:
+                panel.legend(frameon=False, fontsize=8)
+            if title == "test error":
+                error_axis([panel], [metrics["test_error"]])
+            else:
+                panel.set_ylim(bottom=0, top=None if trust and names == trust else 1.02)
+        tidy(axes)
+    return figure

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from fljax.terminal import Bar
 from fljax.train import Record
 
 # Seconds between two plain lines; a log should not grow with the speed of the machine.
@@ -25,14 +25,7 @@ class RunDisplay:
     def __init__(self, console: Console, rounds: int) -> None:
         self._console, self._rounds = console, rounds
         self._last_line = -math.inf
-        self._bar = Progress(
-            SpinnerColumn(),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("rounds  {task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bar = Bar(console, "rounds")
         self._task = self._bar.add_task("compiling", total=rounds)
 
     def __enter__(self) -> Self:

@@ -114,7 +114,7 @@ def _says(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if not (_is(value, item, COUNTS) if isinstance(item, dict) else value == item):
+        if not (_is(value, item, (*COUNTS, "strict")) if isinstance(item, dict) else value == item):
             return False
     return True
 

@@ -12,7 +12,7 @@ from jax import Array
 from fljax.aggregators.base import Aggregator, Context, Info
 from fljax.attacks.base import Attack
 from fljax.keys import named_key
-from fljax.local import LocalTraining, client_updates, root_update
+from fljax.local import BatchSize, LocalTraining, client_updates, root_update
 from fljax.types import RoundData, RunState
 
 
@@ -22,13 +22,15 @@ class RoundMetrics(NamedTuple):
     Malicious are those who attack in this round: one whose schedule pauses counts as benign.
 
     Attributes:
-        loss: mean training loss of the benign clients of the cohort.
+        loss: mean training loss of the benign clients of the cohort that have examples.
         update_norm: ‖g‖ of the aggregate.
         trust_benign: mean trust score of the benign clients.
         trust_malicious: mean trust score of the malicious clients.
         benign_accepted: share of benign clients with positive weight, positive trust or selected.
         malicious_accepted: the same of the malicious clients.
-        finite: 1 if the aggregate and the new model are finite.
+        finite: 1 if the aggregate, the new model and `loss` (where it is a mean of any client) are finite; 0
+            is a diverged round. What malicious clients lose or send does not count by itself: their rows may
+            be NaN as long as the rule leaves them out.
     """
 
     loss: Array
@@ -47,7 +49,15 @@ def _mean_over(mask: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.sum(mask)
 
 
-def _metrics(update: Array, params: Array, losses: Array, malicious: Array, info: Info) -> RoundMetrics:
+def _examples_per_batch(batch_size: BatchSize, counts: Array) -> Array:
+    """The mean over clients of how many examples a batch has; a client with fewer takes all of its own."""
+    taken = counts if batch_size == "full" else jnp.minimum(counts, batch_size)
+    return jnp.maximum(jnp.mean(taken.astype(jnp.float32)), 1.0)
+
+
+def _metrics(
+    update: Array, params: Array, losses: Array, malicious: Array, counted: Array, info: Info
+) -> RoundMetrics:
     missing = jnp.full(malicious.shape, jnp.nan)
     trust = info.get("trust_scores", missing)
     accepted = missing
@@ -55,14 +65,17 @@ def _metrics(update: Array, params: Array, losses: Array, malicious: Array, info
         if name in info:
             accepted = (info[name] > 0).astype(jnp.float32)
             break
+    loss = _mean_over(counted, losses)
+    finite = jnp.isfinite(loss) | ~jnp.any(counted)
+    finite &= jnp.all(jnp.isfinite(update)) & jnp.all(jnp.isfinite(params))
     return RoundMetrics(
-        loss=_mean_over(~malicious, losses),
+        loss=loss,
         update_norm=jnp.linalg.norm(update),
         trust_benign=_mean_over(~malicious, trust),
         trust_malicious=_mean_over(malicious, trust),
         benign_accepted=_mean_over(~malicious, accepted),
         malicious_accepted=_mean_over(malicious, accepted),
-        finite=(jnp.all(jnp.isfinite(update)) & jnp.all(jnp.isfinite(params))).astype(jnp.float32),
+        finite=finite.astype(jnp.float32),
     )
 
 
@@ -169,7 +182,8 @@ def make_round(
         chex.assert_shape(updates, (cohort_size, state.params.size))
         known = context._replace(
             key=named_key(key, "attack"),
-            unit=jnp.asarray(rate, updates.dtype),
+            local_rate=jnp.asarray(rate, updates.dtype),
+            batch_size=_examples_per_batch(clients.batch_size, data.counts[client_ids]),
             rule=foresee(aggregator),
             surrogate=None if surrogate is None else foresee(surrogate),
         )
@@ -179,7 +193,9 @@ def make_round(
         chex.assert_equal_shape([update, state.params])
         change, server_state = server_optimizer.update(-update, state.server_state, state.params)
         params = optax.apply_updates(state.params, change)
-        metrics = _metrics(update, params, losses, malicious, info)
+        # A client without examples has trained on nothing.
+        counted = ~malicious & (data.counts[client_ids] > 0)
+        metrics = _metrics(update, params, losses, malicious, counted, info)
         state = RunState(
             params, state.round + 1, state.key, server_state, aggregator_state, attack_state, model_state
         )

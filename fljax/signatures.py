@@ -9,7 +9,8 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ def keyword_parameters(
     return found
 
 
+@functools.lru_cache(maxsize=256)
 def traceable_parameters(
     function: Callable[..., Any], hidden: Iterable[str] = ()
 ) -> dict[str, tuple[type, Any]]:
@@ -69,7 +71,10 @@ def _without_arrays(hint: Any) -> Any:
 
 
 def check_parameters(
-    where: str, parameters: Mapping[str, tuple[Any, Any]], given: Mapping[str, Any]
+    where: str,
+    parameters: Mapping[str, tuple[Any, Any]],
+    given: Mapping[str, Any],
+    shared: Collection[str] = (),
 ) -> dict[str, Any]:
     """Validate `given` against `parameters`.
 
@@ -77,6 +82,7 @@ def check_parameters(
         where: the configuration key, for the message.
         parameters: as `keyword_parameters` returns them.
         given: values from the configuration.
+        shared: what every table of this kind may hold besides, for the message.
 
     Returns:
         The validated values; parameters that were not given are left out.
@@ -91,22 +97,65 @@ def check_parameters(
     for name in given:
         if name not in parameters:
             if not parameters:
-                raise ConfigError(f"{where}: takes no parameters, got {name!r}")
-            raise ConfigError(f"{where}: {unknown_name('parameter', name, parameters)}")
-    fields: dict[str, Any] = dict(parameters)
-    strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
-    model = pydantic.create_model("Parameters", __config__=strict, **fields)
+                near = get_close_matches(name, shared, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"{where}: takes no parameters, got {name!r}{hint}")
+            raise ConfigError(f"{where}: {unknown_name('parameter', name, [*parameters, *shared])}")
+    try:
+        model = _model_of(tuple(parameters.items()))
+    except TypeError:  # a default that cannot be hashed
+        model = _model_of.__wrapped__(tuple(parameters.items()))
     try:
         checked = model.model_validate({name: _tuples(value) for name, value in given.items()})
     except pydantic.ValidationError as error:
         raise ConfigError(one_sentence(error, where)) from None
     values = checked.model_dump()
+    for name in given:
+        if (number := _too_large(values[name])) is not None:
+            raise ConfigError(
+                f"{where}.{name}: must fit into 32 bits, -2147483648 to 2147483647, got {number}"
+            )
     return {name: values[name] for name in given}
+
+
+@functools.lru_cache(maxsize=256)
+def _model_of(parameters: tuple[tuple[str, tuple[Any, Any]], ...]) -> type[pydantic.BaseModel]:
+    """Made once for a function's parameters: it takes longer than all checks of a sweep."""
+    strict = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
+    fields: dict[str, Any] = dict(parameters)
+    return pydantic.create_model("Parameters", __config__=strict, **fields)
+
+
+def _too_large(value: Any) -> int | None:
+    """A whole number in a value that no 32-bit integer can be, which is what arrays are made of."""
+    if isinstance(value, (list, tuple)):
+        return next((found for item in value if (found := _too_large(item)) is not None), None)
+    beyond = isinstance(value, int) and not -(2**31) <= value < 2**31
+    return value if beyond else None
 
 
 def _tuples(value: Any) -> Any:
     """Lists, which are all a file has, as tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], where: str = "") -> str:
+    """The first problem with a table as one sentence; an unknown key comes with the nearest valid one."""
+    unknown = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+    if not unknown:
+        return one_sentence(error, where)
+    *parents, key = map(str, unknown[0])
+    table: Any = model
+    for parent in parents:
+        if parent in getattr(table, "model_fields", {}):
+            table = table.model_fields[parent].annotation
+        else:  # a union; pydantic names its member
+            table = next(each for each in typing.get_args(table) if getattr(each, "__name__", "") == parent)
+    if not where and not parents and key == "sweep":
+        return "this file has a [sweep] table; run it with: fljax sweep"
+    place = ".".join(([where] if where else []) + [part for part in parents if not part[:1].isupper()])
+    sentence = unknown_name("key", key, [f.alias or name for name, f in table.model_fields.items()])
+    return f"{place}: {sentence}" if place else sentence
 
 
 def one_sentence(error: pydantic.ValidationError, where: str = "") -> str:
@@ -121,7 +170,8 @@ def one_sentence(error: pydantic.ValidationError, where: str = "") -> str:
         key, first = next((p for p in problems if p[0].startswith(f"{key}.")), problems[0])
     shown_key = ".".join(part for part in (where, key) if part)
     if first["type"] == "missing":
-        return f"{shown_key}: this parameter is required"
+        near = get_close_matches(key.rpartition(".")[2], map(str, first["input"]), n=1)
+        return f"{shown_key}: this parameter is required" + (f" (is {near[0]!r} meant?)" if near else "")
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     allowed = dict.fromkeys(_allowed(e["msg"]) for k, e in problems if k == key)

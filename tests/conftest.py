@@ -2,18 +2,35 @@ import os
 from itertools import count
 from pathlib import Path
 
-# Two host devices, before jax starts: the sharded tests need them.
+# All of this before jax starts. Two host devices: the sharded tests need them.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 )
+# Most of a test's time is compilation, so programs are kept: for the other workers, for the processes that
+# tests start, and for the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
 import jax
 import pytest
+
+# What old versions of the code left behind is dropped with the rest when there is more than this.
+MOST_KEPT = 2**30
 
 # Linux grants a process 65,530 memory maps; a compiled program holds a dozen, and all tests together compile
 # more programs than fit. Beyond that XLA crashes.
 MOST_MAPS = 40_000
 _finished = count(1)
+
+
+def pytest_configure(config):
+    """Drop the kept programs, before there are workers, if they are too many."""
+    folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if not hasattr(config, "workerinput") and folder.is_dir():
+        files = [path for path in folder.iterdir() if path.is_file()]
+        if sum(path.stat().st_size for path in files) > MOST_KEPT:
+            for path in files:
+                path.unlink()
 
 
 def pytest_runtest_teardown():

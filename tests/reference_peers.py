@@ -59,7 +59,7 @@ def towards(pool, direction):
         return -center / math.sqrt(sum(value**2 for value in center))
     if direction == "sign":
         return np.array([-1.0 if value > 0 else 1.0 if value < 0 else 0.0 for value in center])
-    return -deviation(pool, 1)
+    return deviation(pool, 1) * (1 if direction == "std" else -1)
 
 
 def square(vector):

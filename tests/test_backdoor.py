@@ -128,7 +128,7 @@ def test_model_replacement_replaces_the_model():
     attack = model_replacement(image_shape=(8, 8, 1), server_lr=0.5, target=2)
     corrupted, _ = attack.corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Context())
     np.testing.assert_allclose(corrupted, replaced, rtol=1e-6)
-    with pytest.raises(ValueError, match="server_lr=0 must be positive"):
+    with pytest.raises(ValueError, match="server_lr=0 must be larger than 0"):
         replace_model(updates, malicious, server_lr=0)
 
 
@@ -184,10 +184,13 @@ def test_source_to_target_flips_one_class():
     ("attack", "message"),
     [
         ({"name": "distributed_backdoor", "num_parts": 5}, "num_parts=5 exceeds the trigger's 4 pixels"),
-        ({"name": "distributed_backdoor", "num_parts": 0}, "num_parts=0 must be at least 1"),
+        (
+            {"name": "distributed_backdoor", "num_parts": 0},
+            "num_parts=0 must be a whole number of at least 1",
+        ),
         ({"name": "distributed_backdoor", "parts": [[[0, 9]]]}, r"pixel \(0, 9\) lies outside images of 8×8"),
         ({"name": "distributed_backdoor", "target": 10}, "target=10 is not one of the 10 labels"),
-        ({"name": "model_replacement", "server_lr": 0.0}, r"server_lr=0.0 must be positive"),
+        ({"name": "model_replacement", "server_lr": 0.0}, r"server_lr=0.0 must be larger than 0"),
         ({"name": "scaling_attack", "poison_fraction": "half"}, "poison_fraction"),
         ({"name": "scaling_attack", "poison_fraction": float("inf")}, "poison_fraction=inf must be"),
         ({"name": "scaling_attack", "pixels": []}, "pixels must hold at least one"),

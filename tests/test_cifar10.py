@@ -90,6 +90,10 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(cifar10, "LABELS", {name: zlib.crc32(y.tobytes()) for name, y in LABELS.items()})
     means = {name: tuple(x.mean((0, 1, 2)) / 255) for name, x in IMAGES.items()}
     monkeypatch.setattr(cifar10, "MEANS", means)
+    unknown = {name: tuple(np.flatnonzero(~exact).tolist()) for name, exact in EXACT.items()}
+    monkeypatch.setattr(cifar10, "UNKNOWN", unknown)
+    digests = {name: hashlib.sha256(x[EXACT[name]].tobytes()).hexdigest() for name, x in IMAGES.items()}
+    monkeypatch.setattr(cifar10, "DIGESTS", digests)
     monkeypatch.delenv("FLJAX_DATA", raising=False)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no tfds"))
     monkeypatch.setitem(sys.modules, "tensorflow", None)
@@ -123,6 +127,15 @@ def test_load(small, kind):
         )
     else:
         assert data.notes == ()
+
+
+@formats
+def test_exchanged_images_are_noted(small, kind):
+    """Neither the labels nor the means tell."""
+    images = IMAGES | {"data_batch_4": IMAGES["data_batch_4"][[1, 0, *range(2, COUNT)]]}
+    write(small, kind, images=images)
+    notes = load("cifar10", small).notes
+    assert notes[0] == f"not the original file: data_batch_4{FORMATS[kind][2]}"
 
 
 def test_exact_only(small):
@@ -208,7 +221,7 @@ def test_damaged(small, kind, damage):
         ({"exact": np.ones(COUNT)}, "do not fit"),
         ({"webp": np.zeros(30, np.uint8)}, "truncated or corrupt"),
         ({"offsets": np.array(["a", "b"])}, "truncated or corrupt"),
-        ({"offsets": np.array([None], object)}, "truncated or corrupt"),
+        ({"offsets": np.array([None], object)}, "offsets.npy' holds object, no numbers or text"),
     ],
 )
 def test_repacked_with_another_content(small, change, message):
@@ -326,6 +339,8 @@ def test_real_batch(shared_data, tmp_path, name):
     batch = cifar10.read_repacked(path)
     assert hashlib.sha256(batch.x.tobytes()).hexdigest() == DECODED[name]
     cifar10.check_batch(path, batch, name)
+    assert np.flatnonzero(~batch.exact).tolist() == list(cifar10.UNKNOWN[name])
+    assert cifar10.digest(batch, name) == cifar10.DIGESTS[name]
     assert int((~batch.exact).sum()) == {"data_batch_1": 10, "test_batch": 21}[name]
     if name == "test_batch":
         assert np.bincount(batch.y).tolist() == [1000] * 10

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +17,14 @@ from rich.console import Console
 
 import fljax
 from fljax.aggregators import PRE_AGGREGATORS, RULES
-from fljax.attacks import ATTACKS
+from fljax.attacks import ATTACKS, Task
 from fljax.cli import main
+from fljax.components import dataset_options, make_aggregator, make_attack, make_model, partition_options
+from fljax.config import parse_config
 from fljax.data import DATASETS, PARTITIONS
+from fljax.details import config_line
 from fljax.evaluate import Evaluation
-from fljax.listing import TABLES
+from fljax.listing import KINDS, list_table
 from fljax.models import MODELS
 from fljax.progress import RunDisplay, duration
 from fljax.round import RoundMetrics
@@ -180,6 +184,19 @@ def test_a_diverging_run_is_not_a_failure(cli, tmp_path):
     assert (tmp_path / "wild" / "curves.png").exists()
 
 
+def test_a_run_starts_again_from_its_own_configuration(cli, tmp_path):
+    assert cli("run", "tiny.toml", "--out", "runs/demo").status == 0
+    assert cli("run", "runs/demo/config.json", "--set", "rounds=2").status == 0
+    before, after = (
+        json.loads((tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()[0])
+        for name in ("demo", "demo-2")
+    )
+    assert after["round"] == 2
+    assert after["test_error"] == before["test_error"]
+    assert_refused(cli("run", "runs/demo"), "runs/demo/config.json")
+    assert_refused(cli("run", "runs/demo/summary.json"), "unknown key")
+
+
 # --- interruption ------------------------------------------------------------------------------------
 
 
@@ -211,7 +228,7 @@ def test_the_command_an_interrupted_run_suggests_finishes_it(cli, tmp_path, monk
     with monkeypatch.context() as patched:
         patched.setattr(RunDisplay, "__call__", interrupt)
         outcome = cli("run", "tiny.toml", "--out", out, *settings)
-    assert outcome.status == 1
+    assert outcome.status == 130
     assert "Traceback" not in outcome.err
     assert not (tmp_path / out / "summary.json").exists()
     # The suggestion, as it would be copied from the terminal, has to name this folder and this run.
@@ -219,11 +236,11 @@ def test_the_command_an_interrupted_run_suggests_finishes_it(cli, tmp_path, monk
     assert out in suggested
     seen = []
 
-    def run_experiment(experiment, folder, *, resume, progress):
+    def run_experiment(experiment, folder, *, resume, **_):
         from fljax.record import RunFolder
 
         seen.append((folder, resume))
-        RunFolder(folder, experiment.config.resolved(), resume)
+        RunFolder(folder, experiment.config.resolved(), resume).close()
         raise fljax.ConfigError("the same run")
 
     monkeypatch.setattr("fljax.experiment.run_experiment", run_experiment)
@@ -243,7 +260,7 @@ def test_the_command_an_interrupted_run_suggests_finishes_it(cli, tmp_path, monk
         ("x" * 300, None),
         ("broken.toml", b"rounds = = 3\n"),
         ("twice.toml", b"rounds = 3\nrounds = 4\n"),
-        ("values.json", b'{"rounds": 3}\n'),
+        ("values.json", b'{"rounds": 3\n'),
         ("binary.toml", b"\xff\xfe\x00"),
         ("date.toml", b"rounds = 2020-01-01\n"),
         ("empty.toml", b""),
@@ -281,7 +298,7 @@ def test_resume_needs_a_folder_with_a_run(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["lst"], ["run"], ["run", "tiny.toml", "--foo"], ["list", "rules", "more"]]
+    "words", [["lst"], ["run"], ["run", "tiny.toml", "--foo"], ["list", "rules", "krum", "more"]]
 )
 def test_wrong_usage_has_status_2(cli, words):
     outcome = cli(*words)
@@ -319,13 +336,25 @@ def test_list_shows_every_name_and_its_parameters(cli, kind):
     assert not CONTROL.search(outcome.out)
 
 
-@pytest.mark.parametrize("kind", REGISTRIES)
-def test_names_stay_whole_on_a_terminal_of_80_columns(kind):
-    console = Console(file=io.StringIO(), width=80)
-    console.print(TABLES[kind]())
-    text = console.file.getvalue()
-    for name in set(REGISTRIES[kind]) - {"none"}:
-        assert re.search(rf"\b{name}\b", text), name
+def printed(table, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_are_whole_on_terminals_of_any_width(kind):
+    rows = [
+        [entry.name, entry.summary, *entry.parameters, *entry.facts.values()]
+        for entry in KINDS[kind].entries()
+    ]
+    for width in (60, 80, 100, 140):
+        text = printed(list_table(kind), width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+        words = set(re.findall(r"[^\s│]+", text))
+        for word in " ".join(cell for row in rows for cell in row).split():
+            assert any(word in shown for shown in words), (width, word)
 
 
 def test_list_without_a_kind_shows_all(cli):
@@ -337,6 +366,100 @@ def test_list_without_a_kind_shows_all(cli):
 
 def test_an_unknown_list_names_the_nearest(cli):
     assert_refused(cli("list", "rulez"), "'rulez'", "did you mean 'rules'", "partitions")
+
+
+def test_a_name_of_a_list_is_shown_in_full(cli):
+    text = cli("list", "rules", "krum").out
+    for shown in (
+        "argmin_i s_i",  # the formula
+        'aggregator = { name = "krum", num_malicious = 4 }',
+        "how many neighbours count instead of n − f − 2",  # the meaning of a parameter
+        "required",
+        '"actual"',
+        "n > 2f + 2",
+        "Blanchard et al. 2017",
+        "fedlib squares the distances twice",
+        "fljax.aggregators.krum(updates, *, num_malicious, power=2, num_neighbors=None)",
+        "pre-aggregators in order",
+    ):
+        assert shown in text
+    assert not CONTROL.search(text)
+    assert_refused(cli("list", "rules", "krm"), "'krm'", "did you mean 'krum'")
+    assert_refused(cli("list", "krum"), "fljax list rules krum")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_name_has_a_line_of_a_configuration_and_a_meaning_for_every_parameter(cli, kind, tmp_path):
+    numbers = np.arange(400.0)
+    np.savez(tmp_path / "mine.npz", train_x=numbers[:, None], train_y=numbers.astype(int) % 10)
+    base = {"num_clients": 20, "root": {"size": 20}, "data": {"name": "synthetic", "num_train": 400}}
+    for entry in KINDS[kind].entries():
+        text = cli("list", kind, entry.name).out
+        line = config_line(entry)
+        assert line in text
+        for name in entry.parameters:
+            row = re.search(rf"│ {name} +│[^│]+│[^│]+│ *([^\s│]?)", text)
+            assert row[1], f"{entry.name}: nobody says what {name} is"
+        config = parse_config({**base, **tomllib.loads(line)})
+        if kind == "datasets":
+            dataset_options(config.data)
+        elif kind == "models":
+            make_model(config.model, 10)
+        else:
+            partition_options(config.partition)
+            make_aggregator(config.aggregator)
+            make_attack(config.attack, Task(10, 4, (8, 8, 1)))
+
+
+def test_a_log_is_as_wide_as_columns_says(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, cli("list", "rules").out.splitlines())) <= 60
+    monkeypatch.delenv("COLUMNS")
+    assert 120 < max(map(len, cli("list", "rules").out.splitlines())) <= 140
+
+
+def test_the_command_line_answers_without_importing_jax():
+    # Completion calls it at every press of a key.
+    code = "import sys, fljax.cli; print([m for m in ('jax', 'pydantic', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("fljax ", ["run", "sweep", "report", "data", "bench", "list"]),
+        ("fljax l", ["list"]),
+        ("fljax list ", list(KINDS)),
+        ("fljax list p", ["partitions"]),
+        ("fljax list rules kr", ["krum"]),
+        ("fljax list models ", list(MODELS)),
+        ("fljax list nothing ", []),
+        ("fljax bench aggregators --rule nn", ["nnm"]),
+        ("fljax report runs/x --format p", ["png"]),
+        ("fljax report runs/x --published table3_u", ["table3_uci_har"]),
+        ("fljax sweep x.toml --executor r", ["ray"]),
+        ("fljax run ti", []),  # files are the shell's own business
+    ],
+)
+def test_the_shell_completes_commands_and_names(cli, monkeypatch, words, offered):
+    monkeypatch.setenv("_FLJAX_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    outcome = cli()
+    assert outcome.err == ""
+    assert sorted(outcome.out.split()) == sorted(offered)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed(cli, monkeypatch, tmp_path, shell):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    (tmp_path / "home").mkdir()
+    outcome = cli("--install-completion", shell)
+    assert outcome.status == 0, outcome
+    written = [path.read_text() for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert any("_FLJAX_COMPLETE=complete_" + shell in text for text in written)
 
 
 def test_version_and_help(cli):

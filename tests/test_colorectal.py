@@ -1,5 +1,6 @@
 """Colorectal histology: no file of it is at hand, so these are generated in the exact formats."""
 
+import hashlib
 import io
 import sys
 import zipfile
@@ -20,6 +21,7 @@ EACH = 3
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     monkeypatch.setattr(colorectal, "PER_CLASS", EACH)
+    monkeypatch.setattr(colorectal, "DIGEST", "none")
     monkeypatch.delenv("FLJAX_DATA", raising=False)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no tfds"))
     monkeypatch.setitem(sys.modules, "tensorflow", None)
@@ -110,12 +112,15 @@ def test_table_damaged(small):
         load("colorectal_histology", small)
 
 
-def test_archive(small):
+def test_archive(small, monkeypatch):
     path = small / "colorectal_histology" / colorectal.ARCHIVE
     all_tiles = tiles()
     write_archive(path, all_tiles, extra=[("Kather_texture_2016_image_tiles_5000/readme.txt", b"")])
     data = load("colorectal_histology", small)
     assert (data.train_x.shape, data.source) == ((19, 64, 64, 1), str(path))
+    assert data.notes == (f"not the original file: {colorectal.ARCHIVE}",)
+    monkeypatch.setattr(colorectal, "DIGEST", hashlib.sha256(path.read_bytes()).hexdigest())
+    assert load("colorectal_histology", small).notes == ()
     x = np.concatenate([data.train_x, data.test_x])
     y = np.concatenate([data.train_y, data.test_y])
     # One colour stays one colour: its luminance.
@@ -127,14 +132,17 @@ def test_archive(small):
 
 def test_archive_damaged(small):
     path = small / "colorectal_histology" / colorectal.ARCHIVE
-    write_archive(path, tiles(), extra=[("x/08_EMPTY/zzz.tif", b"no picture")])
+    write_archive(path, [*tiles()[:7], tiles()[7, 1:]], extra=[("x/08_EMPTY/zzz.tif", b"no picture")])
     with pytest.raises(DataError, match=r"08_EMPTY/zzz.tif: cannot be read"):
         load("colorectal_histology", small)
     write_archive(path, tiles()[:, :2])
     with pytest.raises(DataError, match=r"\[2, 2, 2, 2, 2, 2, 2, 2\], expected 3"):
         load("colorectal_histology", small)
     write_archive(path, tiles()[:, :, :100])
-    with pytest.raises(DataError, match=r"uint8 \(100, 150, 3\), expected uint8 \(150, 150, 3\)"):
+    with pytest.raises(DataError, match=r"150 × 100 pixels, expected 150 × 150"):
+        load("colorectal_histology", small)
+    write_archive(path, tiles()[..., 0])
+    with pytest.raises(DataError, match=r"uint8 \(150, 150\), expected uint8 \(150, 150, 3\)"):
         load("colorectal_histology", small)
     with zipfile.ZipFile(path, "w"):
         pass

@@ -182,6 +182,44 @@ def test_the_worked_example_of_byzfl():
     np.testing.assert_array_equal(mimic(rows, malicious, target=0)[3], [1, 2, 3])
 
 
+# The same rows as honest gradients: μ = (4, 5, 6), and σ = 3 everywhere with ddof 1, √6 with ddof 0. What a
+# library sends instead of its gradients, and the call that sends its negative instead of our updates.
+ON_GRADIENTS = {
+    "ByzFL's ALIE, μ + 1.5 σ": (partial(alie, z=-1.5, knowledge="full", ddof=1), [8.5, 9.5, 10.5]),
+    "ALIE of Karimireddy et al., μ − 1.5 σ": (
+        partial(alie, z=1.5, knowledge="full", ddof=1),
+        [-0.5, 0.5, 1.5],
+    ),
+    "ByzFL's IPM, −2 μ": (partial(ipm, epsilon=2.0), [-8, -10, -12]),
+    # As far from (7, 8, 9) as (1, 2, 3) is: γ = 1.
+    "Min-Max, μ − γσ": (partial(min_max, direction="std"), [1, 2, 3]),
+    "Min-Sum, μ − γσ": (partial(min_sum, direction="std"), [1, 2, 3]),
+    # All in one line: 3√3 from μ to its neighbours, as far again as the row may go.
+    "Min-Max, μ − γ sign(μ)": (partial(min_max, direction="sign"), [1, 2, 3]),
+}
+# What FLPoison sends instead of the same rows, which are updates there.
+ON_UPDATES = {
+    "ALIE, μ + 1.5 σ": (partial(alie, z=1.5, knowledge="full"), np.array([4, 5, 6]) + 1.5 * np.sqrt(6)),
+    "Min-Max, μ − γσ": (partial(min_max, direction="minus_std"), [1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("name", ON_GRADIENTS)
+def test_what_is_published_on_gradients_is_turned_for_updates(name):
+    attack, sent = ON_GRADIENTS[name]
+    gradients = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 0]], np.float32)
+    rate = np.float32(0.25)
+    crafted = attack(-rate * gradients, np.arange(4) == 3)[3]
+    np.testing.assert_allclose(crafted, -rate * np.float32(sent), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ON_UPDATES)
+def test_what_is_published_on_updates_is_taken_as_it_is(name):
+    attack, sent = ON_UPDATES[name]
+    rows = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 0, 0]], np.float32)
+    np.testing.assert_allclose(attack(rows, np.arange(4) == 3)[3], sent, rtol=1e-5)
+
+
 def test_statistics_leave_out_rows_they_are_not_about():
     updates, malicious = make(0, 9, 5), np.arange(9) < 3
     broken = np.where(malicious[:, None], np.nan, updates).astype(np.float32)
@@ -209,7 +247,8 @@ MEASURES = {
     "smallest sum": (min_sum, {"bound": "smallest"}, partial(reference.sum_allowed, bound="smallest")),
 }
 measures = pytest.mark.parametrize("name", MEASURES)
-directions = pytest.mark.parametrize("direction", ["unit", "std", "sign"])
+DIRECTIONS = ["unit", "std", "minus_std", "sign"]
+directions = pytest.mark.parametrize("direction", DIRECTIONS)
 
 
 def pushed_to_the_bound(row, pool, measure, direction, slack):
@@ -249,7 +288,7 @@ def test_min_max_and_min_sum_go_as_far_as_is_allowed(name, direction, n, d):
 def test_the_published_search_is_reproduced(name, direction):
     attack, options, measure = MEASURES[name]
     # Along σ the default never comes to its end.
-    search = {"start": 0.1, "tolerance": 1e-4} if direction == "std" else {}
+    search = {"start": 0.1, "tolerance": 1e-4} if "std" in direction else {}
     attack = compiled(attack, direction=direction, search="published", **search, **options)
     for seed, scale in enumerate((1.0, 1.0, 0.01, 300.0)):
         updates, malicious = scale * make(seed, 9, 5), np.arange(9) % 3 == 0
@@ -261,13 +300,13 @@ def test_the_published_search_is_reproduced(name, direction):
         # γ is a multiple of 2e-5; rounding may take the neighbouring one, but not where the search ends.
         step = 0.0 if end else 2e-5 * np.abs(reference.towards(pool, direction)).max()
         np.testing.assert_allclose(row, expected, rtol=1e-6, atol=1.01 * step + 1e-6 * np.abs(updates).max())
-        assert end or direction != "std"
+        assert end or "std" not in direction
     assert end, "the last scale must show where the search ends"
 
 
 def test_the_published_search_counts_in_units_of_the_gradient():
     updates, malicious = make(0, 9, 5), np.arange(9) < 2
-    for direction in ("unit", "std", "sign"):
+    for direction in DIRECTIONS:
         attack = partial(min_max, direction=direction, search="published", start=0.25, tolerance=0.01)
         small = attack(0.125 * updates, malicious, jnp.float32(0.125))
         np.testing.assert_allclose(8 * small, attack(updates, malicious), rtol=1e-5)
@@ -569,24 +608,30 @@ BAD = [
     (partial(gaussian, key=KEY, std=-1.0), "gaussian: std=-1.0 must not be negative"),
     (partial(gaussian, key=KEY, std=math.nan), "gaussian: std=nan"),
     (partial(gaussian, key=KEY, std=1.0, around="all"), "gaussian: around='all' must be \"zero\""),
-    (partial(alie, z=math.inf), "alie: z=inf must be a finite number"),
+    (partial(alie, z=math.inf), "alie: z=inf must be finite"),
     (partial(alie, ddof=2), "alie: ddof=2 must be 0 or 1"),
     (partial(alie, knowledge="some"), "alie: knowledge='some'"),
     (partial(ipm, epsilon=-0.5), "ipm: epsilon=-0.5 must not be negative"),
     (partial(min_max, direction="up"), "min_max: direction='up' must be \"unit\""),
     (partial(min_max, search="fast"), "min_max: search='fast' must be \"exact\""),
-    (partial(min_max, start=1e-6), "min_max: tolerance=1e-05 must be positive and below start=1e-06"),
+    (partial(min_max, start=1e-6), "min_max: tolerance=1e-05 must be below start=1e-06"),
     (partial(min_sum, bound="mean"), "min_sum: bound='mean' must be \"largest\""),
     (partial(min_sum, knowledge="none"), "min_sum: knowledge='none'"),
-    (partial(optimized_alie, rule=median, evaluations=0), "optimized_alie: evaluations=0 must be at least 1"),
-    (partial(optimized_ipm, rule=median, evaluations=0), "optimized_ipm: evaluations=0 must be at least 1"),
-    (partial(optimized_ipm, rule=median, smallest=0.0), "smallest=0.0 must be positive and below largest"),
+    (
+        partial(optimized_alie, rule=median, evaluations=0),
+        "optimized_alie: evaluations=0 must be a whole number of at least 1",
+    ),
+    (
+        partial(optimized_ipm, rule=median, evaluations=0),
+        "optimized_ipm: evaluations=0 must be a whole number of at least 1",
+    ),
+    (partial(optimized_ipm, rule=median, smallest=0.0), "smallest=0.0 must be larger than 0"),
     (partial(mimic, target=-1), "mimic: target=-1"),
     (partial(mimic, target=9), "mimic: target=9"),
     (lambda u, m: mimic_warmup(warmup=0), "mimic_warmup: warmup=0 must be a whole number of at least 1"),
     (lambda u, m: mimic_warmup(choose="first"), "mimic_warmup: choose='first' must be"),
     (lambda u, m: free_rider(kind="lazy"), "free_rider: kind='lazy' must be"),
-    (lambda u, m: free_rider(std=-1.0), "free_rider: std=-1.0 must be a finite number and not negative"),
+    (lambda u, m: free_rider(std=-1.0), "free_rider: std=-1.0 must be at least 0 and finite"),
     (lambda u, m: free_rider(power=math.inf), "free_rider: power=inf"),
 ]
 

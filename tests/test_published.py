@@ -65,7 +65,7 @@ def test_the_papers_layout_with_both_numbers(folder):
     # 0.06 and 0.03 are 0.03 apart, and what was not run is missing.
     assert rows["no attack"] == ["0.060 (0.03 M)", "0.210 (0.12 M) ≠", "– (0.04 M)"]
     assert rows["Scaling attack"] == [
-        "0.040 / 0.50 (0.04 / 0.81 L) ≠",
+        "0.040 / 0.50 ✗ (0.04 / 0.81 L) ≠",
         "0.110 / 0.02 (0.10 / 0.03 L)",
         "– (0.04 / 0.36 L)",
     ]
@@ -129,8 +129,8 @@ def test_other_axes_have_a_table_each_and_those_of_the_columns_none(tmp_path):
     }
     results = load_results(write_sweep(tmp_path / "bias", axes, rows))
     first, second = comparison_tables(places(results, ["table5"]))
-    assert first.title.endswith("; num_clients = 50")
-    assert second.title.endswith("; num_clients = 100")
+    assert first.title.endswith("; clients 50")
+    assert second.title.endswith("; clients 100")
     name, entries = first.rows[0]
     assert (name, entries[0].text, entries[5].text) == ("no attack", "0.010 (0.05 L) ≠", "0.100 (0.80 L) ≠")
 

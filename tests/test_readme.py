@@ -1,12 +1,15 @@
 """What README.md shows is what the library does."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import jax
-import numpy as np
+import pytest
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
@@ -19,38 +22,82 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+# What is true after each Python block, in its order. Each runs in a process of its own, as a reader's would.
+SHOWN = {
+    "pure functions": """
+import numpy as np
+assert aggregate.shape == (10_000,)
+assert not np.asarray(scores)[:20].any()
+assert np.asarray(scores)[20:].all()
+assert many.shape == (30, 10_000)
+""",
+    "a rule with a state": """
+import numpy as np
+assert np.isfinite(update).all()
+np.testing.assert_array_equal(state[1], update)
+""",
+    "attacks through the rule": """
+import numpy as np
+direction = np.sign(rule(updates))
+honest, alie, ascent = (rule(each) for each in (updates, found, stronger))
+assert direction @ ascent < direction @ honest
+center = updates[10:].mean(0)
+assert np.linalg.norm(alie - center) > np.linalg.norm(honest - center)
+""",
+    "a run": """
+from pathlib import Path
+assert Path("runs/demo/summary.json").exists()
+assert result.metrics["test_error"][-1] < 0.5
+assert metrics.loss.shape == (100,)
+""",
+    "a sweep's results": "assert list(results.seed) == [0, 1]",
+    "a report": """
+assert len(frame) == 2
+assert [file.name for file in files] == ["report.html"]
+""",
+    "data of your own": "assert experiment.facts['clients']['num_clients'] == 30",
+}
+
+
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_python_examples_run(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    monkeypatch.chdir(tmp_path)
-    pure, stateful, searching, simulator, results, arrays = blocks("python")
-    names: dict = {}
-    exec(pure, names)
-    assert names["aggregate"].shape == (10_000,)
-    assert not np.asarray(names["scores"])[:20].any()
-    assert np.asarray(names["scores"])[20:].all()
-    assert names["many"].shape == (30, 10_000)
-    exec(stateful, names)
-    assert np.isfinite(names["update"]).all()
-    np.testing.assert_array_equal(names["state"][1], names["update"])
-    exec(searching, names)
-    direction = np.sign(names["rule"](names["updates"]))
-    honest, found, stronger = (names["rule"](names[each]) for each in ("updates", "found", "stronger"))
-    assert direction @ stronger < direction @ honest
-    center = names["updates"][20:].mean(0)
-    assert np.linalg.norm(found - center) > np.linalg.norm(honest - center)
-    exec(simulator, names)
-    assert (tmp_path / "runs" / "demo" / "summary.json").exists()
-    assert names["metrics"].loss.shape == (100,)
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert README.count("```") == 2 * sum(len(blocks(language)) for language in ("python", "toml", "sh"))
+    assert len(blocks("python")) == len(SHOWN)
+    assert len(blocks("toml")) == 3
+    # Nothing that looks like Python stands outside of a block.
+    assert not re.findall(r"^    (?:from|import) ", README, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The folders that commands of the README would have made."""
+    folder = tmp_path_factory.mktemp("swept")
     base = {"rounds": 2, "eval_every": 2, "num_clients": 5, "root": {"size": 20}}
-    sweep(make_sweep(base, {"seeds": 2}), "runs/thousand")
-    exec(results, names)
-    assert list(names["results"].seed) == [0, 1]
-    exec(arrays, names)
-    assert names["experiment"].facts["clients"]["num_clients"] == 30
+    sweep(make_sweep(base, {"seeds": 2}), folder / "thousand")
+    shutil.copytree(folder / "thousand", folder / "table3")
+    return folder
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_python_example_runs_in_a_fresh_process(name, tmp_path, request):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    block = blocks("python")[list(SHOWN).index(name)]
+    if "runs/thousand" in block or "runs/table3" in block:
+        shutil.copytree(request.getfixturevalue("swept"), tmp_path / "runs")
+    (tmp_path / "example.py").write_text(block + SHOWN[name], encoding="utf-8")
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_configuration_shown_is_the_default():

@@ -14,10 +14,11 @@ from sweep_folder import cell, large, write_sweep
 
 from fljax.errors import ConfigError, DataError
 from fljax.report import load_results, rich_tables, write_report
-from fljax.report.figures import _over_axis
+from fljax.report.lines import over_axis
 from fljax.report.panels import courses
+from fljax.report.ranking import Outcome, marks
 from fljax.report.results import label
-from fljax.report.summary import caption, marks, state, summarize, tables, worst_cases
+from fljax.report.summary import caption, state, summarize, tables, worst_cases
 from fljax.report.text import escape, markdown_tables
 
 RULES = ["FedAvg", "Krum", "FLTrust"]
@@ -67,9 +68,9 @@ def test_means_deviations_and_the_worst_case(demo):
     assert texts(table) == {
         "no attack": ["0.040 ± 0.010", "0.900 ± 0.000", "0.040 ± 0.000"],
         "Trim attack": ["0.600 ± 0.100", "0.250 ± 0.050", "0.050 ± 0.000"],
-        "Scaling attack": ["0.100 ± 0.000 / 0.75", "0.300 ± 0.100 / 0.00", "0.060 ± 0.020 / 0.20"],
-        # Krum's 0.900 is without an attack.
-        "worst case": ["0.600", "0.300", "0.060"],
+        "Scaling attack": ["0.100 ± 0.000 / 0.75 ✗", "0.300 ± 0.100 / 0.00", "0.060 ± 0.020 / 0.20"],
+        # Krum's 0.900 is without an attack. FedAvg's two numbers are of two attacks.
+        "worst case": ["0.600 / 0.75 ✗", "0.300 / 0.00", "0.060 / 0.20"],
     }
 
 
@@ -78,11 +79,24 @@ def test_best_and_worst_are_marked_and_ties_alike(demo):
     assert marked(table) == {
         "no attack": ["best", "worst", "best"],
         "Trim attack": ["worst", "", "best"],
-        "Scaling attack": ["", "worst", "best"],
+        "Scaling attack": ["worst", "", "best"],
         "worst case": ["worst", "", "best"],
     }
-    assert marks([0.1, 0.1, None]) == ["", "", ""]
-    assert marks([None, float("inf"), 0.3]) == ["", "worst", "best"]
+    assert marks([Outcome(0.1), Outcome(0.1), None]) == ["", "", ""]
+    assert marks([None, Outcome(float("nan")), Outcome(0.3)]) == ["", "worst", "best"]
+
+
+def test_a_backdoored_rule_is_never_the_best():
+    # What a small error hides: the published FedAvg under the Scaling attack.
+    fedavg, krum, fltrust = Outcome(0.038, 1.0), Outcome(0.11, 0.02), Outcome(0.042, 0.01)
+    assert marks([fedavg, krum, fltrust]) == ["worst", "", "best"]
+    assert [each.broken for each in (fedavg, krum, fltrust)] == [True, False, False]
+    # All are broken: one is the worst, none the best.
+    assert marks([Outcome(0.05, 0.99), Outcome(0.06, 0.77)]) == ["worst", ""]
+    # At exactly 0.5 of the digits that are shown.
+    assert [Outcome(0.0, rate).broken for rate in (0.49, 0.496, 0.5)] == [False, True, True]
+    # A success rate below counts as well, and an error without a backdoor as such.
+    assert marks([Outcome(0.04, 0.4), Outcome(0.05, 0.01), Outcome(0.9, 0.0)]) == ["", "best", "worst"]
 
 
 def test_the_caption_explains_the_signs_that_occur(demo):
@@ -102,8 +116,8 @@ def test_missing_cells_leave_gaps(tmp_path):
     results = load_results(folder)
     (table,) = tables(results)
     assert texts(table)["Trim attack"] == ["0.600 ± 0.100", "", "0.050 ± 0.000"]
-    assert texts(table)["Scaling attack"][0] == "0.100 / 1.00 ‡"
-    assert texts(table)["worst case"] == ["0.600 ‡", "0.300 ‡", "0.060"]
+    assert texts(table)["Scaling attack"][0] == "0.100 / 1.00 ✗ ‡"
+    assert texts(table)["worst case"] == ["0.600 / 1.00 ✗ ‡", "0.300 / 0.00 ‡", "0.060 / 0.20"]
     assert "‡ Not everything" in caption(results, [table])
     assert state(results) == "15 of 18 cells; the others are missing so far"
     files = write_report(folder)
@@ -136,7 +150,7 @@ def test_diverged_seeds_have_a_dagger(tmp_path):
     (table,) = tables(results)
     assert texts(table)["Trim attack"] == ["0.600 ± 0.100 †", "— †", "0.050 ± 0.000"]
     # No error at all is the worst there is.
-    assert texts(table)["worst case"] == ["0.600 †", "— †", "0.060"]
+    assert texts(table)["worst case"] == ["0.600 / 0.75 ✗ †", "— / 0.00 †", "0.060 / 0.20"]
     assert marked(table)["worst case"] == ["", "worst", "best"]
     assert "† At least one seed diverged." in caption(results, [table])
     # The seed that ended first keeps its last value.
@@ -185,12 +199,12 @@ def test_further_axes_are_never_averaged_over(tmp_path):
     assert results.numeric == {"attack.fraction", "seed"}
     found = {table.title: texts(table) for table in tables(results)}
     assert list(found) == [
-        "attack.fraction = 0.1, data = digits",
-        "attack.fraction = 0.1, data = mnist",
-        "attack.fraction = 0.25, data = digits",
+        "malicious clients 10 %, data digits",
+        "malicious clients 10 %, data MNIST",
+        "malicious clients 25 %, data digits",
     ]
-    assert found["attack.fraction = 0.25, data = digits"]["ALIE"] == ["0.350 ± 0.050"]
-    assert found["attack.fraction = 0.1, data = mnist"]["worst case"] == ["0.550 ± 0.050"[:5] + " ‡"]
+    assert found["malicious clients 25 %, data digits"]["ALIE"] == ["0.350 ± 0.050"]
+    assert found["malicious clients 10 %, data MNIST"]["worst case"] == ["0.550 ‡"]
 
 
 def test_many_combinations_become_rows_and_then_only_csv(tmp_path):
@@ -199,7 +213,8 @@ def test_many_combinations_become_rows_and_then_only_csv(tmp_path):
     results = load_results(folder)
     made = tables(results)
     assert [table.title for table in made] == ["ALIE", "IPM", "worst case over the attacks"]
-    assert [name for name, _ in made[0].rows] == list(map(label, fractions))
+    assert made[0].corner == "malicious clients (%)"
+    assert [name for name, _ in made[0].rows] == [str(5 * i) for i in range(10)]
     wide = np.array(
         [[float(entry.text.split()[0]) for entry in row] for table in made for _, row in table.rows]
     )
@@ -271,13 +286,21 @@ def test_csv_files_hold_everything_once(demo):
     np.testing.assert_allclose(means.loc[("Trim attack", "FedAvg"), "test_error_std"], 0.1)
     assert means.loc[("worst case", "Krum"), "worst_attack"] == "Scaling attack"
     np.testing.assert_allclose(means.loc[("worst case", "Krum"), "test_error_mean"], 0.3)
+    fedavg = means.loc[("worst case", "FedAvg")]
+    assert (fedavg["worst_attack"], fedavg["worst_backdoor"]) == ("Trim attack", "Scaling attack")
+    np.testing.assert_allclose(fedavg[["test_error_mean", "attack_success_rate_mean"]].tolist(), [0.6, 0.75])
+    assert means.loc["Scaling attack", "rank"].to_dict() == {"FedAvg": 3, "Krum": 2, "FLTrust": 1}
+    assert means.loc["Scaling attack", "broken"].to_dict() == {
+        "FedAvg": True,
+        "Krum": False,
+        "FLTrust": False,
+    }
 
 
 def test_figures_are_images_of_a_sensible_size(demo):
     files = write_report(demo, formats=["png"])
     assert [path.name for path in files] == [
         "comparison.png",
-        "curves_attack_success_rate.png",
         "heat_map.png",
     ]
     for path in files:
@@ -300,13 +323,15 @@ def test_one_run_without_attack_is_a_line_in_every_panel(tmp_path):
         "attack.fraction": [0.1, 0.4, 0.0],
     }
     results = load_results(write_sweep(tmp_path / "fraction", axes, cells))
-    figure = _over_axis(results, summarize(results), None, "attack.fraction", "test_error", "")
+    figure = over_axis(results, summarize(results), None, "attack.fraction", "title", "facts")
     panels = [panel for panel in figure.axes if panel.get_visible()]
     assert [panel.get_title() for panel in panels] == ["Trim attack", "Krum attack"]
+    assert {panel.get_xlabel() for panel in panels} == {"malicious clients (%)"}
     for panel in panels:
-        lines = {line.get_label(): line.get_ydata() for line in panel.get_lines()}
-        assert set(lines) == {"FLTrust", "FedAvg, no attack"}
-        assert set(lines["FedAvg, no attack"]) == {0.25}
+        rule, reference = panel.get_lines()
+        assert rule.get_label() == "FLTrust"
+        np.testing.assert_allclose(rule.get_xdata(), [0, 10, 40])
+        assert set(reference.get_ydata()) == {0.25}
 
 
 def test_lines_for_each_numeric_axis(tmp_path):
@@ -318,12 +343,7 @@ def test_lines_for_each_numeric_axis(tmp_path):
         {"root.size": [10, 1000], "server.lr": [0.1, 1.0]},
     )
     names = {path.name for path in write_report(folder, formats=["png"])}
-    lines = {
-        f"lines_{axis}_{i}{end}.png"
-        for axis in ("root.size", "server.lr")
-        for i in (1, 2)
-        for end in ("", "_attack_success_rate")
-    }
+    lines = {f"lines_{axis}_{i}.png" for axis in ("root.size", "server.lr") for i in (1, 2)}
     assert {name for name in names if name.startswith("lines")} == lines
     assert {f"comparison_{i}.png" for i in (1, 2, 3, 4)} <= names
 
@@ -347,8 +367,9 @@ def test_the_worst_case_is_of_each_combination(tmp_path):
     axes = {"attack": ["ALIE", "IPM"], "root.size": [10, 50]}
     results = load_results(write_sweep(tmp_path / "worst", axes, cells))
     found = worst_cases(results, summarize(results))
-    assert list(found["attack"]) == ["IPM", "ALIE"]
+    assert list(found["worst_attack"]) == ["IPM", "ALIE"]
     assert list(found["complete"]) == [True, True]
+    assert found["worst_backdoor"].isna().all()
 
 
 def damaged(folder, what):
@@ -375,8 +396,8 @@ def damaged(folder, what):
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
-        ("nothing", "is not a sweep's folder: it has no sweep.json"),
-        ("no json", "is not a sweep's folder: it has no sweep.json"),
+        ("nothing", "is neither a sweep's folder nor a run's: it has no sweep.json"),
+        ("no json", "is neither a sweep's folder nor a run's: it has no sweep.json"),
         ("bad json", "is damaged: it is not JSON"),
         ("foreign json", "is not of a sweep: it needs name, axes and cells"),
         ("no results", "has no results yet: results.parquet is missing"),
@@ -415,4 +436,5 @@ def test_the_command(demo, tmp_path):
     assert "0.600 ± 0.100" in result.stdout
     result = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 2
-    assert result.stderr == f"fljax: {tmp_path} is not a sweep's folder: it has no sweep.json\n"
+    said = f"{tmp_path} is neither a sweep's folder nor a run's: it has no sweep.json; {demo} is one"
+    assert result.stderr == f"fljax: {said}\n"

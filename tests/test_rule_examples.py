@@ -103,8 +103,12 @@ def test_multi_krum_by_hand():
 def test_ties_go_to_the_lowest_rows():
     # All scores are equal: the first n − f rows.
     corners = jnp.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-    np.testing.assert_allclose(multi_krum(corners, num_malicious=1), corners[:3].mean(0), rtol=1e-6)
-    np.testing.assert_allclose(multi_krum(corners[::-1], num_malicious=1), corners[1:].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(
+        multi_krum(corners, num_malicious=1, strict=False), corners[:3].mean(0), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        multi_krum(corners[::-1], num_malicious=1, strict=False), corners[1:].mean(0), rtol=1e-6
+    )
     # The middle row is as far from both others.
     np.testing.assert_allclose(nnm(column(-1, 0, 1), num_malicious=1), column(-0.5, -0.5, 0.5))
     np.testing.assert_allclose(nnm(column(1, 0, -1), num_malicious=1), column(0.5, 0.5, -0.5))
@@ -242,8 +246,8 @@ LARGEST = [
     ("trimmed_mean", "trim", 5),
     ("mean_around_median", "num_malicious", 5),
     ("phocas", "trim", 5),
-    ("krum", "num_malicious", 9),
-    ("multi_krum", "num_malicious", 9),
+    ("krum", "num_malicious", 4),
+    ("multi_krum", "num_malicious", 4),
     ("bulyan", "num_malicious", 2),
     ("norm_filter", "num_malicious", 5),
     ("nearest_to_pivot", "num_malicious", 5),
@@ -301,10 +305,13 @@ def test_bounds(name, hyper, largest):
         ),
         (
             lambda: bulyan(jnp.ones((10, 2)), num_malicious=2),
-            "bulyan: num_malicious=2 needs n ≥ 11 rows, got n=10",
+            "bulyan: num_malicious=2 needs n > 10 rows \\(n > 8 with strict=False\\), got n=10",
         ),
         (lambda: bulyan(jnp.ones((2, 2)), num_malicious=0), "bulyan: .*, got n=2"),
-        (lambda: nnm(jnp.ones((8, 2)), num_malicious=4), "nnm: num_malicious=4 needs n > 8 rows, got n=8"),
+        (
+            lambda: nnm(jnp.ones((8, 2)), num_malicious=4),
+            "nnm: num_malicious=4 needs n > 8 rows \\(n > 4 with strict=False\\), got n=8",
+        ),
         (
             lambda: adaptive_clip(jnp.ones((8, 2)), num_malicious=4),
             "adaptive_clip: num_malicious=4 needs n > 8 rows, got n=8",
@@ -312,11 +319,11 @@ def test_bounds(name, hyper, largest):
         (lambda: phocas(jnp.ones((8, 2)), trim=4), "phocas: trim=4 needs n > 8 rows, got n=8"),
         (
             lambda: mean_around_median(jnp.ones((8, 2)), num_malicious=4),
-            "mean_around_median: num_malicious=4 needs n > 8 rows, got n=8",
+            "mean_around_median: num_malicious=4 needs n > 8 rows .*, got n=8",
         ),
         (
             lambda: bucketing(jnp.ones((8, 2)), jax.random.key(0), bucket_size=9),
-            "bucketing: bucket_size=9 .* n=8",
+            "bucketing: bucket_size=9 must be a whole number from 1 to 8",
         ),
         (lambda: bucketing(jnp.ones((8, 2)), jax.random.key(0), bucket_size=0), "bucketing: bucket_size=0 "),
         (

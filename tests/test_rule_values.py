@@ -147,7 +147,7 @@ def test_krum_scores_where_the_square_of_their_unit_is_no_float():
     rows[6] = 1e30
     np.testing.assert_array_equal(krum_scores(rows, num_malicious=1), [0.0] * 6 + [np.inf])
     rows = np.float32(1e-30) * np.arange(7, dtype=np.float32)[:, None]
-    np.testing.assert_allclose(krum_scores(rows, num_malicious=3, power=1)[:2], [3e-30, 2e-30], rtol=1e-6)
+    np.testing.assert_allclose(krum_scores(rows, num_malicious=2, power=1)[:2], [6e-30, 4e-30], rtol=1e-6)
     rows[6] = np.nan
     np.testing.assert_array_equal(krum_scores(rows, num_malicious=1), [0.0] * 6 + [np.inf])
 
@@ -212,7 +212,7 @@ def test_traced_counts_are_clamped_as_documented():
     np.testing.assert_allclose(traced_trim(100), trimmed_mean(updates, trim=5), rtol=1e-6)
     np.testing.assert_allclose(traced_trim(-3), trimmed_mean(updates, trim=0), rtol=1e-5)
     traced_f = jax.jit(lambda f: krum(updates, num_malicious=f))
-    np.testing.assert_array_equal(traced_f(100), krum(updates, num_malicious=9))
+    np.testing.assert_array_equal(traced_f(100), krum(updates, num_malicious=4))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 13, 20, 64])

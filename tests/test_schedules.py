@@ -73,8 +73,8 @@ def test_two_schedules_hold_both():
     ("name", "hyper", "message"),
     [
         ("between", {"start": 5, "stop": 5}, "stop=5 must be larger than start=5"),
-        ("periodic", {"on": 0, "off": 2}, "on=0 must be at least 1"),
-        ("periodic", {"on": 1, "off": -1}, "off=-1 must be at least 0"),
+        ("periodic", {"on": 0, "off": 2}, "on=0 must be a whole number of at least 1"),
+        ("periodic", {"on": 1, "off": -1}, "off=-1 must be a whole number of at least 0"),
         ("at_random", {"probability": 1.5}, r"probability=1\.5 must be between 0 and 1"),
         ("sometimes", {}, "unknown schedule 'sometimes'"),
         ("between", {"begin": 5}, "unknown parameter 'begin'"),

@@ -19,9 +19,11 @@ from fljax.errors import ConfigError
 from fljax.signatures import keyword_parameters, traceable_parameters
 from fljax.sweeps import local, make_plan, make_sweep
 from fljax.sweeps import plan as planning
-from fljax.sweeps.batch import CellResult, compile_group, run_batch
+from fljax.sweeps.batch import compile_group
+from fljax.sweeps.known import signature, traceable
 from fljax.sweeps.local import compile_within, interleaved, run_in_parts
-from fljax.sweeps.plan import Batch, signature, traceable
+from fljax.sweeps.plan import Batch
+from fljax.sweeps.running import CellResult, run_batch
 from fljax.sweeps.timing import estimate_seconds
 
 BASE: dict[str, Any] = {
@@ -268,7 +270,7 @@ OTHER = {
     "cohort_size": [8, 9],
     "local.steps": [1, 2],
     "local.batch_size": [8, "full"],
-    "local.optimizer": [{"name": "sgd"}, {"name": "adam"}],
+    "local.optimizer": [{"name": "sgd"}, {"name": "sign_sgd"}],
     "root.batch_size": [8, 9],
     "root.loss_reduction": ["mean", "sum"],
     "model": ["logistic_regression", "mlp"],
@@ -527,7 +529,8 @@ def _stack():
 def _context(**more):
     key = jax.random.key(1)
     known = {"client_ids": jnp.arange(N), "weights": jnp.ones(N), "params": jnp.ones(D)}
-    return Context(key=key, root_update=_stack().mean(0), unit=jnp.float32(0.1), **known, **more)
+    known |= {"local_rate": jnp.float32(0.1), "batch_size": jnp.float32(8.0)}
+    return Context(key=key, root_update=_stack().mean(0), **known, **more)
 
 
 def _component(kind, name, given):

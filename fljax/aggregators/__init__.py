@@ -16,7 +16,6 @@ from fljax.aggregators.base import (
     Rule,
     chain,
     from_registry,
-    on_pytrees,
     pre_from_registry,
     stateless,
     stateless_pre,
@@ -46,6 +45,7 @@ from fljax.aggregators.norms import (
     norm_filter_explained,
 )
 from fljax.aggregators.pre import adaptive_clip, bucketing, clip, nnm
+from fljax.aggregators.pytrees import on_pytrees
 from fljax.aggregators.signs import sign_guard, sign_guard_explained, sign_majority
 from fljax.aggregators.similarity import (
     foolsgold,

@@ -1,16 +1,12 @@
-"""What every aggregation rule shares: the pieces a round is composed of, and the checks at the border."""
+"""The pieces a round is composed of: rules and pre-aggregators with their state, and what a round knows."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-Int = int | Array
-Float = float | Array
 State = Any
 Info = dict[str, Array]
 
@@ -25,8 +21,8 @@ class Context(NamedTuple):
         weights: (n,) float32, the clients' numbers of examples.
         params: (d,) the global model before the round.
         root_update: (d,) the server's own update on the root dataset.
-        unit: what one unit of gradient is in the updates, the local learning rate; for attacks with absolute
-            constants.
+        local_rate: scalar, the local learning rate β; with `batch_size` for attacks with absolute constants.
+        batch_size: scalar, how many examples a client's batch has, on average over the cohort.
         rule: for attacks, what the server will make of a stack (n, d) this round: its rule behind its
             pre-aggregators and with its state, (d,). Where it draws at random, it draws other numbers here.
         surrogate: for attacks that follow a gradient, a smooth version of `rule`; None where there is none.
@@ -38,7 +34,8 @@ class Context(NamedTuple):
     weights: Array | None = None
     params: Array | None = None
     root_update: Array | None = None
-    unit: Array | None = None
+    local_rate: Array | None = None
+    batch_size: Array | None = None
     rule: Callable[[Array], Array] | None = None
     surrogate: Callable[[Array], Array] | None = None
 
@@ -126,7 +123,8 @@ def context_arguments(function: Callable[..., Any], context: Context, **more: An
         if value is not None:
             found[name] = value
         elif parameters[name].default is inspect.Parameter.empty:
-            raise ValueError(f"{function.__name__}: needs {name}, which this round does not provide")
+            title = getattr(function, "__name__", "the function")
+            raise ValueError(f"{title}: needs {name}, which this round does not provide")
     return found
 
 
@@ -141,6 +139,7 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
         The `Aggregator`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from fljax.aggregators import Context, stateless, trimmed_mean
         >>> rule = stateless(trimmed_mean, trim=1)
         >>> update, _, _ = rule.aggregate(jnp.arange(6.0).reshape(3, 2), rule.init(3, 2), Context())
@@ -192,6 +191,7 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
         ValueError: if the pieces do not end in their only `Aggregator`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from fljax.aggregators import Context, chain, clip, mean, stateless, stateless_pre
         >>> rule = chain(stateless_pre(clip, radius=1.0), stateless(mean))
         >>> update, _, _ = rule.aggregate(jnp.array([[3.0, 4.0]]), rule.init(1, 2), Context())
@@ -200,7 +200,10 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
     """
     *pre, rule = pieces or (None,)
     if not isinstance(rule, Aggregator) or not all(isinstance(p, PreAggregator) for p in pre):
-        raise ValueError("chain: needs any number of PreAggregators followed by exactly one Aggregator")
+        raise ValueError(
+            "chain: needs any number of PreAggregators followed by exactly one Aggregator; stateless_pre and "
+            "stateless make them of functions"
+        )
     last: Aggregator = rule
 
     def init(num_clients: int, num_params: int) -> State:
@@ -233,95 +236,3 @@ def pre_from_registry(pieces: Mapping[str, Rule], name: str, **hyper: Any) -> Pr
     """The `PreAggregator` of a registry entry."""
     piece = pieces[name]
     return stateless_pre(piece.function, mixes_rows=piece.mixes_rows, **hyper)
-
-
-# --- checks at the border -----------------------------------------------------------------------------
-
-
-def as_stack(name: str, updates: Array) -> Array:
-    """The updates as a JAX array, or what is wrong with them."""
-    if jnp.ndim(updates) != 2 or jnp.shape(updates)[0] == 0:
-        raise ValueError(f"{name}: updates must be (n, d) with n > 0, got shape {jnp.shape(updates)}")
-    return jnp.asarray(updates)
-
-
-def is_static(value: Any) -> bool:
-    """Whether a hyper-parameter is a plain number that can be checked while tracing."""
-    return isinstance(value, (int, float, np.integer, np.floating))
-
-
-def bounded(rule: str, name: str, value: Int, *, largest: int, needs: str, n: int, smallest: int = 0) -> Int:
-    """A count between `smallest` and `largest`: a static one outside is an error, a traced one is clamped."""
-    if is_static(value):
-        if isinstance(value, bool) or not np.isfinite(value) or int(value) != value or value < smallest:
-            raise ValueError(f"{rule}: {name}={value} must be a whole number of at least {smallest}")
-        if value > largest:
-            raise ValueError(f"{rule}: {name}={value} needs {needs}, got n={n}")
-        return int(value)
-    return jnp.clip(value, smallest, largest)
-
-
-def below_half(rule: str, num_malicious: Int, n: int) -> Int:
-    """A number of malicious rows f with n > 2f: a static one outside is an error, a traced one is clamped."""
-    needs = f"n > {2 * num_malicious} rows" if is_static(num_malicious) else ""
-    return bounded(rule, "num_malicious", num_malicious, largest=(n - 1) // 2, needs=needs, n=n)
-
-
-def compute_dtype(updates: Array) -> jnp.dtype:
-    """The type sums are accumulated in: float32 for half precision and integers, else the input's own."""
-    wide = jnp.result_type(updates.dtype, jnp.float32)
-    return jnp.dtype(wide)
-
-
-def output_dtype(updates: Array) -> jnp.dtype:
-    """The type of a rule's result: the input's, or float32 for integers."""
-    return updates.dtype if jnp.issubdtype(updates.dtype, jnp.floating) else jnp.dtype(jnp.float32)
-
-
-def on_pytrees(rule: Callable[..., Array]) -> Callable[..., Any]:
-    """Lift a rule on (n, d) updates to a pytree whose leaves carry a leading client axis.
-
-    The leaves are raveled into one matrix, so a rule that looks at whole updates (distances, cosines) sees
-    them whole. Arguments that are pytrees of the same structure without the client axis (`root_update`,
-    `center`) are raveled likewise.
-
-    Args:
-        rule: a pure rule, `(n, d) -> (d,)`.
-
-    Returns:
-        `lifted(updates, *args, **kwargs)` that returns a pytree without the client axis.
-
-    Example:
-        >>> from fljax.aggregators import median
-        >>> tree = {"w": jnp.arange(6.0).reshape(3, 2), "b": jnp.array([1.0, 5.0, 9.0])}
-        >>> {name: leaf.tolist() for name, leaf in on_pytrees(median)(tree).items()}
-        {'b': 5.0, 'w': [2.0, 3.0]}
-    """
-
-    def lifted(updates: Any, *args: Any, **kwargs: Any) -> Any:
-        leaves: list[Array] = jax.tree.leaves(updates)
-        structure: Any = jax.tree.structure(updates)
-        if len({leaf.shape[0] if leaf.ndim else None for leaf in leaves}) != 1:
-            shapes = [leaf.shape for leaf in leaves]
-            raise ValueError(
-                f"on_pytrees: every leaf needs the same leading client axis, got shapes {shapes}"
-            )
-        n = leaves[0].shape[0]
-        dtype = jnp.result_type(*leaves)
-        matrix = jnp.concatenate([leaf.reshape(n, -1).astype(dtype) for leaf in leaves], axis=1)
-
-        def raveled(value: Any) -> Any:
-            shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(value)]
-            if jax.tree.structure(value) != structure or shapes != [leaf.shape[1:] for leaf in leaves]:
-                return value
-            return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(value)])
-
-        vector = rule(matrix, *map(raveled, args), **{name: raveled(value) for name, value in kwargs.items()})
-        sizes = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
-        parts = jnp.split(vector, sizes)
-        return jax.tree.unflatten(
-            structure,
-            [p.reshape(leaf.shape[1:]).astype(leaf.dtype) for p, leaf in zip(parts, leaves, strict=True)],
-        )
-
-    return lifted

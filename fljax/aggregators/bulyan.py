@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.aggregators.base import Info, Int, as_stack, bounded, compute_dtype, output_dtype
+from fljax.aggregators.arguments import Int, as_stack, compute_dtype, output_dtype, tolerated
+from fljax.aggregators.base import Info
 from fljax.aggregators.linalg import finite_rows
 from fljax.aggregators.neighbors import Nearest, first_row, squared_distances
 from fljax.aggregators.order_statistics import (
@@ -66,20 +67,12 @@ def _picks(squares: Array, finite: Array, num_malicious: Int) -> tuple[Array, Ar
     return ~alive, first
 
 
-def bulyan_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
+def bulyan_explained(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """`bulyan`, and which rows Krum picked."""
     updates = as_stack("bulyan", updates)
     n = updates.shape[0]
-    if n < 3:
-        raise ValueError(f"bulyan: needs at least 3 rows, got n={n}")
-    f = bounded(
-        "bulyan",
-        "num_malicious",
-        num_malicious,
-        largest=(n - 3) // 4,
-        needs=f"n ≥ {4 * num_malicious + 3} rows",
-        n=n,
-    )
+    # One of the n − 2f picked rows must remain in the mean: n − 4f > 0.
+    f = tolerated("bulyan", num_malicious, n, (4, 2), least=(4, 0), strict=strict)
     stack = updates.astype(compute_dtype(updates))
     squares = lax.stop_gradient(squared_distances(stack))
     finite = finite_rows(stack, jnp.max(squares))
@@ -100,7 +93,7 @@ def bulyan_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info
     return (total / (theta - 2 * f)).astype(output_dtype(updates)), {"selected": selected & finite}
 
 
-def bulyan(updates: Array, *, num_malicious: Int) -> Array:
+def bulyan(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """Bulyan: n − 2f rows picked by Krum, then per coordinate the mean of those nearest their median.
 
     θ = n − 2f times, the row with the smallest Krum score among the m remaining ones (over its m − f − 2
@@ -117,6 +110,7 @@ def bulyan(updates: Array, *, num_malicious: Int) -> Array:
     Args:
         updates: (n, d).
         num_malicious: f, 0 ≤ f ≤ (n − 3) / 4; a traced value is clamped to that range.
+        strict: whether to insist on n ≥ 4f + 3; False asks for n > 4f only, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -133,4 +127,4 @@ def bulyan(updates: Array, *, num_malicious: Int) -> Array:
     ICML 2018. Flower's older rule (flwr.server) counts at least one neighbour as well, and its ties go to the
     lowest row; its newer one (flwr.serverapp) and others score once and take the n − 2f best, other rows.
     """
-    return bulyan_explained(updates, num_malicious=num_malicious)[0]
+    return bulyan_explained(updates, num_malicious=num_malicious, strict=strict)[0]

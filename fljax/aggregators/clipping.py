@@ -7,17 +7,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
-from fljax.aggregators.base import (
-    Aggregator,
-    Context,
+from fljax.aggregators.arguments import (
     Float,
-    Info,
-    State,
     as_stack,
     compute_dtype,
-    is_static,
     output_dtype,
+    real,
+    shaped,
+    whole,
 )
+from fljax.aggregators.base import Aggregator, Context, Info, State
 from fljax.aggregators.linalg import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all
 from fljax.aggregators.scaled import FARTHEST, Stack, distances, plain, scaled, squares_from
 
@@ -93,18 +92,15 @@ def centered_clipping(updates: Array, center: Array, *, radius: Float, num_itera
     """
     updates = as_stack("centered_clipping", updates)
     d = updates.shape[1]
-    if jnp.shape(center) != (d,):
-        raise ValueError(f"centered_clipping: center must be ({d},), got shape {jnp.shape(center)}")
-    if is_static(radius) and not radius > 0:
-        raise ValueError(f"centered_clipping: radius={radius} must be positive")
-    if isinstance(num_iterations, bool) or int(num_iterations) != num_iterations or num_iterations < 1:
-        raise ValueError(f"centered_clipping: num_iterations={num_iterations} must be a number of at least 1")
+    radius = real("centered_clipping", "radius", radius, above=0)
+    num_iterations = whole("centered_clipping", "num_iterations", num_iterations, smallest=1)
     stack = updates.astype(compute_dtype(updates))
-    point, length = jnp.asarray(center, stack.dtype), jnp.asarray(radius, stack.dtype)
+    point = shaped("centered_clipping", "center", center, (d,)).astype(stack.dtype)
+    length = jnp.asarray(radius, stack.dtype)
     result = lax.cond(
         for_all(_in_range(stack, point, length)),
-        _clipping(True, int(num_iterations)),
-        _clipping(False, int(num_iterations)),
+        _clipping(True, num_iterations),
+        _clipping(False, num_iterations),
         stack,
         point,
         length,

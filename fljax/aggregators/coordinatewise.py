@@ -4,16 +4,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.base import (
-    Info,
+from fljax.aggregators.arguments import (
     Int,
     as_stack,
     below_half,
-    bounded,
     compute_dtype,
     is_static,
     output_dtype,
+    tolerated,
 )
+from fljax.aggregators.base import Info
 from fljax.aggregators.order_statistics import median_of_rows, sorted_rows, sum_nearest, trimmed_sum
 from fljax.aggregators.weights import relative_weights
 
@@ -112,7 +112,7 @@ def trimmed_mean(updates: Array, *, trim: Int) -> Array:
     """
     updates = as_stack("trimmed_mean", updates)
     n = updates.shape[0]
-    trim = bounded("trimmed_mean", "trim", trim, largest=(n - 1) // 2, needs=f"n > {2 * trim} rows", n=n)
+    trim = tolerated("trimmed_mean", trim, n, (2, 0), name="trim")
     stack = updates.astype(compute_dtype(updates))
     kept = trimmed_sum(stack, trim, sorted_rows(stack))
     return (kept / (n - 2 * trim)).astype(output_dtype(updates))
@@ -123,7 +123,7 @@ def _fused_rows(stack: Array, count: Int) -> list[Array] | None:
     return sorted_rows(stack) if is_static(count) else None
 
 
-def mean_around_median(updates: Array, *, num_malicious: Int) -> Array:
+def mean_around_median(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """Coordinate-wise mean of the n − f values nearest the median (MeaMed), with f = `num_malicious`.
 
     g_j = (1 / (n − f)) Σ of the n − f values of coordinate j with the smallest |g_ij − median_j|. Tolerates
@@ -133,6 +133,7 @@ def mean_around_median(updates: Array, *, num_malicious: Int) -> Array:
     Args:
         updates: (n, d).
         num_malicious: f, 0 ≤ f < n/2; a traced value is clamped to that range (largest ⌈n/2⌉ − 1).
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -148,7 +149,7 @@ def mean_around_median(updates: Array, *, num_malicious: Int) -> Array:
     """
     updates = as_stack("mean_around_median", updates)
     n = updates.shape[0]
-    f = below_half("mean_around_median", num_malicious, n)
+    f = below_half("mean_around_median", num_malicious, n, strict)
     stack = updates.astype(compute_dtype(updates))
     rows = _fused_rows(stack, f)
     nearest = sum_nearest(stack, median_of_rows(stack, rows), n - f, rows)
@@ -181,7 +182,7 @@ def phocas(updates: Array, *, trim: Int) -> Array:
     """
     updates = as_stack("phocas", updates)
     n = updates.shape[0]
-    trim = bounded("phocas", "trim", trim, largest=(n - 1) // 2, needs=f"n > {2 * trim} rows", n=n)
+    trim = tolerated("phocas", trim, n, (2, 0), name="trim")
     stack = updates.astype(compute_dtype(updates))
     rows = _fused_rows(stack, trim)
     center = trimmed_sum(stack, trim, rows) / (n - 2 * trim)

@@ -3,8 +3,10 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Info, Int, as_stack, bounded, compute_dtype, output_dtype
-from fljax.aggregators.linalg import contained, finite_rows, mean_of_rows
+from fljax.aggregators.arguments import Int, as_stack, bounded, compute_dtype, option, output_dtype, tolerated
+from fljax.aggregators.averages import mean_of_rows
+from fljax.aggregators.base import Info
+from fljax.aggregators.linalg import contained, finite_rows
 from fljax.aggregators.neighbors import (
     Block,
     Nearest,
@@ -15,22 +17,28 @@ from fljax.aggregators.neighbors import (
 )
 
 
+def tolerated_by_krum(rule: str, num_malicious: Int, n: int, num_neighbors: Int | None, strict: bool) -> Int:
+    """Krum's f, n > 2f + 2; without `strict` one neighbour must remain, or a row if their number is given."""
+    least = (1, 2 if num_neighbors is None else 0)
+    return tolerated(rule, num_malicious, n, (2, 2), least=least, strict=strict)
+
+
 def nearest_rows(
-    updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: Int | None = None, rule: str
+    updates: Array,
+    *,
+    num_malicious: Int,
+    power: int = 2,
+    num_neighbors: Int | None = None,
+    strict: bool = True,
+    rule: str,
 ) -> tuple[Nearest, Array]:
     """What Krum scores are made of, in units of `unit`**power, and `unit`; arguments as for `krum_scores`."""
     n = updates.shape[0]
-    if power not in (1, 2):
-        raise ValueError(f"{rule}: power={power} must be 1 (distances) or 2 (squared distances)")
+    power = option(rule, "power", power, (1, 2))
+    f = tolerated_by_krum(rule, num_malicious, n, num_neighbors, strict)
     if num_neighbors is None:
-        if n < 3:
-            raise ValueError(f"{rule}: needs at least 3 rows, got n={n}")
-        f = bounded(
-            rule, "num_malicious", num_malicious, largest=n - 3, needs="n > num_malicious + 2 rows", n=n
-        )
         neighbors: Int = n - f - 2
     else:
-        bounded(rule, "num_malicious", num_malicious, largest=n - 1, needs="n > num_malicious rows", n=n)
         neighbors = bounded(
             rule, "num_neighbors", num_neighbors, smallest=1, largest=n - 1, needs="1 to n - 1 neighbors", n=n
         )
@@ -49,7 +57,12 @@ def distances_of(squares: Array) -> Array:
 
 
 def krum_scores(
-    updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: Int | None = None
+    updates: Array,
+    *,
+    num_malicious: Int,
+    power: int = 2,
+    num_neighbors: Int | None = None,
+    strict: bool = True,
 ) -> Array:
     """Krum score of every row: the sum of its distances^power to its nearest other rows.
 
@@ -58,10 +71,12 @@ def krum_scores(
 
     Args:
         updates: (n, d).
-        num_malicious: f, how many malicious rows to tolerate, 0 ≤ f ≤ n − 3; a traced value is clamped to
-            that range.
+        num_malicious: f, how many malicious rows to tolerate, 0 ≤ f ≤ (n − 3) / 2; a traced value is clamped
+            to that range.
         power: 2 for squared distances (Blanchard et al.), 1 for distances (FLPoison, Fang et al.'s text).
         num_neighbors: how many neighbours count instead of n − f − 2; ByzFL and ByzPy use n − f − 1.
+        strict: whether to insist on n > 2f + 2; False takes any f that leaves a neighbour, n > f + 2, or with
+            `num_neighbors` a row, n > f, without a guarantee.
 
     Returns:
         (n,) scores, float32 (float64 for float64 input).
@@ -70,8 +85,8 @@ def krum_scores(
         ValueError: for a static `num_malicious` or `num_neighbors` out of range.
 
     Example:
-        >>> krum_scores(jnp.array([[0.0], [1.0], [3.0], [50.0]]), num_malicious=1).tolist()
-        [1.0, 1.0, 4.0, 2209.0]
+        >>> krum_scores(jnp.array([[0.0], [1.0], [3.0], [7.0], [50.0]]), num_malicious=1).tolist()
+        [10.0, 5.0, 13.0, 52.0, 4058.0]
 
     Source: Blanchard et al., "Machine learning with adversaries: Byzantine tolerant gradient descent",
     NeurIPS 2017.
@@ -82,6 +97,7 @@ def krum_scores(
         num_malicious=num_malicious,
         power=power,
         num_neighbors=num_neighbors,
+        strict=strict,
         rule="krum_scores",
     )
     scores = nearest.score()
@@ -99,20 +115,37 @@ def _order(updates: Array, nearest: Nearest, count: Int) -> tuple[Array, ...]:
 
 
 def krum_explained(
-    updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: Int | None = None
+    updates: Array,
+    *,
+    num_malicious: Int,
+    power: int = 2,
+    num_neighbors: Int | None = None,
+    strict: bool = True,
 ) -> tuple[Array, Info]:
     """`krum`, and which row it selected."""
     updates = as_stack("krum", updates)
     # Scores stay in the unit of the distances: rescaling could make all of them overflow and tie.
     nearest, _ = nearest_rows(
-        updates, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors, rule="krum"
+        updates,
+        num_malicious=num_malicious,
+        power=power,
+        num_neighbors=num_neighbors,
+        strict=strict,
+        rule="krum",
     )
     chosen = first_row(*_order(updates, nearest, 1))
     info = {"selected": jnp.arange(updates.shape[0]) == chosen}
     return updates[chosen].astype(output_dtype(updates)), info
 
 
-def krum(updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: Int | None = None) -> Array:
+def krum(
+    updates: Array,
+    *,
+    num_malicious: Int,
+    power: int = 2,
+    num_neighbors: Int | None = None,
+    strict: bool = True,
+) -> Array:
     """The update with the smallest Krum score, unchanged.
 
     g = g_k with k = argmin_i s_i and s_i the sum of the n − f − 2 smallest distances^power from row i to
@@ -126,10 +159,12 @@ def krum(updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: I
 
     Args:
         updates: (n, d).
-        num_malicious: f, how many malicious rows to tolerate, 0 ≤ f ≤ n − 3; a traced value is clamped to
-            that range.
+        num_malicious: f, how many malicious rows to tolerate, 0 ≤ f ≤ (n − 3) / 2; a traced value is clamped
+            to that range.
         power: 2 for squared distances (the original), 1 for distances.
         num_neighbors: how many neighbours count instead of n − f − 2; ByzFL and ByzPy use n − f − 1.
+        strict: whether to insist on n > 2f + 2; False takes any f that leaves a neighbour, n > f + 2, or with
+            `num_neighbors` a row, n > f, without a guarantee.
 
     Returns:
         (d,), one of the rows.
@@ -138,14 +173,16 @@ def krum(updates: Array, *, num_malicious: Int, power: int = 2, num_neighbors: I
         ValueError: for a static `num_malicious` or `num_neighbors` out of range.
 
     Example:
-        >>> krum(jnp.array([[0.0], [1.0], [1.5], [50.0]]), num_malicious=1).tolist()
+        >>> krum(jnp.array([[0.0], [1.0], [1.5], [3.0], [50.0]]), num_malicious=1).tolist()
         [1.0]
 
     Source: Blanchard et al., NeurIPS 2017. Flower and FedML agree, but for ties, which everywhere else go to
     the lowest row. FLPoison and ByzantineMomentum: `power=1, num_neighbors=n - f - 1`. fedlib squares the
     distances twice.
     """
-    return krum_explained(updates, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors)[0]
+    return krum_explained(
+        updates, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors, strict=strict
+    )[0]
 
 
 def multi_krum_explained(
@@ -155,20 +192,21 @@ def multi_krum_explained(
     num_selected: Int | None = None,
     power: int = 2,
     num_neighbors: Int | None = None,
+    strict: bool = True,
 ) -> tuple[Array, Info]:
     """`multi_krum`, and which rows it averages."""
     updates = as_stack("multi_krum", updates)
     n = updates.shape[0]
     nearest, _ = nearest_rows(
-        updates, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors, rule="multi_krum"
+        updates,
+        num_malicious=num_malicious,
+        power=power,
+        num_neighbors=num_neighbors,
+        strict=strict,
+        rule="multi_krum",
     )
     if num_selected is None:
-        # As in the scores; where these do not depend on f, one row must remain.
-        largest = n - (3 if num_neighbors is None else 1)
-        needs = "n > num_malicious rows"
-        count: Int = n - bounded(
-            "multi_krum", "num_malicious", num_malicious, largest=largest, needs=needs, n=n
-        )
+        count: Int = n - tolerated_by_krum("multi_krum", num_malicious, n, num_neighbors, strict)
     else:
         count = bounded(
             "multi_krum", "num_selected", num_selected, smallest=1, largest=n, needs="1 to n rows", n=n
@@ -185,6 +223,7 @@ def multi_krum(
     num_selected: Int | None = None,
     power: int = 2,
     num_neighbors: Int | None = None,
+    strict: bool = True,
 ) -> Array:
     """The mean of the updates with the smallest Krum scores.
 
@@ -194,11 +233,12 @@ def multi_krum(
 
     Args:
         updates: (n, d).
-        num_malicious: f, how many malicious rows to tolerate, 0 ≤ f ≤ n − 3; a traced value is clamped to
-            that range.
+        num_malicious: f, how many malicious rows to tolerate, 0 ≤ f ≤ (n − 3) / 2; a traced value is clamped
+            to that range.
         num_selected: c, 1 to n; default n − f.
         power: of the distances in a score: 2 (the original) or 1.
         num_neighbors: how many neighbours count in a score instead of n − f − 2; ByzFL uses n − f − 1.
+        strict: whether to insist on n > 2f + 2, as for `krum`.
 
     Returns:
         (d,), in the type of `updates`.
@@ -207,8 +247,8 @@ def multi_krum(
         ValueError: for a static number out of range.
 
     Example:
-        >>> multi_krum(jnp.array([[0.0], [1.0], [2.0], [50.0]]), num_malicious=1).tolist()
-        [1.0]
+        >>> multi_krum(jnp.array([[0.0], [1.0], [2.0], [3.0], [50.0]]), num_malicious=1).tolist()
+        [1.5]
 
     Source: Blanchard et al., NeurIPS 2017. How many are averaged differs: ByzFL n − f, ByzantineMomentum
     n − f − 2, FLPoison a fifth of n; Flower averages by the clients' numbers of examples. FLPoison's and
@@ -220,4 +260,5 @@ def multi_krum(
         num_selected=num_selected,
         power=power,
         num_neighbors=num_neighbors,
+        strict=strict,
     )[0]

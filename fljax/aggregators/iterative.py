@@ -9,16 +9,17 @@ from jax import Array, lax
 from jax.lax import Precision
 from jax.scipy.sparse.linalg import cg
 
-from fljax.aggregators.base import (
+from fljax.aggregators.arguments import (
     Float,
     Int,
     as_stack,
     bounded,
     compute_dtype,
-    is_static,
     output_dtype,
+    real,
 )
-from fljax.aggregators.linalg import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all, for_any, weighted_rows
+from fljax.aggregators.averages import weighted_rows
+from fljax.aggregators.linalg import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all, for_any
 from fljax.aggregators.order_statistics import median_of_rows, sorted_rows
 from fljax.aggregators.scaled import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
 from fljax.aggregators.weights import relative_weights
@@ -228,10 +229,10 @@ def geometric_median(
     n, d = updates.shape
     stack = updates.astype(compute_dtype(updates))
     share = relative_weights("geometric_median", weights, n, stack.dtype)
-    numbers = {"smoothing": smoothing, "tolerance": tolerance, "smoothing_unit": smoothing_unit}
-    for name, value in numbers.items():
-        if is_static(value) and not value >= 0:
-            raise ValueError(f"geometric_median: {name}={value} must not be negative")
+    smoothing = real("geometric_median", "smoothing", smoothing, at_least=0)
+    tolerance = real("geometric_median", "tolerance", tolerance, at_least=0)
+    if smoothing_unit is not None:
+        smoothing_unit = real("geometric_median", "smoothing_unit", smoothing_unit, at_least=0)
     max_iterations = bounded(
         "geometric_median",
         "max_iterations",
@@ -239,7 +240,6 @@ def geometric_median(
         smallest=1,
         largest=2**31 - 1,
         needs="to be less than 2^31",
-        n=n,
     )
     weighed = jnp.any(share != 0)
     share = jnp.where(weighed, share, 1.0)

@@ -85,7 +85,8 @@ def _all_finite(updates: Array) -> Array:
     return jnp.ones(updates.shape[:1], bool)
 
 
-def _finite_by_entries(updates: Array) -> Array:
+def finite_by_entries(updates: Array) -> Array:
+    """Which rows have only finite entries, (n,); see `finite_rows`."""
     return jnp.isfinite(largest_entries(updates))
 
 
@@ -99,7 +100,7 @@ def finite_rows(updates: Array, sizes: Array | None = None) -> Array:
     updates = jax.lax.stop_gradient(updates)
     sizes = square_norms(updates) if sizes is None else jax.lax.stop_gradient(sizes)
     fine = jnp.all(jnp.isfinite(sizes))
-    return jax.lax.cond(for_all(fine), _all_finite, _finite_by_entries, updates)
+    return jax.lax.cond(for_all(fine), _all_finite, finite_by_entries, updates)
 
 
 @jax.custom_jvp
@@ -239,58 +240,6 @@ def distances_to(updates: Array, point: Array, known_zero: Array | bool = False)
     squares = jnp.sum(jnp.square(updates - point), axis=1)
     fine = ordinary(jnp.where(known_zero, 1.0, squares))
     return jax.lax.cond(for_all(fine), _plain_distances_to, _careful_distances_to, updates, point, squares)
-
-
-def _as_it_is(coefficients: Array, updates: Array, result: Array) -> Array:
-    return result
-
-
-def _product_of_used(coefficients: Array, updates: Array, result: Array | None = None) -> Array:
-    used = jnp.any(jnp.atleast_2d(coefficients) != 0, axis=0)
-    return product(coefficients, jnp.where(used[:, None], updates, 0.0))
-
-
-def weighted_rows(coefficients: Array, updates: Array, usable: Array | None = None) -> Array:
-    """`coefficients @ updates`, where a row that no coefficient uses may hold anything, NaN included.
-
-    Args:
-        coefficients: (n,) or (k, n).
-        updates: (n, d) float32 or float64.
-        usable: (n,) bool, which rows are finite, where it is known; else the result tells.
-
-    Returns:
-        (d,) or (k, d).
-    """
-    if usable is not None:
-        return jax.lax.cond(for_all(jnp.all(usable)), product, _product_of_used, coefficients, updates)
-    # 0 · NaN shows in the result, so that looking for it costs no pass over the stack.
-    result = product(coefficients, updates)
-    fine = jnp.all(jnp.isfinite(result))
-    return jax.lax.cond(for_all(fine), _as_it_is, _product_of_used, coefficients, updates, result)
-
-
-def _mean_as_it_is(selected: Array, updates: Array, result: Array) -> tuple[Array, Array]:
-    return result, selected
-
-
-def _mean_of_finite(selected: Array, updates: Array, result: Array) -> tuple[Array, Array]:
-    used = selected & _finite_by_entries(updates)
-    # Without any the mean is 0 / 0.
-    weights = used.astype(updates.dtype) / jnp.sum(used, dtype=updates.dtype)
-    return product(weights, jnp.where(used[:, None], updates, 0.0)), used
-
-
-def mean_of_rows(selected: Array, updates: Array) -> tuple[Array, Array]:
-    """The mean of the selected rows that are finite, (d,), NaN if none is; and which rows those are, (n,).
-
-    Args:
-        selected: (n,) bool, at least one.
-        updates: (n, d) float32 or float64; rows that are not selected may hold anything.
-    """
-    # As in `weighted_rows`, a non-finite row shows in the result.
-    result = product(selected.astype(updates.dtype) / jnp.sum(selected, dtype=updates.dtype), updates)
-    fine = jnp.all(jnp.isfinite(result))
-    return jax.lax.cond(for_all(fine), _mean_as_it_is, _mean_of_finite, selected, updates, result)
 
 
 class Distances(NamedTuple):

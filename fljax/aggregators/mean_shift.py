@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.base import Float
+from fljax.aggregators.arguments import Float
 
 # Seeds that climb at the same time: all of them for small n, little memory for large n.
 SEEDS_PER_STEP = 128

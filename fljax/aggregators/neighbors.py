@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
-from fljax.aggregators.base import Int
+from fljax.aggregators.arguments import Int
+from fljax.aggregators.averages import weighted_rows
 from fljax.aggregators.linalg import (
     CANCELLATION,
     crowded_center,
@@ -25,7 +26,6 @@ from fljax.aggregators.linalg import (
     saturated,
     square_norms,
     typical,
-    weighted_rows,
 )
 from fljax.aggregators.order_statistics import fold_rows, followed, select_ranks
 

@@ -3,8 +3,10 @@
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.aggregators.base import Info, Int, as_stack, below_half, bounded, compute_dtype, output_dtype
-from fljax.aggregators.linalg import distances_to, finite_rows, mean_of_rows, row_norms
+from fljax.aggregators.arguments import Int, as_stack, below_half, bounded, compute_dtype, output_dtype
+from fljax.aggregators.averages import mean_of_rows
+from fljax.aggregators.base import Info
+from fljax.aggregators.linalg import distances_to, finite_rows, row_norms
 from fljax.aggregators.neighbors import first_in_order
 
 
@@ -19,17 +21,17 @@ def _mean_of_nearest(stack: Array, distances: Array, num_malicious: Int) -> tupl
     return mean_of_rows(selected, stack)
 
 
-def norm_filter_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
+def norm_filter_explained(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """`norm_filter`, and which rows it kept."""
     updates = as_stack("norm_filter", updates)
     n = updates.shape[0]
-    f = below_half("norm_filter", num_malicious, n)
+    f = below_half("norm_filter", num_malicious, n, strict)
     stack = updates.astype(compute_dtype(updates))
     update, selected = _mean_of_nearest(stack, row_norms(stack), f)
     return update.astype(output_dtype(updates)), {"selected": selected}
 
 
-def norm_filter(updates: Array, *, num_malicious: Int) -> Array:
+def norm_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """Comparative gradient elimination (CGE): the mean of the n − f rows of smallest Euclidean norm.
 
     g = (1 / (n − f)) Σ g_i over the n − f rows with the smallest ‖g_i‖, ties to the lowest row. Whatever
@@ -43,6 +45,7 @@ def norm_filter(updates: Array, *, num_malicious: Int) -> Array:
         updates: (n, d).
         num_malicious: f, how many rows to drop, 0 ≤ f < n/2; a traced value is clamped to that range
             (largest ⌈n/2⌉ − 1).
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -58,16 +61,18 @@ def norm_filter(updates: Array, *, num_malicious: Int) -> Array:
     gradient descent and norm-based comparative gradient elimination", 2020; Liu, Gupta, Vaidya,
     "Approximate Byzantine fault-tolerance in distributed optimization", PODC 2021. The papers sum the kept
     rows; the mean, as in EPFL's code and ByzPy, leaves the step size independent of n and f. ByzPy allows
-    any f < n.
+    any f < n, as `strict=False` does.
     """
-    return norm_filter_explained(updates, num_malicious=num_malicious)[0]
+    return norm_filter_explained(updates, num_malicious=num_malicious, strict=strict)[0]
 
 
-def nearest_to_pivot_explained(updates: Array, *, num_malicious: Int, pivot: Int = 0) -> tuple[Array, Info]:
+def nearest_to_pivot_explained(
+    updates: Array, *, num_malicious: Int, pivot: Int = 0, strict: bool = True
+) -> tuple[Array, Info]:
     """`nearest_to_pivot`, and which rows it averaged."""
     updates = as_stack("nearest_to_pivot", updates)
     n = updates.shape[0]
-    f = below_half("nearest_to_pivot", num_malicious, n)
+    f = below_half("nearest_to_pivot", num_malicious, n, strict)
     pivot = bounded("nearest_to_pivot", "pivot", pivot, largest=n - 1, needs="to be a row, 0 to n - 1", n=n)
     stack = updates.astype(compute_dtype(updates))
     is_pivot = jnp.arange(n) == pivot
@@ -80,7 +85,7 @@ def nearest_to_pivot_explained(updates: Array, *, num_malicious: Int, pivot: Int
     return update.astype(output_dtype(updates)), {"selected": selected}
 
 
-def nearest_to_pivot(updates: Array, *, num_malicious: Int, pivot: Int = 0) -> Array:
+def nearest_to_pivot(updates: Array, *, num_malicious: Int, pivot: Int = 0, strict: bool = True) -> Array:
     """Nearest-neighbour averaging (MoNNA): the mean of the n − f rows nearest to the row `pivot`.
 
     g = (1 / (n − f)) Σ g_i over the n − f rows with the smallest ‖g_i − g_p‖, the pivot p itself included,
@@ -95,6 +100,7 @@ def nearest_to_pivot(updates: Array, *, num_malicious: Int, pivot: Int = 0) -> A
         num_malicious: f, how many rows to leave out, 0 ≤ f < n/2; a traced value is clamped to that range
             (largest ⌈n/2⌉ − 1).
         pivot: index p of the trusted row, 0 ≤ p < n; a traced value is clamped to that range.
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -111,4 +117,4 @@ def nearest_to_pivot(updates: Array, *, num_malicious: Int, pivot: Int = 0) -> A
     ByzFL calls it MoNNA, the authors' code CVA; in the paper the rows are models, and momentum makes the
     other half of MoNNA.
     """
-    return nearest_to_pivot_explained(updates, num_malicious=num_malicious, pivot=pivot)[0]
+    return nearest_to_pivot_explained(updates, num_malicious=num_malicious, pivot=pivot, strict=strict)[0]

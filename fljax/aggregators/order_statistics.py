@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.aggregators.base import Int, is_static
+from fljax.aggregators.arguments import Int, is_static
 
 # Above this many rows the network's compile time (it grows with n log² n) outweighs its speed.
 LARGEST_NETWORK = 128

@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.aggregators.base import (
+from fljax.aggregators.arguments import (
     Float,
     Int,
     as_stack,
     below_half,
     compute_dtype,
-    is_static,
     output_dtype,
+    real,
+    tolerated,
+    whole,
 )
 from fljax.aggregators.linalg import Norms, contained, safe_norms
 from fljax.aggregators.neighbors import Block, mix, reduce_distances, smallest
@@ -50,8 +52,7 @@ def clip(updates: Array, *, radius: Float) -> Array:
     static clipping.
     """
     updates = as_stack("clip", updates)
-    if isinstance(radius, bool) or (is_static(radius) and not radius > 0):
-        raise ValueError(f"clip: radius={radius} must be positive")
+    radius = real("clip", "radius", radius, above=0)
     stack = contained(updates.astype(compute_dtype(updates)))
     return _shortened(stack, safe_norms(stack), radius).astype(output_dtype(updates))
 
@@ -82,7 +83,7 @@ def adaptive_clip(updates: Array, *, num_malicious: Int) -> Array:
     """
     updates = as_stack("adaptive_clip", updates)
     n = updates.shape[0]
-    f = below_half("adaptive_clip", num_malicious, n)
+    f = tolerated("adaptive_clip", num_malicious, n, (2, 0))
     stack = contained(updates.astype(compute_dtype(updates)))
     norms = safe_norms(stack)
     num_clipped = 2 * f * (n - f) // n
@@ -91,7 +92,7 @@ def adaptive_clip(updates: Array, *, num_malicious: Int) -> Array:
     return _shortened(stack, norms, radius).astype(output_dtype(updates))
 
 
-def nnm(updates: Array, *, num_malicious: Int) -> Array:
+def nnm(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """Replace every row by the mean of its n − f nearest rows, itself included (nearest-neighbour mixing).
 
     y_i = (1 / (n − f)) Σ of the n − f rows j with the smallest ‖g_j − g_i‖, ties going to the lowest row,
@@ -102,6 +103,7 @@ def nnm(updates: Array, *, num_malicious: Int) -> Array:
     Args:
         updates: (n, d).
         num_malicious: f, 0 ≤ f < n/2; a traced value is clamped to that range (largest ⌈n/2⌉ − 1).
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (n, d), in the type of `updates`.
@@ -118,7 +120,7 @@ def nnm(updates: Array, *, num_malicious: Int) -> Array:
     """
     updates = as_stack("nnm", updates)
     n = updates.shape[0]
-    count = n - below_half("nnm", num_malicious, n)
+    count = n - below_half("nnm", num_malicious, n, strict)
     stack = updates.astype(compute_dtype(updates))
     finite = safe_norms(stack).finite
 
@@ -159,9 +161,7 @@ def bucketing(updates: Array, key: Array, *, bucket_size: int) -> Array:
     """
     updates = as_stack("bucketing", updates)
     n, d = updates.shape
-    if isinstance(bucket_size, bool) or int(bucket_size) != bucket_size or not 1 <= bucket_size <= n:
-        raise ValueError(f"bucketing: bucket_size={bucket_size} must be a whole number from 1 to n={n}")
-    size = int(bucket_size)
+    size = whole("bucketing", "bucket_size", bucket_size, smallest=1, largest=n)
     stack = updates.astype(compute_dtype(updates))
     num_buckets = -(-n // size)
     order = jax.random.permutation(key, n)

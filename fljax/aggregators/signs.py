@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Float, Info, as_stack, compute_dtype, is_static, output_dtype
-from fljax.aggregators.linalg import contained, pairwise_distances, row_norms, weighted_rows
+from fljax.aggregators.arguments import Float, as_stack, compute_dtype, fixed_real, option, output_dtype, real
+from fljax.aggregators.averages import weighted_rows
+from fljax.aggregators.base import Info
+from fljax.aggregators.linalg import contained, pairwise_distances, row_norms
 from fljax.aggregators.mean_shift import bandwidth_of, largest_cluster
 from fljax.aggregators.order_statistics import fold_rows, midpoint
 from fljax.aggregators.similarity import pairwise_cosines
@@ -102,15 +104,11 @@ def _some_rows(features: Array, valid: Array, key: Array) -> tuple[Array, Array]
     return features[drawn], valid[drawn]
 
 
-def _check(lower: Float, upper: Float, coordinate_fraction: float, quantile: Float, similarity: str) -> None:
-    if is_static(lower) and is_static(upper) and not 0 <= lower < upper:
-        raise ValueError(f"sign_guard: lower={lower} and upper={upper} must satisfy 0 <= lower < upper")
-    if not 0 < coordinate_fraction <= 1:
-        raise ValueError(f"sign_guard: coordinate_fraction={coordinate_fraction} must be above 0, at most 1")
-    if is_static(quantile) and not 0 <= quantile <= 1:
-        raise ValueError(f"sign_guard: quantile={quantile} must be between 0 and 1")
-    if similarity not in ("none", "cosine", "distance"):
-        raise ValueError(f'sign_guard: similarity={similarity!r} must be "none", "cosine" or "distance"')
+def _limits(lower: Float, upper: Float) -> tuple[Float, Float]:
+    lower, upper = real("sign_guard", "lower", lower, at_least=0), real("sign_guard", "upper", upper)
+    if isinstance(lower, float) and isinstance(upper, float) and not lower < upper:
+        raise ValueError(f"sign_guard: upper={upper} must be larger than lower={lower}")
+    return lower, upper
 
 
 def sign_guard_explained(
@@ -125,7 +123,10 @@ def sign_guard_explained(
 ) -> tuple[Array, Info]:
     """`sign_guard`, and which rows it averaged."""
     updates = as_stack("sign_guard", updates)
-    _check(lower, upper, coordinate_fraction, quantile, similarity)
+    lower, upper = _limits(lower, upper)
+    share = fixed_real("sign_guard", "coordinate_fraction", coordinate_fraction, above=0, at_most=1)
+    quantile = real("sign_guard", "quantile", quantile, at_least=0, at_most=1)
+    option("sign_guard", "similarity", similarity, ("none", "cosine", "distance"))
     d = updates.shape[1]
     stack = contained(updates.astype(compute_dtype(updates)))
     norms = row_norms(stack)
@@ -134,7 +135,7 @@ def sign_guard_explained(
     usual = valid & (norms > lower * middle) & (norms < upper * middle)
 
     window_key, rows_key = jax.random.split(key)
-    size = min(d, max(1, int(coordinate_fraction * d)))
+    size = min(d, max(1, int(share * d)))
     # Neighbouring columns, as in the authors' code: a gather of scattered ones costs ten times as much.
     start = jax.random.randint(window_key, (), 0, d - size + 1, jnp.int32)
     features = _sign_features(stack, valid, start, size)

@@ -6,26 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import (
-    Aggregator,
-    Context,
-    Float,
-    Info,
-    State,
-    as_stack,
-    compute_dtype,
-    is_static,
-    output_dtype,
-)
-from fljax.aggregators.linalg import (
-    contained,
-    finite_rows,
-    for_all,
-    gram,
-    ordinary,
-    scale_rows,
-    weighted_rows,
-)
+from fljax.aggregators.arguments import Float, as_stack, compute_dtype, option, output_dtype, real, shaped
+from fljax.aggregators.averages import weighted_rows
+from fljax.aggregators.base import Aggregator, Context, Info, State
+from fljax.aggregators.linalg import contained, finite_rows, for_all, gram, ordinary, scale_rows
 
 Normalization = Literal["clients", "weights", "none"]
 
@@ -76,11 +60,10 @@ def pairwise_cosines(rows: Array) -> Cosines:
     return jax.lax.cond(fine, _plain_cosines, _careful_cosines, rows, products)
 
 
-def _check(rule: str, confidence: Float, normalize: str = "clients") -> None:
-    if is_static(confidence) and not confidence > 0:
-        raise ValueError(f"{rule}: confidence={confidence} must be positive")
-    if normalize not in ("clients", "weights", "none"):
-        raise ValueError(f'{rule}: normalize={normalize!r} must be "clients", "weights" or "none"')
+def _checked(confidence: Float, normalize: str = "clients") -> Float:
+    """The confidence, if both are what they may be."""
+    option("foolsgold", "normalize", normalize, ("clients", "weights", "none"))
+    return real("foolsgold", "confidence", confidence, above=0)
 
 
 def _weights(similarity: Cosines, takes_part: Array, confidence: Float) -> Array:
@@ -142,7 +125,7 @@ def foolsgold(history: Array, *, confidence: Float = 1.0) -> Array:
     variant of the authors' code looks at the last layer's weights only: pass those columns to do so.
     """
     history = as_stack("foolsgold", history)
-    _check("foolsgold", confidence)
+    confidence = _checked(confidence)
     similarity = pairwise_cosines(history.astype(compute_dtype(history)))
     return _weights(similarity, jnp.ones(history.shape[:1], bool), confidence)
 
@@ -163,13 +146,9 @@ def foolsgold_mean_explained(
 ) -> tuple[Array, Info]:
     """`foolsgold_mean`, and the weights w_i."""
     updates = as_stack("foolsgold", updates)
-    _check("foolsgold", confidence, normalize)
-    if jnp.shape(history) != updates.shape:
-        raise ValueError(
-            f"foolsgold: history must be {updates.shape}, one row per update, got shape {jnp.shape(history)}"
-        )
+    confidence = _checked(confidence, normalize)
+    history = shaped("foolsgold", "history", history, updates.shape, ", one row per update")
     stack = updates.astype(compute_dtype(updates))
-    history = jnp.asarray(history)
     similarity = pairwise_cosines(history.astype(compute_dtype(history)))
     weights = _weights(similarity, finite_rows(stack), confidence).astype(stack.dtype)
     update = _combine(stack, weights, normalize)
@@ -248,7 +227,7 @@ def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Normalization = 
 
     Source: Fung, Yoon, Beschastnikh, RAID 2020.
     """
-    _check("foolsgold", confidence, normalize)
+    confidence = _checked(confidence, normalize)
 
     def init(num_clients: int, num_params: int) -> State:
         return jnp.zeros((num_clients, num_params))

@@ -1,24 +1,25 @@
 """Rules that look at the direction of largest variance, where colluding rows betray themselves."""
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import (
+from fljax.aggregators.arguments import (
     Float,
-    Info,
     Int,
     as_stack,
     below_half,
     compute_dtype,
-    is_static,
     output_dtype,
+    real,
+    whole,
 )
+from fljax.aggregators.averages import weighted_rows
+from fljax.aggregators.base import Info
 from fljax.aggregators.eigen import as_shares, crowd, leading_variance
-from fljax.aggregators.linalg import finite_rows, weighted_rows
+from fljax.aggregators.linalg import finite_rows
 from fljax.aggregators.neighbors import squared_distances
 
 # --- covariance filter --------------------------------------------------------------------------------
@@ -58,11 +59,13 @@ def _reweigh(state: _Filter) -> _Filter:
     )
 
 
-def covariance_filter_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
+def covariance_filter_explained(
+    updates: Array, *, num_malicious: Int, strict: bool = True
+) -> tuple[Array, Info]:
     """`covariance_filter`, and the weights c_i / Σ c_j of the rows."""
     updates = as_stack("covariance_filter", updates)
     n = updates.shape[0]
-    f = below_half("covariance_filter", num_malicious, n)
+    f = below_half("covariance_filter", num_malicious, n, strict)
     stack = updates.astype(compute_dtype(updates))
     squares, present = crowd(squared_distances(stack))
     weights = present.astype(stack.dtype)
@@ -72,7 +75,7 @@ def covariance_filter_explained(updates: Array, *, num_malicious: Int) -> tuple[
     return weighted_rows(best, stack).astype(output_dtype(updates)), {"weights": best}
 
 
-def covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
+def covariance_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """Mean after taking weight from rows that deviate along the direction of largest variance (CAF).
 
     From c_i = 1, while Σ c_i > n − 2f: μ = Σ c_i g_i / Σ c_i; (λ, v) the leading eigenpair of
@@ -90,6 +93,7 @@ def covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
         updates: (n, d).
         num_malicious: f, how many malicious rows to tolerate, 0 ≤ f < n/2; a traced value is clamped to that
             range.
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -107,7 +111,7 @@ def covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
     which a pass may change next to nothing; and the eigenpair from one or three power iterations, ByzFL's
     from unseeded noise.
     """
-    return covariance_filter_explained(updates, num_malicious=num_malicious)[0]
+    return covariance_filter_explained(updates, num_malicious=num_malicious, strict=strict)[0]
 
 
 # --- divide and conquer -------------------------------------------------------------------------------
@@ -129,17 +133,16 @@ def divide_and_conquer_explained(
     num_iterations: int = 1,
     subspace_size: int = 10_000,
     filter_fraction: Float = 1.0,
+    strict: bool = True,
 ) -> tuple[Array, Info]:
     """`divide_and_conquer`, and which rows it averaged."""
     rule = "divide_and_conquer"
     updates = as_stack(rule, updates)
     n, d = updates.shape
-    f = below_half(rule, num_malicious, n)
-    for name, count in (("num_iterations", num_iterations), ("subspace_size", subspace_size)):
-        if not is_static(count) or int(count) != count or count < 1:
-            raise ValueError(f"{rule}: {name}={count} must be a whole number of at least 1")
-    if is_static(filter_fraction) and not 0 < filter_fraction < math.inf:
-        raise ValueError(f"{rule}: filter_fraction={filter_fraction} must be positive")
+    f = below_half(rule, num_malicious, n, strict)
+    num_iterations = whole(rule, "num_iterations", num_iterations, smallest=1)
+    subspace_size = whole(rule, "subspace_size", subspace_size, smallest=1)
+    filter_fraction = real(rule, "filter_fraction", filter_fraction, above=0, finite=True)
     # 0.29 · 100 is a little below 29 in floating point, and no part of a row is meant.
     removed = jnp.floor(jnp.asarray(filter_fraction * f, jnp.float32) + 1e-4)
     num_kept = jnp.maximum(n - removed.astype(jnp.int32), 1)
@@ -176,6 +179,7 @@ def divide_and_conquer(
     num_iterations: int = 1,
     subspace_size: int = 10_000,
     filter_fraction: Float = 1.0,
+    strict: bool = True,
 ) -> Array:
     """Mean of the rows that are no outliers along the first singular vector of random coordinates (DnC).
 
@@ -195,6 +199,7 @@ def divide_and_conquer(
         subspace_size: how many coordinates each has.
         filter_fraction: c > 0, how many rows each iteration removes, as a multiple of f; may be traced. At
             least one row is always kept.
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -217,4 +222,5 @@ def divide_and_conquer(
         num_iterations=num_iterations,
         subspace_size=subspace_size,
         filter_fraction=filter_fraction,
+        strict=strict,
     )[0]

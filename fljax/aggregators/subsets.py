@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.aggregators.base import Info, Int, as_stack, below_half, compute_dtype, is_static, output_dtype
+from fljax.aggregators.arguments import Int, as_stack, below_half, compute_dtype, output_dtype
+from fljax.aggregators.averages import mean_of_rows
+from fljax.aggregators.base import Info
 from fljax.aggregators.cover import LARGEST_SEARCH, smallest_diameter
-from fljax.aggregators.linalg import finite_rows, mean_of_rows
+from fljax.aggregators.linalg import finite_rows
 from fljax.aggregators.neighbors import squared_distances
 
 # Subsets times n² that smallest_spectrum goes through: two to four seconds on two CPU cores.
@@ -35,15 +37,17 @@ def _average(updates: Array, selected: Array, squares: Array, num_malicious: Int
 # --- smallest diameter --------------------------------------------------------------------------------
 
 
-def minimum_diameter_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
+def minimum_diameter_explained(
+    updates: Array, *, num_malicious: Int, strict: bool = True
+) -> tuple[Array, Info]:
     """`minimum_diameter`, and which rows it averaged."""
     rule = "minimum_diameter"
     updates = as_stack(rule, updates)
     n = updates.shape[0]
-    f = below_half(rule, num_malicious, n)
-    depth = int(f) if is_static(f) else (n - 1) // 2
+    f = below_half(rule, num_malicious, n, strict)
+    depth = f if isinstance(f, int) else (n - 1) // (2 if strict else 1)
     if depth > LARGEST_SEARCH:
-        if not is_static(f):
+        if not isinstance(f, int):
             raise ValueError(
                 f"{rule}: a traced num_malicious could be up to {depth} for n={n}, more than the "
                 f"{LARGEST_SEARCH} rows its search leaves out; pass a plain number"
@@ -56,7 +60,7 @@ def minimum_diameter_explained(updates: Array, *, num_malicious: Int) -> tuple[A
     return _average(updates, smallest_diameter(squares, jnp.asarray(f, jnp.int32), depth), squares, f)
 
 
-def minimum_diameter(updates: Array, *, num_malicious: Int) -> Array:
+def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """Mean of the n − f rows that lie closest together: those with the smallest diameter (MDA).
 
     g = mean of S with S = argmin over |S| = n − f of max_{i,j ∈ S} ‖g_i − g_j‖, f = `num_malicious`. Exact,
@@ -69,6 +73,7 @@ def minimum_diameter(updates: Array, *, num_malicious: Int) -> Array:
         updates: (n, d).
         num_malicious: f, how many rows to leave out, 0 ≤ f < n/2 and f ≤ `LARGEST_SEARCH`; a traced value is
             clamped to 0 ≤ f < n/2, all of which must be in reach.
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -84,7 +89,7 @@ def minimum_diameter(updates: Array, *, num_malicious: Int) -> Array:
     Rousseeuw's minimal volume idea of 1985. ByzFL goes through all subsets, which ends at about n = 20, and
     breaks ties in the same way.
     """
-    return minimum_diameter_explained(updates, num_malicious=num_malicious)[0]
+    return minimum_diameter_explained(updates, num_malicious=num_malicious, strict=strict)[0]
 
 
 def _many(count: int) -> str:
@@ -159,16 +164,18 @@ def _improve(i: Array, best: _Best) -> _Best:
     )
 
 
-def smallest_spectrum_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
+def smallest_spectrum_explained(
+    updates: Array, *, num_malicious: Int, strict: bool = True
+) -> tuple[Array, Info]:
     """`smallest_spectrum`, and which rows it averaged."""
     rule = "smallest_spectrum"
     updates = as_stack(rule, updates)
     n = updates.shape[0]
-    f = below_half(rule, num_malicious, n)
-    columns = 1 + (int(f) if is_static(f) else (n - 1) // 2)
+    f = below_half(rule, num_malicious, n, strict)
+    columns = 1 + (f if isinstance(f, int) else (n - 1) // (2 if strict else 1))
     subsets, limit = math.comb(n, columns - 1), LARGEST_ENUMERATION // n**2
     if subsets > limit:
-        if not is_static(f):
+        if not isinstance(f, int):
             raise ValueError(
                 f"{rule}: a traced num_malicious could be up to {columns - 1} for n={n}, which has "
                 f"{_many(subsets)} subsets, more than the {limit:,} it enumerates; pass a plain number"
@@ -192,7 +199,7 @@ def smallest_spectrum_explained(updates: Array, *, num_malicious: Int) -> tuple[
     return _average(updates, jax.lax.fori_loop(0, chunks, _improve, best).selected, squares, f)
 
 
-def smallest_spectrum(updates: Array, *, num_malicious: Int) -> Array:
+def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """Mean of the n − f rows whose covariance has the smallest largest eigenvalue (SMEA).
 
     g = mean of S with S = argmin over |S| = n − f of λ_max(Σ_S), f = `num_malicious` and
@@ -204,6 +211,7 @@ def smallest_spectrum(updates: Array, *, num_malicious: Int) -> Array:
     Args:
         updates: (n, d).
         num_malicious: f, how many rows to leave out, 0 ≤ f < n/2; a traced value is clamped to that range.
+        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -219,4 +227,4 @@ def smallest_spectrum(updates: Array, *, num_malicious: Int) -> Array:
     Source: Allouah et al., "On the privacy-robustness-utility trilemma in distributed learning", ICML 2023.
     ByzFL takes one power iteration from unseeded noise for the eigenvalue, so its choice is not reproducible.
     """
-    return smallest_spectrum_explained(updates, num_malicious=num_malicious)[0]
+    return smallest_spectrum_explained(updates, num_malicious=num_malicious, strict=strict)[0]

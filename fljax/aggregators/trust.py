@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.base import Info, as_stack, compute_dtype, output_dtype
+from fljax.aggregators.arguments import as_stack, compute_dtype, flag, option, output_dtype, shaped
+from fljax.aggregators.base import Info
 from fljax.aggregators.linalg import (
     contained,
     divide,
@@ -26,10 +27,7 @@ Normalization = Literal["full", "shrink", "none"]
 def _checked(rule: str, updates: Array, root_update: Array) -> tuple[Array, Array]:
     """Both as JAX arrays, or what is wrong with them."""
     updates = as_stack(rule, updates)
-    d = updates.shape[1]
-    if jnp.shape(root_update) != (d,):
-        raise ValueError(f"{rule}: root_update must be ({d},), got shape {jnp.shape(root_update)}")
-    return updates, jnp.asarray(root_update)
+    return updates, shaped(rule, "root_update", root_update, updates.shape[1:])
 
 
 def _unit_root(root_update: Array) -> tuple[Array, Array]:
@@ -73,6 +71,7 @@ def trust_scores(updates: Array, root_update: Array) -> Array:
 
     Source: Cao et al., "FLTrust: Byzantine-robust federated learning via trust bootstrapping", NDSS 2021.
     """
+    updates, root_update = _checked("trust_scores", updates, root_update)
     return fltrust_explained(updates, root_update)[1]["trust_scores"]
 
 
@@ -131,8 +130,9 @@ def fltrust_explained(
 ) -> tuple[Array, Info]:
     """`fltrust`, and the trust scores."""
     updates, root_update = _checked("fltrust", updates, root_update)
-    if normalize not in ("full", "shrink", "none"):
-        raise ValueError(f'fltrust: normalize={normalize!r} must be "full", "shrink" or "none"')
+    normalize = option("fltrust", "normalize", normalize, ("full", "shrink", "none"))
+    clip_negative = flag("fltrust", "clip_negative", clip_negative)
+    include_root = flag("fltrust", "include_root", include_root)
     dtype = compute_dtype(updates)
     stack = contained(updates.astype(dtype))
     squares = square_norms(stack)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fljax.aggregators.arguments import shaped
 from fljax.aggregators.linalg import divide
 
 
@@ -16,8 +17,7 @@ def relative_weights(rule: str, weights: Array | None, n: int, dtype: jnp.dtype)
     """
     if weights is None:
         return jnp.ones((n,), dtype)
-    if jnp.shape(weights) != (n,):
-        raise ValueError(f"{rule}: weights must be ({n},), one per row, got shape {jnp.shape(weights)}")
+    traced = shaped(rule, "weights", weights, (n,), ", one per row").astype(dtype)
     if not isinstance(weights, jax.core.Tracer):
         # In double precision: numbers of NumPy may be beyond the range of `dtype`.
         known = np.asarray(weights, np.float64)
@@ -27,6 +27,5 @@ def relative_weights(rule: str, weights: Array | None, n: int, dtype: jnp.dtype)
                 f"{rule}: weights must be finite and not negative, got {known[wrong[0]]:g} for row {wrong[0]}"
             )
         return jnp.asarray(known / (known.max() or 1.0), dtype)
-    traced = jnp.asarray(weights, dtype)
     largest = jax.lax.stop_gradient(jnp.max(traced))
     return divide(traced, jnp.where(largest < jnp.finfo(dtype).tiny, 1.0, largest))

@@ -1,5 +1,9 @@
 """Attacks as pure functions over the (n, d) stack of updates and a boolean mask of malicious rows.
 
+An update is what a client adds to the model, −β times a gradient. Attacks published on gradients are turned:
+what follows the sign of the honest rows is the same on both; what is added to them whatever their sign, as
+zσ, changes its own. Docstrings say which call is which library's.
+
 Example:
     >>> import jax.numpy as jnp
     >>> from fljax.attacks import sign_flip

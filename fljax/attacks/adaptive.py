@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.base import compute_dtype, is_static
+from fljax.aggregators.arguments import compute_dtype, real, shaped, whole
 from fljax.aggregators.linalg import (
     divide,
     finite_rows,
@@ -32,6 +32,7 @@ from fljax.attacks.trust_search import (
     walk_projections,
     walk_vectors,
 )
+from fljax.attacks.units import Unit, gradient_in_updates
 
 Search = Literal["zeroth_order", "gradient", "optimum"]
 Probes = Literal["projected", "drawn"]
@@ -159,7 +160,8 @@ def fltrust_attack(
     root_update: Array,
     malicious: Array,
     key: Array,
-    unit: Array | None = None,
+    local_rate: Array | None = None,
+    batch_size: Array | None = None,
     *,
     probe_variance: float | Array = 0.5,
     probe_step: float | Array = 0.005,
@@ -169,6 +171,7 @@ def fltrust_attack(
     search: Search = "zeroth_order",
     probes: Probes = "projected",
     start: Start | None = None,
+    unit: Unit = "sum",
     max_malicious: int | None = None,
 ) -> Array:
     """The adaptive attack on FLTrust: unit vectors that move its result against its own direction.
@@ -190,8 +193,10 @@ def fltrust_attack(
         malicious: (n,) boolean.
         key: typed PRNG key; with a, b = split(key), the start is `trim_attack` with a, and row i draws from
             fold_in(b, i): with `probes="drawn"` step t of sweep v a normal (d,) from its fold_in(·, v·Q + t).
-        unit: what one unit of gradient is in the updates, the local learning rate; None for 1. γ and η are
-            absolute and h grows with ‖g_0‖, so that it decides how long the steps are.
+        local_rate: scalar β, the local learning rate; None for 1. γ and η are absolute and h grows with
+            ‖g_0‖, so that the unit g_0 is measured in decides how long the steps are: h is that of
+            gradients, and an update is −β times a gradient.
+        batch_size: scalar b, the examples of a batch; None for 1.
         probe_variance: σ².
         probe_step: γ.
         learning_rate: η.
@@ -205,6 +210,9 @@ def fltrust_attack(
             (`walk_projections` says why).
         start: "trim", or "honest": the attackers' own rows, which have trust to begin with. None for the
             paper's "trim" with "zeroth_order", else "honest".
+        unit: which gradient g_0 is measured in. "sum", of the loss summed over a batch, as in the group's
+            code: one unit is β/b in the updates. "mean", of the mean loss: β, with steps of 1/b the length.
+            "optimum" does not depend on it.
         max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers; the
             result does not depend on it. Rows beyond it stay honest.
 
@@ -226,6 +234,7 @@ def fltrust_attack(
     standard deviation, adds 1e-9 to the denominators and lets the Trim attack look at all rows and g_0.
     """
     updates, malicious = check_stack("fltrust_attack", updates, malicious)
+    root_update = shaped("fltrust_attack", "root_update", root_update, updates.shape[1:])
     # A gradient does not leave the rows without trust that the Trim attack makes.
     start = ("trim" if search == "zeroth_order" else "honest") if start is None else start
     check_options(
@@ -234,7 +243,11 @@ def fltrust_attack(
         probes=(probes, get_args(Probes)),
         start=(start, get_args(Start)),
     )
-    _check_numbers(probe_variance, probe_step, learning_rate, sweeps, steps)
+    probe_variance = real("fltrust_attack", "probe_variance", probe_variance, above=0, finite=True)
+    probe_step = real("fltrust_attack", "probe_step", probe_step, above=0, finite=True)
+    learning_rate = real("fltrust_attack", "learning_rate", learning_rate, at_least=0, finite=True)
+    sweeps = whole("fltrust_attack", "sweeps", sweeps, smallest=1)
+    steps = whole("fltrust_attack", "steps", steps, smallest=1)
     d = updates.shape[1]
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
@@ -254,7 +267,7 @@ def fltrust_attack(
     game = Game(
         numerator=jnp.sum(jnp.where(trust > 0, trust * aligned, 0.0)),
         denominator=jnp.sum(trust),
-        stake=root_norm / (1.0 if unit is None else jnp.asarray(unit, dtype)),
+        stake=root_norm / gradient_in_updates("fltrust_attack", unit, local_rate, batch_size, dtype),
         rate=jnp.asarray(learning_rate, dtype),
         reach=jnp.asarray(probe_step, dtype),
         variance=jnp.asarray(probe_variance, dtype),
@@ -283,20 +296,3 @@ def fltrust_attack(
             known = (root_norm, starts, shared, *walk_projections(chain), end_key)
             return craft_rows(updates, rows, _beyond_span, *known)
     return updates.at[rows].set((root_norm * crafted).astype(updates.dtype), mode="drop")
-
-
-def _check_numbers(
-    probe_variance: float | Array,
-    probe_step: float | Array,
-    learning_rate: float | Array,
-    sweeps: int,
-    steps: int,
-) -> None:
-    for name, value in {"probe_variance": probe_variance, "probe_step": probe_step}.items():
-        if is_static(value) and not 0 < value < float("inf"):
-            raise ValueError(f"fltrust_attack: {name}={value} must be larger than 0 and finite")
-    if is_static(learning_rate) and not 0 <= learning_rate < float("inf"):
-        raise ValueError(f"fltrust_attack: learning_rate={learning_rate} must be at least 0 and finite")
-    for name, count in {"sweeps": sweeps, "steps": steps}.items():
-        if not is_static(count) or isinstance(count, bool) or count != int(count) or count < 1:
-            raise ValueError(f"fltrust_attack: {name}={count} must be a whole number of at least 1")

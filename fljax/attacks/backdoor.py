@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.aggregators.base import is_static
+from fljax.aggregators.arguments import fixed_real, option, real, whole
 from fljax.attacks.base import Attack, Task, Trigger, check_stack, on_updates
 from fljax.attacks.data import (
     default_parts,
@@ -41,12 +41,13 @@ def _backdoor(
     pixels: object,
 ) -> Callable[..., Attack]:
     """Check what all backdoors have in common; returns `add(attack, embed, embed_local=None) -> Attack`."""
-    uniform = poison_fraction == "uniform"
-    if not uniform and not (is_static(poison_fraction) and 0 <= poison_fraction <= MOST_COPIES):  # type: ignore[operator]
-        raise ValueError(
-            f'{attack}: poison_fraction={poison_fraction} must be "uniform" or between 0 and {MOST_COPIES}'
-        )
-    if target < 0 or (num_classes is not None and target >= num_classes):
+    uniform = isinstance(poison_fraction, str)
+    if isinstance(poison_fraction, str):
+        option(attack, "poison_fraction", poison_fraction, ("uniform",))
+        poison_fraction = 1.0
+    copies = fixed_real(attack, "poison_fraction", poison_fraction, at_least=0, at_most=MOST_COPIES)
+    target = whole(attack, "target", target)
+    if num_classes is not None and target >= num_classes:
         raise ValueError(f"{attack}: target={target} is not one of the {num_classes} labels from 0")
     if image_shape is None and pixels is not None:
         raise ValueError(f"{attack}: pixels are for images; the trigger on plain features is set by every")
@@ -61,7 +62,7 @@ def _backdoor(
 
         return corrupting._replace(
             poison_data=poison_data,
-            copies=1.0 if uniform else float(poison_fraction),
+            copies=copies,
             share=_share_of if uniform else None,
             trigger=Trigger(embed, target),
         )
@@ -111,6 +112,8 @@ def scaling_attack(
 
     Source: Bagdasaryan et al., AISTATS 2020, as evaluated by Cao et al., NDSS 2021.
     """
+    every = whole("scaling_attack", "every", every, smallest=1)
+    value = None if value is None else fixed_real("scaling_attack", "value", value)
     poisoning = _backdoor("scaling_attack", num_classes, image_shape, target, poison_fraction, pixels)
     if image_shape is None:
         embed = partial(feature_trigger, every=every, value=0.0 if value is None else value)
@@ -146,8 +149,7 @@ def replace_model(updates: Array, malicious: Array, *, server_lr: float | Array 
     Source: Bagdasaryan et al., "How to backdoor federated learning", AISTATS 2020, equation 3.
     """
     updates, malicious = check_stack("replace_model", updates, malicious)
-    if is_static(server_lr) and not server_lr > 0:
-        raise ValueError(f"replace_model: server_lr={server_lr} must be positive")
+    server_lr = real("replace_model", "server_lr", server_lr, above=0)
     factor = updates.shape[0] / (server_lr * jnp.maximum(jnp.sum(malicious), 1))
     return jnp.where(malicious[:, None], factor.astype(updates.dtype) * updates, updates)
 
@@ -185,8 +187,7 @@ def model_replacement(
 
     Source: Bagdasaryan et al., AISTATS 2020; without its constrain-and-scale loss.
     """
-    if not server_lr > 0:
-        raise ValueError(f"model_replacement: server_lr={server_lr} must be positive")
+    server_lr = fixed_real("model_replacement", "server_lr", server_lr, above=0)
     backdoor = scaling_attack(
         num_classes=num_classes,
         image_shape=image_shape,
@@ -247,8 +248,9 @@ def distributed_backdoor(
     2020. Their target is label 2 on MNIST and CIFAR-10.
     """
     add = _backdoor("distributed_backdoor", num_classes, image_shape, target, poison_fraction, parts)
-    if not num_parts >= 1:
-        raise ValueError(f"distributed_backdoor: num_parts={num_parts} must be at least 1")
+    every = whole("distributed_backdoor", "every", every, smallest=1)
+    value = None if value is None else fixed_real("distributed_backdoor", "value", value)
+    num_parts = whole("distributed_backdoor", "num_parts", num_parts, smallest=1)
     corrupting = on_updates(scale, Task(num_classes=0), factor=factor)
     if image_shape is None:
         value = 0.0 if value is None else value

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Context, as_stack, context_arguments
+from fljax.aggregators.arguments import as_stack, option, shown, whole
+from fljax.aggregators.base import Context, context_arguments
 
 State = Any
 
@@ -103,8 +104,8 @@ TASK_ARGUMENTS = frozenset(Task._fields)
 
 
 def task_arguments(function: Callable[..., Any], task: Task) -> dict[str, Any]:
-    """The keyword arguments of `function` that the task provides."""
-    wanted = inspect.signature(function).parameters
+    """The keyword arguments of `function` that the task provides; those of a partial are settled."""
+    wanted = set(inspect.signature(function).parameters) - set(getattr(function, "keywords", {}))
     return {name: getattr(task, name) for name in Task._fields if name in wanted}
 
 
@@ -149,27 +150,31 @@ NO_ATTACK = Attack(no_state, leave)
 
 def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, Array]:
     """The stack and the mask as JAX arrays, or what is wrong with them."""
-    updates, malicious = as_stack(attack, updates), jnp.asarray(malicious)
-    n = updates.shape[0]
+    updates = as_stack(attack, updates)
+    if not jnp.issubdtype(updates.dtype, jnp.floating):
+        # Crafted rows would be rounded to the type of the honest ones.
+        raise ValueError(f"{attack}: updates must be of a floating type, got {updates.dtype}")
+    n, given = updates.shape[0], malicious
+    try:
+        malicious = jnp.asarray(given)
+    except (TypeError, ValueError):
+        malicious = jnp.zeros(())
     if malicious.shape != (n,) or malicious.dtype != jnp.bool_:
-        raise ValueError(
-            f"{attack}: malicious must be a boolean mask of shape ({n},), "
-            f"got {malicious.dtype} of shape {malicious.shape}"
-        )
+        raise ValueError(f"{attack}: malicious must be a boolean mask of shape ({n},), got {shown(given)}")
     return updates, malicious
 
 
 def check_options(attack: str, **options: tuple[Any, Sequence[str]]) -> None:
     """Whether every option, `name=(given, allowed)`, is one of those allowed."""
     for name, (given, allowed) in options.items():
-        if given not in allowed:
-            shown = " or ".join(f'"{option}"' for option in allowed)
-            raise ValueError(f"{attack}: {name}={given!r} must be {shown}")
+        option(attack, name, given, allowed)
 
 
 def malicious_rows(malicious: Array, max_malicious: int | None) -> Array:
     """Indices of the malicious rows, padded with n to a static length, `max_malicious` or n; at least 1."""
     n = malicious.shape[0]
+    if max_malicious is not None:
+        max_malicious = whole("attack", "max_malicious", max_malicious)
     if max_malicious == 0:
         # Nobody, but an axis without an entry is more than some operations can take.
         return jnp.full((1,), n)

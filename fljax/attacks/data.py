@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fljax.aggregators.arguments import whole
+
 # The group's own code for 28×28 images; other sizes use the same offsets from the last row and column.
 PATTERN_28 = ((26, 26), (24, 26), (26, 24), (25, 25))
 # The pattern of Bagdasaryan et al. for CIFAR-10, as in the group's code.
@@ -54,10 +56,11 @@ def label_flip(
     """
     if (source is None) != (target is None):
         raise ValueError(f"label_flip: source={source} and target={target} go together")
+    num_classes = whole("label_flip", "num_classes", num_classes, smallest=1)
     if source is None or target is None:
         return num_classes - 1 - labels
     for name, label in (("source", source), ("target", target)):
-        if not 0 <= label < num_classes:
+        if whole("label_flip", name, label) >= num_classes:
             raise ValueError(f"label_flip: {name}={label} is not one of the {num_classes} labels from 0")
     return jnp.where(labels == source, jnp.asarray(target, labels.dtype), labels)
 
@@ -78,8 +81,7 @@ def pattern_mask(height: int, width: int, pixels: Sequence[tuple[int, int]]) -> 
 
 def feature_mask(count: int, every: int) -> np.ndarray:
     """(count,) boolean, True at every `every`-th feature, counted from 1."""
-    if not 1 <= every <= count:
-        raise ValueError(f"feature_trigger: every={every} must be between 1 and {count} features")
+    every = whole("feature_trigger", "every", every, smallest=1, largest=count)
     return (np.arange(count) + 1) % every == 0
 
 

@@ -6,20 +6,22 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Int, bounded, compute_dtype, is_static
+from fljax.aggregators.arguments import Int, bounded, compute_dtype, option, real
 from fljax.aggregators.linalg import safe_norms
 from fljax.aggregators.neighbors import first_row, nearest_values, reduce_distances
 from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.krum_search import largest_selected, make_contest
 from fljax.attacks.rows import craft_rows
 from fljax.attacks.statistics import Knowledge, mean_of
+from fljax.attacks.units import Unit, gradient_in_updates
 
 
 def krum_attack(
     updates: Array,
     malicious: Array,
     key: Array,
-    unit: Array | None = None,
+    local_rate: Array | None = None,
+    batch_size: Array | None = None,
     *,
     num_malicious: Int | None = None,
     threshold: float | Array = 1e-5,
@@ -29,6 +31,7 @@ def krum_attack(
     lambda_init: Literal["bound", "one"] = "bound",
     supporters: Literal["ball", "copies"] = "ball",
     power: int = 2,
+    unit: Unit = "sum",
     max_malicious: int | None = None,
 ) -> Array:
     """The Krum attack of Fang et al.: Krum shall select −λs, with s the direction before the attack.
@@ -58,8 +61,9 @@ def krum_attack(
             negated, as in the group's code: Krum needs 3.
         malicious: (n,) boolean.
         key: typed PRNG key; row i draws from `fold_in(key, i)`.
-        unit: scalar, what one unit of gradient is in the updates (the local learning rate), for `threshold`,
-            `spread` and λ = 1, which are absolute; None for 1.
+        local_rate: scalar β, the local learning rate; None for 1. `threshold`, `spread` and λ = 1 are
+            absolute numbers in units of a gradient, and an update is −β times a gradient.
+        batch_size: scalar b, the examples of a batch; None for 1.
         num_malicious: f, 0 to n − 3, a traced value is clamped; None for min(m, n − 3). Not used with partial
             knowledge.
         threshold: of λ, above 0, in gradient units.
@@ -70,6 +74,9 @@ def krum_attack(
         lambda_init: where the halving starts, the "bound" or "one" unit.
         supporters: a uniform draw from a cube, scaled to a length uniform in [0, ε] ("ball"), or "copies".
         power: of the distances in Krum's score, 2 or 1. The bound is proved for 1.
+        unit: which gradient the units are of. "sum", of the loss summed over a batch, as in the group's code:
+            one unit is β/b in the updates. "mean", of the mean loss: β. In the updates ε and `threshold` are
+            b times larger then, so that the supporters lie farther from −λs.
         max_malicious: an upper bound on the number of malicious rows, to do less; the result does not depend
             on it. Rows beyond it stay honest.
 
@@ -88,17 +95,24 @@ def krum_attack(
 
     Source: Fang et al., USENIX Security 2020, section 3.2, where with partial knowledge s_j = −1 for a mean
     of 0. The group's code (in FLDetector) starts at λ = 1, works on gradients, and with partial knowledge
-    stops at 2e-5 and sends copies; SAFEFL sends copies; FoggyTrust takes the sum of the honest rows, λ = 1,
-    threshold 1e-8 and copies.
+    stops at 2e-5 and sends copies. It never tries more than m − 1 crafted rows: with m = 2 that is one among
+    two, which at best ties with the row nearest to it and loses, so that it sends two copies with λ = 2⁻¹⁶;
+    here they have λ = 1. With m = 1 it has no λ at all. SAFEFL sends copies; FoggyTrust takes the sum of the
+    honest rows, λ = 1, threshold 1e-8 and copies; FLPoison's is the partial attack on updates, with a Krum of
+    n − f − 1 neighbours and `power=1`, threshold 1e-5 and copies. The paper crafts models; the attack is the
+    same on models, updates and gradients, up to the units.
     """
     updates, malicious = check_stack("krum_attack", updates, malicious)
-    _check(threshold, spread, knowledge, direction, lambda_init, supporters, power)
+    _check(knowledge, direction, lambda_init, supporters)
+    power = option("krum_attack", "power", power, (1, 2))
+    threshold = real("krum_attack", "threshold", threshold, above=0, finite=True)
+    spread = real("krum_attack", "spread", spread, at_least=0, finite=True)
     n = updates.shape[0]
     if n < 3:
         return jnp.where(malicious[:, None], -updates, updates)
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
-    one = jnp.asarray(1.0 if unit is None else unit, dtype)
+    one = gradient_in_updates("krum_attack", unit, local_rate, batch_size, dtype)
     count = jnp.sum(malicious)
     rows = malicious_rows(malicious, max_malicious)
     if knowledge == "full":
@@ -155,15 +169,7 @@ def _direction(
     return jnp.where(jnp.isnan(chosen), 0.0, jnp.sign(chosen))
 
 
-def _check(
-    threshold: float | Array,
-    spread: float | Array,
-    knowledge: str,
-    direction: str,
-    lambda_init: str,
-    supporters: str,
-    power: int,
-) -> None:
+def _check(knowledge: str, direction: str, lambda_init: str, supporters: str) -> None:
     check_options(
         "krum_attack",
         knowledge=(knowledge, ("full", "partial")),
@@ -171,9 +177,3 @@ def _check(
         lambda_init=(lambda_init, ("bound", "one")),
         supporters=(supporters, ("ball", "copies")),
     )
-    if power not in (1, 2):
-        raise ValueError(f"krum_attack: power={power} must be 1 (distances) or 2 (squared distances)")
-    if is_static(threshold) and not 0 < threshold < jnp.inf:
-        raise ValueError(f"krum_attack: threshold={threshold} must be above 0")
-    if is_static(spread) and not 0 <= spread < jnp.inf:
-        raise ValueError(f"krum_attack: spread={spread} must not be negative")

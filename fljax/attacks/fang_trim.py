@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import is_static
+from fljax.aggregators.arguments import flag, real, shaped
 from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.rows import craft_rows
 from fljax.attacks.statistics import Knowledge, deviation_of, extreme_of, honest_rows, mean_of, row_sum
@@ -79,7 +79,9 @@ def trim_attack(
     """
     updates, malicious = check_stack("trim_attack", updates, malicious)
     n = updates.shape[0]
-    _check(stretch, knowledge, direction, pool, law, include_root)
+    stretch = real("trim_attack", "stretch", stretch, above=1, finite=True)
+    include_root = flag("trim_attack", "include_root", include_root)
+    _check(knowledge, direction, pool, law, include_root)
     rows = malicious_rows(malicious, max_malicious)
     if knowledge == "partial":
         center = mean_of(malicious, updates)
@@ -91,7 +93,9 @@ def trim_attack(
 
     if include_root and root_update is None:
         raise ValueError("trim_attack: include_root=True needs root_update")
-    server = root_update if include_root else None
+    server = None
+    if include_root:
+        server = shaped("trim_attack", "root_update", root_update, updates.shape[1:])
     sign = _direction(updates, malicious, rule, server, direction)
     seen = jnp.ones((n,), bool) if pool == "all" else honest_rows(malicious)
     low, high = extreme_of(seen, updates, largest=False), extreme_of(seen, updates, largest=True)
@@ -147,9 +151,7 @@ def _direction(
     return jnp.sign(total if server is None else total + server)
 
 
-def _check(
-    stretch: float | Array, knowledge: str, direction: str, pool: str, law: str, include_root: bool
-) -> None:
+def _check(knowledge: str, direction: str, pool: str, law: str, include_root: bool) -> None:
     check_options(
         "trim_attack",
         knowledge=(knowledge, ("full", "partial")),
@@ -157,8 +159,6 @@ def _check(
         pool=(pool, ("honest", "all")),
         law=(law, ("uniform", "divide", "fixed")),
     )
-    if is_static(stretch) and not 1 < stretch < jnp.inf:
-        raise ValueError(f"trim_attack: stretch={stretch} must be larger than 1")
     if knowledge == "partial":
         # What only an attacker who sees the honest rows can do.
         usual = {"direction": (direction, "sum"), "pool": (pool, "honest")}

@@ -3,12 +3,12 @@
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from fljax.aggregators.base import Context, is_static
+from fljax.aggregators.arguments import is_static, option, real
+from fljax.aggregators.base import Context
 from fljax.attacks.base import Attack, State, check_stack
-from fljax.attacks.simple import gaussian
+from fljax.attacks.simple import draw_around
 
 
 class FreeRiderState(NamedTuple):
@@ -68,11 +68,10 @@ def free_rider(
     "delta" is the delta weights attack of Lin, Du & Liu, "Free-riders in federated learning: attacks and
     defenses", 2019, with σ = 0.001 their advanced one.
     """
-    if kind not in ("zero", "noise", "delta"):
-        raise ValueError(f'free_rider: kind={kind!r} must be "zero", "noise" or "delta"')
-    for name, value in (("std", std), ("power", power), ("multiplier", multiplier)):
-        if is_static(value) and not 0 <= value < np.inf:  # type: ignore[operator]
-            raise ValueError(f"free_rider: {name}={value} must be a finite number and not negative")
+    option("free_rider", "kind", kind, ("zero", "noise", "delta"))
+    sigma = None if std is None else real("free_rider", "std", std, at_least=0, finite=True)
+    gamma = real("free_rider", "power", power, at_least=0, finite=True)
+    k = real("free_rider", "multiplier", multiplier, at_least=0, finite=True)
 
     def init(num_clients: int, num_params: int) -> FreeRiderState:
         return FreeRiderState(jnp.int32(0), jnp.zeros((num_params,)), jnp.zeros(()))
@@ -88,18 +87,17 @@ def free_rider(
         params = context.params.astype(state.params.dtype)
         change = jnp.where(state.rounds > 0, params - state.params, 0.0)
         scale = jnp.where(state.rounds == 1, jnp.mean(jnp.abs(change)), state.scale)
-        fading = jnp.maximum(state.rounds, 1).astype(scale.dtype) ** -power
+        fading = jnp.maximum(state.rounds, 1).astype(scale.dtype) ** -gamma
         state = FreeRiderState(state.rounds + 1, params, scale)
         base = change.astype(updates.dtype) if kind == "delta" else jnp.zeros((), updates.dtype)
         sent = jnp.where(malicious[:, None], base, updates)
-        if kind == "delta" and (std is None or (is_static(std) and std == 0)):
+        if kind == "delta" and (sigma is None or (is_static(sigma) and sigma == 0)):
             return sent, state
         if context.key is None:
             raise ValueError(f"free_rider: kind={kind!r} needs a key, which this round does not provide")
-        size = multiplier * (scale if std is None else jnp.asarray(std, scale.dtype))
+        size = k * (scale if sigma is None else jnp.asarray(sigma, scale.dtype))
         if kind == "noise":
             size = size * fading
-        sent = gaussian(sent, malicious, context.key, std=size, around="own", max_malicious=max_malicious)
-        return sent, state
+        return draw_around(sent, malicious, context.key, size, "own", max_malicious), state
 
     return Attack(init, corrupt)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
-from fljax.aggregators.base import Int
+from fljax.aggregators.arguments import Int
 from fljax.aggregators.linalg import divide, safe_norms, saturation
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from fljax.aggregators.arguments import fixed_real, whole
 from fljax.aggregators.linalg import row_norms
 from fljax.attacks.base import check_stack
 from fljax.attacks.statistical import alie_factor, mean_and_deviation
@@ -62,9 +63,11 @@ def optimized_alie(
 
     Source: Allouah et al., "Fixing by mixing: a recipe for optimal Byzantine ML under heterogeneity",
     AISTATS 2023, maximise the same deviation. ByzFL evaluates 20 factors too: 0, 10, then twice the step
-    while that improves, then only larger factors in shrinking steps.
+    while that improves, then only larger factors in shrinking steps. Its factors are positive on gradients;
+    these are on updates, the sign of the authors' ALIE (see `alie`).
     """
     updates, malicious = check_stack("optimized_alie", updates, malicious)
+    evaluations = whole("optimized_alie", "evaluations", evaluations, smallest=1)
     grid, shrinking = _plan("optimized_alie", evaluations - 1, smallest, largest)
     published = alie_factor(updates.shape[0], jnp.sum(malicious)).astype(updates.dtype)
     factors = jnp.concatenate([published[None], jnp.asarray(grid, updates.dtype)])
@@ -110,6 +113,7 @@ def optimized_ipm(
     Source: Allouah et al., AISTATS 2023; ByzFL evaluates 20 factors as for `optimized_alie`.
     """
     updates, malicious = check_stack("optimized_ipm", updates, malicious)
+    evaluations = whole("optimized_ipm", "evaluations", evaluations, smallest=1)
     grid, shrinking = _plan("optimized_ipm", evaluations, smallest, largest)
     mean = mean_of(honest_rows(malicious), updates)
     return _sent(
@@ -126,11 +130,10 @@ def optimized_ipm(
 
 def _plan(attack: str, evaluations: int, smallest: float, largest: float) -> tuple[np.ndarray, np.ndarray]:
     """The factors of the grid, and by what the best factor is multiplied afterwards."""
-    if not 0 < smallest < largest < np.inf:
-        raise ValueError(f"{attack}: smallest={smallest} must be positive and below largest={largest}")
-    if evaluations < 0 or (attack == "optimized_ipm" and evaluations < 1):
-        given = evaluations + (attack == "optimized_alie")
-        raise ValueError(f"{attack}: evaluations={given} must be at least 1")
+    largest = fixed_real(attack, "largest", largest, above=0, finite=True)
+    smallest = fixed_real(attack, "smallest", smallest, above=0)
+    if not smallest < largest:
+        raise ValueError(f"{attack}: smallest={smallest} must be below largest={largest}")
     num_grid = -(-evaluations // 2)
     grid = np.geomspace(smallest, largest, num_grid)
     ratio = (largest / smallest) ** (1 / max(num_grid - 1, 1))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.base import Context, Int, is_static
-from fljax.aggregators.linalg import weighted_rows
+from fljax.aggregators.arguments import Int, bounded, shaped, whole
+from fljax.aggregators.averages import weighted_rows
+from fljax.aggregators.base import Context
 from fljax.attacks.base import Attack, State, check_options, check_stack
 from fljax.attacks.statistics import honest_rows, mean_of
 
@@ -23,7 +24,7 @@ def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, 
         updates: (n, d), the rows all clients would send honestly.
         malicious: (n,) boolean; if no row is honest, any may be the target.
         client_ids: (n,) which client each row comes from; None for 0 to n − 1, the row numbers.
-        target: t ≥ 0.
+        target: t, from 0; where there are no ids below n. A traced value is clamped.
 
     Returns:
         (n, d); honest rows are bit-identical.
@@ -42,9 +43,9 @@ def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, 
     """
     updates, malicious = check_stack("mimic", updates, malicious)
     n = updates.shape[0]
-    if is_static(target) and (target < 0 or (client_ids is None and target >= n)):
-        raise ValueError(f"mimic: target={target} must be a client's number, from 0")
-    ids = jnp.arange(n) if client_ids is None else jnp.asarray(client_ids)
+    most = n - 1 if client_ids is None else 2**31 - 1
+    target = bounded("mimic", "target", target, largest=most, needs=f"to be a client's, 0 to {most}", n=n)
+    ids = jnp.arange(n) if client_ids is None else shaped("mimic", "client_ids", client_ids, (n,))
     after = ids - target
     # Those before the target come last, in their own order.
     after = jnp.where(after < 0, jnp.iinfo(after.dtype).max // 2 + ids, after)
@@ -104,8 +105,8 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
     Source: Karimireddy, He & Jaggi, ICLR 2022. 1 is the default of the authors' scripts. ByzFL copies client
     0 during the warm-up and chooses anew by |⟨x_i, z⟩| in every round after it.
     """
-    if isinstance(warmup, bool) or int(warmup) != warmup or warmup < 1:
-        raise ValueError(f"mimic_warmup: warmup={warmup} must be a whole number of at least 1")
+    warmup = whole("mimic_warmup", "warmup", warmup, smallest=1)
+    seed = whole("mimic_warmup", "seed", seed)
     check_options("mimic_warmup", choose=(choose, ("sum", "last")))
 
     def init(num_clients: int, num_params: int) -> MimicState:

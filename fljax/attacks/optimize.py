@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.aggregators.base import compute_dtype, is_static
+from fljax.aggregators.arguments import compute_dtype, real, whole
 from fljax.aggregators.linalg import finite_rows, row_norms
 from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.fang_trim import trim_attack
@@ -102,10 +102,8 @@ def optimize_attack(
     """
     updates, malicious = check_stack("optimize_attack", updates, malicious)
     check_options("optimize_attack", start=(start, get_args(Start)))
-    if not is_static(steps) or isinstance(steps, bool) or steps != int(steps) or steps < 0:
-        raise ValueError(f"optimize_attack: steps={steps} must be a whole number of at least 0")
-    if is_static(learning_rate) and not 0 < learning_rate < float("inf"):
-        raise ValueError(f"optimize_attack: learning_rate={learning_rate} must be larger than 0 and finite")
+    steps = whole("optimize_attack", "steps", steps)
+    learning_rate = real("optimize_attack", "learning_rate", learning_rate, above=0, finite=True)
     rows = malicious_rows(malicious, max_malicious)
     own = updates.at[rows].get(mode="fill", fill_value=0.0).astype(compute_dtype(updates))
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import Context, Float, Int, context_arguments, is_static
+from fljax.aggregators.arguments import Float, Int, as_number, bounded, flag, is_static, real
+from fljax.aggregators.base import Context, context_arguments
 from fljax.attacks.base import Attack
 
 
@@ -110,13 +111,16 @@ def at_random(
 
 def _whole(schedule: str, smallest: int, **numbers: Any) -> None:
     for name, value in numbers.items():
-        if is_static(value) and value < smallest:
-            raise ValueError(f"schedule {schedule}: {name}={value} must be at least {smallest}")
+        needs = "to be less than 2^31"
+        bounded(f"schedule {schedule}", name, value, smallest=smallest, largest=2**31 - 1, needs=needs)
 
 
 def _check_between(start: Int = 0, stop: Int | None = None) -> None:
     _whole("between", 0, start=start)
-    if is_static(start) and is_static(stop) and stop <= start:  # type: ignore[operator]
+    if stop is not None:
+        _whole("between", 0, stop=stop)
+    start, stop = as_number(start), as_number(stop)
+    if is_static(start) and is_static(stop) and stop <= start:
         raise ValueError(f"schedule between: stop={stop} must be larger than start={start}")
 
 
@@ -127,8 +131,8 @@ def _check_periodic(on: Int, off: Int, start: Int = 0) -> None:
 
 def _check_at_random(probability: Float, together: bool = False, start: Int = 0) -> None:
     _whole("at_random", 0, start=start)
-    if is_static(probability) and not 0 <= probability <= 1:
-        raise ValueError(f"schedule at_random: probability={probability} must be between 0 and 1")
+    flag("schedule at_random", "together", together)
+    real("schedule at_random", "probability", probability, at_least=0, at_most=1)
 
 
 SCHEDULES: dict[str, Schedule] = {

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.base import is_static
+from fljax.aggregators.arguments import real
 from fljax.attacks.base import check_options, check_stack, malicious_rows
 from fljax.attacks.statistics import honest_rows, mean_of
 
@@ -36,7 +36,7 @@ def scale(updates: Array, malicious: Array, *, factor: float | Array | None = No
     """
     updates, malicious = check_stack("scale", updates, malicious)
     n = updates.shape[0]
-    factor = jnp.asarray(n if factor is None else factor, updates.dtype)
+    factor = jnp.asarray(n if factor is None else real("scale", "factor", factor), updates.dtype)
     return jnp.where(malicious[:, None], factor * updates, updates)
 
 
@@ -72,6 +72,7 @@ def sign_flip(
     """
     updates, malicious = check_stack("sign_flip", updates, malicious)
     check_options("sign_flip", of=(of, ("own", "mean")))
+    factor = real("sign_flip", "factor", factor)
     source = updates
     if of == "mean":
         source = mean_of(honest_rows(malicious), updates)[None, :]
@@ -116,10 +117,20 @@ def gaussian(
     constant, 0 by default.
     """
     updates, malicious = check_stack("gaussian", updates, malicious)
-    if around not in ("zero", "own", "mean"):
-        raise ValueError(f'gaussian: around={around!r} must be "zero", "own" or "mean"')
-    if is_static(std) and not std >= 0:
-        raise ValueError(f"gaussian: std={std} must not be negative")
+    check_options("gaussian", around=(around, ("zero", "own", "mean")))
+    std = real("gaussian", "std", std, at_least=0)
+    return draw_around(updates, malicious, key, std, around, max_malicious)
+
+
+def draw_around(
+    updates: Array,
+    malicious: Array,
+    key: Array,
+    std: float | Array,
+    around: Literal["zero", "own", "mean"],
+    max_malicious: int | None,
+) -> Array:
+    """`gaussian` with checked arguments; `std` may have been computed from what clients sent."""
     d = updates.shape[1]
     std = jnp.asarray(std, updates.dtype)
     mean = mean_of(honest_rows(malicious), updates) if around == "mean" else jnp.zeros((), updates.dtype)
@@ -156,4 +167,5 @@ def constant(updates: Array, malicious: Array, *, value: float | Array) -> Array
     Source: simulators at large; ByzFL sends infinity.
     """
     updates, malicious = check_stack("constant", updates, malicious)
-    return jnp.where(malicious[:, None], jnp.asarray(value, updates.dtype), updates)
+    value = jnp.asarray(real("constant", "value", value), updates.dtype)
+    return jnp.where(malicious[:, None], value, updates)

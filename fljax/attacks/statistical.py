@@ -1,7 +1,12 @@
-"""Attacks from the statistics of the honest rows: ALIE, inner product manipulation, Min-Max, Min-Sum."""
+"""Attacks from the statistics of the honest rows: ALIE, inner product manipulation, Min-Max, Min-Sum.
+
+Rows are updates, −β times a gradient. What follows the mean (−μ, sign(μ)) turns around with it; a standard
+deviation does not, so that a published μ − zσ of gradients is μ + zσ here. By default the sign is the one
+that the authors' code means in training.
+"""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +14,13 @@ from jax import Array, lax
 from jax.lax import Precision
 from jax.scipy.special import ndtri
 
-from fljax.aggregators.base import Int, is_static
+from fljax.aggregators.arguments import Float, Int, fixed_real, option, real
 from fljax.aggregators.linalg import distances_to
 from fljax.aggregators.neighbors import BLOCK
 from fljax.attacks.base import check_options, check_stack
 from fljax.attacks.statistics import Knowledge, deviation_of, known_rows, mean_of, only
 
-Direction = Literal["unit", "std", "sign"]
+Direction = Literal["unit", "std", "minus_std", "sign"]
 Search = Literal["exact", "published"]
 # A reciprocal of a smaller norm may be infinite.
 TINY = 1e-30
@@ -60,7 +65,8 @@ def alie(
     Args:
         updates: (n, d), the rows all clients would send honestly.
         malicious: (n,) boolean.
-        z: the factor; None for `alie_factor` of n and the number m of malicious rows.
+        z: the factor, of either sign; None for `alie_factor` of n and the number m of malicious rows. z > 0
+            makes every coordinate of the updates larger, of the gradients smaller.
         knowledge: "partial", μ and σ of the attackers' own rows, or "full", of the honest ones; of all rows
             if there are none. A single attacker with its own row only has σ = 0 and sends what it trained.
         ddof: σ is divided by the number of rows less this, 0 or 1.
@@ -79,16 +85,21 @@ def alie(
         [8.5]
 
     Source: Baruch et al., "A little is enough: circumventing defenses for distributed learning", NeurIPS
-    2019: paper and code take the corrupted workers' own rows and ddof 0; the code subtracts z σ
-    from gradients, which is this sign in updates. ByzFL takes the honest rows, ddof 1 and z = 1.5;
-    Karimireddy et al.'s code the honest rows and ddof 1.
+    2019. In training, with rows that are updates:
+
+        Baruch et al.        alie(...)                                         μ − zσ of gradients
+        Karimireddy et al.   alie(..., knowledge="full", ddof=1)               μ − zσ of gradients
+        FLPoison             alie(..., knowledge="full")                       μ + zσ of updates
+        ByzFL, τ = 1.5       alie(..., z=-1.5, knowledge="full", ddof=1)       μ + τσ of gradients
+
+    On one and the same stack ByzFL's formula is z = τ, as in the example.
     """
     updates, malicious = check_stack("alie", updates, malicious)
-    if is_static(z) and not np.isfinite(z):  # type: ignore[arg-type]
-        raise ValueError(f"alie: z={z} must be a finite number")
-    if ddof not in (0, 1):
-        raise ValueError(f"alie: ddof={ddof} must be 0 or 1")
-    factor = alie_factor(updates.shape[0], jnp.sum(malicious)) if z is None else z
+    ddof = option("alie", "ddof", ddof, (0, 1))
+    if z is None:
+        factor: Float = alie_factor(updates.shape[0], jnp.sum(malicious))
+    else:
+        factor = real("alie", "z", z, finite=True)
     mean, deviation = mean_and_deviation(known_rows("alie", malicious, knowledge), updates, ddof)
     crafted = mean + jnp.asarray(factor, updates.dtype) * deviation
     return jnp.where(malicious[:, None], crafted, updates)
@@ -126,8 +137,7 @@ def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
     of Empires multiplies the mean by 1 − τ instead of −τ.
     """
     updates, malicious = check_stack("ipm", updates, malicious)
-    if is_static(epsilon) and not epsilon >= 0:
-        raise ValueError(f"ipm: epsilon={epsilon} must not be negative")
+    epsilon = real("ipm", "epsilon", epsilon, at_least=0)
     mean = mean_of(known_rows("ipm", malicious, "full"), updates)
     return jnp.where(malicious[:, None], -jnp.asarray(epsilon, updates.dtype) * mean, updates)
 
@@ -135,7 +145,7 @@ def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
 def min_max(
     updates: Array,
     malicious: Array,
-    unit: Array | None = None,
+    local_rate: Array | None = None,
     *,
     direction: Direction = "unit",
     knowledge: Knowledge = "full",
@@ -146,15 +156,16 @@ def min_max(
     """Min-Max: as far along a direction as no honest row is farther than the two farthest from each other.
 
     g'_i = μ + γ p for malicious i, with the largest γ for which max_i ‖g' − g_i‖ ≤ max_ij ‖g_i − g_j‖ over
-    the known rows, μ their mean, and p = −μ/‖μ‖ ("unit"), −σ ("std") or −sign(μ) ("sign"). With the squared
-    distances a_i = ‖μ − g_i‖², b_i = ⟨p, μ − g_i⟩ and the squared diameter D², γ is the smallest positive
-    root of ‖p‖² γ² + 2 b_i γ + a_i = D² over the rows i; γ = 0 is always allowed.
+    the known rows, μ their mean, and p = −μ/‖μ‖ ("unit"), σ ("std"), −σ ("minus_std") or −sign(μ) ("sign").
+    With the squared distances a_i = ‖μ − g_i‖², b_i = ⟨p, μ − g_i⟩ and the squared diameter D², γ is the
+    smallest positive root of ‖p‖² γ² + 2 b_i γ + a_i = D² over the rows i; γ = 0 is always allowed.
 
     Args:
         updates: (n, d), the rows all clients would send honestly.
         malicious: (n,) boolean.
-        unit: what one unit of gradient is in the updates, for `start` and `tolerance` along "unit" and
-            "sign"; None for 1.
+        local_rate: scalar, the local learning rate; None for 1. `start` and `tolerance` along "unit" and
+            "sign" are in units of a gradient (of the mean loss, as in the authors' code), which this turns
+            into updates.
         direction: p.
         knowledge: "full", the honest rows, or "partial", the attackers' own; all rows if there are none.
         search: "exact", the root; "published", what the authors' halving search finds of it.
@@ -175,17 +186,28 @@ def min_max(
 
     Source: Shejwalkar & Houmansadr, "Manipulating the Byzantine: optimizing model poisoning attacks and
     defenses for federated learning", NDSS 2021. The authors' code takes the benign rows, and σ with ddof 1,
-    which matters for "published" only.
+    which matters for "published" only. It subtracts γσ from gradients, which is "std" in updates; FLPoison
+    subtracts it from updates, which is "minus_std". "unit" and "sign" are the same in both. The authors':
+    min_max(..., direction="unit" | "std" | "sign", search="published").
     """
     return _pushed(
-        "min_max", _far_from_none, updates, malicious, unit, direction, knowledge, search, start, tolerance
+        "min_max",
+        _far_from_none,
+        updates,
+        malicious,
+        local_rate,
+        direction,
+        knowledge,
+        search,
+        start,
+        tolerance,
     )
 
 
 def min_sum(
     updates: Array,
     malicious: Array,
-    unit: Array | None = None,
+    local_rate: Array | None = None,
     *,
     direction: Direction = "unit",
     bound: Literal["largest", "smallest"] = "largest",
@@ -203,8 +225,9 @@ def min_sum(
     Args:
         updates: (n, d), the rows all clients would send honestly.
         malicious: (n,) boolean.
-        unit: what one unit of gradient is in the updates, for `start` and `tolerance` along "unit" and
-            "sign"; None for 1.
+        local_rate: scalar, the local learning rate; None for 1. `start` and `tolerance` along "unit" and
+            "sign" are in units of a gradient (of the mean loss, as in the authors' code), which this turns
+            into updates.
         direction: p.
         bound: the "largest" sum of a row, or the "smallest", which puts min_i in place of both max_i.
         knowledge: "full", the honest rows, or "partial", the attackers' own; all rows if there are none.
@@ -223,13 +246,14 @@ def min_sum(
         >>> min_sum(rows, mask)[2].tolist()
         [1.0]
 
-    Source: Shejwalkar & Houmansadr, NDSS 2021. The paper bounds by the largest sum, the authors' code (and
-    most copies of it) by the smallest; see `min_max` for the rest.
+    Source: Shejwalkar & Houmansadr, NDSS 2021. The paper bounds by the largest sum, as FLPoison does, the
+    authors' code (and most copies of it) by the smallest: min_sum(..., bound="smallest", search="published").
+    See `min_max` for the rest, the sign of "std" included.
     """
     check_options("min_sum", bound=(bound, ("largest", "smallest")))
     farthest = _sum_of_the_farthest if bound == "largest" else _sum_of_the_nearest
     return _pushed(
-        "min_sum", farthest, updates, malicious, unit, direction, knowledge, search, start, tolerance
+        "min_sum", farthest, updates, malicious, local_rate, direction, knowledge, search, start, tolerance
     )
 
 
@@ -238,7 +262,7 @@ def _pushed(
     farthest: Callable[[Array, Array, Array, Array], Array],
     updates: Array,
     malicious: Array,
-    unit: Array | None,
+    local_rate: Array | None,
     direction: Direction,
     knowledge: Knowledge,
     search: Search,
@@ -247,25 +271,26 @@ def _pushed(
 ) -> Array:
     """μ + γ p in the malicious rows; `farthest(rows, updates, mean, p/‖p‖)` is how far, γ ‖p‖."""
     updates, malicious = check_stack(attack, updates, malicious)
-    if direction not in ("unit", "std", "sign"):
-        raise ValueError(f'{attack}: direction={direction!r} must be "unit", "std" or "sign"')
-    check_options(attack, search=(search, ("exact", "published")))
-    if not 0 < tolerance < start < np.inf:
-        raise ValueError(f"{attack}: tolerance={tolerance} must be positive and below start={start}")
+    check_options(attack, direction=(direction, get_args(Direction)), search=(search, ("exact", "published")))
+    start = fixed_real(attack, "start", start, above=0, finite=True)
+    tolerance = fixed_real(attack, "tolerance", tolerance, above=0)
+    if not tolerance < start:
+        raise ValueError(f"{attack}: tolerance={tolerance} must be below start={start}")
     rows = known_rows(attack, malicious, knowledge)
     mean = mean_of(rows, updates)
-    along = mean
-    if direction == "std":
+    along = -mean
+    if direction in ("std", "minus_std"):
         along = deviation_of(rows, updates, mean, ddof=1)
+        along = along if direction == "std" else -along
     elif direction == "sign":
-        along = jnp.sign(mean)
+        along = -jnp.sign(mean)
     length = jnp.sqrt(jnp.vdot(along, along, precision=Precision.HIGHEST))
-    towards = jnp.where(length > TINY, -along / jnp.maximum(length, TINY), 0.0)
+    towards = jnp.where(length > TINY, along / jnp.maximum(length, TINY), 0.0)
     distance = farthest(rows, updates, mean, towards)
     if search == "published":
-        step = {"unit": jnp.ones((), updates.dtype), "std": length, "sign": length}[direction]
-        if unit is not None and direction != "std":
-            step = step * unit
+        step = jnp.ones((), updates.dtype) if direction == "unit" else length
+        if local_rate is not None and direction in ("unit", "sign"):
+            step = step * local_rate
         distance = _as_published(distance, step, start, tolerance)
     return jnp.where(malicious[:, None], mean + distance * towards, updates)
 

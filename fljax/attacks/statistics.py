@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
-from fljax.aggregators.linalg import weighted_rows
+from fljax.aggregators.averages import weighted_rows
 from fljax.aggregators.order_statistics import ROWS_PER_STEP, sum_rows
 from fljax.attacks.base import check_options
 

@@ -12,16 +12,21 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.aggregators.base import Float, Int, as_stack, bounded, compute_dtype, is_static, output_dtype
-from fljax.aggregators.distance import nearest_rows
-from fljax.aggregators.linalg import finite_rows, weighted_rows
+from fljax.aggregators.arguments import (
+    Float,
+    Int,
+    as_stack,
+    bounded,
+    compute_dtype,
+    output_dtype,
+    real,
+    tolerated,
+)
+from fljax.aggregators.averages import weighted_rows
+from fljax.aggregators.distance import nearest_rows, tolerated_by_krum
+from fljax.aggregators.linalg import finite_rows
 from fljax.aggregators.order_statistics import fold_rows, midpoint, select_ranks, sorted_rows
 from fljax.aggregators.spectral import covariance_filter_explained
-
-
-def _check(surrogate: str, temperature: Float) -> None:
-    if is_static(temperature) and not 0 < temperature < float("inf"):
-        raise ValueError(f"{surrogate}: temperature={temperature} must be larger than 0 and finite")
 
 
 def _scores(updates: Array, **hyper: Any) -> tuple[Array, Array, Array]:
@@ -53,6 +58,7 @@ def soft_krum(
     num_malicious: Int,
     power: int = 2,
     num_neighbors: Int | None = None,
+    strict: bool = True,
     temperature: Float = 3.0,
 ) -> Array:
     """Krum with a soft minimum: all rows, weighted by how close their scores are to the smallest.
@@ -65,6 +71,7 @@ def soft_krum(
         num_malicious: as for `krum`.
         power: as for `krum`.
         num_neighbors: as for `krum`.
+        strict: as for `krum`.
         temperature: in distances of the median score from the smallest.
 
     Returns:
@@ -80,11 +87,16 @@ def soft_krum(
 
     Source: this library; it stands in for Krum (Blanchard et al., NeurIPS 2017).
     """
-    _check("soft_krum", temperature)
+    temperature = real("soft_krum", "temperature", temperature, above=0, finite=True)
     updates = as_stack("soft_krum", updates)
     stack = updates.astype(compute_dtype(updates))
     scores, usable, stack = _scores(
-        stack, num_malicious=num_malicious, power=power, num_neighbors=num_neighbors, rule="soft_krum"
+        stack,
+        num_malicious=num_malicious,
+        power=power,
+        num_neighbors=num_neighbors,
+        strict=strict,
+        rule="soft_krum",
     )
     shares = jax.nn.softmax(jnp.where(usable, -scores / temperature, -jnp.inf))
     return weighted_rows(shares, stack).astype(output_dtype(updates))
@@ -97,6 +109,7 @@ def soft_multi_krum(
     num_selected: Int | None = None,
     power: int = 2,
     num_neighbors: Int | None = None,
+    strict: bool = True,
     temperature: Float = 0.3,
 ) -> Array:
     """Multi-Krum with a soft edge: rows weighted by how far their scores are below the selection's limit.
@@ -111,6 +124,7 @@ def soft_multi_krum(
         num_selected: as for `multi_krum`.
         power: as for `multi_krum`.
         num_neighbors: as for `multi_krum`.
+        strict: as for `multi_krum`.
         temperature: in distances of the median score from the smallest.
 
     Returns:
@@ -120,13 +134,13 @@ def soft_multi_krum(
         ValueError: as `multi_krum` does, or if a static `temperature` is not positive.
 
     Example:
-        >>> rows = jnp.array([[0.0], [1.0], [2.0], [50.0]])
+        >>> rows = jnp.array([[0.0], [1.0], [2.0], [3.0], [50.0]])
         >>> round(float(soft_multi_krum(rows, num_malicious=1, temperature=1e-3)[0]), 3)
-        1.0
+        1.5
 
     Source: this library; it stands in for Multi-Krum (Blanchard et al., NeurIPS 2017).
     """
-    _check("soft_multi_krum", temperature)
+    temperature = real("soft_multi_krum", "temperature", temperature, above=0, finite=True)
     updates = as_stack("soft_multi_krum", updates)
     n = updates.shape[0]
     stack = updates.astype(compute_dtype(updates))
@@ -135,10 +149,11 @@ def soft_multi_krum(
         num_malicious=num_malicious,
         power=power,
         num_neighbors=num_neighbors,
+        strict=strict,
         rule="soft_multi_krum",
     )
     if num_selected is None:
-        count: Int = n - jnp.clip(num_malicious, 0, n - (3 if num_neighbors is None else 1))
+        count: Int = n - tolerated_by_krum("soft_multi_krum", num_malicious, n, num_neighbors, strict)
     else:
         count = bounded(
             "soft_multi_krum", "num_selected", num_selected, smallest=1, largest=n, needs="1 to n rows", n=n
@@ -204,7 +219,7 @@ def _soft_middle(updates: Array, drop: Int, temperature: Float) -> Array:
     fixed = lax.stop_gradient(stack)
     # Only where something is dropped do the values next to the edges matter.
     ranks = [drop - 1, drop, n - 1 - drop, n - drop, n // 4, n - 1 - n // 4]
-    rows = sorted_rows(fixed) if is_static(drop) else None
+    rows = sorted_rows(fixed) if isinstance(drop, int) else None
     if rows is None:
         values = select_ranks(fixed, [jnp.clip(rank, 0, n - 1) for rank in ranks])
     else:
@@ -248,11 +263,10 @@ def soft_trimmed_mean(updates: Array, *, trim: Int, temperature: Float = 0.1) ->
 
     Source: this library; it stands in for the trimmed mean (Yin et al., ICML 2018).
     """
-    _check("soft_trimmed_mean", temperature)
+    temperature = real("soft_trimmed_mean", "temperature", temperature, above=0, finite=True)
     updates = as_stack("soft_trimmed_mean", updates)
     n = updates.shape[0]
-    needs = f"n > {2 * trim} rows"
-    trim = bounded("soft_trimmed_mean", "trim", trim, largest=(n - 1) // 2, needs=needs, n=n)
+    trim = tolerated("soft_trimmed_mean", trim, n, (2, 0), name="trim")
     return _soft_middle(updates, trim, temperature)
 
 
@@ -276,17 +290,18 @@ def soft_median(updates: Array, *, temperature: Float = 0.1) -> Array:
 
     Source: this library; it stands in for the median (Yin et al., ICML 2018).
     """
-    _check("soft_median", temperature)
+    temperature = real("soft_median", "temperature", temperature, above=0, finite=True)
     updates = as_stack("soft_median", updates)
     return _soft_middle(updates, (updates.shape[0] - 1) // 2, temperature)
 
 
-def frozen_covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
+def frozen_covariance_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     """The covariance filter with its weights taken as constants, because its loop has no gradient.
 
     Args:
         updates: (n, d).
         num_malicious: as for `covariance_filter`.
+        strict: as for `covariance_filter`.
 
     Returns:
         (d,), in the type of `updates`: what the rule returns.
@@ -304,8 +319,9 @@ def frozen_covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
     """
     updates = as_stack("frozen_covariance_filter", updates)
     stack = updates.astype(compute_dtype(updates))
-    shares = covariance_filter_explained(lax.stop_gradient(stack), num_malicious=num_malicious)[1]["weights"]
-    return weighted_rows(shares, stack).astype(output_dtype(updates))
+    fixed = lax.stop_gradient(stack)
+    info = covariance_filter_explained(fixed, num_malicious=num_malicious, strict=strict)[1]
+    return weighted_rows(info["weights"], stack).astype(output_dtype(updates))
 
 
 # By the rule's registry name; each takes a subset of the rule's parameters.

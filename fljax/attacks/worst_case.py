@@ -61,6 +61,8 @@ def worst_case(
 
     Source: the direction is the objective of Fang et al., USENIX Security 2020, equation 1.
     """
+    if not all(isinstance(attack, Attack) for attack in attacks):
+        raise ValueError("worst_case: attacks must be Attacks; on_updates makes one of a function")
     if not attacks:
         raise ValueError("worst_case: attacks must hold at least one attack")
     check_options("worst_case", objective=(objective, ("direction", "distance")))

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from fljax.bench.measure import COLUMNS, Row
-from fljax.checkpoint import write_atomically
-from fljax.record import plain_number, to_json
+from fljax.files import write_atomically
+from fljax.lines import plain_number, to_json
+from fljax.terminal import Table
 
 FLOORS = ("read", "copy", "fresh_copy")
 CAPTION = (
@@ -153,17 +154,28 @@ def _lines(rows: Sequence[Row], axis: str) -> dict[str, dict[int, list[Row]]]:
 
 
 def _plot_lines(lines: Mapping[str, Mapping[int, list[Row]]], axis: str, path: Path) -> None:
-    """A panel per rule, log-log: time over `axis`, a colour for each value of the other one of n and d."""
-    from fljax.plots import COLORS, plt, save
+    """A panel per rule, log-log: time over `axis`, a shade for each value of the other one of n and d."""
+    import matplotlib
+    from matplotlib.lines import Line2D
+
+    from fljax.plots import save, sheet, stacked, tidy
 
     others = sorted({at for runs in lines.values() for at in runs})
-    shape = (-(-len(lines) // 5), min(5, len(lines)))
-    size = (2.4 * shape[1] + 1.5, 2.1 * shape[0] + 1)
-    options: Any = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
-    figure, axes = plt.subplots(*shape, figsize=size, **options)
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.8, len(others)))
+    columns = min(4, len(lines))
+    rows = -(-len(lines) // columns)
+    names = {"d": "d, parameters", "n": "n, clients"}
+    first = next(iter(next(iter(lines.values())).values()))[0]
+    facts = "{dtype}, {device}".format(**first)
+    heights = [0.5, 2.0 * rows]
+    figure, body = sheet(
+        max(2.5 * columns + 0.5, 7.0), sum(heights), f"Time of a call over {names[axis]}", facts
+    )
+    top, rest = stacked(body, heights)
+    axes = rest.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for panel in axes.flat[len(lines) :]:
         panel.set_visible(False)
-    handles: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
     for i, (rule, runs) in enumerate(lines.items()):
         panel = axes.flat[i]
         for at, run in runs.items():
@@ -174,43 +186,54 @@ def _plot_lines(lines: Mapping[str, Mapping[int, list[Row]]], axis: str, path: P
             ):
                 points = [(row[axis], row[column]) for row in run if row[column]]
                 if points:
-                    color = COLORS[others.index(at) % len(COLORS)]
-                    (drawn,) = panel.plot(*zip(*points, strict=True), style, ms=3, lw=1, color=color)
-                    handles[f"{label}, {'d' if axis == 'n' else 'n'} = {at:,}"] = drawn
+                    color = shades[others.index(at)]
+                    panel.plot(*zip(*points, strict=True), style, ms=3, lw=1.1, color=color)
+                    kinds[label] = style
         panel.set(xscale="log", yscale="log")
         panel.set_title(rule, fontsize=8)
-        panel.grid(lw=0.3, alpha=0.6)
-        if i >= len(lines) - shape[1]:
-            panel.set_xlabel({"d": "d, parameters", "n": "n, clients"}[axis], fontsize=8)
+        if i >= len(lines) - columns:
+            panel.set_xlabel(names[axis], fontsize=8)
             panel.tick_params(labelbottom=True)
-    figure.supylabel("seconds per call", fontsize=9)
-    figure.suptitle("{dtype}, {device}".format(**run[0]), fontsize=9)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+        if i % columns == 0:
+            panel.set_ylabel("seconds", fontsize=8)
+    tidy(axes.flat, "both")
+    other = "n" if axis == "d" else "d"
+    handles = [
+        Line2D([], [], color=shade, lw=3, label=f"{other} = {at:,}")
+        for at, shade in zip(others, shades, strict=True)
+    ]
+    handles += [
+        Line2D([], [], color="#333333", marker=style[0].strip(":"), ls=style.lstrip("os"), ms=4, label=kind)
+        for kind, style in kinds.items()
+    ]
+    top.legend(handles=handles, loc="upper left", ncols=4, fontsize=8, frameon=False, borderaxespad=0.2)
     save(figure, path)
 
 
 def _plot_points(rows: Sequence[Row], path: Path) -> None:
     """Every rule at its only size, the fastest on top, with the floors of that size."""
-    from fljax.plots import COLORS, plt, save
+    from fljax.plots import COLORS, save, sheet, tidy
 
     rows = sorted(rows, key=lambda row: -row["seconds_median"])
-    figure, panel = plt.subplots(figsize=(7.5, 0.22 * len(rows) + 1.6))
+    size = "{n:,} × {d:,}"
+    one = len({size.format(**row) for row in rows}) == 1
+    facts = (f"{size} (clients × parameters), " * one + "{dtype}, {device}").format(**rows[0])
+    figure, body = sheet(7.5, 0.21 * len(rows) + 1.3, "Time of a call", facts)
+    panel = body.subplots()
     peer = next((row["peer"] for row in rows if row["ratio"]), None)
     for label, column, style, color in (
         ("read the matrix", "read_seconds", "|", COLORS[2]),
-        ("copy the matrix", "copy_seconds", "|", COLORS[7]),
+        ("copy the matrix", "copy_seconds", "|", COLORS[4]),
+        (peer, "peer_seconds_median", "D", COLORS[5]),
         ("fljax", "seconds_median", "o", COLORS[0]),
-        (peer, "peer_seconds_median", "s", COLORS[1]),
     ):
         points = [(row[column], i) for i, row in enumerate(rows) if row[column]]
         if points:
-            panel.plot(*zip(*points, strict=True), style, color=color, label=label)
-    size = "{n:,} × {d:,}"
-    one = len({size.format(**row) for row in rows}) == 1
+            panel.plot(*zip(*points, strict=True), style, color=color, label=label, ms=5)
     names = [title(row) + ("" if one else f"  {size.format(**row)}") for row in rows]
-    panel.set_yticks(range(len(rows)), names, fontsize=7)
-    panel.set_title((f"{size}, " * one + "{dtype}, {device}").format(**rows[0]), fontsize=9)
-    panel.set(xscale="log", xlabel="seconds per call")
-    panel.grid(axis="x", lw=0.4, alpha=0.6)
-    panel.legend(frameon=False, fontsize=8)
+    panel.set_yticks(range(len(rows)), names)
+    panel.set(xscale="log", xlabel="seconds", ylim=(-0.7, len(rows) - 0.3))
+    tidy([panel], "x")
+    panel.tick_params(axis="y", length=0, labelsize=7)
+    body.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=8)
     save(figure, path)

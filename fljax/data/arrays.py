@@ -1,14 +1,13 @@
 """Data sets from anyone's arrays, or from an `.npz` file that holds them."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fljax.data.dataset import Dataset, scaled
-from fljax.errors import ConfigError, DataError
+from fljax.data.packed import read_npz as read_npz_arrays
+from fljax.errors import ConfigError, DataError, listed
 
 KEYS = ("train_x", "train_y", "test_x", "test_y", "client_ids")
 
@@ -92,22 +91,10 @@ def read_npz(path: Path, **options: Any) -> Dataset:
         ConfigError: an option is out of range.
         DataError: the file cannot be read, or its arrays are not a data set. Pickled objects are refused.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        TypeError,
-    ) as error:
-        raise DataError(f"{path}: cannot be read as an .npz file of plain arrays ({error})") from None
+    arrays: dict[str, Any] = read_npz_arrays(path)
     unknown, missing = sorted(set(arrays) - set(KEYS)), sorted(set(KEYS[:2]) - set(arrays))
     if unknown or missing:
-        found = ", ".join(arrays) or "none"
+        found = listed(arrays)
         raise DataError(
             f"{path}: arrays must be train_x, train_y and perhaps {', '.join(KEYS[2:])}, got {found}"
         )

@@ -3,8 +3,9 @@
 All three hold five training batches and a test batch of 10,000 images each, in the same order.
 """
 
+import hashlib
 import io
-import zipfile
+import warnings
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,12 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fljax.data.packed import read_npz
 from fljax.data.pickles import read_pickle
-from fljax.errors import DataError
+from fljax.errors import DataError, listed
+from fljax.files import read_regular, reading
 
 NUM_CLASSES = 10  # airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck
 SHAPE = (32, 32, 3)
 SIZE = 10_000  # images in a batch
+MOST = 40_000_000  # bytes of a file; the batches have 31 million at most
 
 # CRC-32 of each batch's labels as bytes, which tells the batches apart, and what the channels' means tell:
 # that red, green and blue are where they should be. Both from the repacked files, whose labels and 59,902 of
@@ -40,6 +44,32 @@ MEANS = {
     "test_batch": (0.49422, 0.48513, 0.45041),
 }
 MEAN_TOLERANCE = 5e-4
+# The images whose exact pixels are not known, and the sha256 of the pixels of all others, in order.
+UNKNOWN: dict[str, tuple[int, ...]] = {
+    "data_batch_1": (4298, 5949, 7066, 7237, 7248, 7630, 8006, 8831, 8968, 9415),
+    "data_batch_2": (336, 408, 2762, 2834, 3546),
+    "data_batch_3": (1493, 5728, 6098, 6927, 7621, 8435, 8728, 9694, 9747),
+    "data_batch_4": (
+        *(329, 1066, 1367, 1462, 1625, 1663, 2777, 3641, 3661, 4067, 4276, 4387, 4825, 5160, 5646, 6733),
+        *(7329, 7474, 7567, 8384, 8925, 9358, 9385, 9613, 9840, 9888, 9971),
+    ),
+    "data_batch_5": (
+        *(805, 1779, 2004, 2389, 2611, 3357, 3883, 4882, 5168, 5240, 6175, 6435, 6538, 6624, 7393, 7597),
+        *(8081, 8124, 8333, 8821, 8836, 9321, 9429, 9631, 9830, 9857),
+    ),
+    "test_batch": (
+        *(722, 1259, 1369, 1422, 2245, 2737, 2935, 3695, 3718, 4085, 4496, 5791, 5896, 6286, 7580, 7707),
+        *(7724, 7832, 8117, 8551, 9254),
+    ),
+}
+DIGESTS = {
+    "data_batch_1": "6985c0d9c3f7f081995c25b12b8f4c0ba2f23a4268d4314b9f12917fb10093be",
+    "data_batch_2": "7c9e8175718c8011b8191f846b820f5a34b48589f5e3c38be93fb6ddeb0c70e7",
+    "data_batch_3": "74519d467efbf6247210b2d694219b0f443e62d591f3844b21753e76bca9d5dc",
+    "data_batch_4": "258476e275ff9bded1ab07fc94918373b6280a19bb22dcfe43ff53a54db32eef",
+    "data_batch_5": "42686246b8cfa3f3a897a14eba9ed4645b7ffc0e64b3feecdf475efb0988d91f",
+    "test_batch": "5993e9031f207848c0c17f9ac827c7cc11d8d6679a6d7134e109b4d6e9791955",
+}
 TRAIN_MEANS = (0.49140, 0.48216, 0.44653)
 
 
@@ -56,6 +86,7 @@ class CifarArrays(NamedTuple):
 
     train: Batch
     test: Batch
+    notes: tuple[str, ...] = ()  # what a report on these files has to say
 
 
 class Container(NamedTuple):
@@ -82,7 +113,7 @@ def read_pickled(path: Path) -> Batch:
     values = read_pickle(path, _bytes(path))
     data, labels = values.get("data"), values.get("labels")
     if not isinstance(data, np.ndarray) or not isinstance(labels, list):
-        raise DataError(f"{path}: holds {', '.join(values) or 'nothing'}, expected arrays data and labels")
+        raise DataError(f"{path}: holds {listed(values)}, expected arrays data and labels")
     if data.ndim != 2 or data.shape[1] != 3072 or len(labels) != len(data):
         raise DataError(f"{path}: data {data.shape} and {len(labels)} labels, expected (N, 3072) and N")
     if not all(isinstance(label, int) and 0 <= label < NUM_CLASSES for label in labels):
@@ -131,14 +162,15 @@ def read_repacked(path: Path) -> Batch:
         raise DataError(f"{path}: reading it needs Pillow; pip install pillow adds it") from None
     if not features.check("webp"):
         raise DataError(f"{path}: reading it needs a Pillow that can read WebP")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            labels, exact, webp, offsets = (file[key] for key in ("labels", "exact", "webp", "offsets"))
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # one is refused below
+        arrays = read_npz(path, {"labels": SIZE, "exact": SIZE, "webp": MOST, "offsets": 8 * SIZE})
+        labels, exact, webp, offsets = (arrays[key] for key in ("labels", "exact", "webp", "offsets"))
         pieces = [webp[start:end].tobytes() for start, end in pairwise(offsets)]
-        pictures = [np.asarray(Image.open(io.BytesIO(piece)).convert("RGB")) for piece in pieces]
-        x = np.concatenate([picture.reshape(-1, *SHAPE) for picture in pictures])
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read, truncated or corrupt ({error})") from None
+        pictures = [Image.open(io.BytesIO(piece)) for piece in pieces]
+        if sum(width * height for width, height in (each.size for each in pictures)) > SIZE * 32 * 32:
+            raise DataError(f"{path}: its pictures have more than {SIZE:,} images")
+        x = np.concatenate([np.asarray(each.convert("RGB")).reshape(-1, *SHAPE) for each in pictures])
     if labels.dtype != np.uint8 or exact.dtype != bool or not x.shape[:1] == labels.shape == exact.shape:
         raise DataError(f"{path}: {len(x)} images, labels {labels.shape} and exact {exact.shape} do not fit")
     return Batch(x, _checked(path, labels), exact)
@@ -175,13 +207,23 @@ def read(root: Path) -> tuple[CifarArrays, str] | None:
                 continue
             if missing:
                 raise DataError(f"{folder}: {', '.join(missing)} not found (all six batches are needed)")
-            batches = []
+            batches, others = [], []
             for name, path in paths.items():
                 batches.append(container.read(path))
                 check_batch(path, batches[-1], name)
+                if digest(batches[-1], name) != DIGESTS[name]:
+                    others.append(path.name)
+            notes = (f"not the original file: {', '.join(others)}",) if others else ()
             train = Batch(*(np.concatenate(part) for part in zip(*batches[:-1], strict=True)))
-            return CifarArrays(train, batches[-1]), f"{container.what} in {folder}"
+            return CifarArrays(train, batches[-1], notes), f"{container.what} in {folder}"
     return None
+
+
+def digest(batch: Batch, name: str) -> str:
+    """The sha256 of the pixels of all images but those in `UNKNOWN`."""
+    known = np.ones(len(batch.y), bool)
+    known[list(UNKNOWN[name])] = False
+    return hashlib.sha256(batch.x[known].data).hexdigest()
 
 
 def check_batch(where: object, batch: Batch, name: str) -> None:
@@ -227,10 +269,8 @@ def check_means(where: object, x: np.ndarray, expected: tuple[float, ...]) -> No
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    with reading(path):
+        return read_regular(path, MOST)
 
 
 def _channels_last(rows: np.ndarray) -> np.ndarray:

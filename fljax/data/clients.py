@@ -1,7 +1,7 @@
 """From a data set to what a round reads: root dataset, clients' index tables, malicious clients."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,23 @@ def num_attackers(fraction: float, num_clients: int) -> int:
         (4, 11)
     """
     return int(fraction * num_clients + 0.5)
+
+
+def choose_malicious(seed: int, num_clients: int, fraction: float) -> np.ndarray:
+    """Who is malicious: the first of one seeded order, so that a larger share keeps those of a smaller one.
+
+    Args:
+        seed: of the clients.
+        num_clients: n.
+        fraction: of the clients, rounded to a whole number.
+
+    Returns:
+        (n,) boolean.
+    """
+    _, _, stream = np.random.default_rng(seed).spawn(3)
+    malicious = np.zeros(num_clients, bool)
+    malicious[stream.permutation(num_clients)[: num_attackers(fraction, num_clients)]] = True
+    return malicious
 
 
 def make_clients(
@@ -44,8 +61,7 @@ def make_clients(
         options: its own parameters.
         num_clients: n, or None for natural clients.
         root: keyword arguments of `root_dataset`.
-        malicious_fraction: rounded to a whole number of clients; they are the first of one seeded order, so
-            a larger fraction keeps the attackers of a smaller one.
+        malicious_fraction: as for `choose_malicious`.
 
     Returns:
         `RoundData` of NumPy arrays; the training inputs are not copied.
@@ -53,7 +69,7 @@ def make_clients(
     Raises:
         ConfigError: if the partition needs what the data set or the configuration does not give.
     """
-    root_stream, partition_stream, malicious_stream = np.random.default_rng(seed).spawn(3)
+    root_stream, partition_stream, _ = np.random.default_rng(seed).spawn(3)
     labels = dataset.train_y
     held_out = root_dataset(labels, root_stream, num_classes=dataset.num_classes, **root)
     available = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -72,20 +88,18 @@ def make_clients(
         raise ConfigError("num_clients is required, unless the partition is by_client")
     facts = {name: value for name, value in facts.items() if name in wanted}
     table, counts = partition(labels[available], partition_stream, **facts, **options)
-    malicious = np.zeros(len(counts), bool)
-    order = malicious_stream.permutation(len(counts))
-    malicious[order[: num_attackers(malicious_fraction, len(counts))]] = True
+    malicious = choose_malicious(seed, len(counts), malicious_fraction)
     table = np.where(table >= 0, available[table], -1).astype(np.int32)
     return RoundData(dataset.train_x, labels, table, counts, held_out, malicious)  # type: ignore[arg-type]
 
 
-def describe(dataset: Dataset, data: RoundData, cohort_size: int) -> dict[str, Any]:
-    """What summary.json records about the data and the clients."""
+def describe(dataset: Dataset, data: RoundData, cohort_size: int, notes: Sequence[str]) -> dict[str, Any]:
+    """What summary.json records about the data and the clients, and what it has to say about both."""
     return {
         "data": {
             "name": dataset.name,
             "source": dataset.source,
-            "notes": list(dataset.notes),
+            "notes": list(notes),
             "label_hash": dataset.label_hash(),
             "num_train": len(dataset.train_y),
             "num_test": len(dataset.test_y),

@@ -5,7 +5,7 @@ import operator
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from fljax.data import cifar10, colorectal, idx, tfds_source, uci_har
 from fljax.data.arrays import read_npz
 from fljax.data.cifar10 import Batch
 from fljax.data.dataset import Dataset, scaled
+from fljax.data.packed import check_fits
 from fljax.errors import ConfigError, DataError, unknown_name
 
 PathLike = str | os.PathLike[str]
@@ -40,12 +41,18 @@ def _data_root(name: str, data_dir: PathLike | None) -> Path | None:
     return root
 
 
-def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
+@lru_cache(maxsize=1)
+def _all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Read once: a sweep over seeds splits them a thousand times."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise DataError("digits: scikit-learn is not installed; pip install scikit-learn adds it") from None
-    images, labels = load_digits(return_X_y=True)
+    return load_digits(return_X_y=True)
+
+
+def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
+    images, labels = _all_digits()
     order = np.random.default_rng(seed).permutation(len(labels))
     x = (images[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     y = labels[order].astype(np.int32)
@@ -68,6 +75,12 @@ def _or_tfds(
 def _load_idx(
     name: str, data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None
 ) -> Dataset:
+    """Original idx files.
+
+    Args:
+        name, data_dir, seed: as for `load`.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
     root, spec = _data_root(name, data_dir), idx.SPECS[name]
     arrays = idx.read_folder(root / name, spec) if root else None
     found = None if arrays is None else (arrays, f"idx files in {root}/{name}")
@@ -80,25 +93,33 @@ def _load_idx(
         num_classes=len(spec.train_counts),
         name=name,
         source=source,
+        notes=arrays.notes,
     )
 
 
 def _load_cifar10(
     data_dir: PathLike | None, seed: int, *, exact_only: bool = False, tfds_dir: PathLike | None = None
 ) -> Dataset:
+    """Batches of CIFAR-10.
+
+    Args:
+        data_dir, seed: as for `load`.
+        exact_only: leave out images of which only a lossy copy is there.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
     root = _data_root("cifar10", data_dir)
     found = cifar10.read(root) if root else None
     notes: tuple[str, ...] = ()
     if found is not None:
-        (train, test), source = found
+        (train, test, notes), source = found
         lossy = [int((~part.exact).sum()) for part in (train, test)]
         if any(lossy):
             where = f"{lossy[0]} of {len(train.y):,} training and {lossy[1]} of {len(test.y):,} test images"
             if exact_only:
                 train, test = (Batch(*(array[part.exact] for array in part)) for part in (train, test))
-                notes = (f"{where} are left out, of which these files only have lossy copies",)
+                notes += (f"{where} are left out, of which these files only have lossy copies",)
             else:
-                notes = (f"{where} are lossy copies (exact_only = true leaves them out)",)
+                notes += (f"{where} are lossy copies (exact_only = true leaves them out)",)
         parts = (train.x, train.y, test.x, test.y)
     else:
         parts, source = _or_tfds("cifar10", root, None, "CIFAR-10 batches", tfds_dir)
@@ -116,6 +137,12 @@ def _load_cifar10(
 
 
 def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None) -> Dataset:
+    """Kaggle's table, or the original tiles.
+
+    Args:
+        data_dir, seed: as for `load`.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
     name = "colorectal_histology"
     root = _data_root(name, data_dir)
     found = colorectal.read(root) if root else None
@@ -125,7 +152,9 @@ def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike
         tiles = colorectal.Tiles(np.stack([*map(colorectal.to_grey, tiles.train_x)]), tiles.train_y)
     x, y = scaled(tiles.x)[..., None], tiles.y.astype(np.int32)
     train, test = colorectal.split(len(y), seed)
-    return Dataset(x[train], y[train], x[test], y[test], colorectal.NUM_CLASSES, name, source=source)
+    return Dataset(
+        x[train], y[train], x[test], y[test], colorectal.NUM_CLASSES, name, source=source, notes=tiles.notes
+    )
 
 
 def _load_npz(
@@ -136,6 +165,14 @@ def _load_npz(
     num_classes: int | None = None,
     test_share: float = 0.2,
 ) -> Dataset:
+    """Arrays in a file.
+
+    Args:
+        data_dir, seed: as for `load`.
+        file: the .npz file; a relative path is under `data.dir` or FLJAX_DATA, if one of them is given.
+        num_classes: M; None for the largest label + 1.
+        test_share: what is held out for testing, if the file has no test_x.
+    """
     path = Path(file).expanduser()
     root = None if path.is_absolute() else _data_root("npz", data_dir)
     path = root / path if root else path
@@ -156,7 +193,11 @@ def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
     har = uci_har.read(folder, uci_har.CLASS_COUNTS)
     train, test = uci_har.split_users(har.subjects, seed)
     users, client_ids = np.unique(har.subjects[train], return_inverse=True)
-    notes = (f"{len(users)} of {uci_har.NUM_SUBJECTS} subjects (test/X_test.txt not found)",)
+    notes: tuple[str, ...] = ()
+    if har.others:
+        notes += (f"not the original file: {', '.join(har.others)}",)
+    if not har.complete:
+        notes += (f"{len(users)} of {uci_har.NUM_SUBJECTS} subjects (test/X_test.txt not found)",)
     return Dataset(
         har.x[train],
         har.y[train],
@@ -166,7 +207,7 @@ def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
         name="uci_har",
         client_ids=client_ids.astype(np.int32),
         source=f"text files in {str(folder).rstrip('/')}",
-        notes=() if har.complete else notes,
+        notes=notes,
     )
 
 
@@ -180,7 +221,16 @@ def _load_synthetic(
     num_classes: int = 10,
     separation: float = 4.0,
 ) -> Dataset:
-    """Class centres at distance `separation` from the origin, and standard normal noise around them."""
+    """Class centres at distance `separation` from the origin, and standard normal noise around them.
+
+    Args:
+        data_dir, seed: as for `load`.
+        num_train: examples to train on.
+        num_test: examples to test on.
+        num_features: length of an example.
+        num_classes: M; classes differ by one example at most.
+        separation: how far a class centre is from the origin, in standard deviations of an example.
+    """
     sizes = {
         "num_train": num_train,
         "num_test": num_test,
@@ -192,6 +242,9 @@ def _load_synthetic(
             raise ConfigError(f"synthetic: {option} must be an integer of at least 1, got {value!r}")
     if not 0 <= separation < float("inf"):
         raise ConfigError(f"synthetic: separation must be finite and at least 0, got {separation!r}")
+    # Made in float64, from the centres and from noise, then float32.
+    wanted = 20 * ((num_train + num_test) * (num_features + 1) + num_classes * num_features)
+    check_fits("synthetic: num_train, num_test, num_features and num_classes ask for", wanted)
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((num_classes, num_features))
     centres *= separation / np.linalg.norm(centres, axis=1, keepdims=True)
@@ -295,4 +348,7 @@ def load(name: str, data_dir: PathLike | None = None, *, seed: int = 0, **option
             raise ConfigError(f"dataset {name!r}: option {option!r} is required")
     if operator.index(seed) < 0:
         raise ConfigError(f"dataset {name!r}: seed must be at least 0, got {seed}")
-    return loader(data_dir, operator.index(seed), **options)
+    try:
+        return loader(data_dir, operator.index(seed), **options)
+    except MemoryError:
+        raise DataError(f"{name}: does not fit into the memory that is free") from None

@@ -280,7 +280,7 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
                 f"{path}: prepared as {file_format}, which only TensorFlow reads; {INSTALL} adds it, "
                 "or set TFDS_DATA_DIR to another folder"
             )
-        parts = [_read_split(tfds, builder, split, kind.shape) for split in kind.splits]
+        parts: list[Any] = [_read_split(tfds, builder, split, kind.shape) for split in kind.splits]
     except DataError:
         raise
     except Exception as error:

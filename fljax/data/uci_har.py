@@ -1,35 +1,37 @@
 """Reading and checking the UCI data set 'Human Activity Recognition Using Smartphones', unpacked or not."""
 
+import hashlib
 import io
-import lzma
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.data.packed import open_zip, read_entry, read_some, unxz
 from fljax.errors import DataError
+from fljax.files import open_regular, read_regular, reading
 
 INNER = "UCI HAR Dataset"  # the folder inside the published archive
 FOLDERS = ("uci_har", INNER)
 # The archive as it is downloaded today holds the second one, which was once published by itself.
 ARCHIVES = ("human+activity+recognition+using+smartphones.zip", f"{INNER}.zip", "uci_har.zip")
-_DAMAGE = (
-    OSError,
-    EOFError,
-    lzma.LZMAError,
-    zlib.error,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    RuntimeError,  # an encrypted archive
-)
+# Bytes that a file or an archive may have; the archives have about 60 million, the largest text 66 million.
+MOST = 100_000_000
 NUM_FEATURES = 561
 NUM_CLASSES = 6  # walking, walking upstairs, walking downstairs, sitting, standing, laying
 NUM_SUBJECTS = 30
 # Windows of each activity in the published parts, which hold 21 and 9 subjects (Anguita et al., 2013).
+# sha256 of the published texts, unpacked; that of X_test.txt is not known here.
+DIGESTS = {
+    "X_train.txt": "9c1246099c8d5463779eec5a3845cc3898df9d8c715441ab2a1232d4421fc42f",
+    "y_train.txt": "415b3357e2e2d5e70a45c781947c6bdd80e0410a579d862eedcd6bbce3c694ef",
+    "subject_train.txt": "66e1e2fbe9b396fa5155f531dc3348c803f503be663e2318772d49947db9153a",
+    "y_test.txt": "2a94cb53ca46b956c1b2aebd4a09a72badd8a8e9ea9cdfe9f31b3306a08666bb",
+    "subject_test.txt": "63b8c577f4a85431c06bd87f6384608c90a9f72f05c7956dd21255dc63515c07",
+}
 CLASS_COUNTS = {
     "train": (1226, 1073, 986, 1286, 1374, 1407),
     "test": (496, 471, 420, 491, 532, 537),
@@ -46,6 +48,7 @@ class HarArrays(NamedTuple):
     y: np.ndarray  # (N,) int32, 0..5
     subjects: np.ndarray  # (N,) int32, 1..30
     complete: bool  # False where the published test part has no features
+    others: tuple[str, ...] = ()  # the files that are not the published ones
 
 
 def find(root: Path) -> Folder | None:
@@ -79,14 +82,13 @@ def open_archive(path: Path) -> zipfile.Path:
     Raises:
         DataError: the file is damaged, or holds neither the folder nor the archive with it.
     """
-    try:
-        archive = zipfile.ZipFile(path)
+    with reading(path):
+        archive = open_zip(open_regular(path, MOST))
+        archive.filename = str(path)
         inner = next((name for name in archive.namelist() if name.split("/")[-1] == f"{INNER}.zip"), None)
         if inner is not None:
-            archive = zipfile.ZipFile(io.BytesIO(archive.read(inner)))
+            archive = open_zip(io.BytesIO(read_entry(archive, inner, MOST)))
             archive.filename = f"{path}/{inner}"  # for messages: bytes have no name
-    except _DAMAGE as error:
-        raise DataError(f"{path}: cannot be read, truncated or corrupt ({error})") from None
     for folder in (zipfile.Path(archive, f"{INNER}/"), zipfile.Path(archive)):
         if (folder / "train").is_dir():
             return folder
@@ -98,26 +100,34 @@ def _file(folder: Folder, name: str) -> Folder | None:
     return next((path for path in (folder / name, folder / f"{name}.xz") if path.is_file()), None)
 
 
-def _table(folder: Folder, name: str, dtype: type[np.generic], columns: int) -> np.ndarray:
-    """The numbers of one text file, (rows, columns)."""
+def _text(path: Folder) -> bytes:
+    """One text file, unpacked."""
+    if isinstance(path, zipfile.Path):
+        with path.open("rb") as file:
+            data = read_some(file, MOST)
+    else:
+        data = read_regular(path, MOST)
+    data = unxz(data, MOST + 1) if path.suffix == ".xz" else data
+    if len(data) > MOST:
+        raise DataError(f"{path}: more than {MOST:,} bytes")
+    return data
+
+
+def _table(folder: Folder, name: str, dtype: type[np.generic], columns: int) -> tuple[np.ndarray, bool]:
+    """The numbers of one text file, (rows, columns), and whether it may be the published one."""
     path = _file(folder, name)
     if path is None:
         raise DataError(f"{folder / name}: not found, plain or .xz")
-    try:
-        with (
-            path.open("rb") as raw,
-            lzma.open(raw) if path.suffix == ".xz" else raw as file,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore", UserWarning)  # NumPy's for an empty file, an error below
-            values: np.ndarray[Any, Any] = np.loadtxt(file, dtype=dtype, ndmin=2)
-    except (*_DAMAGE, ValueError) as error:
-        raise DataError(f"{path}: cannot be read, truncated or corrupt ({error})") from None
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # NumPy's for an empty file, an error below
+        text = _text(path)
+        values: np.ndarray[Any, Any] = np.loadtxt(io.BytesIO(text), dtype=dtype, ndmin=2)
     if values.size == 0 or values.shape[1] != columns:
         raise DataError(
             f"{path}: {values.shape[0]} rows of {values.shape[1]} values, expected {columns} in each"
         )
-    return values
+    found = hashlib.sha256(text).hexdigest()
+    return values, DIGESTS.get(name, found) == found
 
 
 def read_part(folder: Folder, part: str, class_counts: tuple[int, ...] | None) -> HarArrays:
@@ -136,9 +146,12 @@ def read_part(folder: Folder, part: str, class_counts: tuple[int, ...] | None) -
     """
     inside = folder / part
     names = [f"{kind}_{part}.txt" for kind in ("X", "y", "subject")]
-    y = _table(inside, names[1], np.int32, 1)[:, 0]
-    subjects = _table(inside, names[2], np.int32, 1)[:, 0]
-    x = _table(inside, names[0], np.float32, NUM_FEATURES)
+    y, same_y = _table(inside, names[1], np.int32, 1)
+    subjects, same_subjects = _table(inside, names[2], np.int32, 1)
+    x, same_x = _table(inside, names[0], np.float32, NUM_FEATURES)
+    y, subjects = y[:, 0], subjects[:, 0]
+    same = (same_x, same_y, same_subjects)
+    others = tuple(name for name, original in zip(names, same, strict=True) if not original)
     if not len(x) == len(y) == len(subjects):
         rows = f"{len(x)}, {len(y)} and {len(subjects)} rows in {', '.join(names)}"
         raise DataError(f"{inside}: {rows}, expected as many in each")
@@ -152,7 +165,7 @@ def read_part(folder: Folder, part: str, class_counts: tuple[int, ...] | None) -
     counts = tuple(np.bincount(y - 1, minlength=NUM_CLASSES).tolist())
     if class_counts is not None and counts != class_counts:
         raise DataError(f"{inside / names[1]}: windows of each activity {counts}, expected {class_counts}")
-    return HarArrays(x, y - np.int32(1), subjects, True)
+    return HarArrays(x, y - np.int32(1), subjects, True, others)
 
 
 def read(folder: Folder, class_counts: Mapping[str, tuple[int, ...]] | None = None) -> HarArrays:
@@ -175,7 +188,7 @@ def read(folder: Folder, class_counts: Mapping[str, tuple[int, ...]] | None = No
         return train._replace(complete=False)
     test = read_part(folder, "test", expected.get("test"))
     x, y, subjects = (np.concatenate(pair) for pair in zip(train[:3], test[:3], strict=True))
-    return HarArrays(x, y, subjects, True)
+    return HarArrays(x, y, subjects, True, train.others + test.others)
 
 
 def split_users(subjects: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

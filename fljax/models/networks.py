@@ -50,7 +50,7 @@ class MLP(nn.Module):
 
     Attributes:
         num_classes: M.
-        hidden: widths of the hidden layers.
+        hidden: widths of the hidden layers, at least 1.
     """
 
     num_classes: int
@@ -58,6 +58,8 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden layers need at least 1 unit, got hidden={list(self.hidden)}")
         x = flatten(x)
         for width in self.hidden:
             x = nn.relu(nn.Dense(width, kernel_init=xavier)(x))

@@ -1,6 +1,5 @@
 """Flax modules with running batch statistics as a `Model`."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,15 +8,7 @@ from flax import linen
 from jax import Array
 
 from fljax.models.base import Model, Params
-
-# Arguments by which modules are told that they train, and what says so.
-_MODES = {"train": True, "training": True, "is_training": True, "use_running_average": False}
-
-
-def mode_argument(module: linen.Module) -> tuple[str, bool] | None:
-    """The argument that tells a module to train, and the value that says so; None if it has none."""
-    names = inspect.signature(type(module).__call__).parameters
-    return next(((name, value) for name, value in _MODES.items() if name in names), None)
+from fljax.models.modes import MODES, mode_argument
 
 
 def _leave_out_padding(real: Array) -> Callable[..., Any]:
@@ -49,7 +40,7 @@ def model_with_statistics(module: linen.Module, example: Array) -> Model:
 
     Args:
         module: the module; its `__call__` takes `train` (or `training`, `is_training`,
-            `use_running_average`).
+            `use_running_average`, `deterministic`).
         example: (1, *input_shape).
 
     Returns:
@@ -62,7 +53,7 @@ def model_with_statistics(module: linen.Module, example: Array) -> Model:
     if mode is None:
         raise ValueError(
             f"model {type(module).__name__}: with batch statistics its __call__ must take an argument "
-            f"{', '.join(list(_MODES)[:-1])} or {list(_MODES)[-1]}"
+            f"{', '.join(list(MODES)[:-1])} or {list(MODES)[-1]}"
         )
     name, value = mode
     # Typed loosely: flax's own keywords come before the module's.

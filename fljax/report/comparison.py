@@ -11,6 +11,7 @@ import pandas as pd
 from fljax.config import AttackConfig
 from fljax.errors import ConfigError, DataError
 from fljax.published import Published, Value, published_tables
+from fljax.report.ranking import CROSS, Outcome, explain
 from fljax.report.results import Results
 from fljax.report.summary import MOST_TABLES, Entry, Table, describe
 from fljax.titles import attack_title
@@ -173,10 +174,18 @@ def _entry(place: Place) -> Entry:
         text = "—" if math.isnan(place.test_error) else f"{place.test_error:.3f}"
     if place.attack_success_rate is not None:
         text += f" / {place.attack_success_rate:.2f}"
-    text += place.notes
+    broken = place.test_error is not None and measured(place).broken
+    text += f" {CROSS}" * broken + place.notes
     if place.value is not None:
         text += f" ({place.value.text.replace('/', ' / ')} {place.value.confidence})"
-    return Entry(text + " ≠" * bool(place.differs), "differs" if place.differs else "")
+    return Entry(text + " ≠" * bool(place.differs), "differs" if place.differs else "", broken)
+
+
+def measured(place: Place) -> Outcome:
+    """The `Outcome` of what was measured, which must be there."""
+    none = math.nan
+    success = none if place.attack_success_rate is None else place.attack_success_rate
+    return Outcome(none if place.test_error is None else place.test_error, success)
 
 
 def comparison_caption(found: Sequence[Place]) -> str:
@@ -195,6 +204,7 @@ def comparison_caption(found: Sequence[Place]) -> str:
         "source or supported by a reproduction, L recollection, or sources disagree. Rules and attacks are",
         f"compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
         f"Within {TOLERANCE}: {', '.join(within) if within else 'none'}.",
+        *explain(False, any(place.seeds and measured(place).broken for place in found)),
         *(["† At least one seed diverged."] if "†" in notes else []),
         *(["‡ Not all seeds are there yet."] if "‡" in notes else []),
         *([f"{missing} cells (–) are not there."] if missing else []),

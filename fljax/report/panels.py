@@ -1,26 +1,27 @@
 """The parts figures are made of; they take gaps for cells that are missing."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from fljax.plots import COLORS
+from fljax.plots import REFERENCE, Look, error_axis, tidy
+from fljax.report.ranking import BROKEN, Outcome
+from fljax.report.results import BASELINE, NO_ATTACK
 
-STYLES = ("-", "--", "-.", ":")
-
-
-def style(number: int) -> dict[str, Any]:
-    """Colour and dashes of the rule with this number."""
-    return {"color": COLORS[number % len(COLORS)], "ls": STYLES[number // len(COLORS) % len(STYLES)]}
+QUANTITIES = {"test_error": "test error", "attack_success_rate": "attack success rate"}
+SUCCESS = "attack_success_rate"
 
 
-def matrix(summary: pd.DataFrame, column: str, attacks: Sequence[str], rules: Sequence[str]) -> np.ndarray:
-    """(attacks, rules) values of a summary's column, NaN where there is none."""
-    wide = summary.pivot(index="attack", columns="aggregator", values=column)
-    return wide.reindex(index=list(attacks), columns=list(rules)).to_numpy(float)
+class Picture(NamedTuple):
+    """A drawn figure: file name without ending, what it shows, content of the PNG file."""
+
+    name: str
+    caption: str
+    png: bytes
 
 
 def courses(cells: pd.DataFrame, column: str) -> dict[tuple[str, str], pd.DataFrame]:
@@ -38,80 +39,186 @@ def courses(cells: pd.DataFrame, column: str) -> dict[tuple[str, str], pd.DataFr
     return {key: pd.concat(curves, axis=1).sort_index().ffill() for key, curves in found.items()}
 
 
-def band(axis: Any, number: int, rule: str, course: pd.DataFrame) -> None:
-    """Mean of the seeds as a line, their range as a band."""
-    ends = {"mean": course.mean(axis=1), "min": course.min(axis=1), "max": course.max(axis=1)}
-    band_of(axis, number, rule, pd.DataFrame(ends))
+def spread(course: pd.DataFrame) -> pd.DataFrame:
+    """Mean, min and max of the seeds."""
+    return pd.DataFrame({"mean": course.mean(axis=1), "min": course.min(axis=1), "max": course.max(axis=1)})
 
 
-def band_of(axis: Any, number: int, rule: str, table: pd.DataFrame, points: bool = False) -> None:
-    """A line and a band from columns mean, min and max over the index."""
-    look = style(number)
-    axis.plot(table.index, table["mean"], **look, lw=1.3, marker="o" if points else "", ms=3, label=rule)
+def band(panel: Any, look: Look, rule: str, table: pd.DataFrame, points: bool = False) -> None:
+    """A line from the column mean over the index, and a band from min to max."""
+    shape: dict[str, Any] = {"marker": look.marker, "ms": 4, "mew": 0} if points else {}
+    panel.plot(table.index, table["mean"], color=look.color, ls=look.style, lw=1.4, label=rule, **shape)
     if (table["min"] < table["max"]).any():
-        axis.fill_between(table.index, table["min"], table["max"], color=look["color"], alpha=0.15, lw=0)
+        panel.fill_between(table.index, table["min"], table["max"], color=look.color, alpha=0.13, lw=0)
 
 
-def bars(
-    axis: Any,
-    rules: Sequence[str],
+def dots(
+    panel: Any,
+    looks: dict[str, Look],
     attacks: Sequence[str],
-    errors: np.ndarray,
-    successes: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
+    summary: pd.DataFrame,
+    column: str,
 ) -> None:
-    """A group of bars per attack, with the range of the seeds and crosses at the attack success rates."""
-    width = min(0.8 / len(rules), 0.25)
-    for i, rule in enumerate(rules):
-        at = np.arange(len(attacks)) + (i - (len(rules) - 1) / 2) * width
-        reach = np.nan_to_num([errors[:, i] - low[:, i], high[:, i] - errors[:, i]]).clip(min=0)
-        look: Any = {"error_kw": {"lw": 0.8, "capsize": 2}, "color": COLORS[i % len(COLORS)]}
-        if i >= len(COLORS):
-            look["hatch"] = "//"
-        if reach.any():
-            look["yerr"] = reach
-        axis.bar(at, errors[:, i], width * 0.92, label=rule, **look)
-        # Success rates exist for backdoors only; NaN draws nothing.
-        if np.isfinite(successes[:, i]).any():
-            axis.plot(at, successes[:, i], "kx", ms=6, clip_on=False, label="attack success rate")
-    axis.set(ylabel="test error", ylim=(0, 1), xlim=(-0.5, len(attacks) - 0.5))
-    axis.set_xticks(range(len(attacks)), attacks)
+    """For every attack a group of one marker per rule, with the range of the seeds; broken ones are hollow.
+
+    Args:
+        panel: where to draw.
+        looks: of all rules, in order.
+        attacks: the groups.
+        summary: of `summarize`.
+        column: which quantity.
+    """
+    for j in range(1, len(attacks), 2):
+        panel.axvspan(j - 0.5, j + 0.5, color="#f3f3f3", lw=0, zorder=0)
+    step = 0.76 / max(len(looks), 3)
+    for i, (rule, look) in enumerate(looks.items()):
+        mine = summary[(summary["aggregator"] == rule) & summary["attack"].isin(attacks)]
+        mine = mine[mine[f"{column}_mean"].notna()]
+        if mine.empty:
+            continue
+        at = np.array([attacks.index(attack) for attack in mine["attack"]], float)
+        at += (i - (len(looks) - 1) / 2) * step
+        mean, low, high = (mine[f"{column}_{end}"].to_numpy(float) for end in ("mean", "min", "max"))
+        broken = np.array([Outcome(*pair).broken for pair in zip(*means_of(mine), strict=True)], bool)
+        gap = np.full(len(at), np.nan)
+        reach = np.stack([at, at, gap]).T.ravel(), np.stack([low, high, gap]).T.ravel()
+        panel.plot(*reach, color=look.color, lw=1.2, alpha=0.75, zorder=2, clip_on=False)
+        shape: dict[str, Any] = {"marker": look.marker, "mec": look.color, "ls": "", "clip_on": False}
+        # An empty line has no place, and a layout none with it.
+        if not broken.all():
+            panel.plot(at[~broken], mean[~broken], ms=6.5, mew=0.5, mfc=look.color, zorder=3, **shape)
+        if broken.any():
+            panel.plot(at[broken], mean[broken], ms=6.5, mew=1.3, mfc="white", zorder=3, **shape)
+            panel.plot(at[broken], mean[broken], "kx", ms=9, mew=1.3, zorder=4, clip_on=False)
+    panel.set_xlim(-0.5, len(attacks) - 0.5)
+    panel.set_xticks(range(len(attacks)), [wrapped(attack, 18) for attack in attacks])
+    panel.tick_params(axis="x", length=0)
 
 
-def heat_map(
-    axis: Any, rules: Sequence[str], attacks: Sequence[str], errors: np.ndarray, successes: np.ndarray
-) -> None:
-    """Errors as colours and numbers, after a slash the attack success rate."""
-    axis.imshow(errors, cmap="Reds", vmin=0, vmax=1, aspect="auto")
-    for j, i in np.ndindex(*errors.shape):
-        if np.isfinite(errors[j, i]):
-            success = "" if np.isnan(successes[j, i]) else f" / {successes[j, i]:.2f}"
-            look: Any = {"ha": "center", "va": "center", "fontsize": 8}
-            look["color"] = "white" if errors[j, i] > 0.6 else "black"
-            axis.text(i, j, f"{errors[j, i]:.2f}{success}", **look)
-    crowded = any(len(rule) > 14 for rule in rules) and len(rules) > 2
-    turned: Any = {"rotation": 25, "ha": "left", "rotation_mode": "anchor"} if crowded else {}
-    axis.set_xticks(range(len(rules)), rules, fontsize=8, **turned)
-    axis.set_yticks(range(len(attacks)), attacks, fontsize=8)
-    axis.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
-    axis.spines[:].set_visible(False)
+def means_of(summary: pd.DataFrame) -> list[Any]:
+    """Mean errors and success rates."""
+    return [summary[f"{name}_mean"] for name in QUANTITIES]
 
 
-def legend(figure: Figure, axes: Iterable[Any], rules: Sequence[str]) -> None:
-    """One legend below the figure with every label once, rules first."""
-    handles: dict[str, Any] = {}
-    for axis in axes:
-        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
-    names = sorted(handles, key=lambda name: rules.index(name) if name in rules else len(rules))
-    columns = max(1, int(figure.get_size_inches()[0] // 2))
-    place: Any = {"loc": "outside lower center", "ncols": columns, "fontsize": 8, "frameon": False}
-    figure.legend([handles[name] for name in names], names, **place)
+def success_axis(panel: Any) -> None:
+    """Limits and the line above which a backdoor has succeeded."""
+    panel.set_ylim(-0.02, 1.02)
+    panel.axhline(BROKEN, color="#999999", lw=0.8, ls=(0, (4, 3)), zorder=1)
+    panel.set_ylabel(QUANTITIES[SUCCESS], fontsize=9)
 
 
-def tidy(axes: Iterable[Any]) -> None:
-    """Fewer frames, a light grid."""
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", lw=0.4, alpha=0.6)
+def wrapped(name: str, width: int) -> str:
+    """A long name in several lines."""
+    return "\n".join(textwrap.wrap(name, width)) or name
+
+
+class Legend(NamedTuple):
+    """One legend for a figure, above its panels: rules, then what else is drawn."""
+
+    handles: list[Line2D]
+    columns: int
+
+    @property
+    def height(self) -> float:
+        """In inches."""
+        return 0.19 * -(-len(self.handles) // self.columns) + 0.1
+
+    def draw(self, part: Any) -> None:
+        """Fill the part of a figure that is for it."""
+        left = 0.08 * part.figure.dpi / part.bbox.width
+        place: Any = {"loc": "upper left", "bbox_to_anchor": (left, 1), "borderaxespad": 0, "frameon": False}
+        part.legend(handles=self.handles, ncols=self.columns, fontsize=8, handlelength=2.6, **place)
+
+
+def legend(width: float, looks: dict[str, Look], shapes: str, others: Iterable[Line2D] = ()) -> Legend:
+    """The legend of a figure.
+
+    Args:
+        width: of the figure, in inches.
+        looks: of the rules that occur.
+        shapes: "lines", "points" or "both".
+        others: further handles.
+    """
+    handles = []
+    for rule, look in looks.items():
+        style: Any = {"ls": "" if shapes == "points" else look.style}
+        style |= {"marker": "" if shapes == "lines" else look.marker, "ms": 6, "mew": 0.5, "lw": 1.6}
+        handles.append(Line2D([], [], color=look.color, label=rule, **style))
+    handles += others
+    return Legend(
+        handles, _fitting([0.068 * len(str(each.get_label())) + 0.62 for each in handles], width - 0.2)
+    )
+
+
+def _fitting(widths: Sequence[float], width: float) -> int:
+    """The largest number of columns that a list, filled column by column, fits into."""
+    for columns in range(len(widths), 1, -1):
+        lines = -(-len(widths) // columns)
+        if sum(max(widths[k : k + lines]) for k in range(0, len(widths), lines)) <= width:
+            return columns
+    return 1
+
+
+class Panel(NamedTuple):
+    """One panel of lines: its title, which quantity, and a table of mean, min and max for each rule."""
+
+    title: str
+    column: str
+    lines: dict[str, pd.DataFrame]
+
+
+def shape(count: int) -> tuple[int, int]:
+    """Columns and lines for panels: few columns, so that they can be read on a narrow screen."""
+    columns = count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4
+    return max(columns, 1), -(-count // max(columns, 1))
+
+
+def draw(
+    part: Any,
+    shown: Sequence[Panel],
+    looks: dict[str, Look],
+    reference: pd.Series | None,
+    xlabel: str,
+    points: bool = False,
+) -> list[Any]:
+    """Panels of lines; those of errors share their axis, those of success rates theirs.
+
+    Args:
+        part: of a figure.
+        shown: the panels.
+        looks: of the rules.
+        reference: what errors are compared with, over the index.
+        xlabel: what the index is.
+        points: whether each value is marked.
+
+    Returns:
+        The panels' axes.
+    """
+    columns, lines = shape(len(shown))
+    axes = part.subplots(lines, columns, squeeze=False)
+    flat = list(axes.flat[: len(shown)])
+    for panel in axes.flat[len(shown) :]:
+        panel.set_visible(False)
+    errors: list[Any] = [] if reference is None else [reference]
+    for k, (panel, each) in enumerate(zip(flat, shown, strict=True)):
+        for rule, table in each.lines.items():
+            band(panel, looks[rule], rule, table, points)
+        what = ", success rate" if each.column == SUCCESS else ""
+        panel.set_title(wrapped(each.title + what, 38), fontsize=9)
+        if k + columns >= len(shown):
+            panel.set_xlabel(xlabel, fontsize=9)
+        if each.column == SUCCESS:
+            success_axis(panel)
+            continue
+        errors += [table[end] for table in each.lines.values() for end in ("mean", "min", "max")]
+        panel.set_ylabel(QUANTITIES[each.column], fontsize=9)
+        if reference is not None:
+            panel.plot(reference.index, reference, **REFERENCE)
+    error_axis([panel for panel, each in zip(flat, shown, strict=True) if each.column != SUCCESS], errors)
+    tidy(flat)
+    return flat
+
+
+def reference_handle() -> Line2D:
+    """The dotted line's entry in a legend."""
+    return Line2D([], [], **REFERENCE, label=f"{BASELINE}, {NO_ATTACK}")

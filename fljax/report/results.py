@@ -1,6 +1,5 @@
-"""A sweep's folder, read: sweep.json and results.parquet."""
+"""A sweep's folder, read: sweep.json and results.parquet; or a run's, as a sweep of one cell."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,24 +7,17 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
-from pyarrow import parquet
+from pyarrow import compute
 
 from fljax.errors import DataError
+from fljax.files import read_json
+from fljax.report.run_folder import CURVES, RUN_FILES, read_run
+from fljax.tables import read_parquet
+from fljax.titles import NO_ATTACK
 
-NO_ATTACK = "no attack"
 BASELINE = "FedAvg"
 # These always are columns; with seeds they are not axes of their own in a table.
 MAIN_AXES = ("aggregator", "attack", "seed")
-CURVES = (
-    "test_error",
-    "attack_success_rate",
-    "loss",
-    "update_norm",
-    "trust_benign",
-    "trust_malicious",
-    "benign_accepted",
-    "malicious_accepted",
-)
 LISTS = ("curve_round", *(f"curve_{name}" for name in CURVES))
 NUMBERS = ("test_error", "attack_success_rate", "seconds_compile", "seconds_run", "rounds_per_second")
 REQUIRED = ("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds")
@@ -42,6 +34,7 @@ class Results:
         total: how many cells there will be.
         config: what all cells share.
         frame: a row per cell; `aggregator`, `attack` and the axes but seed are ordered categories.
+        progress: of a run, how far it is; of a sweep nothing.
     """
 
     name: str
@@ -50,11 +43,17 @@ class Results:
     total: int
     config: dict[str, Any]
     frame: pd.DataFrame
+    progress: str = ""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this is a single run's folder."""
+        return bool(self.progress)
 
     @property
     def further(self) -> list[str]:
-        """The axes besides rule, attack and seed."""
-        return [axis for axis in self.axes if axis not in MAIN_AXES]
+        """The axes besides rule, attack and seed that have several values."""
+        return [axis for axis, labels in self.axes.items() if axis not in MAIN_AXES and len(labels) > 1]
 
     @property
     def rules(self) -> list[str]:
@@ -99,56 +98,123 @@ def label(value: Any) -> str:
 
 
 def load_results(folder: str | Path) -> Results:
-    """Read a sweep's folder.
+    """Read a sweep's folder, or a run's.
 
     Args:
-        folder: with sweep.json and results.parquet; cells may be missing.
+        folder: with sweep.json and results.parquet, of which cells may be missing; or with a run's
+            config.json and metrics.jsonl.
 
     Returns:
-        The `Results`.
+        The `Results`; a run's are those of a sweep of one cell.
 
     Raises:
-        DataError: if this is no sweep's folder, no cell is done, or a file is damaged.
+        DataError: if this is no such folder, no cell is done, or a file is damaged.
     """
     folder = Path(folder)
+    if not (folder / "sweep.json").exists() and all((folder / name).is_file() for name in RUN_FILES):
+        name, row, config, progress = read_run(folder)
+        frame = pd.DataFrame([row]).assign(**{name: [row[name]] for name in LISTS})
+        frame = _categories(_numbers(frame, folder), {})[0]
+        return Results(name, {}, frozenset(), 1, config, frame, progress)
     about = _read_about(folder / "sweep.json")
     path = folder / "results.parquet"
     if not path.is_file():
         raise DataError(f"{folder} has no results yet: results.parquet is missing")
-    try:
-        frame = parquet.ParquetFile(path).read().to_pandas()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({type(error).__name__})") from None
-    missing = [name for name in (*REQUIRED, *LISTS, *about["axes"]) if name not in frame]
+    table = read_parquet(path)
+    frame = table.to_pandas()
+    given = about["axes"]
+    missing = [name for name in (*REQUIRED, *LISTS, *given) if name not in frame]
     if missing:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}")
     if frame.empty:
         raise DataError(f"{folder} has no results yet: no cell is done")
-    # A column of nulls alone comes without a number type.
-    frame = frame.assign(**{name: frame[name].astype(float) for name in NUMBERS})
-    given = about["axes"]
-    axes = {name: [label(value) for value in values] for name, values in given.items()}
+    _check_curves(table, path)
+    frame, axes = _categories(_numbers(frame, path), given)
+    numeric = frozenset(name for name, values in given.items() if values and all(map(_is_number, values)))
+    return Results(about["name"], axes, numeric, about["cells"], about["config"], frame)
+
+
+def _numbers(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The columns that are numbers as such: one of nulls alone comes without a type."""
+    kinds = {**dict.fromkeys(NUMBERS, float), "seed": int, "rounds": int, "diverged": bool}
+    for name, kind in kinds.items():
+        try:
+            frame = frame.assign(**{name: frame[name].astype(kind)})
+        except (ValueError, TypeError):
+            what = "yes or no" if kind is bool else "numbers"
+            raise DataError(f"{path} is damaged: the column {name} does not hold {what}") from None
+    return frame
+
+
+def _check_curves(table: pyarrow.Table, path: Path) -> None:
+    """Raise unless the curves are lists of numbers, each as long as its cell's rounds."""
+    wanted = None
+    for name in LISTS:
+        column = table[name]
+        kind = column.type
+        if pyarrow.types.is_null(kind):
+            continue
+        is_list = pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)
+        item = kind.value_type if is_list else pyarrow.string()
+        checks = pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_null
+        if not any(check(item) for check in checks):
+            raise DataError(f"{path} is damaged: the column {name} does not hold lists of numbers")
+        lengths = compute.list_value_length(column).to_pandas()
+        wanted = lengths if wanted is None else wanted
+        if ((lengths != wanted) & lengths.notna() & wanted.notna()).any():
+            raise DataError(f"{path} is damaged: the lists in {name} are not as long as those in {LISTS[0]}")
+
+
+def _categories(
+    frame: pd.DataFrame, given: dict[str, list[Any]]
+) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Axes as ordered categories, and their labels: in the order given, numbers by size."""
+    axes = {}
+    for name, values in given.items():
+        ordered = sorted(values) if values and all(map(_is_number, values)) else values
+        axes[name] = [label(value) for value in ordered]
     for name in dict.fromkeys(["aggregator", "attack", *axes]):
         if name != "seed":
             texts = [label(value) for value in frame[name].tolist()]
             labels = list(dict.fromkeys([*axes.get(name, []), *texts]))
-            frame[name] = pd.Categorical(texts, categories=labels, ordered=True)
+            frame = frame.assign(**{name: pd.Categorical(texts, categories=labels, ordered=True)})
             axes |= {name: labels} if name in axes else {}
-    numeric = frozenset(name for name, values in given.items() if values and all(map(_is_number, values)))
-    return Results(about["name"], axes, numeric, about["cells"], about.get("config", {}), frame)
+    return frame, axes
 
 
 def _read_about(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise DataError(f"{path.parent} is not a sweep's folder: it has no sweep.json")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise DataError(f"{path} is damaged: it is not JSON") from None
+        raise DataError(_what_else(path.parent))
+    about = read_json(path)
     kinds = {"name": str, "axes": dict, "cells": int}
     if not isinstance(about, dict) or not all(isinstance(about.get(k), kind) for k, kind in kinds.items()):
         raise DataError(f"{path} is not of a sweep: it needs name, axes and cells")
-    return about
+    wrong = [name for name, values in about["axes"].items() if not _are_labels(values)]
+    if wrong:
+        raise DataError(f"{path} is damaged: axes.{wrong[0]} is no list of numbers and names")
+    if isinstance(about["cells"], bool) or about["cells"] < 1:
+        raise DataError(f"{path} is damaged: cells = {about['cells']}, but a sweep has at least one")
+    config = about.get("config", {})
+    return about | {"config": config if isinstance(config, dict) else {}}
+
+
+def _are_labels(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        value is None or isinstance(value, str | int | float) for value in values
+    )
+
+
+def _what_else(folder: Path) -> str:
+    """That this is no sweep's or run's folder, and which folder in it is one."""
+    if (folder / RUN_FILES[0]).is_file():
+        return f"{folder} is a run's folder without results yet: it has no {RUN_FILES[1]}"
+    try:
+        inside = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+    except OSError:
+        inside = []
+    found = [each for each in inside if (each / "sweep.json").is_file() or (each / RUN_FILES[1]).is_file()]
+    hint = f"; {found[0]} is one" if found else ""
+    return f"{folder} is neither a sweep's folder nor a run's: it has no sweep.json{hint}"
 
 
 def _is_number(value: Any) -> bool:

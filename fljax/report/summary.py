@@ -6,13 +6,18 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
+from fljax.titles import axis_text, axis_title, axis_value
 
 WORST_CASE = "worst case"
 # Up to this many combinations of further axes have a table and a figure each, rows of attacks.
 MOST_TABLES = 8
 # Up to this many are the rows of a table per attack.
 MOST_ROWS = 60
+# More columns than this become rows, if there are fewer rows.
+MOST_COLUMNS = 10
+QUANTITIES = ("test_error", "attack_success_rate")
 
 
 class Entry(NamedTuple):
@@ -20,15 +25,21 @@ class Entry(NamedTuple):
 
     text: str
     mark: str = ""
+    broken: bool = False
 
 
 class Table(NamedTuple):
-    """Rows of entries, a column per rule."""
+    """Rows of entries; a column per rule, or a row per rule where rules are many."""
 
     title: str
     corner: str
     columns: list[str]
     rows: list[tuple[str, list[Entry]]]
+
+
+def outcome(line: Any) -> Outcome:
+    """The `Outcome` of a line of `summarize` or `worst_cases`."""
+    return Outcome(float(line["test_error_mean"]), float(line["attack_success_rate_mean"]))
 
 
 def summarize(results: Results) -> pd.DataFrame:
@@ -45,7 +56,7 @@ def summarize(results: Results) -> pd.DataFrame:
     """
     groups = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True)
     columns: dict[str, pd.Series] = {"seeds": groups.size(), "diverged": groups["diverged"].sum()}
-    for name in ("test_error", "attack_success_rate"):
+    for name in QUANTITIES:
         columns[f"{name}_mean"] = groups[name].mean()
         columns[f"{name}_std"] = groups[name].std(ddof=0)
         columns[f"{name}_min"] = groups[name].min()
@@ -54,51 +65,75 @@ def summarize(results: Results) -> pd.DataFrame:
 
 
 def worst_cases(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
-    """For every rule the attack, "no attack" aside, with the largest mean error.
+    """For every rule the largest mean error and the largest mean success rate over the attacks.
+
+    The two may be of different attacks: a rule that one attack makes useless and another one backdoors has
+    both in its worst case. "no attack" does not count.
 
     Args:
         results: the sweep.
         summary: of `summarize`.
 
     Returns:
-        Rows of `summary` with a column `complete`: whether all seeds of all attacks are there. A mean that is
-        missing because every seed diverged counts as the largest.
+        A row per combination of the further axes and rule with the columns of `summary`, `worst_attack` and
+        `worst_backdoor` (the attacks with the two; none without a backdoor) and `complete`: whether all seeds
+        of all attacks are there. A mean error that is missing because every seed diverged is the largest.
     """
     real = summary[summary["attack"] != NO_ATTACK]
+    real = real.assign(size=real["test_error_mean"].fillna(math.inf), full=real["seeds"] >= results.seeds)
     keys = [*results.further, "aggregator"]
-    ranked = real.assign(rank=real["test_error_mean"].fillna(math.inf)).sort_values("rank", kind="stable")
-    worst = ranked.groupby(keys, observed=True).tail(1)
-    full = real[real["seeds"] >= results.seeds].groupby(keys, observed=True).size()
-    complete = [
-        full.get(key if len(key) > 1 else key[0], 0) == len(results.real_attacks)
-        for key in worst[keys].itertuples(index=False, name=None)
-    ]
-    return worst.drop(columns="rank").assign(complete=complete).sort_values(keys)
+    groups = real.groupby(keys, observed=True)
+    worst = real.loc[groups["size"].idxmax()].set_index(keys)
+    planted = real[real["attack_success_rate_mean"].notna()]
+    largest = planted.groupby(keys, observed=True)["attack_success_rate_mean"].idxmax()
+    backdoor = planted.loc[largest].set_index(keys).reindex(worst.index)
+    # The signs of both attacks that the numbers come from.
+    columns = {
+        "seeds": pd.concat([worst["seeds"], backdoor["seeds"]], axis=1).min(axis=1).astype(int),
+        "diverged": pd.concat([worst["diverged"], backdoor["diverged"]], axis=1).max(axis=1).astype(int),
+        **{name: worst[name] for name in worst if name.startswith("test_error")},
+        **{name: backdoor[name] for name in worst if name.startswith("attack_success_rate")},
+        "worst_attack": worst["attack"].astype(str),
+        "worst_backdoor": backdoor["attack"].astype(object),
+        "complete": groups["full"].sum() == len(results.real_attacks),
+    }
+    return pd.DataFrame(columns).reset_index().sort_values(keys, ignore_index=True)
+
+
+def ranked(summary: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
+    """A summary with the columns `rank`, from 1 among the rules of a row (equals alike), and `broken`."""
+    outcomes = [outcome(line) for line in summary.to_dict("records")]
+    harm = pd.Series([each.harm for each in outcomes], index=summary.index)
+    order = harm.groupby([summary[name] for name in within], observed=True).rank("min").astype(int)
+    return summary.assign(rank=order, broken=[each.broken for each in outcomes])
 
 
 def tables(results: Results) -> list[Table]:
     """The sweep as tables, never averaged over anything but seeds.
 
-    Few combinations of further axes: one table each, a row per attack. More: one table per attack, a row per
-    combination. Too many: none.
+    One attack: one table, a row per combination of the further axes. Few combinations: one table each, a row
+    per attack. More: one table per attack, a row per combination. Too many: none.
     """
     summary = summarize(results)
     worst = worst_cases(results, summary) if len(results.real_attacks) > 1 else None
     combinations = [labels for labels, _ in results.combinations()]
-    if len(combinations) <= MOST_TABLES:
-        return [_by_attack(results, summary, worst, labels) for labels in combinations]
     if len(combinations) > MOST_ROWS:
         return []
-    pieces = [(attack, summary[summary["attack"] == attack]) for attack in results.attacks]
-    made = [_by_axes(results, attack, rows, combinations) for attack, rows in pieces if len(rows)]
-    if worst is not None:
-        made.append(_by_axes(results, f"{WORST_CASE} over the attacks", worst, combinations))
-    return made
+    if len(combinations) > 1 and len(results.real_attacks) < 2:
+        made = [_of_one_attack(results, summary, combinations)]
+    elif len(combinations) <= MOST_TABLES:
+        made = [_by_attack(results, summary, worst, labels) for labels in combinations]
+    else:
+        pieces = [(attack, summary[summary["attack"] == attack]) for attack in results.attacks]
+        made = [_by_axes(results, attack, rows, combinations) for attack, rows in pieces if len(rows)]
+        if worst is not None:
+            made.append(_by_axes(results, f"{WORST_CASE} over the attacks", worst, combinations))
+    return [_turned(table) for table in made]
 
 
 def describe(labels: dict[str, str]) -> str:
-    """A combination of further axes as text: attack.fraction = 0.2, data = digits."""
-    return ", ".join(f"{axis} = {value}" for axis, value in labels.items())
+    """A combination of further axes as text: malicious clients 20 %, data digits."""
+    return ", ".join(axis_text(axis, value) for axis, value in labels.items())
 
 
 def select(frame: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
@@ -106,6 +141,20 @@ def select(frame: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
     for axis, value in labels.items():
         frame = frame[frame[axis] == value]
     return frame
+
+
+def _of_one_attack(results: Results, summary: pd.DataFrame, combinations: Sequence[dict[str, str]]) -> Table:
+    rows = []
+    for attack in results.attacks:
+        for labels in combinations:
+            mine = select(summary[summary["attack"] == attack], labels)
+            if len(mine):
+                before = f"{attack}, " if len(results.attacks) > 1 else ""
+                rows.append((before + values_of(labels), _row(results, mine)))
+    corner = ", ".join(map(axis_title, results.further))
+    if len(results.attacks) > 1:
+        return Table("", f"attack, {corner}", results.rules, rows)
+    return Table(results.attacks[0], corner, results.rules, rows)
 
 
 def _by_attack(
@@ -121,32 +170,33 @@ def _by_attack(
 def _by_axes(
     results: Results, title: str, summary: pd.DataFrame, combinations: Sequence[dict[str, str]]
 ) -> Table:
-    rows = [(", ".join(labels.values()), _row(results, select(summary, labels))) for labels in combinations]
-    return Table(title, ", ".join(results.further), results.rules, rows)
+    rows = [(values_of(labels), _row(results, select(summary, labels))) for labels in combinations]
+    return Table(title, ", ".join(map(axis_title, results.further)), results.rules, rows)
+
+
+def values_of(labels: dict[str, str]) -> str:
+    """The values of a combination alone, where a title names the axes."""
+    return ", ".join(axis_value(axis, value) for axis, value in labels.items())
+
+
+def _turned(table: Table) -> Table:
+    """Rules as rows if they are too many to stand beside each other."""
+    if len(table.columns) <= MOST_COLUMNS or len(table.rows) >= len(table.columns):
+        return table
+    columns = [name for name, _ in table.rows]
+    rows = [(rule, [row[i] for _, row in table.rows]) for i, rule in enumerate(table.columns)]
+    corner = "rule" if table.corner == "attack" else f"rule by {table.corner}"
+    return Table(table.title, corner, columns, rows)
 
 
 def _row(results: Results, found: pd.DataFrame) -> list[Entry]:
     """An entry per rule from at most one line of the summary for each."""
     lines = {line["aggregator"]: line for line in found.to_dict("records")}
-    texts = [_text(lines.get(rule), results.seeds) for rule in results.rules]
-    means = [_shown(lines.get(rule)) for rule in results.rules]
-    return [Entry(text, mark) for text, mark in zip(texts, marks(means), strict=True)]
-
-
-def marks(means: Sequence[float | None]) -> list[str]:
-    """Which are best and worst among those that are there, to the digits shown; nothing if all are equal."""
-    there = {mean for mean in means if mean is not None}
-    if len(there) < 2:
-        return [""] * len(means)
-    names = {max(there): "worst", min(there): "best"}
-    return ["" if mean is None else names.get(mean, "") for mean in means]
-
-
-def _shown(line: dict[str, Any] | None) -> float | None:
-    if line is None:
-        return None
-    mean = line["test_error_mean"]
-    return math.inf if math.isnan(mean) else round(mean, 3)
+    outcomes = [outcome(lines[rule]) if rule in lines else None for rule in results.rules]
+    return [
+        Entry(_text(lines.get(rule), results.seeds), mark, each is not None and each.broken)
+        for rule, mark, each in zip(results.rules, marks(outcomes), outcomes, strict=True)
+    ]
 
 
 def _text(line: dict[str, Any] | None, seeds: int) -> str:
@@ -157,14 +207,16 @@ def _text(line: dict[str, Any] | None, seeds: int) -> str:
     is_worst_case = "complete" in line
     if line["seeds"] > 1 and not math.isnan(mean) and not is_worst_case:
         text += f" ± {line['test_error_std']:.3f}"
-    if not math.isnan(success) and not is_worst_case:
-        text += f" / {success:.2f}"
+    if not math.isnan(success):
+        text += f" / {success:.2f}" + f" {CROSS}" * outcome(line).broken
     complete = line["complete"] if is_worst_case else line["seeds"] >= seeds
     return text + " †" * bool(line["diverged"]) + " ‡" * (not complete)
 
 
 def state(results: Results) -> str:
     """How much of the sweep is there."""
+    if results.is_run:
+        return results.progress
     done = len(results.frame)
     rest = "" if done >= results.total else "; the others are missing so far"
     return f"{done:,} of {results.total:,} cells{rest}"
@@ -176,10 +228,10 @@ def caption(results: Results, made: Iterable[Table]) -> str:
     spread = f", mean ± standard deviation over {results.seeds} seeds" if results.seeds > 1 else ""
     slash = "; after a slash the attack success rate" if any(" / " in text for text in texts) else ""
     sentences = [f"Test error{spread}{slash}."]
-    if len(results.rules) > 1:
-        sentences.append("Bold is the best rule of a row, italic the worst.")
+    sentences += explain(len(results.rules) > 1, any(CROSS in text for text in texts))
     if len(results.real_attacks) > 1:
-        sentences.append(f"The {WORST_CASE} is a rule's largest mean error over the attacks.")
+        both = " and the largest mean success rate" if slash else ""
+        sentences.append(f"The {WORST_CASE} is a rule's largest mean error{both} over the attacks.")
     if any("†" in text for text in texts):
         sentences.append("† At least one seed diverged.")
     if any("‡" in text for text in texts):
@@ -190,8 +242,8 @@ def caption(results: Results, made: Iterable[Table]) -> str:
 def remarks(results: Results) -> list[str]:
     """What is not shown, in a sentence each."""
     count = len(results.combinations())
-    axes = ", ".join(results.further)
-    if count <= MOST_TABLES:
+    axes = ", ".join(map(axis_title, results.further))
+    if count <= MOST_TABLES or (count <= MOST_ROWS and len(results.real_attacks) < 2):
         return []
     where = "in lines over the numeric axes" if results.numeric & set(results.further) else "in results.csv"
     shown = [f"The {count} combinations of {axes} are too many for figures of each; they are shown {where}."]

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Sequence
 
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from fljax.report.comparison import Place, comparison_caption, comparison_tables
 from fljax.report.results import Results
-from fljax.report.summary import Table, caption, remarks, state, tables
+from fljax.report.summary import Entry, Table, caption, remarks, state, tables
+from fljax.terminal import Table as RichTable
 
 MARKDOWN = {"best": "**{}**", "worst": "*{}*", "differs": "**{}**", "": "{}"}
 STYLES = {"best": "bold green", "worst": "italic red", "differs": "bold yellow", "": ""}
+BROKEN_STYLE = "bold magenta"
 # Underscores within words mean nothing in Markdown.
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
 
@@ -76,6 +77,11 @@ def _rich(made: Sequence[Table], note: str) -> list[RichTable]:
         for name in table.columns:
             rich.add_column(Text(name), justify="right")
         for name, row in table.rows:
-            rich.add_row(Text(name), *(Text(entry.text, STYLES[entry.mark]) for entry in row))
+            rich.add_row(Text(name), *(Text(entry.text, _style(entry)) for entry in row))
         shown.append(rich)
     return shown
+
+
+def _style(entry: Entry) -> str:
+    italic = "italic " if entry.mark == "worst" else ""
+    return italic + BROKEN_STYLE if entry.broken else STYLES[entry.mark]

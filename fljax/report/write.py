@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from fljax.checkpoint import write_atomically
+from fljax.csvs import to_csv
 from fljax.errors import ConfigError, unknown_name
+from fljax.files import write_atomically
 from fljax.report.comparison import Place, comparison_frame, places
 from fljax.report.figures import Picture, pictures
 from fljax.report.page import page
 from fljax.report.results import CURVES, LISTS, Results, load_results
-from fljax.report.summary import WORST_CASE, state, summarize, worst_cases
+from fljax.report.summary import WORST_CASE, ranked, state, summarize, worst_cases
 from fljax.report.text import escape, markdown_tables
 
 FORMATS = ("md", "csv", "png", "html")
@@ -57,11 +58,11 @@ def write_report(
         contents["report.md"] = markdown_report(results, shown, compared).encode()
         contents["table.md"] = markdown_tables(results, compared).encode()
     if "csv" in formats:
-        contents["results.csv"] = _csv(results.frame.drop(columns=[*LISTS, "config"], errors="ignore"))
-        contents["table.csv"] = _csv(means(results))
-        contents["curves.csv"] = _csv(long_curves(results))
+        contents["results.csv"] = to_csv(results.frame.drop(columns=[*LISTS, "config"], errors="ignore"))
+        contents["table.csv"] = to_csv(means(results))
+        contents["curves.csv"] = to_csv(long_curves(results))
         if compared:
-            contents["published.csv"] = _csv(comparison_frame(compared))
+            contents["published.csv"] = to_csv(comparison_frame(compared))
         else:
             (out / "published.csv").unlink(missing_ok=True)
     if "png" in formats:
@@ -81,15 +82,18 @@ def markdown_report(results: Results, shown: Iterable[Picture], compared: Sequen
 
 
 def means(results: Results) -> pd.DataFrame:
-    """The tables' numbers, a row per place; the worst cases are further rows."""
+    """The tables' numbers, a row per place; the worst cases are further rows.
+
+    `rank` is a rule's in its row, from 1 and equals alike; `broken` says that a backdoor succeeds.
+    """
     summary = summarize(results)
+    within = [*results.further, "attack"]
+    plain = ranked(summary, within).astype({"attack": str})
     if len(results.real_attacks) < 2:
-        return summary
-    worst = worst_cases(results, summary).drop(columns="complete")
-    plain = [frame.astype({"attack": str}) for frame in (summary, worst)]
-    # The attack that is the worst keeps its name in a column of its own.
-    plain[1] = plain[1].assign(worst_attack=plain[1]["attack"], attack=WORST_CASE)
-    return pd.concat(plain, ignore_index=True)
+        return plain
+    # The attacks that are the worst keep their names in columns of their own.
+    worst = worst_cases(results, summary).drop(columns="complete").assign(attack=WORST_CASE)
+    return pd.concat([plain, ranked(worst, within)], ignore_index=True)
 
 
 def long_curves(results: Results) -> pd.DataFrame:
@@ -108,7 +112,3 @@ def long_curves(results: Results) -> pd.DataFrame:
     long = frame.assign(**whole).explode(list(LISTS), ignore_index=True)
     long = long.rename(columns={f"curve_{name}": name for name in ("round", *CURVES)})
     return long.dropna(subset="round")
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n").encode()

@@ -1,7 +1,8 @@
 """Many runs as a handful of programs: axes, planner, batched programs, executors, results."""
 
 from fljax.errors import SweepError
-from fljax.sweeps.axes import Cell, Sweep, load_sweep, make_sweep
+from fljax.sweeps.axes import Sweep, load_sweep, make_sweep
+from fljax.sweeps.cells import Cell
 from fljax.sweeps.plan import Plan, make_plan
 from fljax.sweeps.run import run_plan, sweep
 

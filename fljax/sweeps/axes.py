@@ -1,7 +1,5 @@
 """The `[sweep]` table of a configuration file: from axes to cells."""
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -12,7 +10,6 @@ import pydantic
 from pydantic import Field
 
 from fljax.config import (
-    Component,
     ExperimentConfig,
     Whole,
     apply_overrides,
@@ -23,8 +20,8 @@ from fljax.config import (
 )
 from fljax.errors import ConfigError, unknown_name
 from fljax.published import published_tables
+from fljax.sweeps.cells import Cell, Told, make_cells
 from fljax.sweeps.columns import COMPONENTS, MOST_CELLS, Column, columns_of, component_value, dotted
-from fljax.titles import component_title, titles
 
 
 class SweepConfig(pydantic.BaseModel):
@@ -53,22 +50,6 @@ class SweepConfig(pydantic.BaseModel):
     published: str | list[str] = []
 
 
-class Cell(NamedTuple):
-    """One run of a sweep.
-
-    Attributes:
-        number: from 0.
-        id: 16 hex digits, the hash of its configuration.
-        axes: axis name to what tables show: a number, a string, or a component's title.
-        config: its configuration.
-    """
-
-    number: int
-    id: str
-    axes: dict[str, Any]
-    config: ExperimentConfig
-
-
 class Sweep(NamedTuple):
     """All cells of a sweep, checked one by one as far as that needs no data.
 
@@ -85,12 +66,15 @@ class Sweep(NamedTuple):
     given: dict[str, Any]
 
 
-def load_sweep(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Sweep:
+def load_sweep(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, told: Told | None = None
+) -> Sweep:
     """Read a configuration file with a `[sweep]` table.
 
     Args:
         path: a TOML file.
         overrides: dotted keys to values, for what the cells share (`rounds`) or the table (`sweep.seeds`).
+        told: called now and then with the number of cells that are checked, and of all.
 
     Returns:
         The `Sweep`.
@@ -110,7 +94,7 @@ def load_sweep(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         if rest and not isinstance(table.get(first, {}), dict):
             raise ConfigError(f"{key}: sweep.{first} is not a table")
         table[first] = {**table.get(first, {}), rest: value} if rest else value
-    return make_sweep(values, table, name=Path(path).stem)
+    return make_sweep(values, table, name=Path(path).stem, told=told)
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -119,13 +103,16 @@ def _table(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = "sweep") -> Sweep:
+def make_sweep(
+    values: Mapping[str, Any], table: Mapping[str, Any], name: str = "sweep", told: Told | None = None
+) -> Sweep:
     """The cells of a sweep from plain values.
 
     Args:
         values: what all cells share, as TOML gives it.
         table: the `[sweep]` table.
         name: for files and titles.
+        told: as for `load_sweep`.
 
     Returns:
         The `Sweep`.
@@ -147,9 +134,11 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
     seeds = _seeds(parsed, base)
     groups = [columns_of({key: spec}, base) for key, spec in dotted(parsed.axes, base)]
     for key, column in _merge(groups).items():
+        seen = set()
         for value in column:
-            if column.count(value) > 1:
+            if (hashed := _hashable(value)) in seen:
                 raise ConfigError(f"sweep.axes.{key}: {value!r} is listed twice")
+            seen.add(hashed)
     for number, group in enumerate(parsed.together):
         if not group:
             raise ConfigError(f"sweep.zip[{number}]: must name at least one axis, got {{}}")
@@ -172,8 +161,15 @@ def make_sweep(values: Mapping[str, Any], table: Mapping[str, Any], name: str = 
         points += [given] if own else [{**given, "seed": seed} for seed in seeds or ()]
     if not points:
         raise ConfigError("sweep: no cells are left; is everything excluded?")
-    configs = [_configure(values, point) for point in points]
-    return _label(name, points, configs, dict(values), dict(table))
+    axes, cells = make_cells(values, points, told)
+    return Sweep(name, axes, cells, jsonable({**values, "sweep": dict(table)}))
+
+
+def _hashable(value: Any) -> Any:
+    """A value of an axis as a member of a set, equal where the values are."""
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(item)) for key, item in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _seeds(parsed: SweepConfig, base: ExperimentConfig) -> list[int] | None:
@@ -227,82 +223,3 @@ def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
         elif value != wanted:
             return False
     return True
-
-
-def _configure(values: Mapping[str, Any], point: Mapping[str, Any]) -> ExperimentConfig:
-    """The configuration of one cell: components first, then single values."""
-    whole = {f"{key}.{name}": item for key in point if key in COMPONENTS for name, item in point[key].items()}
-    single = {key: value for key, value in point.items() if key not in COMPONENTS}
-    try:
-        config = parse_config(apply_overrides(apply_overrides(values, whole), single))
-        for key in COMPONENTS:
-            component_title(getattr(config, key))  # a misspelt name is this cell's
-        return config
-    except ConfigError as error:
-        shown = ", ".join(f"{k}={v['name'] if k in COMPONENTS else v}" for k, v in point.items())
-        raise ConfigError(f"{error} (in the cell {shown})") from None
-
-
-def _label(
-    name: str,
-    points: Sequence[Mapping[str, Any]],
-    configs: Sequence[ExperimentConfig],
-    values: dict[str, Any],
-    table: dict[str, Any],
-) -> Sweep:
-    """Cells with their titles; aggregator, attack, data and seed are shown even where they do not vary."""
-    shown: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(["aggregator", "attack", "data", *(key for point in points for key in point)]):
-        if key in COMPONENTS:
-            parts = [_component(config, key, points) for config in configs]
-            texts = [_text(part.model_dump()) for part in parts]
-            distinct = dict(zip(texts, parts, strict=True))
-            names = dict(zip(distinct, titles(list(distinct.values())), strict=True))
-            shown[key] = [names[text] for text in texts]
-        else:
-            shown[key] = [_lookup(config, key) for config in configs]
-    shown["seed"] = shown.pop("seed", [config.seed for config in configs])
-    cells: list[Cell] = []
-    seen = set()
-    for index, config in enumerate(configs):
-        identity = hashlib.sha256(_text(config.model_dump()).encode()).hexdigest()[:16]
-        if identity in seen:
-            continue
-        seen.add(identity)
-        axes = {key: column[index] for key, column in shown.items()}
-        cells.append(Cell(len(cells), identity, axes, config))
-    return Sweep(
-        name,
-        {key: list(dict.fromkeys(cell.axes[key] for cell in cells)) for key in shown},
-        cells,
-        jsonable({**values, "sweep": table}),
-    )
-
-
-def _component(config: ExperimentConfig, key: str, points: Sequence[Mapping[str, Any]]) -> Component:
-    """A cell's component as titles see it: without the values that are axes of their own."""
-    part: Component = getattr(config, key)
-    own = {k.removeprefix(f"{key}.") for point in points for k in point if k.startswith(f"{key}.")}
-    return type(part).model_validate(
-        {k: v for k, v in part.model_dump().items() if k not in own or k == "name"}
-    )
-
-
-def _text(values: Any) -> str:
-    """Plain values as one text, infinities and NaN told apart."""
-    return json.dumps(jsonable(values), sort_keys=True, default=str)
-
-
-def _lookup(config: ExperimentConfig, key: str) -> Any:
-    """The value under a dotted key, as a table can hold it; None where a cell has no such key."""
-    value: Any = config.resolved()
-    for part in key.split("."):
-        if isinstance(value, list):
-            value = value[int(part)] if part.isdigit() and int(part) < len(value) else None
-        else:
-            value = value.get(part) if isinstance(value, dict) else None
-    return (
-        value
-        if isinstance(value, (int, float, str, bool)) or value is None
-        else json.dumps(value, default=str)
-    )

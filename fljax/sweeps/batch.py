@@ -1,26 +1,22 @@
-"""A group as one compiled program, and one batch of its cells from the first round to the last."""
+"""A group as one compiled program: what it reads, and how it is made."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from fljax.aggregators.linalg import RUNS
 from fljax.assembly import Parts, compose, initial_model
-from fljax.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from fljax.data import Dataset
-from fljax.errors import DataError
 from fljax.evaluate import Evaluation
-from fljax.record import Line, metrics_line
+from fljax.memory import program_bytes
 from fljax.round import RoundMetrics
-from fljax.sweeps.plan import Batch, Group
-from fljax.train import Record
+from fljax.sweeps.plan import Group
+from fljax.train import no_metrics, some_rounds
 from fljax.types import RoundData, RunState
 
 # Test examples all cells of a batch evaluate at once.
@@ -60,7 +56,8 @@ class GroupProgram(NamedTuple):
     Attributes:
         size: how many cells they hold.
         start: `(params, keys, model_state, traced) -> RunState`.
-        chunk: `(state, data, traced) -> (state, metrics)`; consumes the state.
+        chunk: `(state, metrics, data, traced, first, end) -> (state, metrics)`, as in `fljax.train.Program`;
+            consumes the state.
         evaluate: `(params, test_x, test_y, test_rows, model_state) -> Evaluation`.
         seconds_compile: of all three.
         bytes: what the compiler says the chunk needs, data included.
@@ -74,22 +71,6 @@ class GroupProgram(NamedTuple):
     seconds_compile: float
     bytes: int
     inputs: Inputs
-
-
-class StoppedError(Exception):
-    """Somebody asked the sweep to stop."""
-
-
-class CellResult(NamedTuple):
-    """What came out of one cell.
-
-    Attributes:
-        lines: one per evaluation, as in metrics.jsonl.
-        seconds: its share of the batch's time.
-    """
-
-    lines: list[Line]
-    seconds: float
 
 
 # --- what the program reads ---------------------------------------------------------------------------
@@ -216,14 +197,20 @@ def compile_group(group: Group) -> GroupProgram:
     parts = first._replace(task=first.task._replace(max_malicious=most))
     batch = max(1, EVALUATED_AT_ONCE // group.size)
     plain = compose(parts, check=False, evaluation_batch=batch)
-    length = group.config.eval_every
 
     def start(params: Array, key: Array, model_state: Any, traced: dict[str, Array]) -> RunState:
         return compose(parts, traced, check=False).init_state(params, key, model_state)
 
-    def chunk(state: RunState, data: RoundData, traced: dict[str, Array]) -> tuple[RunState, RoundMetrics]:
+    def chunk(
+        state: RunState,
+        metrics: RoundMetrics,
+        data: RoundData,
+        traced: dict[str, Array],
+        first: Array,
+        end: Array,
+    ) -> tuple[RunState, RoundMetrics]:
         step = compose(parts, traced, check=False).step
-        return lax.scan(lambda carry, _: step(carry, data), state, length=length)
+        return some_rounds(lambda state: step(state, data), state, metrics, first, end)
 
     def evaluate(params: Array, x: Array, y: Array, rows: Array | None, model_state: Any) -> Evaluation:
         tested = (x, y) if rows is None else (x[rows], y[rows])
@@ -231,16 +218,18 @@ def compile_group(group: Group) -> GroupProgram:
 
     if group.size > 1:
         start = jax.vmap(start, axis_name=RUNS)
-        chunk = jax.vmap(chunk, in_axes=(0, inputs.axes, 0), axis_name=RUNS)
+        chunk = jax.vmap(chunk, in_axes=(0, 0, inputs.axes, 0, None, None), axis_name=RUNS)
         rows_axis = None if inputs.test_rows is None else 0
         in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0)
         evaluate = jax.vmap(evaluate, in_axes=in_axes, axis_name=RUNS)
     begin = time.perf_counter()
-    given = _of_batch(inputs, list(range(group.size)) if group.size > 1 else 0)
+    given = of_batch(inputs, list(range(group.size)) if group.size > 1 else 0)
     begun = given.params, given.keys, given.model_state, given.traced
     compiled_start = jax.jit(start).lower(*begun).compile()
     state = jax.eval_shape(start, *begun)
-    compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, given.data, given.traced).compile()
+    rounds = np.int32(0), np.int32(group.config.eval_every)
+    read = blank_metrics(group), given.data, given.traced, *rounds
+    compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, *read).compile()
     test = given.test_x, given.test_y, given.test_rows, given.model_state
     compiled_evaluate = jax.jit(evaluate).lower(given.params, *test).compile()
     seconds = time.perf_counter() - begin
@@ -255,16 +244,7 @@ def compile_group(group: Group) -> GroupProgram:
     )
 
 
-def program_bytes(compiled: Any) -> int:
-    """What a compiled program needs by its own account: arguments, results and temporaries."""
-    memory = compiled.memory_analysis()
-    if memory is None:
-        return 0
-    total = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return int(total - memory.alias_size_in_bytes)
-
-
-def _of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:
+def of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:
     """The rows of some cells, or of one cell without the axis."""
     index = jnp.asarray(which)
 
@@ -285,116 +265,7 @@ def _of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:
     )
 
 
-# --- one batch ----------------------------------------------------------------------------------------
-
-
-class Saved(NamedTuple):
-    """Where a batch saves what it has, and how often.
-
-    Attributes:
-        folder: of this batch.
-        every: seconds between two checkpoints at least.
-    """
-
-    folder: Path
-    every: float = 60.0
-
-
-def run_batch(
-    group: Group,
-    batch: Batch,
-    program: GroupProgram,
-    *,
-    saved: Saved | None = None,
-    progress: Callable[[int, bool], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-) -> list[CellResult]:
-    """Run the cells of a batch to their end.
-
-    Args:
-        group: theirs.
-        batch: the cells; if they are fewer than the program holds, some run twice.
-        program: from `compile_group`.
-        saved: where to save the state on the way; what is there already is continued.
-        progress: called after every chunk with the rounds all cells did, and whether an interrupted run had.
-        stop: asked after every chunk whether to give up; the state is saved before.
-
-    Returns:
-        One `CellResult` per cell. A cell that diverges has no lines after that, like a run of its own.
-
-    Raises:
-        StoppedError: if `stop` says so.
-    """
-    number = {cell.id: row for row, cell in enumerate(group.cells)}
-    rows = [number[cell.id] for cell in batch.cells]
-    rows += rows[-1:] * (program.size - len(rows))
-    inputs = _of_batch(program.inputs, rows if program.size > 1 else rows[0])
-    state = program.start(inputs.params, inputs.keys, inputs.model_state, inputs.traced)
-    lines: list[list[Line]] = [[] for _ in batch.cells]
-    done, last_save = 0, time.monotonic()
-    if saved is not None:
-        state, lines, done = _restore(saved.folder, state, lines)
-        if done and progress is not None:
-            progress(done * len(batch.cells), True)
-    config = group.config
-    test = inputs.test_x, inputs.test_y, inputs.test_rows
-    while done < config.rounds and not all(_is_over(of_cell) for of_cell in lines):
-        begin = time.perf_counter()
-        state, metrics = program.chunk(state, inputs.data, inputs.traced)
-        evaluation = program.evaluate(state.params, *test, state.model_state)
-        fetched: Any = jax.device_get((evaluation, metrics))
-        done += config.eval_every
-        seconds = (time.perf_counter() - begin) / len(batch.cells)
-        for i, of_cell in enumerate(lines):
-            if not _is_over(of_cell):
-                of_cell.append(_line(done, fetched, i if program.size > 1 else ..., seconds))
-        if progress is not None:
-            progress(config.eval_every * len(batch.cells), False)
-        stopped = stop is not None and stop()
-        due = stopped or (saved is not None and time.monotonic() - last_save > saved.every)
-        if saved is not None and due and done < config.rounds:
-            _save(saved.folder, state, lines)
-            last_save = time.monotonic()
-        if stopped and done < config.rounds:
-            raise StoppedError
-    return [
-        CellResult(of_cell, round(sum(line["seconds"] or 0.0 for line in of_cell), 4)) for of_cell in lines
-    ]
-
-
-def _is_over(lines: Sequence[Line]) -> bool:
-    return bool(lines) and bool(lines[-1]["diverged"])
-
-
-def _line(done: int, fetched: tuple[Evaluation, RoundMetrics], index: Any, seconds: float) -> Line:
-    evaluation, metrics = fetched
-    record = Record(
-        None,  # type: ignore[arg-type]
-        done,
-        Evaluation(*(float(np.asarray(value)[index]) for value in evaluation)),
-        RoundMetrics(*(np.asarray(values)[index] for values in metrics)),
-        seconds,
-    )
-    return metrics_line(record)
-
-
-def _save(folder: Path, state: RunState, lines: list[list[Line]]) -> None:
-    """Lines first: those beyond the checkpoint are dropped when it is read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "lines.json", json.dumps(lines).encode())
-    save_checkpoint(folder, state)
-
-
-def _restore(
-    folder: Path, state: RunState, lines: list[list[Line]]
-) -> tuple[RunState, list[list[Line]], int]:
-    """The last checkpoint of the same batch; one that does not fit is not used."""
-    try:
-        found = load_checkpoint(folder, state)
-        if found is None or jax.tree.map(jnp.shape, found) != jax.tree.map(jnp.shape, state):
-            return state, lines, 0
-        done = int(np.max(np.asarray(found.round)))
-        kept = json.loads((folder / "lines.json").read_text())
-    except (DataError, OSError, ValueError):
-        return state, lines, 0
-    return found, [[line for line in of_cell if line["round"] <= done] for of_cell in kept], done
+def blank_metrics(group: Group) -> RoundMetrics:
+    """Of a chunk of rounds to come, of as many cells as the group's program holds."""
+    every = group.config.eval_every
+    return no_metrics(*((group.size, every) if group.size > 1 else (every,)))

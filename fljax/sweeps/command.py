@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from fljax.errors import under_way
 from fljax.progress import duration
 from fljax.report import load_results, places, rich_tables, write_report
+from fljax.signals import WAITS_FOR, saving
 from fljax.sweeps.axes import load_sweep
 from fljax.sweeps.display import SweepDisplay, plan_table
 from fljax.sweeps.plan import make_plan
@@ -34,7 +36,12 @@ class Options(NamedTuple):
 
 
 def sweep_and_report(
-    console: Console, config: Path, overrides: Mapping[str, Any], folder: Path, options: Options
+    console: Console,
+    config: Path,
+    overrides: Mapping[str, Any],
+    folder: Path,
+    options: Options,
+    hint: str = "",
 ) -> None:
     """Run a sweep, or show its plan.
 
@@ -44,6 +51,7 @@ def sweep_and_report(
         overrides: dotted keys to values.
         folder: the sweep's folder.
         options: of the command line.
+        hint: how to go on after a signal.
     """
     budget = memory_budget(options.memory)
     sweep = load_sweep(config, overrides)
@@ -67,7 +75,7 @@ def sweep_and_report(
     left = sum(len(batch.cells) for batch in todo)
     console.print(f"{programs}; {left} cells to do", soft_wrap=True, highlight=False)
     begin = time.monotonic()
-    with SweepDisplay(console, plan, todo) as display:
+    with under_way(), SweepDisplay(console, plan, todo) as display, saving(WAITS_FOR, hint) as stop:
         run_plan(
             plan,
             folder,
@@ -80,6 +88,7 @@ def sweep_and_report(
             watcher=display,
             writers=writers,
             finished=display.finished,
+            stop=stop,
         )
     if todo:
         console.print(f"{duration(time.monotonic() - begin)} in all", highlight=False)

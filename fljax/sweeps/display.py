@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.console import Group as Stack
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
 from fljax.progress import duration, per_second
 from fljax.sweeps.local import Finished, Watcher
 from fljax.sweeps.plan import Batch, Group, Plan
 from fljax.sweeps.results import Row
+from fljax.terminal import Bar, Table
 
 # Rows of the table of finished cells.
 SHOWN = 10
@@ -51,13 +50,7 @@ class SweepDisplay(Watcher):
         self._groups = len({batch.group for batch in todo})
         self._latest: deque[Row] = deque(maxlen=SHOWN)
         self._begin = self._last_line = time.monotonic()
-        self._bar = Progress(
-            SpinnerColumn(),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-        )
+        self._bar = Bar(console, "cells")
         self._task = self._bar.add_task("", total=len(plan.sweep.cells), completed=self._before)
         self._live: Live | None = None
 
@@ -94,6 +87,9 @@ class SweepDisplay(Watcher):
             self._kept_rounds += kept * rounds
             if time.monotonic() - self._last_line > SILENCE:
                 self._log(f"{self._head()}{self._state()}")
+
+    def note(self, text: str) -> None:
+        self._console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
 
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
         """A batch is done."""
@@ -140,14 +136,22 @@ class SweepDisplay(Watcher):
 
     def _render(self) -> Stack:
         with self._lock:
-            self._bar.update(self._task, description=f"cells  {self._state()}")
-            table = Table(title="latest cells", title_justify="left")
-            axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
-            for name in [*axes, "test error", "attack success"]:
-                table.add_column(name)
-            for row in self._latest:
-                table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
-        return Stack(table, self._bar) if self._latest else Stack(self._bar)
+            self._bar.update(self._task, description=self._state())
+            rows = list(self._latest)
+        # As many of the latest as leave room for the bar.
+        stacks = (self._stack(rows[first:]) for first in range(len(rows)))
+        room = self._console.height - 1
+        fitting = (stack for stack in stacks if len(self._console.render_lines(stack, pad=False)) <= room)
+        return next(fitting, Stack(self._bar))
+
+    def _stack(self, rows: Sequence[Row]) -> Stack:
+        table = Table(title="latest cells", title_justify="left")
+        axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
+        for name in [*axes, "test error", "attack success"]:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
+        return Stack(table, self._bar)
 
 
 def _numbers(row: Row) -> list[str]:

@@ -2,15 +2,22 @@
 
 import queue
 import threading
+import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
-from fljax.sweeps.batch import CellResult, GroupProgram, Saved, StoppedError, compile_group, run_batch
+from fljax.sweeps.batch import GroupProgram, compile_group
 from fljax.sweeps.plan import Batch, Group, Plan
+from fljax.sweeps.running import CellResult, Saved, StoppedError, run_batch
+
+# Seconds between two looks whether somebody has asked to stop.
+POLL = 0.2
 
 
 class Finished(NamedTuple):
@@ -34,7 +41,7 @@ class Finished(NamedTuple):
 
 
 class Watcher:
-    """Told what happens while a sweep runs, from any thread; this one ignores all of it."""
+    """Told what happens while a sweep runs, from any thread; this one ignores it."""
 
     def compiling(self, group: Group) -> None:
         """A group's program is being compiled."""
@@ -44,6 +51,10 @@ class Watcher:
 
     def progress(self, batch: Batch, rounds: int, kept: bool) -> None:
         """All cells of a batch together are so many rounds further, or an interrupted run had done them."""
+
+    def note(self, text: str) -> None:
+        """Something a person should know, in a sentence: this one warns."""
+        warnings.warn(text, stacklevel=2)
 
 
 def default_workers() -> int:
@@ -150,6 +161,7 @@ def run_locally(
     workers: int,
     watcher: Watcher,
     saved: Callable[[Batch], Saved | None],
+    asked: Callable[[], bool] = lambda: False,
 ) -> Generator[Finished]:
     """Run batches on the devices of this process.
 
@@ -160,11 +172,19 @@ def run_locally(
             every thread has a device.
         watcher: told what happens.
         saved: where a batch saves its state on the way, if anywhere.
+        asked: whether to stop before all batches are done, as a signal asks: those under way save their
+            state, and programs that are being compiled are not waited for.
 
     Yields:
-        Every batch when it is done, in whatever order. Closing the iterator stops the threads after a chunk.
+        Every batch when it is done, in whatever order. Closing the iterator stops the threads after a call of
+        their programs.
     """
-    stop = threading.Event()
+    closed = threading.Event()
+    running: set[int] = set()
+
+    def stop() -> bool:
+        return closed.is_set() or asked()
+
     waiting: queue.SimpleQueue[Batch] = queue.SimpleQueue()
     finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()
     for batch in interleaved(batches, workers):
@@ -176,33 +196,42 @@ def run_locally(
     def work(number: int) -> None:
         place = number % len(devices)
         with jax.default_device(devices[place]):
-            while not stop.is_set():
+            while not stop():
                 try:
                     batch = waiting.get_nowait()
                 except queue.Empty:
                     return
-                finished.put(one(plan.groups[batch.group], batch, place))
+                finished.put(one(plan.groups[batch.group], batch, place, number))
 
-    def one(group: Group, batch: Batch, place: int) -> Finished:
+    def one(group: Group, batch: Batch, place: int, number: int) -> Finished:
         try:
             program = programs.get(group, place)
-            results = run_in_parts(
-                group, batch, program, saved, partial(watcher.progress, batch), stop.is_set
-            )
+            running.add(number)
+            results = run_in_parts(group, batch, program, saved, partial(watcher.progress, batch), stop)
             return Finished(group.resized(program.size), batch, results, program.seconds_compile)
         except StoppedError:
             return Finished(group, batch, [], 0.0)
         except Exception as error:
             return Finished(group, batch, [], 0.0, error)
         finally:
+            running.discard(number)
             programs.done(group)
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        threads: list[Future[Any]] = [pool.submit(work, number) for number in range(workers)]
-        try:
-            for _ in batches:
-                yield finished.get()
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.result()
+    pool = ThreadPoolExecutor(max(1, workers))
+    threads: list[Future[Any]] = [pool.submit(work, number) for number in range(workers)]
+    left = len(batches)
+    try:
+        while left and not (asked() and not running) and not all(thread.done() for thread in threads):
+            with suppress(queue.Empty):
+                yield finished.get(timeout=POLL)
+                left -= 1
+        while not finished.empty():
+            yield finished.get()
+    finally:
+        closed.set()
+        while asked() and running:
+            time.sleep(POLL)
+        pool.shutdown(wait=not asked())
+    for thread in threads:
+        if thread.done():
+            thread.result()

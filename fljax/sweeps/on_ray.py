@@ -6,7 +6,7 @@ import os
 import socket
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +15,14 @@ import jax
 
 from fljax.environment import environment
 from fljax.errors import ConfigError
-from fljax.sweeps.axes import Cell, Sweep
-from fljax.sweeps.batch import CellResult, GroupProgram
-from fljax.sweeps.local import Finished, Watcher, compile_within, interleaved, run_in_parts
-from fljax.sweeps.plan import Batch, Group, Known, Plan, device_memory, make_plan
+from fljax.memory import device_memory
+from fljax.sweeps.axes import Sweep
+from fljax.sweeps.batch import GroupProgram
+from fljax.sweeps.cells import Cell
+from fljax.sweeps.known import Known
+from fljax.sweeps.local import POLL, Finished, Watcher, compile_within, interleaved, run_in_parts
+from fljax.sweeps.plan import Batch, Group, Plan, make_plan
+from fljax.sweeps.running import CellResult
 
 # How often a batch is run again because its worker died or ran out of memory.
 RETRIES = 3
@@ -149,7 +153,12 @@ def _slots(node: Mapping[str, float], request: Request) -> int:
 
 
 def run_on_ray(
-    plan: Plan, batches: Sequence[Batch], *, watcher: Watcher, request: Request | None = None
+    plan: Plan,
+    batches: Sequence[Batch],
+    *,
+    watcher: Watcher,
+    request: Request | None = None,
+    asked: Callable[[], bool] = lambda: False,
 ) -> Generator[Finished]:
     """Run batches as tasks of the cluster this process is connected to.
 
@@ -159,6 +168,8 @@ def run_on_ray(
         watcher: told what happens, as far as is known here: Ray starts tasks in the order they are given, so
             as many are taken to be under way as the cluster has room for.
         request: of a task.
+        asked: whether to stop before all batches are done: those under way are cancelled, and start again
+            with `--resume`.
 
     Yields:
         Every batch when it is done, in whatever order. One whose worker died is run again from its start,
@@ -180,7 +191,12 @@ def run_on_ray(
             tasks[remote.remote(groups[batch.group], work, setting)] = batch
         begun.more(slots)
         while tasks:
-            (task,), _ = ray.wait(list(tasks), num_returns=1)
+            ready, _ = ray.wait(list(tasks), num_returns=1, timeout=POLL)
+            if not ready and asked():
+                return
+            if not ready:
+                continue
+            (task,) = ready
             batch = tasks.pop(task)
             finished = _finished(plan.groups[batch.group], batch, task)
             begun.over(finished)

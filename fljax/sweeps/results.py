@@ -3,20 +3,26 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fljax.checkpoint import write_atomically
 from fljax.environment import environment
 from fljax.errors import ConfigError, DataError
-from fljax.record import check_folder, to_json
-from fljax.sweeps.axes import Cell, Sweep
-from fljax.sweeps.batch import CellResult
+from fljax.files import read_json, write_atomically
+from fljax.lines import to_json
+from fljax.locking import LOCK, FolderLock, check_free
+from fljax.record import check_folder, is_empty
+from fljax.sweeps.axes import Sweep
+from fljax.sweeps.cells import Cell
 from fljax.sweeps.plan import Group
+from fljax.sweeps.running import CellResult
+from fljax.tables import read_parquet
 
 Row = dict[str, Any]
 CURVES = (
@@ -77,7 +83,9 @@ def make_rows(
                 "seconds_run": result.seconds,
                 "rounds_per_second": round(rounds / max(result.seconds, 1e-9), 3),
                 "device": here["device"],
-                "versions": json.dumps(here["versions"]),
+                "versions": json.dumps(
+                    here["versions"] | ({"changes": list(result.changes)} if result.changes else {})
+                ),
                 "num_clients": part.num_clients,
                 "num_malicious": part.num_malicious,
                 "num_params": group.num_params,
@@ -91,7 +99,7 @@ def make_rows(
 
 
 class SweepFolder:
-    """Where a sweep's results are, whole at every moment.
+    """Where a sweep's results are, whole at every moment; within a `with` no other process writes them.
 
     Args:
         path: new or empty, or with `resume` the folder of the same sweep.
@@ -99,16 +107,38 @@ class SweepFolder:
         resume: whether to continue.
 
     Raises:
-        ConfigError: if the folder holds something else, or another sweep; the message shows the difference.
+        ConfigError: if the folder holds something else, or another sweep, whose difference the message shows;
+            if another process uses it.
     """
 
     def __init__(self, path: Path, sweep: Sweep, resume: bool) -> None:
         self.path, self._sweep = path, sweep
-        check_sweep_folder(path, sweep, resume)
-        self._rows = read_rows(path) if resume else []
+        self._resume = resume
+        self._lock: FolderLock | None = None
         self._order = {cell.id: cell.number for cell in sweep.cells}
+        check_sweep_folder(path, sweep, resume)
+        self._read()
+
+    def _read(self) -> None:
+        self._rows = read_rows(self.path) if self._resume else []
         if any(row["cell"] not in self._order for row in self._rows):
-            raise DataError(f"{path}/results.parquet holds cells that this sweep does not have")
+            raise DataError(f"{self.path}/results.parquet holds cells that this sweep does not have")
+
+    def __enter__(self) -> Self:
+        """Hold the folder, if it is there: from now on nobody else writes it."""
+        if self._resume and self.path.is_dir():
+            self._lock = FolderLock(self.path)
+            with ExitStack() as undo:
+                undo.callback(self._lock.release)
+                self._read()  # another process may have been at work until now
+                undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def finished(self) -> set[str]:
@@ -116,13 +146,22 @@ class SweepFolder:
         return {row["cell"] for row in self._rows}
 
     @property
+    def varying(self) -> list[str]:
+        """The axes with more than one value."""
+        return [name for name, values in self._sweep.axes.items() if len(values) > 1]
+
+    @property
     def rows(self) -> list[Row]:
         """All rows, in the order of the sweep."""
         return self._rows
 
     def start(self) -> None:
-        """Make the folder and write sweep.json, if it is not there."""
+        """Make the folder, hold it, and write sweep.json, if it is not there."""
         self.path.mkdir(parents=True, exist_ok=True)
+        if self._lock is None:
+            self._lock = FolderLock(self.path)
+            if not is_empty(self.path):  # another process was faster
+                raise ConfigError(f"{self.path} holds files already; use --resume or another folder")
         if not (self.path / "sweep.json").exists():
             write_atomically(self.path / "sweep.json", to_json(description(self._sweep), indent=1).encode())
 
@@ -156,20 +195,20 @@ def description(sweep: Sweep) -> dict[str, Any]:
 
 def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
     """Raise unless the sweep can start, or continue, in `path`; writes nothing."""
+    check_free(path)
     if not resume:
         check_folder(path)
         return
     if not (path / "sweep.json").is_file():
         # A sweep killed before its first file leaves no more than the beginning of that.
-        if path.is_dir() and any(each.name != ".sweep.json.partial" for each in path.iterdir()):
+        if path.is_dir() and any(each.name not in {LOCK, ".sweep.json.partial"} for each in path.iterdir()):
             raise ConfigError(f"{path} holds no sweep to resume (no sweep.json)")
         if not path.is_dir():
             check_folder(path)
         return
-    try:
-        known = json.loads((path / "sweep.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}/sweep.json is damaged ({type(error).__name__})") from None
+    about = read_json(path / "sweep.json")
+    if not isinstance(about, dict) or not isinstance(known := about.get("config"), dict):
+        raise DataError(f"{path}/sweep.json is damaged: it holds no configuration")
     changes = differences(_without_published(known), _without_published(json.loads(to_json(sweep.given))))
     if changes:
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
@@ -251,10 +290,7 @@ def read_rows(path: Path) -> list[Row]:
     file = path / "results.parquet"
     if not file.exists():
         return []
-    try:
-        rows = pq.ParquetFile(file).read().to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{file} is damaged ({type(error).__name__})") from None
+    rows = read_parquet(file).to_pylist()
     if rows and not rows[0].keys() >= _TYPES.keys():
         raise DataError(f"{file} is not a table of this version's sweeps; restore it, or use another folder")
     return rows

@@ -1,8 +1,10 @@
 """A sweep from its configuration to its table."""
 
 import hashlib
+import json
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,12 +12,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from fljax.checkpoint import version_changes
+from fljax.environment import environment
 from fljax.errors import ConfigError, SweepError
+from fljax.signals import Stop
 from fljax.sweeps.axes import Sweep, load_sweep
-from fljax.sweeps.batch import Saved
 from fljax.sweeps.local import Finished, Watcher, default_workers, run_locally
 from fljax.sweeps.plan import Batch, Plan, make_plan
 from fljax.sweeps.results import Row, SweepFolder, make_rows
+from fljax.sweeps.running import Saved
 
 Executor = Literal["local", "ray"]
 Writer = Callable[[SweepFolder, Sequence[Row]], None]
@@ -122,7 +127,7 @@ def run_plan(
     watcher: Watcher | None = None,
     writers: Sequence[Writer] = (),
     finished: Callable[[Finished, Sequence[Row]], None] | None = None,
-    save_every: float = 60.0,
+    stop: Stop | None = None,
 ) -> pd.DataFrame:
     """`sweep`, for a plan that is made already.
 
@@ -133,29 +138,34 @@ def run_plan(
         writers: called with the folder and the new rows: once with those that are there already, then after
             every batch.
         finished: called after every batch, with its rows.
-        save_every: seconds between two checkpoints of a batch under way.
+        stop: asked whether a signal has arrived; then what is under way is saved.
 
     Returns:
         The table.
+
+    Raises:
+        InterruptError: if `stop` says so.
     """
-    folder = SweepFolder(out, plan.sweep, resume)
-    done = folder.finished
-    todo = missing(plan, done)
     failures: list[Finished] = []
+    watcher, stop = watcher or Watcher(), stop or Stop()
 
     def saved(batch: Batch) -> Saved:
-        return Saved(folder.batch(batch_id(batch)), save_every)
+        return Saved(folder.batch(batch_id(batch)), watcher.note)
 
     with ExitStack() as stack:
+        folder = stack.enter_context(SweepFolder(out, plan.sweep, resume))
+        todo = missing(plan, folder.finished)
+        for note in other_versions(folder.rows) if todo else []:
+            watcher.note(note)
         batches: Generator[Finished]
         if executor == "ray" and todo:
             from fljax.sweeps.on_ray import check_ray, connected, run_on_ray
 
             request = check_ray(address, ray_cpus, ray_gpus)
             stack.enter_context(connected(address, request, workers))
-            batches = run_on_ray(plan, todo, watcher=watcher or Watcher(), request=request)
+            batches = run_on_ray(plan, todo, watcher=watcher, request=request, asked=stop)
         else:
-            batches = run_locally(plan, todo, workers=workers, watcher=watcher or Watcher(), saved=saved)
+            batches = run_locally(plan, todo, workers=workers, watcher=watcher, saved=saved, asked=stop)
         folder.start()
         if folder.rows:
             for write in writers:
@@ -164,6 +174,8 @@ def run_plan(
         for batch in stack.enter_context(closing(batches)):
             if batch.error is not None:
                 failures.append(batch)
+            elif not batch.results:
+                continue  # stopped on its way
             cells = batch.batch.cells[: len(batch.results)]
             rows = make_rows(batch.group, cells, batch.results, batch.seconds_compile, batch.here)
             if rows:
@@ -173,6 +185,10 @@ def run_plan(
                 folder.forget(batch_id(batch.batch))
             if finished is not None:
                 finished(batch, rows)
+        if len(folder.finished) + sum(len(f.batch.cells) for f in failures) < len(plan.sweep.cells):
+            stop.check()
+        if not failures:
+            folder.forget()
     if failures:
         lost = sum(len(failure.batch.cells) for failure in failures)
         first = failures[0]
@@ -181,8 +197,27 @@ def run_plan(
             f"{lost} of {len(plan.sweep.cells)} cells failed, first {cell}: "
             f"{type(first.error).__name__}: {str(first.error).splitlines()[0] if str(first.error) else ''}"
         ) from first.error
-    folder.forget()
     return folder.frame()
+
+
+def other_versions(rows: Sequence[Row]) -> list[str]:
+    """Notes on rows that were computed with other library versions than these."""
+    now = environment()["versions"]
+    counts = Counter(row["versions"] for row in rows)
+    changed = {text: version_changes(_items(text), now) for text in counts}
+    return [
+        f"{counts[text]} cells that are there were computed with other versions: {', '.join(changes)}"
+        for text, changes in changed.items()
+        if changes
+    ]
+
+
+def _items(text: str) -> list[tuple[str, Any]]:
+    """Of a JSON object; none of anything else that a file may hold in its place."""
+    try:
+        return list(json.loads(text).items())
+    except (ValueError, AttributeError, TypeError):
+        return []
 
 
 def missing(plan: Plan, done: set[str]) -> list[Batch]:

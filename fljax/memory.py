@@ -1,0 +1,390 @@
+"""What a run needs in memory, before it is compiled; what there is; what to say where that is too little."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.aggregators.base import Aggregator
+from fljax.assembly import Parts, clients_at_once
+from fljax.components import make_aggregator
+from fljax.errors import ConfigError, OutOfMemoryError
+from fljax.local import cross_entropy
+
+# Copies of the (n, d) stack that training, an attack and a rule together hold at once, and which share of a
+# gradient's intermediate results is held at once. With these the estimate is 1.0 to 1.4 times the compiler's
+# own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
+STACKS = 2
+HELD = 1 / 8
+# Bytes of an example of a batch: where it is, what it counts, whether an attacker appended it.
+DRAWN = 9
+# Matrices (n, n) that a rule or an attack holds at once, if it compares the clients in pairs.
+SQUARES = 3
+# How much too large the estimate may be: only what exceeds the memory by more is refused unseen.
+MARGIN = 1.4
+
+
+class Gradient(NamedTuple):
+    """What one gradient of a model costs, for one client.
+
+    Attributes:
+        params: shapes of the model's parameters.
+        batch: b.
+        inputs: bytes of the batch.
+        activations: bytes of the intermediate results that are held.
+        flops: operations.
+    """
+
+    params: Any
+    batch: int
+    inputs: int
+    activations: int
+    flops: float
+
+    @property
+    def num_params(self) -> int:
+        """Length of the raveled parameters, d."""
+        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
+
+
+def gradient_of(parts: Parts) -> Gradient:
+    """What one gradient of a run's model costs; traced, not compiled."""
+    model, local = parts.model, parts.config.local
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    batch = parts.data.table.shape[1] if local.batch_size == "full" else local.batch_size
+    x = jax.ShapeDtypeStruct((batch, *parts.dataset.input_shape), jnp.float32)
+    y = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
+    state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
+    gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)
+    jaxpr: Any = jax.make_jaxpr(gradient)(params, state, x, y, weights)
+    shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
+    held = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
+    cost: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() or {}
+    inputs = 4 * batch * int(np.prod(parts.dataset.input_shape))
+    return Gradient(params, batch, inputs, int(held), float(cost.get("flops", 0.0)))
+
+
+class Part(NamedTuple):
+    """A part of what a run needs.
+
+    Attributes:
+        bytes: how much.
+        what: what it is, for a sentence.
+        lower: what to change.
+    """
+
+    bytes: int
+    what: str
+    lower: str
+
+
+class Need(NamedTuple):
+    """What a run needs in memory, estimated.
+
+    Attributes:
+        data: the examples, which all cells of a sweep share.
+        others: what every run has of its own.
+    """
+
+    data: Part
+    others: tuple[Part, ...]
+
+    @property
+    def own(self) -> int:
+        """Bytes without the data."""
+        return sum(part.bytes for part in self.others)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all of it."""
+        return self.data.bytes + self.own
+
+    @property
+    def largest(self) -> Part:
+        """The part that takes most."""
+        return max((self.data, *self.others), key=lambda part: part.bytes)
+
+
+def estimate(
+    parts: Parts, gradient: Gradient | None = None, entries: int = 0, rule: Aggregator | None = None
+) -> Need:
+    """What a run will need.
+
+    Args:
+        parts: its pieces.
+        gradient: from `gradient_of`, if it is known.
+        entries: of the largest intermediate result of rule and attack on few columns (`check_pieces`).
+        rule: instead of the configured one.
+
+    Returns:
+        The `Need`.
+    """
+    gradient = gradient or gradient_of(parts)
+    config, dataset = parts.config, parts.dataset
+    n, d, local = parts.cohort_size, gradient.num_params, config.local
+    chunk = clients_at_once(config, gradient.params, n)
+    rule = rule or make_aggregator(config.aggregator)
+    kept = jax.eval_shape(lambda: rule.init(parts.num_clients, d))
+    state = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+    squares = SQUARES * 4 * entries if entries >= n * n else 0
+    fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
+    data = dataset.train_x.nbytes + dataset.test_x.nbytes
+    return Need(
+        Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples"),
+        (
+            Part(
+                STACKS * 4 * n * d,
+                f"the updates, {n:,} clients × {d:,} parameters",
+                f"lower {fewer}, or take a smaller model",
+            ),
+            Part(
+                chunk * (gradient.inputs + gradient.activations),
+                f"the training of {chunk:,} clients at once, {gradient.batch:,} examples each",
+                "lower client_chunk or local.batch_size, or take a smaller model",
+            ),
+            Part(
+                squares,
+                f"comparing {n:,} clients in pairs",
+                f"lower {fewer}, or take another rule or attack",
+            ),
+            Part(
+                DRAWN * n * local.steps * gradient.batch,
+                f"a round's batches, {n:,} clients × {local.steps:,} steps × {gradient.batch:,} examples",
+                f"lower local.steps, local.batch_size, {fewer}",
+            ),
+            Part(
+                4 * parts.data.table.size,
+                f"the table of who holds which examples, {parts.num_clients:,} clients",
+                "lower num_clients",
+            ),
+            Part(
+                state,
+                f"what {config.aggregator.name} keeps of {parts.num_clients:,} clients from round to round",
+                "lower num_clients, or take a smaller model",
+            ),
+        ),
+    )
+
+
+# --- what there is ------------------------------------------------------------------------------------
+
+
+class Limit(NamedTuple):
+    """Memory that can be had.
+
+    Attributes:
+        bytes: how much.
+        whose: for a sentence: "6.3 GB are ...".
+        margin: how many times as much an estimate may come to.
+    """
+
+    bytes: int
+    whose: str
+    margin: float = MARGIN
+
+    @property
+    def most(self) -> float:
+        """Bytes that an estimate may come to."""
+        return self.margin * self.bytes
+
+
+def available() -> Limit:
+    """What an accelerator has left, or this machine, within the limits of its group and of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if jax.default_backend() != "cpu" and "bytes_limit" in stats:
+        return Limit(stats["bytes_limit"] - stats.get("bytes_in_use", 0), "free on the device")
+    import psutil
+
+    used = psutil.Process().memory_info().vms
+    found = [Limit(psutil.virtual_memory().available, "free on this machine")]
+    found += [Limit(limit - held, "left of the container's limit") for limit, held in _groups()]
+    found += [Limit(limit - used, "left of the process's limit (ulimit -v)") for limit in _process_limit()]
+    least = min(found)
+    return least._replace(bytes=max(least.bytes, 0))
+
+
+def device_memory(workers: int = 1) -> int:
+    """Bytes a program may use: most of an accelerator, or a share of half of the machine's memory.
+
+    It does not depend on what else is running, so that a sweep that is resumed has the same batches.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if jax.default_backend() != "cpu" and "bytes_limit" in stats:
+        return int(0.9 * stats["bytes_limit"])
+    import psutil
+
+    limits = [psutil.virtual_memory().total, *(limit for limit, _ in _groups()), *_process_limit()]
+    return int(0.5 * min(limits)) // max(workers, 1)
+
+
+def _process_limit() -> list[int]:
+    """The limit of this process's address space, if there is one."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return []
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return [] if soft == resource.RLIM_INFINITY else [soft]
+
+
+# Version 2 and version 1 of Linux's control groups: folder, limit, use, and the part of it that can be freed.
+_CONTROLLERS = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _groups(
+    proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> list[tuple[int, int]]:
+    """Limit and use of the control groups of this process, bytes; none where there is no limit."""
+    found = []
+    try:
+        lines = [line.split(":", 2) for line in proc.read_text().splitlines()]
+    except OSError:
+        return []
+    for name, limit, current, free in _CONTROLLERS:
+        # In a container the path is often that of the host, and its own group is the root.
+        paths = [line[2] for line in lines if len(line) == 3 and name in line[1].split(",")]
+        for path in dict.fromkeys(each for inner in paths for each in _with_those_above(root / name, inner)):
+            try:
+                most, used = int((path / limit).read_text()), int((path / current).read_text())
+                stat = dict(line.split() for line in (path / "memory.stat").read_text().splitlines())
+                found.append((most, max(0, used - int(stat.get(free, 0)))))
+            except (OSError, ValueError):  # no such group, or "max"
+                continue
+    return found
+
+
+def _with_those_above(root: Path, path: str) -> list[Path]:
+    """A group and those it is in."""
+    parts = [part for part in path.split("/") if part]
+    return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+# --- what to say --------------------------------------------------------------------------------------
+
+
+def gigabytes(count: float) -> str:
+    """Bytes as a person reads them.
+
+    Example:
+        >>> gigabytes(48.0016e9), gigabytes(6.31e9), gigabytes(3.2e6)
+        ('48 GB', '6.3 GB', '3.2 MB')
+    """
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.{0 if count >= 10 * size else 1}f} {unit}"
+    return f"{count / 1e3:.1f} kB"
+
+
+def shortage(need: Need, there: Limit, bytes_needed: int | None = None) -> str:
+    """The sentence for a run that does not fit.
+
+    Args:
+        need: the estimate.
+        there: what there is.
+        bytes_needed: what the compiler says, where that is known.
+    """
+    part = need.largest
+    figure = f"about {gigabytes(need.total)}" if bytes_needed is None else gigabytes(bytes_needed)
+    share = f"about {gigabytes(part.bytes)} of it" if bytes_needed is None else "most of it"
+    return (
+        f"memory: this needs {figure}, but {gigabytes(there.bytes)} are {there.whose}; "
+        f"{share} for {part.what}: {part.lower}"
+    )
+
+
+def room(memory: float | None) -> Limit:
+    """What the user allows, or what there is.
+
+    Args:
+        memory: gigabytes, or None.
+
+    Raises:
+        ConfigError: if it is no positive number.
+    """
+    if memory is None:
+        return available()
+    if not 0 < memory < float("inf"):
+        raise ConfigError(f"memory={memory} must be a positive number of gigabytes")
+    return Limit(int(memory * 1e9), "allowed (memory)", 1.0)
+
+
+def check_before(need: Need, memory: float | None = None) -> None:
+    """Refuse a run that cannot fit, before it is compiled.
+
+    Args:
+        need: the estimate.
+        memory: gigabytes the user allows; None for what there is.
+
+    Raises:
+        ConfigError: if it cannot fit.
+    """
+    limit = room(memory)
+    if need.total > limit.most:
+        raise ConfigError(shortage(need, limit))
+
+
+def check_compiled(need: Need, compiled: Any, memory: float | None = None) -> None:
+    """Refuse a run of which the compiler says that it does not fit.
+
+    Raises:
+        ConfigError: if it does not fit.
+    """
+    limit = room(memory)
+    # Of what is free, the program's arguments have had their part already.
+    needed = program_bytes(compiled, arguments=memory is not None)
+    if needed > limit.bytes:
+        raise ConfigError(shortage(need, limit, needed))
+
+
+def program_bytes(compiled: Any, arguments: bool = True) -> int:
+    """What a compiled program needs by its own account: arguments, results and temporaries."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return 0
+    total = memory.output_size_in_bytes + memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return int(total + arguments * memory.argument_size_in_bytes)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is how Python, NumPy or XLA say that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    marks = ("RESOURCE_EXHAUSTED", "out of memory", "bad_alloc", "failed to allocate")
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(mark.lower() in text for mark in marks)
+
+
+def out_of_memory(error: BaseException, lower: str) -> OutOfMemoryError:
+    """The same as one sentence.
+
+    Args:
+        error: of which `is_out_of_memory` is true.
+        lower: what to change.
+    """
+    asked = re.search(r"allocat\w* (?:request for )?(\d+)(?: bytes)?", str(error))
+    amount = f" ({gigabytes(int(asked[1]))} more were asked for)" if asked else ""
+    return OutOfMemoryError(f"memory ran out{amount}: {lower}")
+
+
+@contextmanager
+def explained(need: Callable[[], Need] | Need) -> Iterator[None]:
+    """Turn what is raised where memory runs out into one sentence.
+
+    Raises:
+        OutOfMemoryError: instead.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, (need if isinstance(need, Need) else need()).largest.lower) from error

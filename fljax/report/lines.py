@@ -1,0 +1,120 @@
+"""Lines over a numeric axis of a sweep."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fljax.plots import sheet, stacked, to_png
+from fljax.report import panels
+from fljax.report.facts import facts, heading, look_of
+from fljax.report.panels import QUANTITIES, SUCCESS, Panel, Picture
+from fljax.report.results import BASELINE, NO_ATTACK, Results, label
+from fljax.report.summary import MOST_TABLES, WORST_CASE, describe, select
+from fljax.titles import axis_number, axis_title, axis_value, words
+
+
+def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -> Iterator[Picture]:
+    """For every numeric axis, and every combination of the others if they are few."""
+    for axis in results.further:
+        others = [name for name in results.further if name != axis]
+        if axis not in results.numeric or results.frame[axis].nunique() < 2:
+            continue
+        groups = results.frame.groupby(others, observed=True) if others else [((), results.frame)]
+        chosen = [(dict(zip(others, map(str, key), strict=True)), cells) for key, cells in groups]
+        if len(chosen) > MOST_TABLES:
+            continue
+        for number, (labels, cells) in enumerate(chosen, 1):
+            largest = None if worst is None else select(worst, labels)
+            title = f"{heading(results)}, by {words(axis)}" + (f": {describe(labels)}" if labels else "")
+            figure = over_axis(results, select(summary, labels), largest, axis, title, facts(results, cells))
+            end = f"_{number}" if len(chosen) > 1 else ""
+            what = "Mean and range of the seeds" if results.seeds > 1 else "Values"
+            text = f"{describe(labels)}. {what} over {axis_title(axis)}.".removeprefix(". ")
+            yield Picture(f"lines_{axis}{end}", text, to_png(figure))
+
+
+def over_axis(
+    results: Results,
+    summary: pd.DataFrame,
+    worst: pd.DataFrame | None,
+    axis: str,
+    title: str,
+    said: str,
+) -> Figure:
+    """Lines over a numeric axis, a panel per attack and quantity.
+
+    Args:
+        results: the sweep.
+        summary: of `summarize`, for one combination of the other axes.
+        worst: of `worst_cases`, alike, or None.
+        axis: the axis.
+        title: the heading.
+        said: the line of facts.
+
+    Returns:
+        The figure.
+    """
+    plain = summary[summary["attack"] == NO_ATTACK]
+    # Without an attack at one place only: no course over the axis, but what the others are compared with.
+    is_reference = len(plain) < len(summary) and plain["aggregator"].tolist() == [BASELINE]
+    values = np.sort([float(text) for text in results.axes[axis]])
+    shown = []
+    for column in QUANTITIES:
+        for attack in results.attacks:
+            rows = summary[summary["attack"] == attack]
+            if not (is_reference and attack == NO_ATTACK):
+                shown.append(Panel(attack, column, _over(rows, axis, values, column, results.rules)))
+        if worst is not None:
+            over = _over(worst, axis, values, column, results.rules)
+            shown.append(Panel(f"{WORST_CASE} over the attacks", column, over))
+    shown = [panel for panel in shown if panel.lines]
+    # The worst of the only backdoor is that backdoor's.
+    if sum(panel.column == SUCCESS for panel in shown) == 2 and worst is not None:
+        del shown[-1]
+    columns, rows = panels.shape(len(shown))
+    width = max(2.9 * columns + 0.5, 5.5)
+    at = np.array([axis_number(axis, value) for value in values])
+    reference = pd.Series(plain["test_error_mean"].iloc[0], index=at) if is_reference else None
+    look = look_of(results)
+    found = {rule: look[rule] for rule in results.rules if any(rule in panel.lines for panel in shown)}
+    legend = panels.legend(width, found, "both", [panels.reference_handle()] if is_reference else [])
+    heights = [legend.height, 2.5 * rows]
+    figure, body = sheet(width, sum(heights), title, said)
+    top, rest = stacked(body, heights)
+    legend.draw(top)
+    is_log = at[0] > 0 and at[-1] / at[0] >= 20
+    marked = _apart(np.log(at) if is_log else at)
+    texts = [axis_value(axis, label(values[k].item())) for k in marked]
+    for panel in panels.draw(rest, shown, look, reference, axis_title(axis), points=True):
+        if is_log:
+            panel.set_xscale("log")
+            panel.minorticks_off()
+        panel.set_xticks(at[marked], texts)
+    return figure
+
+
+def _over(
+    rows: pd.DataFrame, axis: str, values: np.ndarray, column: str, rules: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """Mean, min and max over an axis for every rule that has any; a missing value is a gap in the line."""
+    found = {}
+    for rule in rules:
+        mine = rows[(rows["aggregator"] == rule) & rows[f"{column}_mean"].notna()]
+        if len(mine):
+            at = mine[axis].astype(str).astype(float)
+            table = pd.DataFrame({end: mine[f"{column}_{end}"] for end in ("mean", "min", "max")})
+            table = table.set_index(at).reindex(values)
+            found[rule] = table.set_axis([axis_number(axis, value) for value in values])
+    return found
+
+
+def _apart(at: np.ndarray) -> list[int]:
+    """The values that have room for a number of their own, first and last among them."""
+    gap = (at[-1] - at[0]) / 12
+    kept = [0]
+    for k in range(1, len(at) - 1):
+        if at[k] - at[kept[-1]] >= gap and at[-1] - at[k] >= gap:
+            kept.append(k)
+    return [*kept, len(at) - 1] if len(at) > 1 else kept

@@ -1,0 +1,101 @@
+"""A run's folder as the one cell of a sweep."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from fljax.errors import DataError
+from fljax.files import read_json
+from fljax.lines import read_lines
+from fljax.titles import component_titles
+
+# What makes a folder a run's: its configuration, and what was measured so far.
+RUN_FILES = ("config.json", "metrics.jsonl")
+# Of metrics.jsonl, as `curve_NAME` of a cell.
+CURVES = (
+    *("test_error", "attack_success_rate", "loss", "update_norm"),
+    *("trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"),
+)
+
+
+def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
+    """Read a run, finished or under way.
+
+    Args:
+        folder: with config.json and metrics.jsonl; summary.json is there once the run is finished.
+
+    Returns:
+        Its name, a row as a sweep's results have it, its configuration, and how far it is.
+
+    Raises:
+        DataError: if a file is damaged, or there is no evaluation yet.
+    """
+    config = _read_table(folder / RUN_FILES[0])
+    summary = _read_table(folder / "summary.json") if (folder / "summary.json").is_file() else {}
+    lines = _read_lines(folder / RUN_FILES[1])
+    last = lines[-1]
+    rounds, planned = int(last["round"]), config.get("rounds")
+    seconds = sum(number for line in lines if (number := _number(line.get("seconds"))) is not None)
+    rule, attack = component_titles(config)
+    clients, data = _table(summary, "clients"), _table(config, "data")
+    row = {
+        "cell": "run",
+        "aggregator": rule,
+        "attack": attack,
+        "data": str(data.get("name", "data")),
+        "seed": int(_number(config.get("seed")) or 0),
+        "test_error": _number(last.get("test_error")),
+        "attack_success_rate": _number(last.get("attack_success_rate")),
+        "diverged": bool(last.get("diverged")),
+        "rounds": rounds,
+        "seconds_compile": _number(summary.get("seconds_compile")),
+        "seconds_run": seconds,
+        "rounds_per_second": rounds / max(seconds, 1e-9) if seconds else None,
+        "device": summary.get("device"),
+        "num_clients": clients.get("num_clients", config.get("num_clients")),
+        "num_malicious": clients.get("num_malicious"),
+        "num_params": summary.get("num_params"),
+        "config": json.dumps(config),
+        "curve_round": [int(line["round"]) for line in lines],
+        **{f"curve_{name}": [_number(line.get(name)) for line in lines] for name in CURVES},
+    }
+    of = f" of {planned:,}" if isinstance(planned, int) and planned > rounds else ""
+    end = (
+        " (diverged)" if row["diverged"] else "" if summary else "; the others are missing so far" * bool(of)
+    )
+    return folder.resolve().name, row, config, f"one run, {rounds:,}{of} rounds{end}"
+
+
+def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{path} is damaged: it is not a table of values")
+    return values
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The evaluations; the end of a line that is being written is left out."""
+    texts = read_lines(path).decode("utf-8", errors="replace").split("\n")[:-1]
+    lines = []
+    for number, text in enumerate(texts, 1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if not isinstance(line, dict) or _number(line.get("round")) is None:
+            raise DataError(f"{path} is damaged: line {number} is no evaluation")
+        lines.append(line)
+    if not lines:
+        raise DataError(f"{path.parent} has no results yet: {path.name} is empty")
+    return lines

@@ -1,0 +1,264 @@
+"""What the cells of a sweep have in common, worked out once: data, clients, checks, programs."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pydantic
+
+from fljax.aggregators import PRE_AGGREGATORS, RULES, Aggregator, mean, stateless
+from fljax.assembly import Parts, check_names, compose, gather, load_dataset
+from fljax.attacks import ATTACKS, NO_ATTACK
+from fljax.attacks.base import TASK_ARGUMENTS
+from fljax.components import make_aggregator, make_attack, parse_tables
+from fljax.config import Component, ExperimentConfig, jsonable
+from fljax.data import DATASETS, Dataset
+from fljax.data.clients import choose_malicious
+from fljax.errors import ConfigError
+from fljax.fit import check_pieces
+from fljax.memory import Gradient, available, gigabytes, gradient_of
+from fljax.signatures import traceable_parameters
+from fljax.sweeps.cells import text_of
+from fljax.types import RoundData
+
+# Fields of a configuration that do not decide which program a cell needs; the shapes they lead to do.
+_NOT_DECISIVE = ("seed", "seeds", "partition", "num_clients", "cohort_size")
+# Keys of tables for which the same holds.
+_ARRAYS: Mapping[str, tuple[str, ...]] = {"root": ("size", "bias", "bias_class"), "attack": ("fraction",)}
+# Share of the available memory that data may take before anything runs.
+DATA_SHARE = 0.5
+
+
+class Member(NamedTuple):
+    """A cell as the planner sees it.
+
+    Attributes:
+        parts: its pieces.
+        numbers: dotted keys of the numbers that may enter a program as arrays, and their values.
+        program: what decides which program it needs.
+    """
+
+    parts: Parts
+    numbers: Mapping[str, Any]
+    program: str
+
+
+class Known:
+    """What cells have in common; keys are the texts of their tables."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[Any, str]] = {}
+        self._datasets: dict[Any, Dataset] = {}
+        self._bytes = 0
+        self._clients: dict[Any, RoundData] = {}
+        self._parts: dict[Any, Parts] = {}
+        self._numbers: dict[Any, Mapping[str, Any]] = {}
+        self._masked: dict[Any, str] = {}
+        self._checked: set[Any] = set()
+        # Entries of the largest intermediate result of every rule and attack that was checked.
+        self._entries: dict[Any, int] = {}
+        # Attacks that ask the rule.
+        self._asking: set[Any] = set()
+        self._gradients: dict[Any, Gradient] = {}
+
+    def member(self, config: ExperimentConfig) -> Member:
+        """A cell, checked with its data.
+
+        Raises:
+            ConfigError: if it cannot be run.
+            DataError: if its data cannot be read.
+        """
+        parts = self._gather(config)
+        key = tuple(
+            self._text(getattr(parts.config, name)) for name in ("aggregator", "attack", "local", "server")
+        )
+        if key not in self._numbers:
+            self._numbers[key] = traceable(parts.config)
+        numbers = self._numbers[key]
+        self._check(parts)
+        return Member(parts, numbers, signature(parts, numbers, self._mask))
+
+    def gradient(self, parts: Parts) -> Gradient:
+        """What one gradient of the cell's model costs."""
+        config, width = parts.config, parts.data.table.shape[1]
+        batch = width if config.local.batch_size == "full" else config.local.batch_size
+        key = self._text(config.model), parts.dataset.input_shape, parts.dataset.num_classes, batch
+        if key not in self._gradients:
+            self._gradients[key] = gradient_of(parts)
+        return self._gradients[key]
+
+    def _text(self, table: pydantic.BaseModel) -> str:
+        """A table as text; cells share tables, so that it is written once."""
+        if id(table) not in self._texts:
+            self._texts[id(table)] = table, text_of(table.model_dump())
+        return self._texts[id(table)][1]
+
+    def _dataset(self, config: ExperimentConfig) -> Dataset:
+        # A data set that ignores the seed is read once.
+        seed = config.seed_for("data") if DATASETS[config.data.name].seeded else None
+        key = self._text(config.data), seed
+        if key not in self._datasets:
+            dataset = load_dataset(config)
+            self._bytes += dataset.train_x.nbytes + dataset.test_x.nbytes
+            if self._datasets and self._bytes > DATA_SHARE * available().bytes:
+                raise ConfigError(
+                    f"sweep: its data sets take more than {gigabytes(self._bytes)} of memory, one for each "
+                    f"seed ({len(self._datasets):,} so far); take fewer seeds, or set seeds.data for all"
+                )
+            self._datasets[key] = dataset
+        return self._datasets[key]
+
+    def _dealt(self, config: ExperimentConfig, dataset: Dataset) -> RoundData | None:
+        """The clients that a cell with the same data has, with this one's attackers; None so far."""
+        data = self._clients.get(self._clients_key(config, dataset))
+        fraction = 0.0 if config.attack.name == "none" else config.attack.fraction
+        if data is None:
+            return None
+        key = id(data), fraction
+        if key not in self._clients:
+            malicious = choose_malicious(config.seed_for("data"), len(data.counts), fraction)
+            self._clients[key] = data._replace(malicious=malicious)  # type: ignore[arg-type]
+        return self._clients[key]
+
+    def _clients_key(self, config: ExperimentConfig, dataset: Dataset) -> Any:
+        root = tuple(config.root.sample().values())
+        return id(dataset), config.seed_for("data"), self._text(config.partition), root, config.num_clients
+
+    def _gather(self, config: ExperimentConfig) -> Parts:
+        tables = ("data", "partition", "aggregator", "local", "server")
+        named = ("names", *(self._text(getattr(config, name)) for name in tables))
+        if named not in self._checked:
+            check_names(config)
+            self._checked.add(named)
+        dataset = self._dataset(config)
+        data = self._dealt(config, dataset)
+        if data is None:
+            parts = gather(config, dataset)
+            self._clients[self._clients_key(config, dataset)] = parts.data
+            data = self._dealt(config, dataset)
+        assert data is not None
+        key = (
+            *(self._text(getattr(config, name)) for name in ("aggregator", "attack", "model")),
+            *(config.cohort_size, len(data.counts), int(data.malicious.sum())),
+            *(dataset.input_shape, dataset.num_classes),
+        )
+        if key not in self._parts:
+            self._parts[key] = gather(config, dataset, data=data)
+        like = self._parts[key]
+        config = config.model_copy(update={"aggregator": like.config.aggregator})
+        return like._replace(config=config, dataset=dataset, data=data)
+
+    def _mask(self, table: Any, arrays: tuple[str, ...]) -> str:
+        if not isinstance(table, pydantic.BaseModel):
+            return masked(table, arrays)
+        key = self._text(table), arrays
+        if key not in self._masked:
+            self._masked[key] = masked(table, arrays)
+        return self._masked[key]
+
+    def entries(self, parts: Parts) -> int:
+        """Entries of the largest intermediate result of a checked cell's rule and attack."""
+        return max(self._entries[key] for key in self._pieces(parts))
+
+    def _pieces(self, parts: Parts) -> tuple[Any, Any]:
+        """What decides whether rule and attack fit."""
+        config = parts.config
+        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
+        attack = self._mask(config.attack, _ARRAYS["attack"])
+        return (self._text(config.aggregator), sizes), (attack, sizes, parts.task.num_classes)
+
+    def _check(self, parts: Parts) -> None:
+        """Whether the pieces fit: rule and attack on their own, and together if the attack asks the rule."""
+        config = parts.config
+        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
+        rest = tuple(self._text(getattr(config, name)) for name in ("local", "root", "server", "model"))
+        if rest not in self._checked:
+            compose(parts, check=False)
+        rule, attack = pieces = self._pieces(parts)
+        if rule not in self._entries:
+            self._entries[rule] = check_pieces(make_aggregator(config.aggregator), NO_ATTACK, *sizes)
+        if attack not in self._entries:
+            spy = _Spy()
+            self._entries[attack] = check_pieces(spy.rule, make_attack(config.attack, parts.task), *sizes)
+            if spy.asked > 1:
+                self._asking.add(attack)
+        if attack in self._asking and pieces not in self._checked:
+            compose(parts)
+        self._checked |= {rest, pieces}
+
+
+class _Spy:
+    """The mean, as a rule that counts how often it is asked: more than once if the attack asks, too."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        plain = stateless(mean)
+
+        def aggregate(*arguments: Any) -> Any:
+            self.asked += 1
+            return plain.aggregate(*arguments)
+
+        self.rule = Aggregator(plain.init, aggregate)
+
+
+def traceable(config: ExperimentConfig) -> dict[str, Any]:
+    """Dotted keys of the numbers that may enter a program as arrays, and their values."""
+    found: dict[str, Any] = {}
+
+    def look(prefix: str, table: Component, function: Any, hidden: Any = ()) -> None:
+        for name, (kind, default) in traceable_parameters(function, hidden).items():
+            value = table.parameters.get(name, default)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                found[f"{prefix}{name}"] = kind(value)
+
+    look("aggregator.", config.aggregator, RULES[config.aggregator.name].function)
+    for number, piece in enumerate(config.aggregator.pre):
+        look(f"aggregator.pre.{number}.", piece, PRE_AGGREGATORS[piece.name].function)
+
+    def look_at_attack(prefix: str, table: Component) -> None:
+        if table.name == "none":
+            return
+        look(prefix, table, ATTACKS[table.name].function, TASK_ARGUMENTS)
+        if "attacks" in table.parameters:
+            for number, other in enumerate(parse_tables(prefix, table.parameters["attacks"])):
+                look_at_attack(f"{prefix}attacks.{number}.", other)
+
+    look_at_attack("attack.", config.attack)
+    for key, part in (("local", config.local), ("server", config.server)):
+        if not isinstance(part.learning_rate, Component):
+            found[f"{key}.learning_rate"] = float(part.learning_rate)
+    return found
+
+
+def masked(table: Any, arrays: tuple[str, ...]) -> str:
+    """A field of a configuration as text, the dotted keys `arrays` of it left open."""
+    values = jsonable(table.model_dump() if isinstance(table, pydantic.BaseModel) else table)
+    for key in arrays:
+        place: Any = values
+        *parents, name = key.split(".")
+        for parent in parents:
+            place = place[int(parent)] if isinstance(place, list) else place[parent]
+        place[name] = "traced"
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def signature(
+    parts: Parts, numbers: Mapping[str, Any], mask: Callable[[Any, tuple[str, ...]], str] = masked
+) -> str:
+    """What decides which program a cell needs, as text: its configuration without what may be an array.
+
+    Args:
+        parts: its pieces.
+        numbers: from `traceable`.
+        mask: `masked`, or a version that remembers.
+    """
+    arrays = dict(_ARRAYS)
+    for key in numbers:
+        top, _, rest = key.partition(".")
+        arrays[top] = (*arrays.get(top, ()), rest)
+    fields = [mask(getattr(parts.config, name), arrays.get(name, ())) for name in _DECISIVE]
+    shapes = [parts.num_clients, parts.cohort_size, parts.in_cohort, parts.dataset.train_x.shape]
+    return " ".join([*fields, str(shapes), str(parts.dataset.test_x.shape)])
+
+
+_DECISIVE = sorted(ExperimentConfig.model_fields.keys() - {*_NOT_DECISIVE})

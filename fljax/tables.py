@@ -1,0 +1,40 @@
+"""Reading a sweep's table, results.parquet, whatever the file holds."""
+
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+from pyarrow import parquet
+
+from fljax.errors import DataError
+from fljax.files import open_regular, reading
+
+MOST_BYTES = 20_000_000_000
+# Cells of a sweep, and the curves' values of all of them.
+MOST_ROWS, MOST_VALUES = 1_000_000, 2_000_000_000
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """The table in a file, whose own figures must be possible before anything is unpacked.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: it cannot be read, is no Parquet, or claims more than a sweep can have.
+    """
+    with reading(path, "cannot be read as Parquet"), open_regular(path, MOST_BYTES) as file:
+        source = parquet.ParquetFile(file)
+        about = source.metadata
+        groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+        unpacked = sum(group.total_byte_size for group in groups)
+        free = psutil.virtual_memory().available
+        if not (0 <= about.num_rows <= MOST_ROWS and 0 <= values <= MOST_VALUES and 0 <= unpacked <= free):
+            raise DataError(f"{path} is damaged: it claims {about.num_rows:,} rows of {values:,} values")
+        table = source.read()
+        table.validate(full=True)  # texts that are none, for one
+        return table
