@@ -141,15 +141,15 @@ def peers(n: int, m: int, d: int, args: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def record_stack(path: str, rounds: int) -> tuple[Any, Any, Any, float]:
-    """The honest updates, the malicious mask, the root update and the learning rate after some rounds."""
+def record_stack(path: str, rounds: int) -> tuple[Any, Any, Any, tuple[Any, Any]]:
+    """The honest updates, the malicious mask, the root update, rate and batch size after some rounds."""
     config = load_config(path, {"rounds": rounds, "eval_every": rounds})
 
     def init(num_clients: int, num_params: int) -> Any:
-        return jnp.zeros((num_clients, num_params)), jnp.zeros(num_params), jnp.zeros(())
+        return jnp.zeros((num_clients, num_params)), jnp.zeros(num_params), (jnp.zeros(()), jnp.zeros(()))
 
     def corrupt(updates: Any, malicious: Any, state: Any, known: Context) -> Any:
-        return updates, (updates, known.root_update, known.unit)
+        return updates, (updates, known.root_update, (known.local_rate, known.batch_size))
 
     experiment = assemble(config, attack=Attack(init, corrupt))
     run, data = experiment.state
@@ -159,8 +159,8 @@ def record_stack(path: str, rounds: int) -> tuple[Any, Any, Any, float]:
         return jax.lax.scan(lambda carry, _: experiment.step(carry, data), run, length=rounds)[0]
 
     run = many(run, data)
-    updates, root, unit = run.attack_state
-    return updates, data.malicious, root, float(unit)
+    updates, root, training = run.attack_state
+    return updates, data.malicious, root, training
 
 
 def compare_damage(
@@ -189,7 +189,7 @@ def damage(path: str, args: Any) -> list[dict[str, Any]]:
     """Damage of the attacks that optimise, per rule, on the updates of a real run."""
     rows = []
     for rounds in (1, 30, 300):
-        updates, malicious, root, unit = record_stack(path, rounds)
+        updates, malicious, root, training = record_stack(path, rounds)
         m = int(malicious.sum())
         stack = (updates, malicious)
         bound = {"max_malicious": m}
@@ -197,10 +197,10 @@ def damage(path: str, args: Any) -> list[dict[str, Any]]:
 
         variants: dict[str, Any] = dict(trim)
         for hyper in HYPER["fltrust_attack"]:
-            attack = partial(
-                fltrust_attack, updates, root, malicious, unit=jnp.float32(unit), **bound, **hyper
+            attack = partial(fltrust_attack, updates, root, malicious, **bound, **hyper)
+            variants[f"fltrust_attack {hyper or 'as published'}"] = lambda key, a=attack, t=training: a(
+                key, *t
             )
-            variants[f"fltrust_attack {hyper or 'as published'}"] = lambda key, a=attack: a(key)
         rules: dict[str, tuple[Any, Any]] = {
             "fltrust": (partial(fltrust, root_update=root), None),
             "krum": (partial(krum, num_malicious=m), partial(SURROGATES["krum"], num_malicious=m)),
@@ -210,8 +210,8 @@ def damage(path: str, args: Any) -> list[dict[str, Any]]:
         for name, (rule, surrogate) in rules.items():
             chosen = dict(variants if name == "fltrust" else trim)
             if name == "krum":
-                chosen["krum_attack"] = lambda key, s=stack, u=unit, b=bound: krum_attack(
-                    *s, key, jnp.float32(u), **b
+                chosen["krum_attack"] = lambda key, s=stack, t=training, b=bound: krum_attack(
+                    *s, key, *t, **b
                 )
             for steps in (5, 20):
                 attack = partial(optimize_attack, *stack, rule, surrogate, steps=steps, **bound)

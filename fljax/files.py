@@ -64,16 +64,13 @@ def _check(path: Path, status: os.stat_result, most: int) -> None:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes.
+    """The content that a regular file of at most `most` bytes has when it is opened.
 
     Raises:
         OSError: as `open_regular`.
     """
     with open_regular(path, most) as file:
-        data = file.read(most + 1)
-    if len(data) > most:  # it grew, or is one of those that the kernel makes up and calls empty
-        raise OSError(errno.EFBIG, f"it has more than the {most:,} bytes such a file may have", str(path))
-    return data
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def read_json(path: Path, most: int = MOST_JSON) -> Any:

@@ -39,11 +39,9 @@ class Stop:
 
     Attributes:
         number: of the signal; 0 before.
-        raised: whether the main thread was interrupted.
     """
 
     number = 0
-    raised = False
 
     def __call__(self) -> bool:
         return self.number != 0
@@ -62,12 +60,16 @@ class _Section(NamedTuple):
         waits_for: what has to end first.
         hint: what to say when it was not waited for.
         raises: whether the main thread is interrupted, too.
+        answered: set when the first signal is.
+        raised: set when the main thread is interrupted.
     """
 
     stop: Stop
     waits_for: str
     hint: str
     raises: bool
+    answered: threading.Event
+    raised: threading.Event
 
 
 _section: _Section | None = None
@@ -123,7 +125,8 @@ def saving(waits_for: str, hint: str, *, raises: bool = False) -> Iterator[Stop]
         The `Stop` to ask.
     """
     global _section
-    outer, _section = _section, _Section(Stop(), waits_for, hint, raises)
+    outer = _section
+    _section = _Section(Stop(), waits_for, hint, raises, threading.Event(), threading.Event())
     try:
         yield _section.stop
     finally:
@@ -172,6 +175,7 @@ def _answer(number: int) -> None:
     elif not section.stop.number:
         section.stop.number = number
         _say(f"stopping: waiting for {section.waits_for}; once more to stop at once")
+        section.answered.set()
     else:
         _say(f"stopped at once; {section.hint}")
         leave(section.stop.number or number)
@@ -179,8 +183,9 @@ def _answer(number: int) -> None:
 
 def _in_main_thread(number: int, _: Any) -> None:
     section = _section
-    if section is not None and section.raises and not section.stop.raised:
-        section.stop.raised = True
+    if section is not None and section.raises and not section.raised.is_set():
+        section.raised.set()
+        section.answered.wait(1.0)  # or the section would be left before
         raise InterruptError(number)
 
 

@@ -147,10 +147,13 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], wh
     *parents, key = map(str, unknown[0])
     table: Any = model
     for parent in parents:
-        table = table.model_fields[parent].annotation
+        if parent in getattr(table, "model_fields", {}):
+            table = table.model_fields[parent].annotation
+        else:  # a union; pydantic names its member
+            table = next(each for each in typing.get_args(table) if getattr(each, "__name__", "") == parent)
     if not where and not parents and key == "sweep":
         return "this file has a [sweep] table; run it with: fljax sweep"
-    place = ".".join(([where] if where else []) + parents)
+    place = ".".join(([where] if where else []) + [part for part in parents if not part[:1].isupper()])
     sentence = unknown_name("key", key, [f.alias or name for name, f in table.model_fields.items()])
     return f"{place}: {sentence}" if place else sentence
 

@@ -35,4 +35,6 @@ def read_parquet(path: Path) -> pa.Table:
         free = psutil.virtual_memory().available
         if not (0 <= about.num_rows <= MOST_ROWS and 0 <= values <= MOST_VALUES and 0 <= unpacked <= free):
             raise DataError(f"{path} is damaged: it claims {about.num_rows:,} rows of {values:,} values")
-        return source.read()
+        table = source.read()
+        table.validate(full=True)  # texts that are none, for one
+        return table

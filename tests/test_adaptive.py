@@ -337,6 +337,9 @@ def test_unit_and_broken_rows(options):
     # What a unit of gradient is decides, not the unit of the updates.
     smaller = attack(updates / 64, root / 64, malicious, KEY, np.float32(1 / 64))
     np.testing.assert_allclose(64 * np.asarray(smaller), sent, rtol=1e-4, atol=1e-4)
+    # Of the mean loss of a batch, or of its sum; the group's code has the sum.
+    known = updates / 16, root / 16, malicious, KEY, np.float32(1 / 4), np.float32(4.0)
+    np.testing.assert_allclose(16 * np.asarray(attack(*known)), sent, rtol=1e-4, atol=1e-4)
     if options.get("search") != "optimum":
         elsewhere = np.asarray(attack(updates, root, malicious, KEY, np.float32(64.0)))
         assert not np.allclose(elsewhere, sent, atol=1e-2)
@@ -368,6 +371,7 @@ def test_unit_and_broken_rows(options):
         ({"search": "random"}, "search='random' must be \"zeroth_order\" or"),
         ({"probes": "few"}, "probes='few' must be"),
         ({"start": "zero"}, "start='zero' must be"),
+        ({"unit": "total"}, 'unit=\'total\' must be "mean" or "sum"'),
         ({"probe_step": 0.0}, r"probe_step=0\.0 must be larger than 0"),
         ({"probe_variance": -1.0}, r"probe_variance=-1\.0 must be larger than 0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan must be at least 0"),

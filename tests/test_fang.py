@@ -204,11 +204,38 @@ def test_in_units_of_gradients_the_attack_is_the_same(options):
 
 def test_the_round_gives_the_unit():
     updates, malicious = stack(1, N, D, 0.05), mask_of(1, N, 4)
-    made = ATTACKS["krum_attack"].make(krum_attack, Task(10), spread=0.5)
-    result, _ = jax.jit(made.corrupt)(updates, malicious, (), Context(key=KEY, unit=jnp.float32(0.1)))
-    expected = attack(updates, malicious, KEY, 0.1, 0.5)
-    np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-9)
+    known = Context(key=KEY, local_rate=jnp.float32(0.1), batch_size=jnp.float32(4.0))
+    # The loss of the group's code is summed over the batch: a gradient is four times the mean loss's.
+    for options, unit in (({}, 0.025), ({"unit": "sum"}, 0.025), ({"unit": "mean"}, 0.1)):
+        made = ATTACKS["krum_attack"].make(krum_attack, Task(10), spread=0.5, **options)
+        result, _ = jax.jit(made.corrupt)(updates, malicious, (), known)
+        expected = attack(updates, malicious, KEY, unit, 0.5)
+        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-9)
     assert not np.allclose(result, attack(updates, malicious, KEY, 0.2, 0.5))
+
+
+def test_the_attack_on_summed_gradients_is_the_attack_on_their_updates():
+    rate, size = np.float32(0.25), np.float32(16.0)
+    summed, malicious = 3.0 * stack(1, N, D, 0.5), mask_of(1, N, 4)
+    gradients = krum_attack(summed, malicious, KEY, threshold=0.02)
+    factor = -rate / size
+    given = {"local_rate": rate, "batch_size": size, "threshold": 0.02, "supporters": "copies"}
+    sent = krum_attack(factor * summed, malicious, KEY, **given)
+    np.testing.assert_allclose(sent[malicious][0], factor * gradients[malicious][0], rtol=1e-5)
+    # Where the threshold ends the search, or λ starts at one unit, the unit decides.
+    given |= {"lambda_init": "one", "knowledge": "partial", "threshold": 0.5}
+    by_unit = {
+        unit: krum_attack(factor * summed, malicious, KEY, **given, unit=unit) for unit in ("sum", "mean")
+    }
+    assert not np.allclose(by_unit["sum"], by_unit["mean"])
+
+
+def test_two_attackers_with_partial_knowledge_send_copies_of_one_unit():
+    for spread in (3.0, 0.3):
+        updates, malicious = stack(7, N, D, spread), mask_of(7, N, 2)
+        sign = np.sign(updates[malicious].astype(np.float64).mean(0))
+        sent = np.asarray(attack(updates, malicious, KEY, 0.5, 0.0, knowledge="partial"))
+        np.testing.assert_allclose(sent[malicious], np.tile(-0.5 * sign, (2, 1)))
 
 
 HOSTILE = {

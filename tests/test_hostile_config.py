@@ -200,3 +200,34 @@ def test_memory_that_is_not_there_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(sources.np.random, "default_rng", full)
     with pytest.raises(DataError, match="^synthetic: does not fit into the memory that is free$"):
         sources.load("synthetic")
+
+
+# --- what nobody foresaw -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "status"), [("assemble", 2), ("run_experiment", 1)])
+@pytest.mark.parametrize(
+    "error", [IndexError("list index\nout of range"), MemoryError(), RecursionError("deep")]
+)
+def test_what_escapes_is_one_sentence(monkeypatch, capsys, tmp_path, name, status, error):
+    (tmp_path / "plain.toml").write_text(PLAIN)
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(f"fljax.experiment.{name}", fails)
+    for trace in ("", "1"):
+        monkeypatch.setenv("FLJAX_TRACEBACK", trace)
+        monkeypatch.setattr(
+            sys, "argv", ["fljax", "run", str(tmp_path / "plain.toml"), "--out", str(tmp_path / "o")]
+        )
+        with pytest.raises(SystemExit) as leave:
+            main()
+        said = capsys.readouterr().err
+        assert leave.value.code == status
+        assert ("Traceback" in said) == bool(trace)
+        last = said.splitlines()[-1]
+        assert last.startswith("fljax: ")
+        assert type(error).__name__ in last
+        assert "FLJAX_TRACEBACK=1" in last
+        assert trace or said.count("\n") == 1

@@ -130,7 +130,7 @@ def test_other_axes_have_a_table_each_and_those_of_the_columns_none(tmp_path):
     results = load_results(write_sweep(tmp_path / "bias", axes, rows))
     first, second = comparison_tables(places(results, ["table5"]))
     assert first.title.endswith("; clients 50")
-    assert second.title.endswith("; num_clients = 100")
+    assert second.title.endswith("; clients 100")
     name, entries = first.rows[0]
     assert (name, entries[0].text, entries[5].text) == ("no attack", "0.010 (0.05 L) ≠", "0.100 (0.80 L) ≠")
 

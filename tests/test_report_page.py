@@ -20,7 +20,13 @@ SEEDS = list(range(6))
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     cells = [
-        cell(rule, attack, seed, error + 0.01 * seed + 0.1 * (attack != "no attack"))
+        cell(
+            rule,
+            attack,
+            seed,
+            error + 0.01 * seed + 0.1 * (attack != "no attack"),
+            None if attack == "no attack" else 0.125,
+        )
         for rule, error in ERRORS.items()
         for attack in ATTACKS
         for seed in SEEDS
@@ -122,9 +128,12 @@ def click(driver, element):
 
 def test_a_person_can_sort_search_and_filter(driver):
     names = titles(driver)
-    assert names[:4] == ["aggregator", "attack", "data", "seed"]
-    error = names.index("test_error")
-    assert info(driver) == "Showing 1 to 25 of 36 entries"
+    assert names[:3] == ["rule", "attack", "seed"]
+    error = names.index("test error")
+    # All rows, none behind a page; what all have in common is said above.
+    assert info(driver) == "Showing 1 to 36 of 36 entries"
+    assert "data" not in names
+    assert any("data digits" in each.text for each in driver.find_elements("css selector", ".caption"))
     assert column(driver, error)[0] == "0.5"
     head = driver.find_elements("css selector", "#cells thead .dt-column-title")[error]
 
@@ -145,7 +154,7 @@ def test_a_person_can_sort_search_and_filter(driver):
     assert info(driver, "means") == "Showing 1 to 6 of 6 entries"
     box.clear()
     box.send_keys(" ")
-    wait(driver, lambda: info(driver) == "Showing 1 to 25 of 36 entries")
+    wait(driver, lambda: info(driver) == "Showing 1 to 36 of 36 entries")
 
     click(driver, driver.find_elements("css selector", "#cells thead button.dtcc-button_dropdown")[0])
     assert [option.text for option in options(driver)] == list(ERRORS)
@@ -163,6 +172,46 @@ def test_labels_are_shown_as_they_are(driver):
     assert driver.find_element("css selector", "h1").text == "<i>Odd</i> & name"
     assert driver.title == "<i>Odd</i> & name"
     assert driver.find_element("id", "state").text == "36 of 36 cells"
+
+
+def widths(driver, width):
+    """Widths of the page and of every table beside the room for it, in a window of a width."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    code = """
+      const rooms = [...document.querySelectorAll("table")].map(table =>
+        [table.scrollWidth, table.closest(".dt-layout-cell, .scroll").clientWidth]);
+      return [document.documentElement.scrollWidth, rooms];
+    """
+    try:
+        return driver.execute_script(code)
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_no_column_is_cut_on_a_laptop_and_no_page_wider_than_a_phone(driver):
+    page, rooms = widths(driver, 1400)
+    assert page <= 1400
+    assert len(rooms) == 3
+    assert all(table <= room for table, room in rooms)
+    page, _ = widths(driver, 390)
+    assert page <= 390
+
+
+def test_the_page_is_dark_where_the_reader_wants_it(driver):
+    def colours(scheme):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        code = """
+          const shade = name => getComputedStyle(document.querySelector(name)).backgroundColor;
+          return [shade("body"), shade("figure img"), document.documentElement.classList.contains("dark")];
+        """
+        return driver.execute_script(code)
+
+    assert colours("light") == ["rgb(255, 255, 255)", "rgb(255, 255, 255)", False]
+    # Figures stay on white.
+    assert colours("dark") == ["rgb(23, 25, 28)", "rgb(255, 255, 255)", True]
+    colours("light")
 
 
 def test_images_are_there(driver):

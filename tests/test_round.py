@@ -254,6 +254,23 @@ def test_backdoor_copies_reach_the_malicious_batches_only():
     assert 0.2 < shares[shares > 0].mean() < 0.47  # a third of the augmented data
 
 
+def test_attacks_are_told_the_rate_and_the_batch():
+    def rate_and_batch(updates, malicious, state, context):
+        told = jnp.stack([context.local_rate, context.batch_size])
+        return jnp.zeros_like(updates).at[:, :2].set(told), state
+
+    attack = Attack(lambda n, d: (), rate_and_batch)
+    for size, expected in ((16, 16.0), (10_000, 134.7), ("full", 134.7)):
+        local = {"batch_size": size, "learning_rate": 0.1}
+        pieces = {"attack": attack, "aggregator": stateless(mean_rule)}
+        cfg = config(local=local, partition={"name": "iid"}, root={"size": 90})
+        round_fn, state = fljax.build(cfg, **pieces)
+        # 1,437 training examples less the root dataset, dealt out to ten clients.
+        after, _ = jax.jit(round_fn)(state)
+        told = (after.run.params - state.run.params)[:2]
+        np.testing.assert_allclose(told, [0.1, expected], rtol=1e-3)
+
+
 def test_learning_rate_schedule_and_server_optimizer_change_the_round():
     plain = config(aggregator={"name": "mean"})
     _, metrics = jax.lax.scan(*(lambda b: (b[0], b[1]))(fljax.build(plain)), length=3)

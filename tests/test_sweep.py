@@ -528,7 +528,8 @@ def _stack():
 def _context(**more):
     key = jax.random.key(1)
     known = {"client_ids": jnp.arange(N), "weights": jnp.ones(N), "params": jnp.ones(D)}
-    return Context(key=key, root_update=_stack().mean(0), unit=jnp.float32(0.1), **known, **more)
+    known |= {"local_rate": jnp.float32(0.1), "batch_size": jnp.float32(8.0)}
+    return Context(key=key, root_update=_stack().mean(0), **known, **more)
 
 
 def _component(kind, name, given):

@@ -34,7 +34,7 @@ from fljax.sweeps.local import Finished
 from fljax.sweeps.results import CURVES, SweepFolder, read_rows
 from fljax.sweeps.run import batch_id, missing
 from fljax.sweeps.running import CellResult, StoppedError
-from fljax.sweeps.writers import tensorboard_writer, write_csv
+from fljax.sweeps.writers import run_name, tensorboard_writer, write_csv
 
 TINY = """
 rounds = 4
@@ -479,6 +479,24 @@ def test_tensorboard_has_every_curve_once(fake, plan, tmp_path):
         assert ("loss" in {tag for tag, _, _ in points}) != row["diverged"]
 
 
+def test_folders_of_tensorboard_tell_the_cells_apart():
+    axes = {
+        "aggregator": ["median", "mean"],
+        "attack.fraction": [0.1, 0.15, 0.2, 0.3, 0.4],
+        "partition": ["iid", {"name": "dirichlet", "alpha": 0.1}, {"name": "dirichlet", "alpha": 1.0}],
+    }
+    made = make_sweep({"num_clients": 20, "attack": {"name": "none"}}, {"seeds": 2, "axes": axes})
+    varying = [name for name, values in made.axes.items() if len(values) > 1]
+    rows = [{**cell.axes, "cell": cell.id} for cell in made.cells]
+    names = [run_name(row, varying).rpartition("-")[0] for row in rows]  # without the id, which tells nobody
+    assert len(set(names)) == len(made.cells) == 60
+    assert "Median-no_attack-attack.fraction=0.15-partition=iid-seed1" in names
+    assert not any(re.search(r"[^\w.+=-]", name) for name in names)
+    long = {**rows[0], "aggregator": "ü/" * 300}
+    assert len(run_name(long, varying).encode()) <= 255
+    assert run_name(long, varying).endswith(f"-seed0-{made.cells[0].id[:6]}")
+
+
 def test_without_tensorboardx_the_option_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ConfigError, match=r"fljax\[tensorboard\]"):
@@ -496,6 +514,28 @@ def shown(plan, out):
             run_plan(plan, out, watcher=display, finished=display.finished)
         console.print(display._render())
     return console.export_text()
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 30), (80, 24), (60, 24), (40, 12), (30, 6)])
+def test_the_bar_is_there_on_terminals_of_any_size(fake, plan, tmp_path, width, height):
+    with (tmp_path / "screen").open("w") as file:
+        console = Console(force_terminal=True, width=width, height=height, record=True, file=file)
+        with SweepDisplay(console, plan, missing(plan, set())) as display:
+            run_plan(plan, tmp_path / "out", watcher=display, finished=display.finished)
+        console.export_text()
+        console.print(display._render())
+    lines = console.export_text().splitlines()
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+    text = " ".join(lines)
+    assert "12/12 cells" in text
+    assert re.search(r"program 2/2 +\S+ +rounds/s", text)
+    assert "…" not in text
+    # At least the latest cell, where there is room for one.
+    assert ("latest cells" in text) == (height > 6)
+    if height > 6:
+        last = read_rows(tmp_path / "out")
+        assert any(f"{row['test_error']:.4f}" in text for row in last)
 
 
 def test_a_log_has_a_line_for_every_batch(fake, plan, tmp_path):
@@ -819,9 +859,10 @@ def start(folder: Path, environment: dict, *words: str) -> subprocess.Popen:
     return subprocess.Popen(line, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def test_ctrl_c_says_how_to_go_on(workplace):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_saves_and_says_how_to_go_on(workplace, name):
     folder, environment = workplace
-    out = folder / "stopped"
+    out = folder / name
     # So long that no machine finishes it before the signal; of the same shapes, so it is compiled already.
     extra = [
         "--set",
@@ -831,7 +872,7 @@ def test_ctrl_c_says_how_to_go_on(workplace):
         "--set",
         "sweep.axes.attack.fraction=[0.34]",
     ]
-    process = start(folder, environment, "--out", "stopped", *extra)
+    process = start(folder, environment, "--out", name, *extra)
     deadline = time.monotonic() + 200
     while not (out / "sweep.json").exists():
         assert process.poll() is None, process.communicate()
@@ -839,12 +880,13 @@ def test_ctrl_c_says_how_to_go_on(workplace):
         time.sleep(0.01)
     # While it compiles, or while it runs.
     time.sleep(random.SystemRandom().random() * 4)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     stdout, stderr = process.communicate(timeout=100)
-    assert process.returncode == 130
+    assert process.returncode == 128 + getattr(signal, name)
+    assert "stopping: waiting for the rounds under way" in stderr
     assert "Traceback" not in stdout + stderr
-    again = shlex.join(["fljax", "sweep", "long.toml", "--out", "stopped", "--resume", *extra])
+    again = shlex.join(["fljax", "sweep", "long.toml", "--out", name, "--resume", *extra])
     assert f"interrupted; continue with: {again}" in stdout
     # What the command says is a log: no escape sequences.
     assert "\x1b" not in stdout
-    assert names(out) <= {"sweep.json", "batches"}
+    assert names(out) <= {"sweep.json", "batches", ".lock"}

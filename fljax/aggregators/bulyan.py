@@ -74,8 +74,9 @@ def bulyan_explained(updates: Array, *, num_malicious: Int, strict: bool = True)
     # One of the n − 2f picked rows must remain in the mean: n − 4f > 0.
     f = tolerated("bulyan", num_malicious, n, (4, 2), least=(4, 0), strict=strict)
     stack = updates.astype(compute_dtype(updates))
-    finite = finite_rows(lax.stop_gradient(stack))
-    selected, first = _picks(lax.stop_gradient(squared_distances(stack)), finite, f)
+    squares = lax.stop_gradient(squared_distances(stack))
+    finite = finite_rows(stack, jnp.max(squares))
+    selected, first = _picks(squares, finite, f)
     theta = n - 2 * f
     # With too few finite rows, the first pick stands for those that are missing.
     if isinstance(theta, int) and theta <= LARGEST_NETWORK:

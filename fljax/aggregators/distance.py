@@ -1,7 +1,7 @@
 """Krum and its descendants: rules that choose whole updates by their pairwise distances."""
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from fljax.aggregators.arguments import Int, as_stack, bounded, compute_dtype, option, output_dtype, tolerated
 from fljax.aggregators.base import Info
@@ -106,8 +106,11 @@ def krum_scores(
     return scores
 
 
-def _finite(updates: Array) -> Array:
-    return finite_rows(lax.stop_gradient(updates.astype(compute_dtype(updates))))
+def _order(updates: Array, nearest: Nearest, count: Int) -> tuple[Array, ...]:
+    """The keys by which the first `count` rows are chosen."""
+    # A row with all its neighbours is finite, and before those without: mostly nobody needs to look.
+    enough = jnp.sum(nearest.missing == 0) >= count
+    return nearest.keys(finite_rows(updates, jnp.where(enough, 0.0, jnp.inf)))
 
 
 def krum_explained(
@@ -129,7 +132,7 @@ def krum_explained(
         strict=strict,
         rule="krum",
     )
-    chosen = first_row(*nearest.keys(_finite(updates)))
+    chosen = first_row(*_order(updates, nearest, 1))
     info = {"selected": jnp.arange(updates.shape[0]) == chosen}
     return updates[chosen].astype(output_dtype(updates)), info
 
@@ -207,7 +210,7 @@ def multi_krum_explained(
         count = bounded(
             "multi_krum", "num_selected", num_selected, smallest=1, largest=n, needs="1 to n rows", n=n
         )
-    selected = first_in_order(count, *nearest.keys(_finite(updates)))
+    selected = first_in_order(count, *_order(updates, nearest, count))
     update, selected = mean_of_rows(selected, updates.astype(compute_dtype(updates)))
     return update.astype(output_dtype(updates)), {"selected": selected}
 

@@ -93,7 +93,7 @@ def finite_rows(updates: Array, sizes: Array | None = None) -> Array:
 
     Args:
         updates: (n, d).
-        sizes: (n,) not finite for such a row, perhaps for others; None for the squared norms.
+        sizes: what is finite if all rows are, or nobody asks; None for the squared norms.
     """
     updates = jax.lax.stop_gradient(updates)
     sizes = square_norms(updates) if sizes is None else jax.lax.stop_gradient(sizes)

@@ -24,10 +24,10 @@ LARGEST_ENUMERATION = 100_000_000
 ENTRIES_PER_CHUNK = 2**20
 
 
-def _average(updates: Array, selected: Array, num_malicious: Int) -> tuple[Array, Info]:
+def _average(updates: Array, selected: Array, squares: Array, num_malicious: Int) -> tuple[Array, Info]:
     """Mean of the selected rows; with more than f rows that are not finite, of all the others."""
     stack = updates.astype(compute_dtype(updates))
-    finite = finite_rows(stack)
+    finite = finite_rows(stack, jnp.max(squares))
     selected = jnp.where(jnp.sum(~finite) > num_malicious, finite | ~jnp.any(finite), selected)
     update, selected = mean_of_rows(selected, stack)
     return update.astype(output_dtype(updates)), {"selected": selected}
@@ -56,7 +56,7 @@ def minimum_diameter_explained(
             "use multi_krum or covariance_filter instead"
         )
     squares = squared_distances(jax.lax.stop_gradient(updates.astype(compute_dtype(updates))))
-    return _average(updates, smallest_diameter(squares, jnp.asarray(f, jnp.int32), depth), f)
+    return _average(updates, smallest_diameter(squares, jnp.asarray(f, jnp.int32), depth), squares, f)
 
 
 def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
@@ -195,7 +195,7 @@ def smallest_spectrum_explained(
         jnp.arange(n) < n - left_out,
     )
     chunks = (best.table[n, left_out] + chunk - 1) // chunk
-    return _average(updates, jax.lax.fori_loop(0, chunks, _improve, best).selected, f)
+    return _average(updates, jax.lax.fori_loop(0, chunks, _improve, best).selected, squares, f)
 
 
 def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:

@@ -13,7 +13,7 @@ from fljax.errors import DataError
 from fljax.files import reason
 
 # A batch takes about 60,000: an opcode or three for each of 10,000 labels and names of files.
-MOST_STEPS = 500_000
+MOST_STEPS = 200_000
 
 
 class _Array:

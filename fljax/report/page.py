@@ -11,16 +11,30 @@ from typing import Any, NamedTuple
 import itables.options
 import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 
 from fljax import __version__
 from fljax.report.comparison import Place, comparison_caption, comparison_tables
-from fljax.report.facts import facts
+from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture
 from fljax.report.results import LISTS, Results
-from fljax.report.summary import caption, remarks, state, summarize, tables
+from fljax.report.summary import caption, ranked, remarks, state, summarize, tables
+from fljax.titles import words
 
 # Not shown for every cell: long, or the same everywhere.
 _HIDDEN = {*LISTS, "config", "versions", "group", "num_params"}
+# Shown also where they are the same in all rows.
+_ALWAYS = {"aggregator", "attack", "test_error", "test_error_mean"}
+_TITLES = {
+    **{f"test_error_{end}": f"error: {end}" for end in ("mean", "std", "min", "max")},
+    **{f"attack_success_rate_{end}": f"success: {end}" for end in ("mean", "std", "min", "max")},
+    "attack_success_rate": "success rate",
+    "rounds_per_second": "rounds/s",
+    "cells_at_once": "cells at once",
+    "num_malicious": "malicious",
+    "seconds_compile": "seconds to compile",
+    "seconds_run": "seconds",
+}
 
 
 class Column(NamedTuple):
@@ -32,12 +46,13 @@ class Column(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """An interactive table: `rows` hold (text, value to sort by)."""
+    """An interactive table: `rows` hold (text, value to sort by), `same` what is alike in all of them."""
 
     key: str
     title: str
     columns: list[Column]
     rows: list[list[tuple[str, Any]]]
+    same: str
 
 
 def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place] = ()) -> str:
@@ -54,11 +69,13 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fljax.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["shown"] = _shown
     bundle = Path(itables.options.dt_bundle)
     made = tables(results)
     return environment.get_template("report.html").render(
         name=results.name,
-        facts=facts(results, results.frame),
+        heading=heading(results),
+        facts=facts(results, results.frame).removeprefix(f"{results.name} · "),
         state=state(results),
         sections=[
             ("Beside published numbers", comparison_tables(compared), comparison_caption(compared)),
@@ -77,32 +94,51 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
 
 
 def _grids(results: Results) -> list[Grid]:
-    lists = {"aggregator", "attack", "data", "seed", "diverged", "device", *results.axes}
+    lists = {"aggregator", "attack", "data", "seed", "diverged", "broken", "device", *results.axes}
     grids = []
     if results.seeds > 1:
-        summary = summarize(results)
+        summary = ranked(summarize(results), [*results.further, "attack"])
         front = ["aggregator", "attack", *results.further]
-        summary = summary[[*front, *(name for name in summary if name not in front)]]
+        summary = summary[[*front, *(name for name in summary if name not in front)]].sort_values(front)
         grids.append(_grid("means", "Means over the seeds", summary, lists - {"diverged"}))
     front = list(dict.fromkeys(["aggregator", "attack", *results.further, "data", "seed"]))
     rest = [name for name in results.frame if name not in {*front, "cell", *_HIDDEN}]
     cells = results.frame[[*front, *rest, "cell"]].sort_values(front, kind="stable")
-    grids.append(_grid("cells", "Cells", cells.assign(cell=cells["cell"].astype(str).str[:12]), lists))
+    cells = cells.assign(cell=cells["cell"].astype(str).str[:12])
+    grids.append(_grid("cells", "The run" if results.is_run else "Cells", cells, lists))
     return grids
 
 
 def _grid(key: str, title: str, frame: pd.DataFrame, lists: set[str]) -> Grid:
+    """Columns that say something; what is the same in all of several rows is said once, which leaves room."""
     filled = frame.dropna(axis="columns", how="all")
+    varying = {name for name in filled if len(filled) < 2 or filled[name].nunique(dropna=False) > 1}
+    kept = [name for name in filled if name in _ALWAYS | varying]
+    same = [f"{_heads(name)} {_entry(filled[name].iloc[0])[0]}" for name in filled if name not in kept]
     columns = [
         Column(
-            str(name),
+            _heads(str(name)),
             "list" if name in lists else "search",
             pd.api.types.is_numeric_dtype(filled[name]) and not pd.api.types.is_bool_dtype(filled[name]),
         )
-        for name in filled
+        for name in kept
     ]
-    values = zip(*(filled[name].tolist() for name in filled), strict=True)
-    return Grid(key, title, columns, [[_entry(value) for value in row] for row in values])
+    values = zip(*(filled[name].tolist() for name in kept), strict=True)
+    return Grid(key, title, columns, [[_entry(value) for value in row] for row in values], ", ".join(same))
+
+
+def _heads(name: str) -> str:
+    """A column's title in words."""
+    return _TITLES.get(name) or words(name)
+
+
+def _shown(text: str) -> Markup:
+    """A mean with its deviation in a line of its own, so that more columns fit beside each other."""
+    mean, plus, rest = text.partition(" ± ")
+    if not plus:
+        return escape(text)
+    deviation, space, end = rest.partition(" ")
+    return Markup("{}<small>± {}</small>").format(f"{mean}{space}{end}", deviation)
 
 
 def _entry(value: Any) -> tuple[str, Any]:

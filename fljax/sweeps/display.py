@@ -137,13 +137,21 @@ class SweepDisplay(Watcher):
     def _render(self) -> Stack:
         with self._lock:
             self._bar.update(self._task, description=self._state())
-            table = Table(title="latest cells", title_justify="left")
-            axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
-            for name in [*axes, "test error", "attack success"]:
-                table.add_column(name)
-            for row in self._latest:
-                table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
-        return Stack(table, self._bar) if self._latest else Stack(self._bar)
+            rows = list(self._latest)
+        # As many of the latest as leave room for the bar.
+        stacks = (self._stack(rows[first:]) for first in range(len(rows)))
+        room = self._console.height - 1
+        fitting = (stack for stack in stacks if len(self._console.render_lines(stack, pad=False)) <= room)
+        return next(fitting, Stack(self._bar))
+
+    def _stack(self, rows: Sequence[Row]) -> Stack:
+        table = Table(title="latest cells", title_justify="left")
+        axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
+        for name in [*axes, "test error", "attack success"]:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
+        return Stack(table, self._bar)
 
 
 def _numbers(row: Row) -> list[str]:

@@ -146,6 +146,11 @@ class SweepFolder:
         return {row["cell"] for row in self._rows}
 
     @property
+    def varying(self) -> list[str]:
+        """The axes with more than one value."""
+        return [name for name, values in self._sweep.axes.items() if len(values) > 1]
+
+    @property
     def rows(self) -> list[Row]:
         """All rows, in the order of the sweep."""
         return self._rows

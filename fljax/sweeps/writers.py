@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import re
 import shutil
@@ -37,10 +36,7 @@ def tensorboard_writer() -> Any:
 
     def write(folder: SweepFolder, rows: Sequence[Row]) -> None:
         for row in rows:
-            own = json.loads(row["config"])
-            what = f"{row['aggregator']}-{row['attack']}"[:100]
-            name = f"{what}-seed{own['seed']}-{row['cell'][:6]}"
-            name = re.sub(r"[^\w.+=-]+", "_", name)
+            name = run_name(row, folder.varying)
             shutil.rmtree(folder.path / "tensorboard" / name, ignore_errors=True)  # of an earlier try
             with SummaryWriter(str(folder.path / "tensorboard" / name)) as writer:
                 for curve in CURVES[1:]:
@@ -50,3 +46,23 @@ def tensorboard_writer() -> Any:
                             writer.add_scalar(curve, value, step)
 
     return write
+
+
+def run_name(row: Row, axes: Sequence[str]) -> str:
+    """A folder's name for a cell: rule, attack, what else tells it from others, seed, the start of its id.
+
+    Args:
+        row: of the cell.
+        axes: those with more than one value.
+
+    Example:
+        >>> row = {"aggregator": "Median", "attack": "ALIE", "root.size": 50, "seed": 1, "cell": "5e1f00"}
+        >>> run_name(row, ["aggregator", "root.size", "seed"])
+        'Median-ALIE-root.size=50-seed1-5e1f00'
+    """
+    others = [axis for axis in axes if axis not in ("aggregator", "attack", "seed")]
+    what = "-".join([row["aggregator"], row["attack"], *(f"{axis}={row[axis]}" for axis in others)])
+    name = re.sub(r"[^\w.+=-]+", "_", what)
+    # A file system takes 255 bytes.
+    short = name.encode()[:200].decode(errors="ignore")
+    return f"{short}-seed{row['seed']}-{row['cell'][:6]}"
