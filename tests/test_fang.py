@@ -316,7 +316,7 @@ def test_the_attack_in_double_and_half_precision():
     ("given", "message"),
     [
         ({"threshold": 0.0}, r"threshold=0\.0 must be larger than 0"),
-        ({"spread": -0.1}, r"spread=-0\.1 must not be negative"),
+        ({"spread": -0.1}, r"spread=-0\.1 must be at least 0"),
         ({"knowledge": "some"}, 'knowledge=\'some\' must be "full" or "partial"'),
         ({"direction": "mean"}, "direction='mean' must be"),
         ({"lambda_init": "two"}, "lambda_init='two' must be"),

@@ -605,13 +605,13 @@ def test_free_riders_say_what_is_missing():
 # --- All of them ----------------------------------------------------------------------------------------
 
 BAD = [
-    (partial(gaussian, key=KEY, std=-1.0), "gaussian: std=-1.0 must not be negative"),
+    (partial(gaussian, key=KEY, std=-1.0), "gaussian: std=-1.0 must be at least 0"),
     (partial(gaussian, key=KEY, std=math.nan), "gaussian: std=nan"),
     (partial(gaussian, key=KEY, std=1.0, around="all"), "gaussian: around='all' must be \"zero\""),
     (partial(alie, z=math.inf), "alie: z=inf must be finite"),
     (partial(alie, ddof=2), "alie: ddof=2 must be 0 or 1"),
     (partial(alie, knowledge="some"), "alie: knowledge='some'"),
-    (partial(ipm, epsilon=-0.5), "ipm: epsilon=-0.5 must not be negative"),
+    (partial(ipm, epsilon=-0.5), "ipm: epsilon=-0.5 must be at least 0"),
     (partial(min_max, direction="up"), "min_max: direction='up' must be \"unit\""),
     (partial(min_max, search="fast"), "min_max: search='fast' must be \"exact\""),
     (partial(min_max, start=1e-6), "min_max: tolerance=1e-05 must be below start=1e-06"),

@@ -312,7 +312,7 @@ def test_actual_numbers_of_attackers_are_clamped_to_what_the_rule_takes():
     rules = [{"name": "krum", "num_malicious": "actual"}, {"name": "trimmed_mean", "trim": "actual"}]
     plan = plan_of({"axes": {"aggregator": rules, "attack.fraction": [0.0, 0.25, 0.9]}}, BASE | BIG)
     krum, trimmed = plan.groups
-    assert krum.traced["aggregator.num_malicious"].tolist() == [0, 3, 9]  # n > f + 2
+    assert krum.traced["aggregator.num_malicious"].tolist() == [0, 3, 4]  # n > 2f + 2
     assert trimmed.traced["aggregator.trim"].tolist() == [0, 3, 5]  # n > 2f
     assert [parts.num_malicious for parts in krum.parts] == [0, 3, 11]
     # Without attack the rule is the one that is attacked in the other cells.

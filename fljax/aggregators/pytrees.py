@@ -124,6 +124,9 @@ def on_pytrees(rule: Callable[..., Any]) -> Callable[..., Any]:
     def lifted(updates: Any, *args: Any, **kwargs: Any) -> Any:
         tree = _with_client_axis(updates)
         n, dtype = tree.leaves[0].shape[0], jnp.result_type(*tree.leaves)
+        if any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in tree.leaves):
+            # Integers are not to be rounded to half precision because it stands beside them.
+            dtype = jnp.result_type(dtype, jnp.float32)
         matrix = jnp.concatenate([leaf.reshape(n, -1).astype(dtype) for leaf in tree.leaves], axis=1)
 
         def raveled(value: Any) -> Any:
