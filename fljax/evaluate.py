@@ -40,8 +40,9 @@ def make_evaluation(
     Returns:
         The pure function; a prediction is the label with the largest logit, 0 where all logits are NaN.
 
-    Source: Cao et al., NDSS 2021, section V. Like the group's code, and unlike SAFEFL, the success rate
-    leaves out test examples that already have the target label.
+    Source: Cao et al., NDSS 2021, section V. Like the group's code, and unlike SAFEFL, A3FL, DarkFed and
+    FLPoison, the success rate leaves out test examples that already have the target label. With them it is
+    ((M − 1) · rate + a) / M for M equally frequent labels and a share a of the target's answered right.
     """
 
     def evaluate(params: Array, test_x: Array, test_y: Array, model_state: Any = ()) -> Evaluation:

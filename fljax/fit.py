@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 from jax.extend.core import subjaxprs
@@ -13,6 +12,7 @@ from fljax.attacks.base import Attack
 from fljax.components import first_line
 from fljax.errors import ConfigError
 from fljax.models import Model
+from fljax.models.modes import trace
 
 
 def check_model(
@@ -25,23 +25,20 @@ def check_model(
             random numbers, or its state is not what `train` returns.
     """
     outputs = 0
-    try:
-        state = () if model.init_state is None else model.init_state(key)
-        # Two sizes, neither of them the number of classes: a row must belong to an example.
-        for size in (1, num_classes + 1):
-            x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
-            if model.init_state is None or model.train is None:
-                outputs = _num_outputs(jax.eval_shape(model.apply, params, x), size, num_classes)
-                continue
-            outputs = _num_outputs(jax.eval_shape(model.apply, params, x, state), size, num_classes)
-            logits, after = jax.eval_shape(model.train, params, x, state, jnp.ones(size, bool))
-            _num_outputs(logits, size, num_classes)
-            if jax.eval_shape(lambda: state) != after:
-                raise ValueError(
-                    "train must return a state of the same structure, shapes and types as init_state"
-                )
-    except flax.errors.InvalidRngError:
-        raise ValueError("layers that draw random numbers, such as dropout, are not supported") from None
+    state = () if model.init_state is None else model.init_state(key)
+    # Two sizes, neither of them the number of classes: a row must belong to an example.
+    for size in (1, num_classes + 1):
+        x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
+        if model.init_state is None or model.train is None:
+            outputs = _num_outputs(trace(model.apply, params, x), size, num_classes)
+            continue
+        outputs = _num_outputs(trace(model.apply, params, x, state), size, num_classes)
+        logits, after = trace(model.train, params, x, state, jnp.ones(size, bool))
+        _num_outputs(logits, size, num_classes)
+        if jax.eval_shape(lambda: state) != after:
+            raise ValueError(
+                "train must return a state of the same structure, shapes and types as init_state"
+            )
     if outputs == num_classes:
         return ()
     return (f"the model has {outputs} outputs for {num_classes} classes; no example teaches it the others",)

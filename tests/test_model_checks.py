@@ -100,6 +100,13 @@ def test_a_dropout_layer_is_found_anywhere():
     assert as_model(Attention(0.0), (3,)).train is None
 
 
+def test_plain_functions_around_a_module_are_looked_into():
+    module = nn.Sequential([nn.Dense(5), nn.Dropout(0.5, deterministic=True)])
+    x = jnp.zeros((1, 20))
+    model = Model(lambda key: module.init(key, x), lambda params, x: module.apply(params, x))
+    assert "has dropout rate 0.5" in refusal(model)
+
+
 def test_random_layers_of_ones_own_and_modes_without_statistics():
     class Noisy(nn.Module):
         noise: bool = True

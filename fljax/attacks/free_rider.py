@@ -66,7 +66,8 @@ def free_rider(
     Source: "zero" and "noise" are the plain and the disguised attack of Fraboni, Vidal & Lorenzi, "Free-rider
     attacks on model aggregation in federated learning", AISTATS 2021 (γ = 1, σ as in the authors' code);
     "delta" is the delta weights attack of Lin, Du & Liu, "Free-riders in federated learning: attacks and
-    defenses", 2019, with σ = 0.001 their advanced one.
+    defenses", 2019, with σ = 0.001 their advanced one. FedML's lazy worker sends a zero model, not a zero
+    update, and its other modes never begin, since its count of rounds does not advance.
     """
     option("free_rider", "kind", kind, ("zero", "noise", "delta"))
     sigma = None if std is None else real("free_rider", "std", std, at_least=0, finite=True)

@@ -103,7 +103,8 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
         [9.0, 0.0]
 
     Source: Karimireddy, He & Jaggi, ICLR 2022. 1 is the default of the authors' scripts. ByzFL copies client
-    0 during the warm-up and chooses anew by |⟨x_i, z⟩| in every round after it.
+    0 during the warm-up and chooses anew by |⟨x_i, z⟩| in every round after it; FL-Byzantine-Library goes on
+    choosing in every round.
     """
     warmup = whole("mimic_warmup", "warmup", warmup, smallest=1)
     seed = whole("mimic_warmup", "seed", seed)
