@@ -134,8 +134,6 @@ class Cadence:
         self._rounds = every if isinstance(every, int) else None
         self._pause = every["minutes"] * 60.0 if isinstance(every, Mapping) else 0.0
         self._auto = every == "auto"
-        if self._auto:
-            self._pause = 1.0  # until it is known what a checkpoint costs
         self._saved, self._at = done, time.monotonic()
 
     def due(self, done: int) -> bool:

@@ -19,7 +19,7 @@ SIGNALS = {int(getattr(signal, name)): name for name in NAMES if hasattr(signal,
 # What runs and sweeps wait for: their calls of compiled programs are as short as this.
 WAITS_FOR = "the rounds under way (10 s at most, or one round) and their checkpoint"
 # Seconds within which a signal counts once: some programs send it to the process and to its group.
-ONCE = 0.2
+ONCE = 0.3
 
 
 class InterruptError(KeyboardInterrupt):
