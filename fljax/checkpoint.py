@@ -25,6 +25,8 @@ _NAME = re.compile(r"round_(\d+)\.(checkpoint|msgpack)")
 _HEAD = b"fljax checkpoint 1\n"
 # How many are kept: the newest, and the one before in case that is damaged.
 KEPT = 2
+# Bytes for all but the arrays: the lines of a thousand cells with a thousand evaluations each.
+MOST_ABOUT = 512_000_000
 # What checkpoints may cost of a run's time.
 SHARE = 0.02
 
@@ -171,8 +173,8 @@ def _plain(state: RunState) -> RunState:
 
 
 def _most_bytes(*trees: Any) -> int:
-    """What a checkpoint may take: its arrays, and room for their names, their shapes and what it says."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + 1_000_000
+    """What a checkpoint may take: its arrays, and what it says, the lines of a batch's cells among it."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + MOST_ABOUT
 
 
 def _read(

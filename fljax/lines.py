@@ -165,7 +165,10 @@ class LineFile:
         if now == self._seen:
             return True
         # Times also change without the content: on network file systems, by touch.
-        return now is not None and self.path.read_bytes() == self._content
+        try:
+            return now is not None and read_regular(self.path, len(self._content)) == self._content
+        except OSError:  # larger, or no file at all
+            return False
 
     def sync(self) -> None:
         """Wait until the lines are on the disk; write them again if they are no longer in the file."""

@@ -302,6 +302,12 @@ def test_without_a_usable_checkpoint_it_says_so(small, interrupted):
     assert contents(interrupted) == before
 
 
+def test_a_checkpoint_holds_the_lines_of_many_cells(tmp_path):
+    lines = [[{"round": i, "loss": 0.1 * i} for i in range(2000)] for _ in range(50)]
+    save_checkpoint(tmp_path, as_state(jnp.ones(4)), {"lines": lines})
+    assert load_checkpoint(tmp_path, as_state(jnp.ones(4))).about["lines"] == lines
+
+
 def as_state(params, number=1) -> RunState:
     return RunState(params, jnp.int32(number), jax.random.key(0), (), (), ())
 
