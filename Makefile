@@ -12,8 +12,8 @@ run: $(VENV)/.run  ## rules × attacks on the embedded digits: a table and plots
 test: $(VENV)/.test  ## the whole test suite
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal
 
-test-slow: $(VENV)/.slow  ## the tests that need TensorFlow (to prepare a data set offline)
-	$(BIN)/python -m pytest -m slow
+test-slow: $(VENV)/.slow  ## fuzzers, kills, and the tests that need TensorFlow (to prepare a data set offline)
+	$(BIN)/python -m pytest -m slow --numprocesses logical --dist loadfile
 
 lint: $(VENV)/.dev  ## linter, formatter and type checker
 	$(BIN)/ruff check .

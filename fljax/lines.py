@@ -198,8 +198,11 @@ def _is_line(line: Any) -> bool:
     return (
         isinstance(line, dict)
         and {"test_error", "attack_success_rate"} <= line.keys()
-        and all(isinstance(line.get(name), (int, float)) for name in ("round", "diverged", "seconds"))
-        and all(value is None or isinstance(value, (int, float)) for value in line.values())
+        and type(line.get("round")) is int
+        and all(isinstance(line.get(name), (int, float)) for name in ("diverged", "seconds"))
+        and all(
+            value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in line.values()
+        )
     )
 
 

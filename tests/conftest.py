@@ -40,6 +40,14 @@ def pytest_runtest_teardown():
         jax.clear_caches()
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What fuzzers and kills have counted."""
+    for report in terminalreporter.getreports("passed"):
+        for name, counts in report.user_properties:
+            text = ", ".join(f"{key} {value:,}" for key, value in counts.items())
+            terminalreporter.write_line(f"{name}: {text}")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the real data sets, from FLJAX_DATA or beside the repository."""

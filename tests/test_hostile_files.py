@@ -27,7 +27,8 @@ from fljax.checkpoint import load_checkpoint
 from fljax.data import cifar10, colorectal, idx, load, packed, uci_har
 from fljax.data.pickles import read_pickle
 from fljax.errors import DataError
-from fljax.record import check_run_folder, parse_line
+from fljax.lines import LineFile
+from fljax.record import check_run_folder
 from fljax.report import load_results
 from fljax.tables import read_parquet
 from fljax.types import RunState
@@ -326,11 +327,26 @@ GOOD = {"round": 2, "test_error": 0.5, "attack_success_rate": None, "diverged": 
         *(GOOD | {"loss": bad} for bad in ("x", [1], {}, True, float("nan"), float("inf"), 10**400)),
     ],
 )
-def test_lines_that_are_none(line):
-    assert parse_line(json.dumps(GOOD)) == GOOD
-    assert parse_line(json.dumps(line)) is None
-    assert parse_line(json.dumps(GOOD)[:-1]) is None
-    assert parse_line("[" * 100_000) is None
+def test_lines_that_are_none(place, line):
+    def read():
+        return LineFile(place / "metrics.jsonl", print).restore(2, 2, None)
+
+    (place / "metrics.jsonl").write_text(json.dumps(GOOD) + "\n")
+    assert read() == [GOOD]
+    (place / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert "metrics.jsonl: line 1 is" in refused(read)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, "\xff", '{"round": 2'])
+def test_lines_that_are_no_json(place, text):
+    (place / "metrics.jsonl").write_bytes(text.encode("latin1") + b"\n")
+    said = refused(LineFile(place / "metrics.jsonl", print).restore, 2, 2, None)
+    assert "metrics.jsonl: line 1 is not" in said
+    (place / "metrics.jsonl").unlink()
+    os.mkfifo(place / "metrics.jsonl")
+    assert "a pipe, not a regular file" in refused(
+        LineFile(place / "metrics.jsonl", print).restore, 2, 2, None
+    )
 
 
 @pytest.mark.parametrize("text", ["5", "[1]", "null", "[" * 100_000, "9" * 10_000, "\ud800", "{"])
@@ -343,18 +359,17 @@ def test_a_pipe_in_a_checkpoint_s_place(place):
     state = RunState(np.zeros(3, np.float32), np.int32(0), None, (), (), (), ())
     os.mkfifo(place / "round_2.msgpack")
     said = refused(load_checkpoint, place, state._replace(key=jax.random.key(0)), most=20 * MEGABYTE)
-    assert "round_2.msgpack: cannot be read (a pipe, not a regular file)" in said
+    assert "a pipe, not a regular file" in said
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"axes": {"aggregator": 3}}, "the axis 'aggregator' must be a list"),
-        ({"axes": {"aggregator": [[1]]}}, "the axis 'aggregator' must be a list"),
+        ({"axes": {"aggregator": 3}}, "axes.aggregator is no list"),
+        ({"axes": {"aggregator": [[1]]}}, "axes.aggregator is no list"),
         ({"axes": [1]}, "needs name, axes and cells"),
-        ({"cells": -1}, "cells must be at least 1"),
+        ({"cells": -1}, "cells = -1, but a sweep has at least one"),
         ({"cells": 1.5}, "needs name, axes and cells"),
-        ({"config": 3}, "config a table"),
     ],
 )
 def test_descriptions_of_sweeps(place, change, message):

@@ -1,0 +1,61 @@
+"""Fuzzers and kills in numbers: `make test-slow`. Counts are printed at the end of the session."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+def program(folder: Path, *words: object) -> dict:
+    """Run one of the programs beside this file; what it prints."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    environment.pop("FLJAX_DATA", None)
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "inputs", "megabytes"), [("config", 1500, 1500), ("data", 4000, 800), ("folders", 800, 1500)]
+)
+def test_whatever_goes_in_is_read_or_refused(tmp_path, record_property, kind, inputs, megabytes):
+    counts = program(tmp_path, TESTS / "fuzz.py", kind, 0, inputs)
+    record_property(f"fuzzed {kind}", counts)
+    assert counts["read"] + counts["refused"] == inputs
+    assert min(counts["read"], counts["refused"]) > inputs / 50  # neither hides the other
+    assert counts["peak_megabytes"] < megabytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "kills"), [("run", 20), ("sweep", 15)])
+def test_killed_again_and_again_nothing_differs(tmp_path, record_property, kind, kills):
+    program(tmp_path, TESTS / "kills.py", kind, "whole", 0, 0)
+    counts = program(tmp_path, TESTS / "kills.py", kind, "killed", kills, 0)
+    record_property(f"killed {kind}s", counts)
+    assert counts["killed"] == kills
+    with np.load(tmp_path / "whole" / "0.npz") as whole:
+        for path in (tmp_path / "killed").glob("*.npz"):
+            with np.load(path) as killed:
+                assert killed.files == whole.files
+                for name in whole.files:
+                    assert killed[name].tobytes() == whole[name].tobytes(), (path, name)
