@@ -11,6 +11,7 @@ import pickle
 import random
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -444,7 +445,33 @@ def fuzz_folders(draw: random.Random, count: int, counts: Counter) -> None:
     shutil.rmtree(folder)
 
 
-FUZZERS = {"config": fuzz_config, "data": fuzz_data, "folders": fuzz_folders}
+def fuzz_command(draw: random.Random, count: int, counts: Counter) -> None:
+    """The same by the real command, a process each: its exit status, and one sentence where it refuses."""
+    import tomllib
+
+    folder = Path(tempfile.mkdtemp())
+    for number in range(count):
+        values = mangle(tomllib.loads(RUN), draw, {"aggregator": ["krum", "median"], "model": ["mlp"]})
+        data = document(values).encode() if number % 2 else scratched(RUN.encode(), draw)
+        (folder / "fuzzed.toml").write_bytes(data)
+        words = ["run", "fuzzed.toml", "--out", f"out{number}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "fljax", *words],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10 * SECONDS,
+        )
+        said = done.stderr
+        sentence = said.startswith("fljax: ") and said.count("\n") == 1
+        if done.returncode not in (0, 1, 2) or "Traceback" in said or (done.returncode and not sentence):
+            raise UnexpectedError(f"status {done.returncode}, {said!r:.2000}; the input: {data!r}")
+        counts["refused" if done.returncode else "read"] += 1
+    shutil.rmtree(folder)
+
+
+FUZZERS = {"config": fuzz_config, "data": fuzz_data, "folders": fuzz_folders, "command": fuzz_command}
 
 
 def main() -> None:

@@ -36,7 +36,8 @@ def program(folder: Path, *words: object) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "inputs", "megabytes"), [("config", 1500, 1500), ("data", 4000, 800), ("folders", 800, 1500)]
+    ("kind", "inputs", "megabytes"),
+    [("config", 1500, 1500), ("data", 4000, 800), ("folders", 800, 1500), ("command", 12, 1500)],
 )
 def test_whatever_goes_in_is_read_or_refused(tmp_path, record_property, kind, inputs, megabytes):
     counts = program(tmp_path, TESTS / "fuzz.py", kind, 0, inputs)
