@@ -7,7 +7,7 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def quoted(value: Any) -> Any:
-    """A text that a spreadsheet would calculate, with an apostrophe before it; numbers and others as they are.
+    """A text that a spreadsheet would calculate, with an apostrophe before it; numbers as they are.
 
     Example:
         >>> [quoted(value) for value in ("=1+1", "@me", "-1 dB", "Krum", "-0.5", -0.5)]

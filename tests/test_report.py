@@ -21,6 +21,7 @@ from fljax.report.ranking import Outcome, marks
 from fljax.report.results import label
 from fljax.report.summary import caption, state, summarize, tables, worst_cases
 from fljax.report.text import escape, markdown_tables
+from fljax.sweeps.writers import write_csv
 
 RULES = ["FedAvg", "Krum", "FLTrust"]
 ATTACKS = ["no attack", "Trim attack", "Scaling attack"]
@@ -420,6 +421,14 @@ def test_a_spreadsheet_calculates_nothing(tmp_path):
     assert set(numbers["'=axis"]) == {-1.5, 2.5}
 
 
+def test_the_csv_of_a_sweep_under_way_is_no_formula_either(tmp_path):
+    class Folder:
+        path, rows = tmp_path, [{"cell": "a", "aggregator": "=1+1", "test_error": -0.5, "curve_round": []}]
+
+    write_csv(Folder, Folder.rows)
+    assert (tmp_path / "results.csv").read_text() == "cell,aggregator,test_error\na,'=1+1,-0.5\n"
+
+
 RUN_LINES = [
     {"round": 10, "test_error": 0.5, "attack_success_rate": None, "trust_benign": 0.25, "seconds": 1.0},
     {"round": 20, "test_error": 0.125, "attack_success_rate": None, "trust_benign": 0.5, "seconds": 1.5},
@@ -453,7 +462,7 @@ def test_a_run_has_a_report(tmp_path):
     }
     text = (folder / "report" / "report.md").read_text(encoding="utf-8")
     assert "| Trim attack | 0.125 |" in text
-    assert "one run, 20 of 40 rounds" in text
+    assert "20 of 40 rounds." in text
     curves = pd.read_csv(folder / "report" / "curves.csv")
     assert curves["test_error"].tolist() == [0.5, 0.125]
     assert curves["trust_benign"].tolist() == [0.25, 0.5]
