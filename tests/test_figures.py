@@ -160,6 +160,19 @@ def test_the_heat_map_has_backdoors_and_a_colour_bar(backdoored, drawn):
     assert shades.mask[2].tolist() == [False, True, True]
 
 
+def test_what_diverged_is_marked(tmp_path, drawn):
+    cells = [row("Krum", "ALIE", 0.1), row("FLTrust", "ALIE", 0.2, diverged=True)]
+    # No seed has an error: there is no point to draw, but the rule does not vanish.
+    cells.append(row("FedAvg", "ALIE", 0.5, diverged=True) | {"test_error": None})
+    figures = drawn(write_sweep(tmp_path / "lost", {"aggregator": list(NAMES), "attack": ["ALIE"]}, cells))
+    points = panels(figures["comparison"])[0]
+    marks = [text for text in points.texts if text.get_text() == "†"]
+    expected = [looks({"": NAMES[rule]})[""].color for rule in ("FedAvg", "FLTrust")]
+    assert [text.get_color() for text in marks] == expected
+    found = [text.get_text() for text in panels(figures["heat_map"])[0].texts]
+    assert found == ["— †", "0.100", "0.200 †"]
+
+
 def test_one_attack_over_an_axis_is_lines_then_one_map(tmp_path, drawn):
     cells = [
         row(rule, "Trim attack", error + share, **{"attack.fraction": share})
