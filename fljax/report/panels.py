@@ -163,7 +163,8 @@ def _fitting(widths: Sequence[float], width: float) -> int:
     for columns in range(len(widths), 1, -1):
         lines = -(-len(widths) // columns)
         if sum(max(widths[k : k + lines]) for k in range(0, len(widths), lines)) <= width:
-            return columns
+            # No more columns than that many lines need, so that they are of one length.
+            return -(-len(widths) // lines)
     return 1
 
 
