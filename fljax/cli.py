@@ -229,7 +229,7 @@ def _note(console: Console, text: str) -> None:
 
 @app.command("report")
 def report_command(
-    sweep: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, finished or under way.")],
+    sweep: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, or a run's.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; default DIR/report.")] = None,
     formats: Annotated[
         list[str] | None,

@@ -5,15 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fljax.plots import COLORS, save
+from fljax.plots import BENIGN, MALICIOUS, ROOT, save, sheet
 from fljax.preview import Holdings
-
-BENIGN, MALICIOUS, ROOT = COLORS[0], COLORS[4], COLORS[2]
 
 # Up to these, every cell shows its number and every client its own.
 MOST_CLIENTS, MOST_CLASSES = 30, 12
@@ -37,11 +34,12 @@ def plot_partition(holdings: Holdings, title: str, notes: Sequence[str], path: P
     height = float(np.clip((0.26 if detailed else 0.07) * n, 2.4, 9.0))
     width = float(np.clip(0.52 * classes, 4.2, 9.0))
     top, side = 0.6, 2.2
-    figure = Figure(figsize=(width + side + 1.6, height + top + 1.4), layout="constrained")
-    grid = figure.add_gridspec(2, 3, width_ratios=[width, side, 0.16], height_ratios=[top, height])
-    heat = figure.add_subplot(grid[1, 0])
-    root = figure.add_subplot(grid[0, 0], sharex=heat)
-    sizes = figure.add_subplot(grid[1, 1], sharey=heat)
+    facts = "\n".join([title, *notes])
+    figure, body = sheet(width + side + 1.6, height + top + 1.0, "Who holds which examples", facts)
+    grid = body.add_gridspec(2, 3, width_ratios=[width, side, 0.16], height_ratios=[top, height])
+    heat = body.add_subplot(grid[1, 0])
+    root = body.add_subplot(grid[0, 0], sharex=heat)
+    sizes = body.add_subplot(grid[1, 1], sharey=heat)
 
     norm = PowerNorm(0.5, vmin=0, vmax=max(int(counts.max()), 1))
     image = heat.imshow(counts, cmap="Blues", norm=norm, aspect="auto", interpolation="nearest")
@@ -82,7 +80,7 @@ def plot_partition(holdings: Holdings, title: str, notes: Sequence[str], path: P
     root.tick_params(labelbottom=False, length=0)
     root.spines[["top", "right", "left"]].set_visible(False)
 
-    bar = figure.colorbar(image, cax=figure.add_subplot(grid[1, 2]))
+    bar = body.colorbar(image, cax=body.add_subplot(grid[1, 2]))
     bar.set_label("examples of a class at a client")
     bar.outline.set_visible(False)
     handles: list[Patch | Line2D] = [Patch(color=ROOT, label=f"root dataset ({holdings.root.sum():,})")]
@@ -91,6 +89,5 @@ def plot_partition(holdings: Holdings, title: str, notes: Sequence[str], path: P
         label = f"malicious ({len(bad)} of {n})"
         handles.append(Line2D([], [], color=MALICIOUS, marker=">", ls="", label=label))
     handles.append(Line2D([], [], color="black", ls=":", lw=1.2, label=f"mean size ({total.mean():,.0f})"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
-    figure.suptitle("\n".join([title, *notes]), fontsize=10)
+    body.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
     save(figure, path)

@@ -8,6 +8,7 @@ from fljax.config import ExperimentConfig
 from fljax.data import Dataset
 from fljax.preview import Holdings
 from fljax.terminal import Table
+from fljax.titles import axis_value, setting_titles
 
 # More clients than this are summed up in groups.
 MOST_CLIENTS = 30
@@ -44,10 +45,9 @@ def title(config: ExperimentConfig, dataset: Dataset, holdings: Holdings) -> str
     Returns:
         Data set, partition with its parameters, number of clients, seed.
     """
-    given = ", ".join(f"{name}={value}" for name, value in config.partition.parameters.items())
-    partition = f"{config.partition.name} ({given})" if given else config.partition.name
-    seed = config.seed_for("data")
-    return f"{dataset.name}, partition {partition}, {len(holdings.clients)} clients, seed {seed}"
+    partition = setting_titles(config.resolved())["partition"]
+    clients, seed = f"{len(holdings.clients):,} clients", f"seed {config.seed_for('data')}"
+    return " · ".join([axis_value("data", dataset.name), partition, clients, seed])
 
 
 def sizes_table(dataset: Dataset, holdings: Holdings) -> Iterator[Table]:

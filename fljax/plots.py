@@ -95,11 +95,11 @@ def error_axis(axes: Sequence[Any], values: Iterable[Any], which: str = "y") -> 
             scale("symlog", linthresh=low, linscale=0.3)
         else:
             scale("log")
-        ticks = _ticks(low / 1.3, 1.45 * high)
+        ticks = _ticks(low / 1.45, 1.45 * high)
         axis.set_major_locator(FixedLocator([0.0, *ticks] if with_zero else ticks))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        limits(0 if with_zero else low / 1.3, max(1.1 * high, *ticks))
+        limits(0 if with_zero else min([low / 1.1, *ticks]), max([1.1 * high, *ticks]))
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -123,8 +123,11 @@ def sheet(width: float, height: float, heading: str, facts: str) -> tuple[Figure
         The figure, and the part to draw in.
     """
     # Lines end between facts, not within one.
-    whole = facts.replace(" · ", "\n·").replace(" ", "\N{NO-BREAK SPACE}").replace("\n·", " · ")
-    lines = [each.removeprefix("· ") for each in textwrap.wrap(whole, int(width * 15.5))] or [""]
+    lines = []
+    for line in facts.splitlines() or [""]:
+        whole = line.replace(" ", "\N{NO-BREAK SPACE}") if " · " in line else line
+        whole = whole.replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
+        lines += textwrap.wrap(whole, int(width * 15.5)) or [""]
     top = 0.36 + 0.17 * len(lines)
     figure = Figure(figsize=(width, top + height), layout="constrained")
     head, body = stacked(figure, [top, height])

@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 from sweep_folder import cell, large, write_sweep
 
+from fljax.config import parse_config
 from fljax.errors import ConfigError, DataError
 from fljax.report import load_results, rich_tables, write_report
 from fljax.report.lines import over_axis
@@ -20,6 +21,7 @@ from fljax.report.ranking import Outcome, marks
 from fljax.report.results import label
 from fljax.report.summary import caption, state, summarize, tables, worst_cases
 from fljax.report.text import escape, markdown_tables
+from fljax.sweeps.writers import write_csv
 
 RULES = ["FedAvg", "Krum", "FLTrust"]
 ATTACKS = ["no attack", "Trim attack", "Scaling attack"]
@@ -370,6 +372,155 @@ def test_the_worst_case_is_of_each_combination(tmp_path):
     assert list(found["worst_attack"]) == ["IPM", "ALIE"]
     assert list(found["complete"]) == [True, True]
     assert found["worst_backdoor"].isna().all()
+
+
+def test_one_attack_over_an_axis_is_one_table(tmp_path):
+    shares = [0.4, 0.1, 0.25]
+    folder = large(tmp_path / "one", ["FedAvg", "Krum"], ["ALIE"], 2, {"attack.fraction": shares})
+    (table,) = tables(load_results(folder))
+    assert (table.title, table.corner) == ("ALIE", "malicious clients (%)")
+    assert [name for name, _ in table.rows] == ["10", "25", "40"]
+
+
+def test_many_rules_are_rows(tmp_path):
+    rules = [f"rule {i}" for i in range(26)]
+    folder = large(tmp_path / "rules", rules, ["ALIE", "IPM"], 1, {})
+    (table,) = tables(load_results(folder))
+    assert table.corner == "rule"
+    assert table.columns == ["ALIE", "IPM", "worst case"]
+    assert [name for name, _ in table.rows] == rules
+    # Best and worst still are of an attack, which now is a column.
+    for i in range(3):
+        assert [row[i].mark for _, row in table.rows].count("best") >= 1
+    lines = markdown_tables(load_results(folder)).splitlines()
+    assert len([line for line in lines if line.startswith("| rule ")]) == 1 + 26
+
+
+def test_names_of_axes_may_hold_anything(tmp_path):
+    axis = "a/../../b\\c=*"
+    folder = large(tmp_path / "sweep" / "inner", ["Krum"], ["ALIE", "IPM"], 1, {axis: [1, 2], "a_": [1, 2]})
+    files = write_report(folder)
+    assert {"report.html", "results.csv", "heat_map.png"} < {path.name for path in files}
+    assert all(path.parent == folder / "report" and path.is_file() for path in files)
+    assert len(set(files)) == len(files)
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
+
+
+def test_a_spreadsheet_calculates_nothing(tmp_path):
+    labels = ["=1+1", "+1+1", "-a", "@SUM(A1)", "Krum"]
+    cells = [cell(rule, "ALIE", error=0.1, **{"=axis": value}) for rule in labels for value in (-1.5, 2.5)]
+    axes = {"aggregator": labels, "attack": ["ALIE"], "=axis": [-1.5, 2.5]}
+    folder = write_sweep(tmp_path / "formulas", axes, cells)
+    write_report(folder, formats=["csv"])
+    for name in ("results", "table", "curves"):
+        table = pd.read_csv(folder / "report" / f"{name}.csv")
+        assert set(table["aggregator"]) == {"'=1+1", "'+1+1", "'-a", "'@SUM(A1)", "Krum"}
+        assert "'=axis" in table
+    # Numbers are numbers.
+    numbers = pd.read_csv(folder / "report" / "results.csv")
+    assert set(numbers["'=axis"]) == {-1.5, 2.5}
+
+
+def test_the_csv_of_a_sweep_under_way_is_no_formula_either(tmp_path):
+    class Folder:
+        path, rows = tmp_path, [{"cell": "a", "aggregator": "=1+1", "test_error": -0.5, "curve_round": []}]
+
+    write_csv(Folder, Folder.rows)
+    assert (tmp_path / "results.csv").read_text() == "cell,aggregator,test_error\na,'=1+1,-0.5\n"
+
+
+RUN_LINES = [
+    {"round": 10, "test_error": 0.5, "attack_success_rate": None, "trust_benign": 0.25, "seconds": 1.0},
+    {"round": 20, "test_error": 0.125, "attack_success_rate": None, "trust_benign": 0.5, "seconds": 1.5},
+]
+
+
+def run_folder(folder, lines=RUN_LINES, finished=True, end="\n"):
+    folder.mkdir()
+    config = parse_config(
+        {
+            "rounds": 40,
+            "num_clients": 20,
+            "aggregator": {"name": "fltrust"},
+            "attack": {"name": "trim_attack"},
+        }
+    )
+    (folder / "config.json").write_text(json.dumps(config.resolved()), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + end, encoding="utf-8")
+    if finished:
+        summary = {"clients": {"num_clients": 20, "num_malicious": 4}, "device": "cpu"}
+        (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return folder
+
+
+def test_a_run_has_a_report(tmp_path):
+    folder = run_folder(tmp_path / "mine")
+    names = {path.name for path in write_report(folder)}
+    assert names == {
+        *("report.md", "table.md", "report.html", "curves.png"),
+        *("results.csv", "table.csv", "curves.csv"),
+    }
+    text = (folder / "report" / "report.md").read_text(encoding="utf-8")
+    assert "| Trim attack | 0.125 |" in text
+    assert "20 of 40 rounds." in text
+    curves = pd.read_csv(folder / "report" / "curves.csv")
+    assert curves["test_error"].tolist() == [0.5, 0.125]
+    assert curves["trust_benign"].tolist() == [0.25, 0.5]
+    # One under way: a line half written does not count.
+    folder = run_folder(tmp_path / "going", finished=False, end='\n{"round": 3')
+    assert "missing so far" in state(load_results(folder))
+    assert load_results(folder).frame["test_error"].tolist() == [0.125]
+
+
+@pytest.mark.parametrize("line", [5, None, {"a": 1}, {"round": None}, {"round": "x"}, [1], {"round": 1e400}])
+def test_a_runs_lines_of_another_shape_are_one_sentence(tmp_path, line):
+    folder = run_folder(tmp_path / "odd", [RUN_LINES[0], line])
+    with pytest.raises(DataError, match="line 2 is no evaluation"):
+        write_report(folder)
+    assert not (folder / "report").exists()
+
+
+def test_a_run_without_results_is_one_sentence(tmp_path):
+    with pytest.raises(DataError, match="no results yet"):
+        load_results(run_folder(tmp_path / "empty", [], end=""))
+    folder = run_folder(tmp_path / "none")
+    (folder / "metrics.jsonl").unlink()
+    with pytest.raises(DataError, match="is a run's folder without results yet"):
+        load_results(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"axes": {"aggregator": 3}}, "axes.aggregator is no list"),
+        ({"axes": {"aggregator": [{}]}}, "axes.aggregator is no list"),
+        ({"cells": -1}, "cells = -1"),
+        ({"cells": True}, "cells = True"),
+        ({"axes": []}, "needs name, axes and cells"),
+    ],
+)
+def test_a_sweeps_description_of_another_shape_is_one_sentence(demo, changes, sentence):
+    about = json.loads((demo / "sweep.json").read_text(encoding="utf-8"))
+    (demo / "sweep.json").write_text(json.dumps(about | changes), encoding="utf-8")
+    with pytest.raises(DataError, match=sentence):
+        write_report(demo)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "sentence"),
+    [
+        ("test_error", "much", "test_error does not hold numbers"),
+        ("seed", "one", "seed does not hold numbers"),
+        ("curve_test_error", "0.1", "curve_test_error does not hold lists of numbers"),
+        ("curve_test_error", [0.1, 0.2], "curve_test_error are not as long as those in curve_round"),
+    ],
+)
+def test_columns_of_another_kind_are_one_sentence(demo, column, values, sentence):
+    frame = pd.read_parquet(demo / "results.parquet")
+    frame[column] = [values] * len(frame)
+    frame.to_parquet(demo / "results.parquet")
+    with pytest.raises(DataError, match=sentence):
+        write_report(demo)
 
 
 def damaged(folder, what):

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from rich.box import SIMPLE_HEAD
 
+from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.bench.measure import COLUMNS, Row
+from fljax.csvs import quoted
 from fljax.files import write_atomically
 from fljax.lines import plain_number, to_json
 from fljax.terminal import Table
@@ -61,7 +63,7 @@ def write_results(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: quoted(value) for name, value in row.items()} for row in rows)
     write_atomically(folder / "results.csv", text.getvalue().encode())
     write_atomically(folder / "results.json", (to_json({**facts, "rows": rows}, indent=1) + "\n").encode())
     done = [row for row in rows if row["status"] == "ok"]
@@ -80,6 +82,12 @@ def write_results(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -
 def title(row: Row) -> str:
     """The rule and what was set."""
     return ", ".join(filter(None, (row["rule"], row["variant"])))
+
+
+def _words(row: Row) -> str:
+    """As `title`, with the rule's name in the literature."""
+    entry = {**RULES, **PRE_AGGREGATORS}.get(row["rule"])
+    return title({**row, "rule": row["rule"] if entry is None else entry.title})
 
 
 def line(row: Row) -> str:
@@ -164,19 +172,19 @@ def _plot_lines(lines: Mapping[str, Mapping[int, list[Row]]], axis: str, path: P
     shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.8, len(others)))
     columns = min(4, len(lines))
     rows = -(-len(lines) // columns)
-    names = {"d": "d, parameters", "n": "n, clients"}
+    names = {"d": "parameters (d)", "n": "clients (n)"}
     first = next(iter(next(iter(lines.values())).values()))[0]
     facts = "{dtype}, {device}".format(**first)
-    heights = [0.5, 2.0 * rows]
+    heights = [0.4, 2.0 * rows]
     figure, body = sheet(
-        max(2.5 * columns + 0.5, 7.0), sum(heights), f"Time of a call over {names[axis]}", facts
+        max(2.5 * columns + 0.5, 7.0), sum(heights), f"Time of a call by {names[axis]}", facts
     )
     top, rest = stacked(body, heights)
     axes = rest.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for panel in axes.flat[len(lines) :]:
         panel.set_visible(False)
     kinds: dict[str, str] = {}
-    for i, (rule, runs) in enumerate(lines.items()):
+    for i, runs in enumerate(lines.values()):
         panel = axes.flat[i]
         for at, run in runs.items():
             for label, column, style in (
@@ -190,7 +198,7 @@ def _plot_lines(lines: Mapping[str, Mapping[int, list[Row]]], axis: str, path: P
                     panel.plot(*zip(*points, strict=True), style, ms=3, lw=1.1, color=color)
                     kinds[label] = style
         panel.set(xscale="log", yscale="log")
-        panel.set_title(rule, fontsize=8)
+        panel.set_title(_words(next(iter(runs.values()))[0]), fontsize=8)
         if i >= len(lines) - columns:
             panel.set_xlabel(names[axis], fontsize=8)
             panel.tick_params(labelbottom=True)
@@ -206,7 +214,7 @@ def _plot_lines(lines: Mapping[str, Mapping[int, list[Row]]], axis: str, path: P
         Line2D([], [], color="#333333", marker=style[0].strip(":"), ls=style.lstrip("os"), ms=4, label=kind)
         for kind, style in kinds.items()
     ]
-    top.legend(handles=handles, loc="upper left", ncols=4, fontsize=8, frameon=False, borderaxespad=0.2)
+    top.legend(handles=handles, loc="upper left", ncols=4, fontsize=8, frameon=False)
     save(figure, path)
 
 
@@ -230,7 +238,7 @@ def _plot_points(rows: Sequence[Row], path: Path) -> None:
         points = [(row[column], i) for i, row in enumerate(rows) if row[column]]
         if points:
             panel.plot(*zip(*points, strict=True), style, color=color, label=label, ms=5)
-    names = [title(row) + ("" if one else f"  {size.format(**row)}") for row in rows]
+    names = [_words(row) + ("" if one else f"  {size.format(**row)}") for row in rows]
     panel.set_yticks(range(len(rows)), names)
     panel.set(xscale="log", xlabel="seconds", ylim=(-0.7, len(rows) - 0.3))
     tidy([panel], "x")

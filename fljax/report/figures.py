@@ -104,6 +104,10 @@ def _comparison(
     width = max(2.9 * columns + 0.5, 8.5 if points else 5.5)
     shapes = "both" if curves and points else "lines" if curves else "points"
     others = [panels.reference_handle()] if reference is not None else []
+    if points and (summary["diverged"] > 0).any():
+        others.append(
+            Line2D([], [], ls="", marker=f"${panels.DAGGER}$", color="#444444", ms=7, label="a seed diverged")
+        )
     legend = panels.legend(width, looks, shapes, [*others, *_crosses(planted, summary)])
     heights = [legend.height, *[3.1] * points, *[2.4 * rows] * bool(curves)]
     figure, body = sheet(width, sum(heights), title, facts(results, cells))

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from fljax.plots import sheet, to_png
+from fljax.report import panels
 from fljax.report.facts import facts, heading
 from fljax.report.panels import SUCCESS, Picture, wrapped
 from fljax.report.ranking import BROKEN, CROSS, Outcome, marks
@@ -39,6 +40,7 @@ class Place(NamedTuple):
 
     outcome: Outcome | None
     mark: str
+    diverged: bool
 
 
 def _fill(panel: Any, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Place]]]) -> Any:
@@ -53,12 +55,13 @@ def _fill(panel: Any, columns: Sequence[str], rows: Sequence[tuple[str, Sequence
     colors = matplotlib.colormaps["YlOrRd"].with_extremes(bad="#eeeeee")
     image = panel.imshow(np.array(harm), cmap=colors, norm=HARM, aspect="auto")
     for j, (_, row) in enumerate(rows):
-        for i, (each, mark) in enumerate(row):
+        for i, (each, mark, diverged) in enumerate(row):
             if each is None:
                 continue
             text = "—" if math.isnan(each.test_error) else f"{each.test_error:.3f}"
             if not math.isnan(each.attack_success_rate):
                 text += f" / {each.success:.2f}" + f" {CROSS}" * each.broken
+            text += f" {panels.DAGGER}" * diverged
             look: Any = {"ha": "center", "va": "center", "fontsize": 7.5}
             look |= {"color": "white" if min(each.harm, 1.0) > 0.45 else "black"}
             panel.text(i, j, text, fontweight="bold" if mark == "best" else "normal", **look)
@@ -97,7 +100,11 @@ def heat_maps(
     def row(found: pd.DataFrame) -> list[Place]:
         lines = {line["aggregator"]: outcome(line) for line in found.to_dict("records")}
         outcomes = [lines.get(rule) for rule in results.rules]
-        return [Place(*pair) for pair in zip(outcomes, marks(outcomes), strict=True)]
+        lost = set(found[found["diverged"] > 0]["aggregator"])
+        return [
+            Place(each, mark, rule in lost)
+            for rule, each, mark in zip(results.rules, outcomes, marks(outcomes), strict=True)
+        ]
 
     maps = []
     if by_axes:
@@ -124,6 +131,7 @@ def heat_maps(
     text = f"Mean test error{slash}; colours by the larger of the two." if slash else "Mean test error."
     text += " The best rule is bold." * (len(results.rules) > 1)
     text += f" {CROSS} and a frame: the backdoor succeeds (rate ≥ {BROKEN})." * broken
+    text += f" {panels.DAGGER} At least one seed diverged." * bool((summary["diverged"] > 0).any())
     yield Picture("heat_map", text, to_png(_heat_map(results, maps, bool(slash))))
 
 

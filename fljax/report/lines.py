@@ -32,6 +32,8 @@ def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -
             end = f"_{number}" if len(chosen) > 1 else ""
             what = "Mean and range of the seeds" if results.seeds > 1 else "Values"
             text = f"{describe(labels)}. {what} over {axis_title(axis)}.".removeprefix(". ")
+            if summary["test_error_mean"].isna().any():
+                text += " A gap in a line: every seed diverged."
             yield Picture(f"lines_{axis}{end}", text, to_png(figure))
 
 

@@ -14,6 +14,7 @@ from fljax.report.results import BASELINE, NO_ATTACK
 
 QUANTITIES = {"test_error": "test error", "attack_success_rate": "attack success rate"}
 SUCCESS = "attack_success_rate"
+DAGGER = "†"
 
 
 class Picture(NamedTuple):
@@ -70,14 +71,21 @@ def dots(
     """
     for j in range(1, len(attacks), 2):
         panel.axvspan(j - 0.5, j + 0.5, color="#f3f3f3", lw=0, zorder=0)
+    groups = {attack: j for j, attack in enumerate(attacks)}
     step = 0.76 / max(len(looks), 3)
     for i, (rule, look) in enumerate(looks.items()):
         mine = summary[(summary["aggregator"] == rule) & summary["attack"].isin(attacks)]
-        mine = mine[mine[f"{column}_mean"].notna()]
+        place = mine["attack"].astype(str).map(groups) + (i - (len(looks) - 1) / 2) * step
+        lost = mine["diverged"] > 0
+        for x, y in zip(place[lost], mine[f"{column}_mean"][lost], strict=True):
+            # Without any value it is at the upper end.
+            at_end: Any = {"xy": (x, 0.93), "xycoords": ("data", "axes fraction")}
+            where = at_end if np.isnan(y) else {"xy": (x, y)}
+            panel.annotate(DAGGER, xytext=(3, 3), textcoords="offset points", color=look.color, **where)
+        known = mine[f"{column}_mean"].notna()
+        mine, at = mine[known], place[known].to_numpy(float)
         if mine.empty:
             continue
-        at = np.array([attacks.index(attack) for attack in mine["attack"]], float)
-        at += (i - (len(looks) - 1) / 2) * step
         mean, low, high = (mine[f"{column}_{end}"].to_numpy(float) for end in ("mean", "min", "max"))
         broken = np.array([Outcome(*pair).broken for pair in zip(*means_of(mine), strict=True)], bool)
         gap = np.full(len(at), np.nan)
@@ -155,7 +163,8 @@ def _fitting(widths: Sequence[float], width: float) -> int:
     for columns in range(len(widths), 1, -1):
         lines = -(-len(widths) // columns)
         if sum(max(widths[k : k + lines]) for k in range(0, len(widths), lines)) <= width:
-            return columns
+            # No more columns than that many lines need, so that they are of one length.
+            return -(-len(widths) // lines)
     return 1
 
 

@@ -60,11 +60,10 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         "curve_round": [int(line["round"]) for line in lines],
         **{f"curve_{name}": [_number(line.get(name)) for line in lines] for name in CURVES},
     }
-    of = f" of {planned:,}" if isinstance(planned, int) and planned > rounds else ""
-    end = (
-        " (diverged)" if row["diverged"] else "" if summary else "; the others are missing so far" * bool(of)
-    )
-    return folder.resolve().name, row, config, f"one run, {rounds:,}{of} rounds{end}"
+    of = f" of {planned:,}" if isinstance(planned, int) else ""
+    missing = "; the others are missing so far" if of and not summary else ""
+    end = " (diverged)" if row["diverged"] else missing
+    return folder.resolve().name, row, config, f"{rounds:,}{of} rounds{end}"
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:

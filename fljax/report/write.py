@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fljax.csvs import to_csv
+from fljax.csvs import quoted
 from fljax.errors import ConfigError, unknown_name
 from fljax.files import write_atomically
 from fljax.report.comparison import Place, comparison_frame, places
@@ -112,3 +112,14 @@ def long_curves(results: Results) -> pd.DataFrame:
     long = frame.assign(**whole).explode(list(LISTS), ignore_index=True)
     long = long.rename(columns={f"curve_{name}": name for name in ("round", *CURVES)})
     return long.dropna(subset="round")
+
+
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """A table as the content of a CSV file; texts that begin like a formula are quoted, numbers are not."""
+    texts = {
+        name: frame[name].astype(object).map(quoted)
+        for name in frame
+        if not (pd.api.types.is_numeric_dtype(frame[name]) or pd.api.types.is_bool_dtype(frame[name]))
+    }
+    safe = frame.assign(**texts) if texts else frame
+    return safe.rename(columns=quoted).to_csv(index=False, lineterminator="\n").encode()

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from fljax.csvs import quoted
 from fljax.errors import ConfigError
 from fljax.files import write_atomically
 from fljax.sweeps.results import CURVES, Row, SweepFolder
@@ -18,8 +19,8 @@ def write_csv(folder: SweepFolder, rows: Sequence[Row]) -> None:
     names = [name for name in folder.rows[0] if not name.startswith("curve_") and name != "config"]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(folder.rows)
+    writer.writerow({name: quoted(name) for name in names})
+    writer.writerows({name: quoted(value) for name, value in row.items()} for row in folder.rows)
     write_atomically(folder.path / "results.csv", text.getvalue().encode())
 
 
