@@ -16,6 +16,7 @@ from rich.progress import TimeRemainingColumn
 from fljax import __version__
 from fljax.completion import LISTS, listed_names, one_of, published_tables, rules
 from fljax.errors import ConfigError, DataError, SweepError, under_way, unforeseen
+from fljax.places import free_path, name_of
 from fljax.signals import WAITS_FOR, saving, status_of, watching
 from fljax.terminal import Bar, Table
 from fljax.toml import parse_toml
@@ -60,24 +61,6 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
     return values
 
 
-def _name_of(config: Path) -> str:
-    """A name for what a configuration makes; a run's own is called after its folder."""
-    return config.absolute().parent.name if config.name == "config.json" else config.stem
-
-
-def _free_path(first: Path) -> Path:
-    """NAME, or NAME-2, -3, … if that is taken."""
-    others = (first.with_name(f"{first.stem}-{i}{first.suffix}") for i in range(2, 10_000))
-    return next(path for path in (first, *others) if not path.exists())
-
-
-def _free_folder(name: str) -> Path:
-    """runs/NAME, or runs/NAME-2, -3, … if that is taken."""
-    first = Path("runs") / name
-    candidates = [first, *(first.with_name(f"{name}-{i}") for i in range(2, 10_000))]
-    return next(path for path in candidates if not path.exists())
-
-
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
@@ -106,7 +89,7 @@ def run(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
-    folder = out or _free_folder(_name_of(config))
+    folder = out or free_path(name_of(config))
     check_run_folder(folder, loaded.resolved(), resume)
     experiment = assemble(loaded)
     facts = experiment.facts
@@ -195,7 +178,7 @@ def sweep_command(
 
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")
-    folder = out or _free_folder(config.stem)
+    folder = out or free_path(name_of(config))
     options = Options(
         resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
     )
@@ -267,7 +250,7 @@ def data_command(
     """Show who holds which examples: a table, and a picture of clients and classes."""
     from fljax.data_command import show_partition
 
-    path = out or _free_path(Path("runs") / f"{_name_of(config)}-data.png")
+    path = out or free_path(f"{name_of(config)}-data", ".png")
     show_partition(_console(), config, _overrides(settings), path)
 
 
@@ -314,7 +297,7 @@ def bench_aggregators(
         raise ConfigError(f"--repeats must be at least 1, got {repeats}")
     if not seconds > 0:
         raise ConfigError(f"--seconds must be positive, got {seconds}")
-    folder = out or _free_folder("bench-aggregators")
+    folder = out or free_path("bench-aggregators")
     check_folder(folder)
     peer = load(measure.cores()) if peers else None  # before anything is measured or written
     facts = measure.facts(shlex.join(["fljax", *sys.argv[1:]]), limits, peer)

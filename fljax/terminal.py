@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -39,21 +40,29 @@ class Table(RichTable):
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        least, natural = self._widths(console)
-        borders = Measurement.get(console, options.update_width(UNBOUNDED), self).maximum - sum(natural)
-        room = options.max_width - borders
-        if self.show_header and sum(least) > room:
-            yield from self._as_list(console, options.max_width)
-            return
-        fixed = copy.copy(self)
-        fixed.columns = [
-            dataclasses.replace(column, width=width, overflow="fold")
-            for column, width in zip(self.columns, shared(room, least, natural), strict=True)
-        ]
-        yield from RichTable.__rich_console__(fixed, console, options)
+        # Without lines between the columns, if that makes room for every cell to stay on one line.
+        lean = copy.copy(self)
+        lean.box, lean.padding, lean.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
+        for table, whole in ((self, False), (lean, True)):
+            least, natural = table._widths(console, whole)
+            borders = Measurement.get(console, options.update_width(UNBOUNDED), table).maximum - sum(natural)
+            room = options.max_width - borders
+            if not self.show_header or sum(least) <= room:
+                yield from table._with_columns(shared(room, least, natural))._rendered(console, options)
+                return
+        yield from self._as_list(console, options.max_width)
 
-    def _widths(self, console: Console) -> tuple[list[int], list[int]]:
-        """How wide every column must be to break no word, and to break no line."""
+    def _with_columns(self, widths: Sequence[int]) -> "Table":
+        fixed = copy.copy(self)
+        pairs = zip(self.columns, widths, strict=True)
+        fixed.columns = [dataclasses.replace(c, width=width, overflow="fold") for c, width in pairs]
+        return fixed
+
+    def _rendered(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        return super().__rich_console__(console, options)
+
+    def _widths(self, console: Console, whole: bool) -> tuple[list[int], list[int]]:
+        """How wide every column must be to break no word (or with `whole` no cell), and to break nothing."""
         least, natural = [], []
         for column in self.columns:
             if column.width is not None:
@@ -63,9 +72,9 @@ class Table(RichTable):
             header = [_plain(console, column.header)] * self.show_header
             cells = [_plain(console, cell) for cell in column.cells]
             lines = [line for text in header + cells for line in text.splitlines()]
-            whole = [line for text in cells for line in text.splitlines()]
-            unbroken = column.no_wrap or column.justify == "right"
-            words = [word for line in lines for word in line.split()] + whole * unbroken
+            kept = header * column.no_wrap + cells * (whole or column.no_wrap or column.justify == "right")
+            words = [word for line in lines for word in line.split()]
+            words += [line for text in kept for line in text.splitlines()]
             least.append(max(map(cell_len, words), default=1))
             natural.append(max(map(cell_len, lines), default=1))
         return least, natural

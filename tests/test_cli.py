@@ -379,7 +379,7 @@ def test_a_name_of_a_list_is_shown_in_full(cli):
         "n > 2f + 2",
         "Blanchard et al. 2017",
         "fedlib squares the distances twice",
-        "fljax.aggregators.krum(updates, *, num_malicious, power=2, num_neighbors=None)",
+        "fljax.aggregators.krum(updates, *, num_malicious, power=2, num_neighbors=None",
         "pre-aggregators in order",
     ):
         assert shown in text

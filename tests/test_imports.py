@@ -86,6 +86,11 @@ def test_only_the_top_imports_reports():
     assert users == {"cli"}
 
 
+def test_tables_and_bars_are_those_that_fit_any_terminal():
+    users = {path.stem for path in ROOT.rglob("*.py") if "rich.table" in imported(path)}
+    assert users == {"terminal"}
+
+
 def test_importing_the_rules_loads_no_dataset_config_or_plotting_package():
     heavy = (
         "tensorflow",

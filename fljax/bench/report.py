@@ -133,7 +133,7 @@ def _table(place: str, rows: Sequence[Row]) -> Table:
     table.add_column("rule")
     header = ["n", "d", "f", "compile s", "ms", "±", "calls", "GB/s", "of copy", "of read", "memory"]
     for name in header + ["peer ms", "peer/ours", "diff"] * compared:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     plain = ("calls", "gb_per_s", "of_copy", "of_read", "memory_multiple")
     for row in rows:
         times = [1e3 * row["seconds_median"], 500 * (row["seconds_q3"] - row["seconds_q1"])]

@@ -1,0 +1,22 @@
+"""Where a command writes that was not told where."""
+
+import itertools
+from pathlib import Path
+
+RUNS = Path("runs")
+
+
+def name_of(config: Path) -> str:
+    """A name for what a configuration makes; what a run's own makes is called after its folder.
+
+    Example:
+        >>> name_of(Path("configs/quickstart.toml")), name_of(Path("runs/demo/config.json"))
+        ('quickstart', 'demo')
+    """
+    return config.absolute().parent.name if config.name == "config.json" else config.stem
+
+
+def free_path(name: str, suffix: str = "") -> Path:
+    """runs/NAME, or runs/NAME-2, -3, … if that is taken."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(path for path in (RUNS / f"{name}{suffix}" for name in names) if not path.exists())
