@@ -15,7 +15,7 @@ from rich.progress import TimeRemainingColumn
 
 from fljax import __version__
 from fljax.completion import LISTS, listed_names, one_of, published_tables, rules
-from fljax.errors import ConfigError, DataError, SweepError, under_way, unforeseen
+from fljax.errors import ConfigError, DataError, OutOfMemoryError, SweepError, under_way, unforeseen
 from fljax.places import free_path, name_of
 from fljax.signals import WAITS_FOR, saving, status_of, watching
 from fljax.terminal import Bar, Table
@@ -76,6 +76,9 @@ def run(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    memory: Annotated[
+        float | None, typer.Option(help="Gigabytes the run may use; default what is free.")
+    ] = None,
 ) -> None:
     """Run one experiment."""
     from fljax.config import load_config
@@ -91,7 +94,7 @@ def run(
     loaded = load_config(config, _overrides(settings))
     folder = out or free_path(name_of(config))
     check_run_folder(folder, loaded.resolved(), resume)
-    experiment = assemble(loaded)
+    experiment = assemble(loaded, memory=memory)
     facts = experiment.facts
     for note in facts["data"]["notes"]:
         _note(console, note)
@@ -361,7 +364,7 @@ def main() -> None:
             _traced(lambda: app(prog_name="fljax"))
         except (ConfigError, DataError) as error:
             _fail(error, 2)
-        except (SweepError, OSError) as error:
+        except (SweepError, OutOfMemoryError, OSError) as error:
             _fail(error, 1)
         except KeyboardInterrupt as error:
             _fail("interrupted", status_of(error))

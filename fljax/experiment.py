@@ -23,6 +23,8 @@ from fljax.environment import environment
 from fljax.evaluate import Evaluation
 from fljax.files import WriteError
 from fljax.lines import Line, columns, metrics_line
+from fljax.memory import Need, check_before, check_compiled, estimate, explained, explained_by
+from fljax.progress import say_how_to_go_on, shown
 from fljax.record import Begun, RunFolder, check_run_folder
 from fljax.round import RoundMetrics, Step
 from fljax.signals import Stop
@@ -42,6 +44,8 @@ class Experiment:
         state: the initial state and the round's data, on the device.
         unravel: (d,) to the model's parameters.
         facts: what summary.json records about data and clients.
+        need: estimate of the memory.
+        memory: gigabytes it may use; None for what there is.
     """
 
     config: ExperimentConfig
@@ -51,6 +55,8 @@ class Experiment:
     state: SimulationState
     unravel: Callable[[jax.Array], Any]
     facts: dict[str, Any]
+    need: Need
+    memory: float | None = None
 
 
 class RunResult(NamedTuple):
@@ -79,6 +85,7 @@ def assemble(
     model: Any = None,
     aggregator: Aggregator | Callable[..., Any] | None = None,
     attack: Attack | Callable[..., Any] | None = None,
+    memory: float | None = None,
 ) -> Experiment:
     """Load the data and build every piece of the run.
 
@@ -90,12 +97,13 @@ def assemble(
             num_malicious=4)`, or a function of your own in jax.numpy.
         attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
             from the configuration.
+        memory: gigabytes the run may use; None for what the device has left.
 
     Returns:
         The `Experiment`.
 
     Raises:
-        ConfigError: if a component is unknown or the pieces do not fit.
+        ConfigError: if a component is unknown, the pieces do not fit, or the run cannot fit the memory.
         DataError: if the data cannot be read.
     """
     check_names(config)
@@ -103,6 +111,8 @@ def assemble(
     attacked = True if attack is not None else None
     parts = gather(config, load_dataset(config) if dataset is None else dataset, model, attacked)
     composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
+    need = estimate(parts, entries=composed.entries, rule=rule)
+    check_before(need, memory)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
@@ -119,6 +129,8 @@ def assemble(
             "num_params": params.size,
             **environment(),
         },
+        need=need,
+        memory=memory,
     )
 
 
@@ -160,7 +172,8 @@ def run(
     out: str | Path | None = None,
     *,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = True,
+    memory: float | None = None,
     **components: Any,
 ) -> RunResult:
     """Run an experiment to its end.
@@ -169,7 +182,9 @@ def run(
         config: the configuration.
         out: the run's folder, new or empty; None writes nothing.
         resume: continue the run in `out` from its last checkpoint.
-        progress: called with every `Record`.
+        progress: called with every `Record`; True shows how far the run is on the standard error, False and
+            None nothing.
+        memory: gigabytes the run may use; None for what the device has left.
         **components: `dataset`, `model`, `aggregator`, `attack` as for `fljax.experiment.assemble`.
 
     Returns:
@@ -181,19 +196,30 @@ def run(
             it; nothing is written.
         DataError: if the data cannot be read, or what is in `out` is not what the run has written.
         WriteError: if a file cannot be written.
+        OutOfMemoryError: if memory runs out all the same.
     """
-    return run_experiment(assemble(config, **components), out, resume=resume, progress=progress)
+    experiment = assemble(config, memory=memory, **components)
+    try:
+        with shown(progress, config.rounds) as tell:
+            return run_experiment(experiment, out, resume=resume, progress=tell)
+    except KeyboardInterrupt as error:
+        if out is not None and (Path(out) / "config.json").exists():
+            say_how_to_go_on(error, f"fljax.run(..., out={str(out)!r}, resume=True)")
+        raise
 
 
 def compile_experiment(experiment: Experiment) -> Program:
     """The experiment's two programs; experiments of the same shapes can share them."""
-    return compile_program(
-        experiment.step,
-        experiment.evaluate,
-        *experiment.state,
-        _test_set(experiment),
-        experiment.config.eval_every,
-    )
+    with explained(experiment.need.largest.lower):
+        program = compile_program(
+            experiment.step,
+            experiment.evaluate,
+            *experiment.state,
+            _test_set(experiment),
+            experiment.config.eval_every,
+        )
+    check_compiled(experiment.need, program.chunk, experiment.memory)
+    return program
 
 
 def _test_set(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
@@ -213,6 +239,7 @@ def pad_tables(experiments: Sequence[Experiment]) -> list[Experiment]:
     return list(map(padded, experiments))
 
 
+@explained_by(lambda experiment: experiment.need.largest.lower)
 def run_experiment(
     experiment: Experiment,
     out: str | Path | None = None,

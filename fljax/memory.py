@@ -1,10 +1,10 @@
-"""What a run needs in memory, before it is compiled; what there is; what to say where that is too little."""
+"""What a run needs in memory, before it is compiled, and what to say where that is more than there is."""
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,11 @@ from fljax.aggregators.base import Aggregator
 from fljax.assembly import Parts, clients_at_once
 from fljax.components import make_aggregator
 from fljax.errors import ConfigError, OutOfMemoryError
+from fljax.limits import Limit, gigabytes, room
 from fljax.local import cross_entropy
 
+P = ParamSpec("P")
+R = TypeVar("R")
 # Copies of the (n, d) stack that training, an attack and a rule together hold at once, and which share of a
 # gradient's intermediate results is held at once. With these the estimate is 1.0 to 1.4 times the compiler's
 # own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
@@ -25,8 +28,6 @@ HELD = 1 / 8
 DRAWN = 9
 # Matrices (n, n) that a rule or an attack holds at once, if it compares the clients in pairs.
 SQUARES = 3
-# How much too large the estimate may be: only what exceeds the memory by more is refused unseen.
-MARGIN = 1.4
 
 
 class Gradient(NamedTuple):
@@ -52,8 +53,8 @@ class Gradient(NamedTuple):
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
 
 
-def gradient_of(parts: Parts) -> Gradient:
-    """What one gradient of a run's model costs; traced, not compiled."""
+def gradient_of(parts: Parts, count: bool = True) -> Gradient:
+    """What one gradient of a run's model costs; traced, not compiled. `count` says whether to count flops."""
     model, local = parts.model, parts.config.local
     params = jax.eval_shape(model.init, jax.random.key(0))
     batch = parts.data.table.shape[1] if local.batch_size == "full" else local.batch_size
@@ -65,9 +66,9 @@ def gradient_of(parts: Parts) -> Gradient:
     jaxpr: Any = jax.make_jaxpr(gradient)(params, state, x, y, weights)
     shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
     held = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
-    cost: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() or {}
+    cost: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() if count else {}
     inputs = 4 * batch * int(np.prod(parts.dataset.input_shape))
-    return Gradient(params, batch, inputs, int(held), float(cost.get("flops", 0.0)))
+    return Gradient(params, batch, inputs, int(held), float((cost or {}).get("flops", 0.0)))
 
 
 class Part(NamedTuple):
@@ -125,7 +126,7 @@ def estimate(
     Returns:
         The `Need`.
     """
-    gradient = gradient or gradient_of(parts)
+    gradient = gradient or gradient_of(parts, count=False)
     config, dataset = parts.config, parts.dataset
     n, d, local = parts.cohort_size, gradient.num_params, config.local
     chunk = clients_at_once(config, gradient.params, n)
@@ -172,116 +173,7 @@ def estimate(
     )
 
 
-# --- what there is ------------------------------------------------------------------------------------
-
-
-class Limit(NamedTuple):
-    """Memory that can be had.
-
-    Attributes:
-        bytes: how much.
-        whose: for a sentence: "6.3 GB are ...".
-        margin: how many times as much an estimate may come to.
-    """
-
-    bytes: int
-    whose: str
-    margin: float = MARGIN
-
-    @property
-    def most(self) -> float:
-        """Bytes that an estimate may come to."""
-        return self.margin * self.bytes
-
-
-def available() -> Limit:
-    """What an accelerator has left, or this machine, within the limits of its group and of this process."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if jax.default_backend() != "cpu" and "bytes_limit" in stats:
-        return Limit(stats["bytes_limit"] - stats.get("bytes_in_use", 0), "free on the device")
-    import psutil
-
-    used = psutil.Process().memory_info().vms
-    found = [Limit(psutil.virtual_memory().available, "free on this machine")]
-    found += [Limit(limit - held, "left of the container's limit") for limit, held in _groups()]
-    found += [Limit(limit - used, "left of the process's limit (ulimit -v)") for limit in _process_limit()]
-    least = min(found)
-    return least._replace(bytes=max(least.bytes, 0))
-
-
-def device_memory(workers: int = 1) -> int:
-    """Bytes a program may use: most of an accelerator, or a share of half of the machine's memory.
-
-    It does not depend on what else is running, so that a sweep that is resumed has the same batches.
-    """
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if jax.default_backend() != "cpu" and "bytes_limit" in stats:
-        return int(0.9 * stats["bytes_limit"])
-    import psutil
-
-    limits = [psutil.virtual_memory().total, *(limit for limit, _ in _groups()), *_process_limit()]
-    return int(0.5 * min(limits)) // max(workers, 1)
-
-
-def _process_limit() -> list[int]:
-    """The limit of this process's address space, if there is one."""
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return []
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return [] if soft == resource.RLIM_INFINITY else [soft]
-
-
-# Version 2 and version 1 of Linux's control groups: folder, limit, use, and the part of it that can be freed.
-_CONTROLLERS = (
-    ("", "memory.max", "memory.current", "inactive_file"),
-    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
-
-
-def _groups(
-    proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> list[tuple[int, int]]:
-    """Limit and use of the control groups of this process, bytes; none where there is no limit."""
-    found = []
-    try:
-        lines = [line.split(":", 2) for line in proc.read_text().splitlines()]
-    except OSError:
-        return []
-    for name, limit, current, free in _CONTROLLERS:
-        # In a container the path is often that of the host, and its own group is the root.
-        paths = [line[2] for line in lines if len(line) == 3 and name in line[1].split(",")]
-        for path in dict.fromkeys(each for inner in paths for each in _with_those_above(root / name, inner)):
-            try:
-                most, used = int((path / limit).read_text()), int((path / current).read_text())
-                stat = dict(line.split() for line in (path / "memory.stat").read_text().splitlines())
-                found.append((most, max(0, used - int(stat.get(free, 0)))))
-            except (OSError, ValueError):  # no such group, or "max"
-                continue
-    return found
-
-
-def _with_those_above(root: Path, path: str) -> list[Path]:
-    """A group and those it is in."""
-    parts = [part for part in path.split("/") if part]
-    return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
-
-
 # --- what to say --------------------------------------------------------------------------------------
-
-
-def gigabytes(count: float) -> str:
-    """Bytes as a person reads them.
-
-    Example:
-        >>> gigabytes(48.0016e9), gigabytes(6.31e9), gigabytes(3.2e6)
-        ('48 GB', '6.3 GB', '3.2 MB')
-    """
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.{0 if count >= 10 * size else 1}f} {unit}"
-    return f"{count / 1e3:.1f} kB"
 
 
 def shortage(need: Need, there: Limit, bytes_needed: int | None = None) -> str:
@@ -299,22 +191,6 @@ def shortage(need: Need, there: Limit, bytes_needed: int | None = None) -> str:
         f"memory: this needs {figure}, but {gigabytes(there.bytes)} are {there.whose}; "
         f"{share} for {part.what}: {part.lower}"
     )
-
-
-def room(memory: float | None) -> Limit:
-    """What the user allows, or what there is.
-
-    Args:
-        memory: gigabytes, or None.
-
-    Raises:
-        ConfigError: if it is no positive number.
-    """
-    if memory is None:
-        return available()
-    if not 0 < memory < float("inf"):
-        raise ConfigError(f"memory={memory} must be a positive number of gigabytes")
-    return Limit(int(memory * 1e9), "allowed (memory)", 1.0)
 
 
 def check_before(need: Need, memory: float | None = None) -> None:
@@ -375,9 +251,14 @@ def out_of_memory(error: BaseException, lower: str) -> OutOfMemoryError:
     return OutOfMemoryError(f"memory ran out{amount}: {lower}")
 
 
+def in_words(error: Exception, lower: str) -> Exception:
+    """The error, or where memory ran out one sentence in its place."""
+    return out_of_memory(error, lower) if is_out_of_memory(error) else error
+
+
 @contextmanager
-def explained(need: Callable[[], Need] | Need) -> Iterator[None]:
-    """Turn what is raised where memory runs out into one sentence.
+def explained(lower: str) -> Iterator[None]:
+    """Turn what is raised where memory runs out into one sentence, which says what to `lower`.
 
     Raises:
         OutOfMemoryError: instead.
@@ -387,4 +268,18 @@ def explained(need: Callable[[], Need] | Need) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory(error, (need if isinstance(need, Need) else need()).largest.lower) from error
+        raise out_of_memory(error, lower) from error
+
+
+def explained_by(lower: Callable[[Any], str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`explained` for a whole function; `lower` finds what to change from its first argument."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            with explained(lower(args[0])):
+                return function(*args, **kwargs)
+
+        return wrapped
+
+    return decorate

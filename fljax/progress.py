@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -47,6 +49,23 @@ class RunDisplay:
         if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_EVERY):
             self._last_line = time.monotonic()
             self._console.print(f"round {record.round}/{self._rounds}  {text}", soft_wrap=True)
+
+
+@contextmanager
+def shown(
+    progress: bool | Callable[[Record], None] | None, rounds: int
+) -> Iterator[Callable[[Record], None] | None]:
+    """What to call with every record: True shows them on the standard error, False and None nothing."""
+    if progress is True:
+        with RunDisplay(Console(stderr=True), rounds) as display:
+            yield display
+    else:
+        yield progress or None
+
+
+def say_how_to_go_on(error: BaseException, call: str) -> None:
+    """Add to an interrupt how to continue what it ended; its traceback shows it."""
+    error.add_note(f"what is done is kept; continue with {call}")
 
 
 def describe(record: Record, rate: float, rounds: int) -> str:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,14 +25,18 @@ from pyarrow import parquet
 from rich.console import Console
 
 import fljax
+from fljax import limits
 from fljax.cli import main
 from fljax.config import parse_config
 from fljax.errors import ConfigError, DataError, SweepError
+from fljax.limits import Limit
 from fljax.progress import duration
+from fljax.report import load_results
 from fljax.sweeps import command, load_sweep, local, make_plan, make_sweep, run_plan
-from fljax.sweeps.display import SweepDisplay
-from fljax.sweeps.local import Finished
-from fljax.sweeps.results import CURVES, SweepFolder, read_rows
+from fljax.sweeps import run as sweeping
+from fljax.sweeps.display import Planning, SweepDisplay
+from fljax.sweeps.local import Finished, Watcher
+from fljax.sweeps.results import CURVES, SweepFolder, read_rows, write_rows
 from fljax.sweeps.run import batch_id, missing
 from fljax.sweeps.running import CellResult, StoppedError
 from fljax.sweeps.writers import run_name, tensorboard_writer, write_csv
@@ -59,10 +64,10 @@ TIMES = {"seconds_compile", "seconds_run", "rounds_per_second"}
 
 
 class FakeProgram:
-    seconds_compile, bytes = 0.25, 0
+    seconds_compile = 0.25
 
-    def __init__(self, group):
-        self.size = group.size
+    def __init__(self, group, size=0):
+        self.size, self.bytes = group.size, size
 
 
 def fake_lines(cell):
@@ -245,11 +250,11 @@ def test_only_what_is_missing_is_done(fake, plan, tmp_path):
 def test_a_program_that_cannot_be_compiled_fails_its_cells_alone(fake, plan, tmp_path, monkeypatch):
     def compile_group(group):
         if group.number == 0:
-            raise RuntimeError("RESOURCE_EXHAUSTED")
+            raise RuntimeError("INTERNAL: no such thing")
         return FakeProgram(group)
 
     monkeypatch.setattr(local, "compile_group", compile_group)
-    with pytest.raises(SweepError, match="6 of 12 cells failed, .*RESOURCE_EXHAUSTED"):
+    with pytest.raises(SweepError, match="6 of 12 cells failed, .*INTERNAL: no such thing"):
         run_plan(plan, tmp_path / "out", workers=2)
     assert sorted(fake.ran) == list(range(6, 12))
     assert len(read_rows(tmp_path / "out")) == 6
@@ -585,6 +590,133 @@ def test_a_terminal_has_a_bar_and_the_latest_cells(fake, plan, tmp_path):
     assert "†" in text
 
 
+# --- from Python -------------------------------------------------------------------------------------
+
+
+def test_from_python_the_progress_is_shown_unless_something_else_is_asked(
+    fake, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sweeping, "default_workers", lambda: 1)
+    cells = make_sweep(tomllib.loads(TINY), tomllib.loads(SWEEP)["sweep"])
+    fljax.sweep(cells, progress=False)
+    assert capsys.readouterr() == ("", "")
+    fljax.sweep(cells)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "12/12 cells  Median" in err.splitlines()[-1]
+    told = []
+    fljax.sweep(cells, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (12, 12)
+    assert told == sorted(told)
+
+    class Mine(Watcher):
+        cells = 0
+
+        def finished(self, finished, rows):
+            self.cells += len(rows)
+
+    mine = Mine()
+    fljax.sweep(cells, progress=mine)
+    assert mine.cells == 12
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_says_how_to_continue(fake, tmp_path):
+    cells, out = make_sweep(tomllib.loads(TINY), tomllib.loads(SWEEP)["sweep"]), tmp_path / "out"
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as error:
+        fljax.sweep(cells, out, progress=interrupt)
+    assert error.value.__notes__ == [
+        f"what is done is kept; continue with fljax.sweep(..., out={str(out)!r}, resume=True)"
+    ]
+    with pytest.raises(KeyboardInterrupt) as error:
+        fljax.sweep(cells, progress=interrupt)
+    assert not hasattr(error.value, "__notes__")  # nothing is kept
+    told = []
+    fljax.sweep(cells, out, resume=True, progress=lambda done, total: told.append((done, total)))
+    assert 0 < told[0][0] <= told[-1][0] == 12
+
+
+def test_long_planning_is_shown(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("fljax.sweeps.display.time.monotonic", lambda: now[0])
+    console = Console(width=150, record=True, file=(tmp_path / "log").open("w"))
+    with Planning(console) as planning:
+        told = planning.told("planning")
+        told(1000, 5000)
+        now[0] = 10.0
+        told(2000, 5000)
+    assert console.export_text() == "planning 2,000 of 5,000 cells\n"
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        console = Console(force_terminal=True, width=150, record=True, file=nowhere)
+        with Planning(console) as planning:
+            planning.told("planning")(3000, 5000)
+            planning._bar.refresh()
+    assert "planning 3,000 of 5,000 cells" in console.export_text()
+
+
+# --- many cells --------------------------------------------------------------------------------------
+
+
+def test_the_whole_table_is_not_written_after_every_batch(fake, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("fljax.sweeps.results.WHOLE_SHARE", 1e-9)
+    written = []
+    monkeypatch.setattr(
+        "fljax.sweeps.results.write_rows",
+        lambda path, rows, sweep: (written.append((path.name, len(rows))), write_rows(path, rows, sweep)),
+    )
+    seen = []
+
+    def look(finished, rows):
+        seen.append((len(read_rows(tmp_path / "out")), len(load_results(tmp_path / "out").frame)))
+
+    frame = run_plan(plan, tmp_path / "out", finished=look, writers=[write_csv])
+    whole = [count for name, count in written if name == "results.parquet"]
+    assert whole == [2, 12]  # the first time, and at the end
+    assert seen == [(count, count) for count in (2, 4, 6, 8, 10, 12)]
+    assert names(tmp_path / "out") == {"sweep.json", "results.parquet", "results.csv"}
+    assert frame["cell"].tolist() == [cell.id for cell in plan.sweep.cells]
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 13
+
+
+def test_rows_that_are_in_the_table_and_in_a_part_count_once(fake, plan, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    frame = run_plan(plan, out)
+    rows = read_rows(out)
+    (out / "parts").mkdir()  # killed after the table was written, before the parts were gone
+    write_rows(out / "parts" / "0.parquet", rows[3:5], plan.sweep)
+    assert read_rows(out) == rows
+    assert len(load_results(out).frame) == 12
+    fake.ran = []
+    pd.testing.assert_frame_equal(run_plan(plan, out, resume=True), frame)
+    assert fake.ran == []
+    assert names(out) == {"sweep.json", "results.parquet"}
+
+
+# --- memory ------------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_runs_out_of_memory_says_what_to_lower(fake, plan, tmp_path):
+    fake.fail = {2: MemoryError("std::bad_alloc")}
+    with pytest.raises(SweepError, match=r"2 of 12 cells failed, .*: memory ran out: lower "):
+        run_plan(plan, tmp_path / "out")
+    assert len(read_rows(tmp_path / "out")) == 10
+
+
+def test_what_the_compiler_finds_too_large_is_refused(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "compile_group", lambda group: FakeProgram(group, 3 * 10**9))
+    with pytest.raises(
+        SweepError, match=r"12 of 12 cells failed, .*this needs 3\.0 GB, but 2\.0 GB are allowed"
+    ):
+        run_plan(plan._replace(budget=2 * 10**9, strict=True), tmp_path / "out")
+    monkeypatch.setattr(local, "available", lambda: Limit(10**9, "free on this machine"))
+    with pytest.raises(SweepError, match=r"3\.0 GB, but 1\.0 GB are free on this machine"):
+        run_plan(plan._replace(budget=2 * 10**9), tmp_path / "other")
+
+
 # --- the command -------------------------------------------------------------------------------------
 
 
@@ -648,6 +780,31 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(cli, tmp_path, fake):
         r"80 cells in 2 programs, 1 at a time, roughly .+ here; a program may use [\d.]+ GB", outcome.out
     )
     assert names(tmp_path) == {"tiny.toml"}
+    assert fake.compiled == []
+
+
+def test_a_sweep_with_a_cell_that_cannot_fit_is_refused_before_anything_runs(cli, tmp_path, fake):
+    large = ["--set", "sweep.axes.model=['logistic_regression', {name = 'mlp', hidden = [4000]}]"]
+    outcome = cli("sweep", "tiny.toml", "--memory", "0.003", *large)
+    assert outcome.status == 2
+    assert re.search(r"^fljax: memory: this needs about 9\.\d MB, but 3\.0 MB are allowed", outcome.err)
+    assert "model=mlp" in outcome.err
+    assert outcome.err.count("\n") == 1
+    outcome = cli("sweep", "tiny.toml", "--memory", "0.003", "--dry-run", *large)
+    assert outcome.status == 2
+    assert "fljax: 2 of 4 programs do not fit the memory" in outcome.err
+    assert outcome.out.count("(too much)") == 2
+    assert outcome.out.count("does not fit: memory: this needs about") == 2
+    assert names(tmp_path) == {"tiny.toml"}
+    assert fake.compiled == []
+
+
+def test_programs_that_do_not_fit_beside_each_other_are_refused(cli, fake, monkeypatch):
+    monkeypatch.setattr(limits, "available", lambda: Limit(9_000_000, "free on this machine"))
+    words = ["sweep", "tiny.toml", "--set", "model={name = 'mlp', hidden = [4000]}"]
+    outcome = cli(*words, "--workers", "2")
+    assert outcome.status == 2
+    assert re.search(r"2 programs at the same time need about \d+ MB, but 9\.0 MB are free", outcome.err)
     assert fake.compiled == []
 
 

@@ -20,6 +20,7 @@ from fljax.bench import peers
 from fljax.bench.grid import COUNTS, Cell, device_name, resolve
 from fljax.components import first_line
 from fljax.environment import environment
+from fljax.memory import is_out_of_memory, out_of_memory
 
 Row = dict[str, Any]
 # What to do before a call, and the call, which is timed and returns when its result is there.
@@ -197,6 +198,8 @@ def measure(
 
 
 def _named(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return first_line(out_of_memory(error, "take fewer rows (--n) or columns (--d)"))
     return f"{type(error).__name__}: {first_line(error)}"
 
 

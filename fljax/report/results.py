@@ -1,6 +1,7 @@
 """A sweep's folder, read: sweep.json and results.parquet; or a run's, as a sweep of one cell."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,10 @@ def load_results(folder: str | Path) -> Results:
     path = folder / "results.parquet"
     if not path.is_file():
         raise DataError(f"{folder} has no results yet: results.parquet is missing")
-    table = read_parquet(path)
+    table = _read_tables(path, sorted(folder.glob("parts/*.parquet")))
     frame = table.to_pandas()
+    if "cell" in frame:
+        frame = frame.drop_duplicates("cell", ignore_index=True)
     given = about["axes"]
     missing = [name for name in (*REQUIRED, *LISTS, *given) if name not in frame]
     if missing:
@@ -180,6 +183,19 @@ def _categories(
             frame = frame.assign(**{name: pd.Categorical(texts, categories=labels, ordered=True)})
             axes |= {name: labels} if name in axes else {}
     return frame, axes
+
+
+def _read_tables(whole: Path, parts: Sequence[Path]) -> pyarrow.Table:
+    """The whole table, and the latest rows of a sweep under way, which are in files of their own."""
+    read = []
+    for part in parts:
+        try:
+            read.append(read_parquet(part))
+        except DataError:
+            if part.exists():  # else it is in the whole table by now
+                raise
+    table = read_parquet(whole)
+    return pyarrow.concat_tables([table, *(part.select(table.column_names) for part in read)])
 
 
 def _read_about(path: Path) -> dict[str, Any]:

@@ -151,7 +151,10 @@ def make_sweep(
         groups.append({"seed": list(seeds)})
     count = math.prod(len(next(iter(group.values()))) for group in groups)
     if count > MOST_CELLS:
-        raise ConfigError(f"sweep: these axes make {count:,} cells, more than {MOST_CELLS:,}")
+        raise ConfigError(
+            f"sweep: these axes make {count:,} cells, more than the {MOST_CELLS:,} whose plan and table are "
+            "held in memory; cut it into several sweeps"
+        )
     points = [_merge(rows) for rows in product(*(_rows(group) for group in groups))]
     points = _without(points, [_rule(rule, points, base) for rule in parsed.exclude])
     for number, extra in enumerate(parsed.include):

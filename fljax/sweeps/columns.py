@@ -19,8 +19,8 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "partition": Component,
     "model": Component,
 }
-# More cells, or values of one axis, are a slip of the pen.
-MOST_CELLS = 1_000_000
+# More cells, or values of one axis, are a slip of the pen: their plan and their table are held in memory.
+MOST_CELLS = 200_000
 Column = list[Any]
 
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from fljax.errors import under_way
+from fljax.errors import ConfigError, under_way
 from fljax.progress import duration
 from fljax.report import load_results, places, rich_tables, write_report
 from fljax.signals import WAITS_FOR, saving
 from fljax.sweeps.axes import load_sweep
-from fljax.sweeps.display import SweepDisplay, plan_table
-from fljax.sweeps.plan import make_plan
+from fljax.sweeps.display import Planning, SweepDisplay, plan_table
+from fljax.sweeps.plan import check_fits, make_plan, too_large
 from fljax.sweeps.results import SweepFolder, check_sweep_folder
 from fljax.sweeps.run import Executor, check_executor, check_workers, memory_budget, missing, run_plan
 from fljax.sweeps.timing import estimate_seconds
@@ -54,14 +54,16 @@ def sweep_and_report(
         hint: how to go on after a signal.
     """
     budget = memory_budget(options.memory)
-    sweep = load_sweep(config, overrides)
+    with Planning(console) as planning:
+        sweep = load_sweep(config, overrides, planning.told("reading"))
     check_executor(options.executor, options.address, options.ray_cpus, options.ray_gpus)
     workers = check_workers(options.workers)
     writers = [write_csv] if options.csv else []
     writers += [tensorboard_writer()] if options.tensorboard else []
     if not options.dry_run:
         check_sweep_folder(folder, sweep, options.resume)
-    plan = make_plan(sweep, workers=workers, budget=budget)
+    with Planning(console) as planning:
+        plan = make_plan(sweep, workers=workers, budget=budget, told=planning.told("planning"))
     for note in plan.notes:
         console.print(f"note: {note}", markup=False)
     programs = f"{len(sweep.cells)} cells in {len(plan.groups)} programs, {workers} at a time"
@@ -70,7 +72,17 @@ def sweep_and_report(
         console.print(plan_table(plan, seconds))
         end = f"roughly {duration(sum(seconds))} here; a program may use {plan.budget / 1e9:.1f} GB"
         console.print(f"{programs}, {end}", soft_wrap=True, highlight=False)
+        reasons = too_large(plan)
+        for number, reason in reasons.items():
+            text = f"program {number + 1} does not fit: {reason}"
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
+        if reasons:
+            raise ConfigError(f"{len(reasons)} of {len(plan.groups)} programs do not fit the memory")
+        if options.executor == "local":
+            check_fits(plan, workers)
         return
+    if options.executor == "local" or plan.strict:
+        check_fits(plan, workers)
     todo = missing(plan, SweepFolder(folder, sweep, options.resume).finished)
     left = sum(len(batch.cells) for batch in todo)
     console.print(f"{programs}; {left} cells to do", soft_wrap=True, highlight=False)

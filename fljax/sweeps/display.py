@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.console import Group as Stack
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from fljax.progress import duration, per_second
+from fljax.sweeps.cells import Told
 from fljax.sweeps.local import Finished, Watcher
-from fljax.sweeps.plan import Batch, Group, Plan
+from fljax.sweeps.plan import Batch, Group, Plan, too_large
 from fljax.sweeps.results import Row
 from fljax.terminal import Bar, Table
 
@@ -24,6 +26,66 @@ SHOWN = 10
 SHOWN_EVERY = 0.25
 # Seconds after which a log has a line even if no batch is done.
 SILENCE = 60.0
+# Seconds between two lines on the cells that are planned.
+PLANNED_EVERY = 5.0
+
+
+class Planning:
+    """How many cells are read and planned, while that takes long: a bar, or a line now and then.
+
+    Args:
+        console: where to draw; None for nowhere.
+    """
+
+    def __init__(self, console: Console | None) -> None:
+        self._console = console
+        self._last_line = time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=console is None or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def told(self, what: str) -> Told:
+        """What to call: `what` is "reading" or "planning"."""
+
+        def told(done: int, total: int) -> None:
+            text = f"{what} {done:,} of {total:,} cells"
+            self._bar.update(self._task, completed=done, total=total, description=text)
+            due = time.monotonic() - self._last_line > PLANNED_EVERY
+            if due and self._console is not None and not self._console.is_terminal:
+                self._last_line = time.monotonic()
+                self._console.print(text, highlight=False)
+
+        return told
+
+
+class Counter(Watcher):
+    """Calls a function with the cells that are done, and of how many, after every batch.
+
+    Args:
+        function: to be called.
+        done: cells that an earlier run has done.
+        total: all cells.
+    """
+
+    def __init__(self, function: Callable[[int, int], object], done: int, total: int) -> None:
+        self._function, self._done, self._total = function, done, total
+
+    def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
+        self._done += len(rows)
+        self._function(self._done, self._total)
 
 
 class SweepDisplay(Watcher):
@@ -170,6 +232,7 @@ def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:
     """
     title = f"{escape(plan.sweep.name)}: {len(plan.sweep.cells)} cells"
     table = Table(title=title, title_justify="left")
+    unfit = too_large(plan)
     for name in ("program", "aggregator", "attack", "traced"):
         table.add_column(name, justify="right" if name == "program" else "left")
     for name in ("cells", "at once", "memory", "time"):
@@ -187,7 +250,7 @@ def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:
             ", ".join(traced) or "nothing",
             str(len(group.cells)),
             str(group.size),
-            f"{memory:,.0f} MB",
+            f"{memory:,.0f} MB" + (" (too much)" if group.number in unfit else ""),
             duration(estimate) if estimate >= 1 else "< 1 s",
         )
     return table

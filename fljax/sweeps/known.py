@@ -16,7 +16,8 @@ from fljax.data import DATASETS, Dataset
 from fljax.data.clients import choose_malicious
 from fljax.errors import ConfigError
 from fljax.fit import check_pieces
-from fljax.memory import Gradient, available, gigabytes, gradient_of
+from fljax.limits import available, gigabytes
+from fljax.memory import Gradient, gradient_of
 from fljax.signatures import traceable_parameters
 from fljax.sweeps.cells import text_of
 from fljax.types import RoundData
@@ -44,9 +45,12 @@ class Member(NamedTuple):
 
 
 class Known:
-    """What cells have in common; keys are the texts of their tables."""
+    """What cells have in common; keys are the texts of their tables, or the tables themselves."""
 
     def __init__(self) -> None:
+        self._members: dict[Any, Member] = {}
+        self._malicious: dict[int, int] = {}
+        self._kept: list[ExperimentConfig] = []
         self._texts: dict[int, tuple[Any, str]] = {}
         self._datasets: dict[Any, Dataset] = {}
         self._bytes = 0
@@ -68,6 +72,16 @@ class Known:
             ConfigError: if it cannot be run.
             DataError: if its data cannot be read.
         """
+        # Most cells differ from one before in their seed alone.
+        fields = tuple(_identity(getattr(config, name)) for name in _FIELDS)
+        if fields in self._checked:
+            dataset = self._dataset(config)
+            data = self._dealt(config, dataset)
+            like = self._members.get((fields, *self._shapes(dataset, data))) if data is not None else None
+            if data is not None and like is not None:
+                if config.aggregator is not like.parts.config.aggregator:
+                    config = config.model_copy(update={"aggregator": like.parts.config.aggregator})
+                return like._replace(parts=like.parts._replace(config=config, dataset=dataset, data=data))
         parts = self._gather(config)
         key = tuple(
             self._text(getattr(parts.config, name)) for name in ("aggregator", "attack", "local", "server")
@@ -76,7 +90,18 @@ class Known:
             self._numbers[key] = traceable(parts.config)
         numbers = self._numbers[key]
         self._check(parts)
-        return Member(parts, numbers, signature(parts, numbers, self._mask))
+        member = Member(parts, numbers, signature(parts, numbers, self._mask))
+        self._kept.append(config)  # the identities of its tables stay theirs
+        self._checked.add(fields)
+        self._members[(fields, *self._shapes(parts.dataset, parts.data))] = member
+        return member
+
+    def _shapes(self, dataset: Dataset, data: RoundData) -> tuple[Any, ...]:
+        """What else decides about a cell with the same tables."""
+        if id(data) not in self._malicious:
+            self._malicious[id(data)] = int(data.malicious.sum())
+        shapes = dataset.train_x.shape, dataset.test_x.shape, dataset.num_classes
+        return (*shapes, len(data.counts), self._malicious[id(data)])
 
     def gradient(self, parts: Parts) -> Gradient:
         """What one gradient of the cell's model costs."""
@@ -121,8 +146,8 @@ class Known:
         return self._clients[key]
 
     def _clients_key(self, config: ExperimentConfig, dataset: Dataset) -> Any:
-        root = tuple(config.root.sample().values())
-        return id(dataset), config.seed_for("data"), self._text(config.partition), root, config.num_clients
+        tables = self._text(config.partition), self._text(config.root)
+        return id(dataset), config.seed_for("data"), *tables, config.num_clients
 
     def _gather(self, config: ExperimentConfig) -> Parts:
         tables = ("data", "partition", "aggregator", "local", "server")
@@ -139,8 +164,7 @@ class Known:
         assert data is not None
         key = (
             *(self._text(getattr(config, name)) for name in ("aggregator", "attack", "model")),
-            *(config.cohort_size, len(data.counts), int(data.malicious.sum())),
-            *(dataset.input_shape, dataset.num_classes),
+            *(config.cohort_size, *self._shapes(dataset, data)),
         )
         if key not in self._parts:
             self._parts[key] = gather(config, dataset, data=data)
@@ -261,4 +285,10 @@ def signature(
     return " ".join([*fields, str(shapes), str(parts.dataset.test_x.shape)])
 
 
+def _identity(value: Any) -> Any:
+    """A table by identity, since cells share them; anything else as it is."""
+    return id(value) if isinstance(value, pydantic.BaseModel) else value
+
+
+_FIELDS = sorted(ExperimentConfig.model_fields.keys() - {"seed"})
 _DECISIVE = sorted(ExperimentConfig.model_fields.keys() - {*_NOT_DECISIVE})

@@ -12,8 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fljax.errors import ConfigError
+from fljax.limits import Limit, available
+from fljax.memory import in_words, shortage
 from fljax.sweeps.batch import GroupProgram, compile_group
 from fljax.sweeps.plan import Batch, Group, Plan
+from fljax.sweeps.results import Row
 from fljax.sweeps.running import CellResult, Saved, StoppedError, run_batch
 
 # Seconds between two looks whether somebody has asked to stop.
@@ -55,6 +59,9 @@ class Watcher:
     def note(self, text: str) -> None:
         """Something a person should know, in a sentence: this one warns."""
         warnings.warn(text, stacklevel=2)
+
+    def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
+        """A batch is done, and its rows are in the table."""
 
 
 def default_workers() -> int:
@@ -109,7 +116,7 @@ class _Programs:
 
     def _compile(self, group: Group) -> GroupProgram:
         self._watcher.compiling(group)
-        program = compile_within(group, self._plan.budget)
+        program = compile_within(group, self._plan.budget, self._plan.limit if self._plan.strict else None)
         self._watcher.compiled(group, program.seconds_compile)
         return program
 
@@ -121,20 +128,28 @@ class _Programs:
                     del self._futures[key]
 
 
-def compile_within(group: Group, budget: int) -> GroupProgram:
+def compile_within(group: Group, budget: int, limit: Limit | None = None) -> GroupProgram:
     """Compile a group; if the compiler's own figure exceeds the budget, for half as many cells, and so on.
 
     Args:
         group: the group.
-        budget: bytes.
+        budget: bytes a program should use.
+        limit: what not even one cell may exceed; None for what there is.
 
     Returns:
         The `GroupProgram`; its `size` may be smaller than the group's.
+
+    Raises:
+        ConfigError: if the compiler says that not even one cell fits.
     """
     program = compile_group(group)
     while program.bytes > budget and program.size > 1:
         group = group.resized(max(1, min(program.size // 2, program.size * budget // program.bytes)))
         program = compile_group(group)
+    if program.bytes > budget:
+        limit = limit or available()
+        if program.bytes > limit.bytes:
+            raise ConfigError(shortage(group.need, limit, program.bytes))
     return program
 
 
@@ -212,7 +227,7 @@ def run_locally(
         except StoppedError:
             return Finished(group, batch, [], 0.0)
         except Exception as error:
-            return Finished(group, batch, [], 0.0, error)
+            return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
         finally:
             running.discard(number)
             programs.done(group)

@@ -15,7 +15,8 @@ import jax
 
 from fljax.environment import environment
 from fljax.errors import ConfigError
-from fljax.memory import device_memory
+from fljax.limits import device_memory
+from fljax.memory import in_words, out_of_memory
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import GroupProgram
 from fljax.sweeps.cells import Cell
@@ -218,7 +219,10 @@ def _finished(group: Group, batch: Batch, task: Any) -> Finished:
         outcome = ray.get(task)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        return Finished(group, batch, [], 0.0, cause if isinstance(cause, Exception) else error)
+        said = in_words(cause if isinstance(cause, Exception) else error, group.need.largest.lower)
+        return Finished(group, batch, [], 0.0, said)
+    except ray.exceptions.OutOfMemoryError as error:  # of a worker that Ray ended for it
+        return Finished(group, batch, [], 0.0, out_of_memory(error, group.need.largest.lower))
     except Exception as error:  # the worker or its node died too often, or its error cannot be sent
         return Finished(group, batch, [], 0.0, error)
     return Finished(group, batch, outcome.results, outcome.seconds_compile, here=outcome.here)

@@ -1,7 +1,8 @@
 """The planner: cells grouped by the program they need, groups cut into batches that fit the memory."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,8 @@ import numpy as np
 from fljax.assembly import Parts, num_convolutions
 from fljax.config import ExperimentConfig
 from fljax.errors import ConfigError
-from fljax.memory import Limit, Need, device_memory, estimate, gigabytes, room, shortage
+from fljax.limits import Limit, device_memory, gigabytes, room
+from fljax.memory import Need, estimate, shortage
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import TOLD_EVERY, Cell, Told
 from fljax.sweeps.known import Known, Member
@@ -72,17 +74,35 @@ class Group:
             for start in range(0, len(self.cells), self.size)
         ]
 
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Where a cell is in `cells`, by its id."""
+        return {cell.id: place for place, cell in enumerate(self.cells)}
+
     def resized(self, size: int) -> "Group":
         """The group in batches of another size."""
-        return dataclasses.replace(self, size=size)
+        return self if size == self.size else dataclasses.replace(self, size=size)
 
 
 class Plan(NamedTuple):
-    """A sweep and how it will be run."""
+    """A sweep and how it will be run.
+
+    Attributes:
+        sweep: its cells.
+        groups: those that share a program.
+        budget: bytes one program should use at most.
+        strict: whether that is what the user allows.
+    """
 
     sweep: Sweep
     groups: list[Group]
     budget: int
+    strict: bool = False
+
+    @property
+    def limit(self) -> Limit:
+        """What not even one cell may exceed."""
+        return room(self.budget / 1e9 if self.strict else None)
 
     @property
     def notes(self) -> list[str]:
@@ -103,7 +123,7 @@ def make_plan(
 
     Args:
         sweep: the cells.
-        budget: bytes one program may use; None for what the device has.
+        budget: bytes one program may use, by the user; None for what the device has.
         workers: programs that run at the same time.
         size: cells in a program at most; None for what suits the device.
         known: what earlier plans of this process have loaded.
@@ -116,6 +136,7 @@ def make_plan(
         ConfigError: naming the cell, if one cannot be run.
         DataError: if the data cannot be read.
     """
+    strict = budget is not None
     budget = device_memory(workers) if budget is None else budget
     known = Known() if known is None else known
     members: dict[str, list[tuple[Cell, Member]]] = {}
@@ -132,7 +153,7 @@ def make_plan(
     groups = [
         _group(number, rows, budget, batches, size, known) for number, rows in enumerate(members.values())
     ]
-    return Plan(sweep, groups, budget)
+    return Plan(sweep, groups, budget, strict)
 
 
 def _in_the_cell(cell: Cell) -> str:
@@ -169,33 +190,34 @@ def _group(
     return Group(number, cells, parts, varying, -(-len(cells) // count), need, shared, flops, d)
 
 
-def too_large(plan: Plan, limit: Limit) -> Iterator[tuple[Group, str]]:
-    """The groups of which not even one cell fits, with the reason."""
-    for group in plan.groups:
-        if group.shared_bytes + group.cell_bytes > limit.most:
-            yield group, f"{shortage(group.need, limit)} {_in_the_cell(group.cells[0])}"
+def too_large(plan: Plan) -> dict[int, str]:
+    """Numbers of the groups of which not even one cell fits, with the reason."""
+    limit = plan.limit
+    return {
+        group.number: f"{shortage(group.need, limit)} {_in_the_cell(group.cells[0])}"
+        for group in plan.groups
+        if group.shared_bytes + group.cell_bytes > limit.most
+    }
 
 
-def check_fits(plan: Plan, workers: int, memory: float | None = None) -> None:
+def check_fits(plan: Plan, workers: int) -> None:
     """Refuse a sweep with a cell that cannot fit, or with programs that do not fit beside each other.
 
     Args:
         plan: the plan.
         workers: programs that run at the same time.
-        memory: gigabytes a program may use, by the user; None for what there is.
 
     Raises:
         ConfigError: naming the cell.
     """
-    limit = room(memory)
-    for _, reason in too_large(plan, limit):
+    for reason in too_large(plan).values():
         raise ConfigError(reason)
-    if memory is not None or jax.default_backend() != "cpu":
+    if plan.strict or jax.default_backend() != "cpu":
         return
-    needs = [g.shared_bytes + g.size * g.cell_bytes for g in plan.groups for _ in g.batches[:workers]]
-    together = sum(sorted(needs)[-workers:])
+    needs = sorted(g.shared_bytes + g.size * g.cell_bytes for g in plan.groups for _ in g.batches[:workers])
+    together, limit = sum(needs[-workers:]), plan.limit
     if together > limit.most:
         raise ConfigError(
             f"memory: {workers} programs at the same time need about {gigabytes(together)}, but "
-            f"{gigabytes(limit.bytes)} are {limit.whose}; run fewer (--workers)"
+            f"{gigabytes(limit.bytes)} are {limit.whose}; run fewer (workers)"
         )

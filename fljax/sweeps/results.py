@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,9 @@ from fljax.sweeps.running import CellResult
 from fljax.tables import read_parquet
 
 Row = dict[str, Any]
+PARTS = "parts"
+# Share of the time that writing the whole table may take; what has come since the last time is in parts/.
+WHOLE_SHARE = 0.05
 CURVES = (
     *("round", "test_error", "attack_success_rate", "loss", "update_norm"),
     *("trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"),
@@ -64,11 +68,10 @@ def make_rows(
     Returns:
         One row per cell, plain values.
     """
-    parts = {cell.id: part for cell, part in zip(group.cells, group.parts, strict=True)}
     here = environment() if here is None else here
     rows = []
     for cell, result in zip(cells, results, strict=True):
-        last, part = result.lines[-1], parts[cell.id]
+        last, part = result.lines[-1], group.parts[group.places[cell.id]]
         rounds = int(last["round"] or 0)
         rows.append(
             {
@@ -101,6 +104,9 @@ def make_rows(
 class SweepFolder:
     """Where a sweep's results are, whole at every moment; within a `with` no other process writes them.
 
+    The rows of a batch are in a file of their own until the whole table is written again, which would
+    otherwise take longer with every batch.
+
     Args:
         path: new or empty, or with `resume` the folder of the same sweep.
         sweep: the sweep.
@@ -116,6 +122,8 @@ class SweepFolder:
         self._resume = resume
         self._lock: FolderLock | None = None
         self._order = {cell.id: cell.number for cell in sweep.cells}
+        self._known: set[str] = set()
+        self._next_whole = 0.0
         check_sweep_folder(path, sweep, resume)
         self._read()
 
@@ -143,7 +151,9 @@ class SweepFolder:
     @property
     def finished(self) -> set[str]:
         """Ids of the cells whose results are there."""
-        return {row["cell"] for row in self._rows}
+        if len(self._known) != len(self._rows):
+            self._known = {row["cell"] for row in self._rows}
+        return self._known
 
     @property
     def varying(self) -> list[str]:
@@ -153,6 +163,7 @@ class SweepFolder:
     @property
     def rows(self) -> list[Row]:
         """All rows, in the order of the sweep."""
+        self._rows.sort(key=lambda row: self._order[row["cell"]])
         return self._rows
 
     def start(self) -> None:
@@ -166,11 +177,34 @@ class SweepFolder:
             write_atomically(self.path / "sweep.json", to_json(description(self._sweep), indent=1).encode())
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Add the rows of a batch: afterwards results.parquet holds all of them, or none if this fails."""
-        new = [row for row in rows if row["cell"] not in self.finished]
-        merged = sorted([*self._rows, *new], key=lambda row: self._order[row["cell"]])
-        write_rows(self.path / "results.parquet", merged, self._sweep)
-        self._rows = merged
+        """Add the rows of a batch: afterwards all of them are on the disk, or none if this fails."""
+        known = self.finished
+        new = [row for row in rows if row["cell"] not in known]
+        if time.monotonic() >= self._next_whole:
+            self._write([*self._rows, *new])
+        elif new:
+            (self.path / PARTS).mkdir(exist_ok=True)
+            write_rows(self.path / PARTS / f"{new[0]['cell']}.parquet", new, self._sweep)
+        self._rows += new
+        known |= {row["cell"] for row in new}
+
+    @property
+    def merged(self) -> bool:
+        """Whether results.parquet holds all rows."""
+        return not (self.path / PARTS).exists()
+
+    def merge(self) -> None:
+        """Have all rows in results.parquet."""
+        if not self.merged:
+            self._write(self._rows)
+
+    def _write(self, rows: list[Row]) -> None:
+        begin = time.monotonic()
+        rows = sorted(rows, key=lambda row: self._order[row["cell"]])
+        write_rows(self.path / "results.parquet", rows, self._sweep)
+        shutil.rmtree(self.path / PARTS, ignore_errors=True)
+        now = time.monotonic()
+        self._next_whole = now + (now - begin) / WHOLE_SHARE
 
     def batch(self, identity: str) -> Path:
         """The folder of a batch under way."""
@@ -183,7 +217,7 @@ class SweepFolder:
 
     def frame(self) -> pd.DataFrame:
         """The table."""
-        return to_table(self._rows, self._sweep).to_pandas()
+        return to_table(self.rows, self._sweep).to_pandas()
 
 
 def description(sweep: Sweep) -> dict[str, Any]:
@@ -282,14 +316,21 @@ def write_rows(path: Path, rows: Sequence[Row], sweep: Sweep) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a folder's results.parquet; none if there is none.
+    """The rows of a folder's results.parquet, and those that are not in it yet.
 
     Raises:
-        DataError: if it is no such table.
+        DataError: if a file is no such table.
     """
-    file = path / "results.parquet"
-    if not file.exists():
-        return []
+    rows = {row["cell"]: row for file in tables(path) for row in _read_table(file)}
+    return list(rows.values())
+
+
+def tables(path: Path) -> list[Path]:
+    """The files with a folder's rows, the whole table first; a row may be in it and in a part."""
+    return [*path.glob("results.parquet"), *sorted(path.glob(f"{PARTS}/*.parquet"))]
+
+
+def _read_table(file: Path) -> list[Row]:
     rows = read_parquet(file).to_pylist()
     if rows and not rows[0].keys() >= _TYPES.keys():
         raise DataError(f"{file} is not a table of this version's sweeps; restore it, or use another folder")

@@ -1,24 +1,27 @@
 """A sweep from its configuration to its table."""
 
+import collections
 import hashlib
 import json
-import math
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from rich.console import Console
 
 from fljax.checkpoint import version_changes
 from fljax.environment import environment
 from fljax.errors import ConfigError, SweepError
+from fljax.limits import room
+from fljax.progress import say_how_to_go_on
 from fljax.signals import Stop
 from fljax.sweeps.axes import Sweep, load_sweep
+from fljax.sweeps.display import Counter, Planning, SweepDisplay
 from fljax.sweeps.local import Finished, Watcher, default_workers, run_locally
-from fljax.sweeps.plan import Batch, Plan, make_plan
+from fljax.sweeps.plan import Batch, Plan, check_fits, make_plan
 from fljax.sweeps.results import Row, SweepFolder, make_rows
 from fljax.sweeps.running import Saved
 
@@ -38,6 +41,7 @@ def sweep(
     ray_cpus: float = 1.0,
     ray_gpus: float | None = None,
     memory: float | None = None,
+    progress: bool | Watcher | Callable[[int, int], object] = True,
 ) -> pd.DataFrame:
     """Run all cells of a sweep.
 
@@ -53,6 +57,9 @@ def sweep(
         ray_cpus: cores a program asks Ray for.
         ray_gpus: GPUs a program asks Ray for, a fraction to share one; None for one if this machine has any.
         memory: gigabytes a program may use; None for what the device has.
+        progress: True shows it on the standard error: a bar and the latest cells on a terminal, a line
+            a batch and one a minute elsewhere. False shows nothing; a function is called with the numbers of
+            cells that are done and of all after every batch; a `Watcher` is told everything.
 
     Returns:
         One row per cell: the axes, final metrics, curves as lists, configuration, versions, device, seconds.
@@ -61,6 +68,7 @@ def sweep(
         ConfigError: if a cell cannot be run, or `out` holds another sweep; nothing is written.
         DataError: if the data cannot be read.
         SweepError: if cells failed while they ran; the others are in `out`.
+        KeyboardInterrupt: with a note on how to continue, if there is an `out`.
 
     Example:
         >>> from fljax.sweeps import make_sweep
@@ -69,23 +77,52 @@ def sweep(
         >>> table[["aggregator", "seed"]].values.tolist()
         [['FedAvg', 0], ['FedAvg', 1], ['Median', 0], ['Median', 1]]
     """
-    cells = config if isinstance(config, Sweep) else load_sweep(config, overrides)
-    check_executor(executor, address, ray_cpus, ray_gpus)
-    workers = check_workers(workers)
-    plan = make_plan(cells, workers=workers, budget=memory_budget(memory))
+    console = Console(stderr=True) if progress is True else None
+    with Planning(console) as planning:
+        cells = (
+            load_sweep(config, overrides, planning.told("reading"))
+            if not isinstance(config, Sweep)
+            else config
+        )
+        check_executor(executor, address, ray_cpus, ray_gpus)
+        workers = check_workers(workers)
+        budget = memory_budget(memory)
+        plan = make_plan(cells, workers=workers, budget=budget, told=planning.told("planning"))
+    if executor == "local" or plan.strict:
+        check_fits(plan, workers)
     with ExitStack() as stack:
+        kept = out is not None
         if out is None:
             out, resume = stack.enter_context(tempfile.TemporaryDirectory()), False
-        return run_plan(
-            plan,
-            Path(out),
-            resume=resume,
-            workers=workers,
-            executor=executor,
-            address=address,
-            ray_cpus=ray_cpus,
-            ray_gpus=ray_gpus,
-        )
+        watcher = _watcher(progress, console, plan, SweepFolder(Path(out), cells, resume).finished)
+        if isinstance(watcher, SweepDisplay):
+            stack.enter_context(watcher)
+        try:
+            return run_plan(
+                plan,
+                Path(out),
+                resume=resume,
+                workers=workers,
+                executor=executor,
+                address=address,
+                ray_cpus=ray_cpus,
+                ray_gpus=ray_gpus,
+                watcher=watcher,
+                finished=watcher.finished,
+            )
+        except KeyboardInterrupt as error:
+            if kept and (Path(out) / "sweep.json").exists():
+                say_how_to_go_on(error, f"fljax.sweep(..., out={str(out)!r}, resume=True)")
+            raise
+
+
+def _watcher(progress: Any, console: Console | None, plan: Plan, done: set[str]) -> Watcher:
+    """Who is told how far a sweep is."""
+    if console is not None:
+        return SweepDisplay(console, plan, missing(plan, done))
+    if isinstance(progress, Watcher):
+        return progress
+    return Counter(progress, len(done), len(plan.sweep.cells)) if callable(progress) else Watcher()
 
 
 def check_workers(workers: int | None) -> int:
@@ -109,9 +146,7 @@ def check_executor(executor: Executor, address: str | None, ray_cpus: float, ray
 
 def memory_budget(gigabytes: float | None) -> int | None:
     """Bytes a program may use; None for what the device has."""
-    if gigabytes is not None and not 0 < gigabytes < math.inf:
-        raise ConfigError(f"memory={gigabytes} must be a positive number of gigabytes")
-    return None if gigabytes is None else int(gigabytes * 1e9)
+    return None if gigabytes is None else room(gigabytes).bytes
 
 
 def run_plan(
@@ -185,6 +220,9 @@ def run_plan(
                 folder.forget(batch_id(batch.batch))
             if finished is not None:
                 finished(batch, rows)
+        folder.merge()
+        for write in writers:
+            write(folder, [])  # of the whole table
         if len(folder.finished) + sum(len(f.batch.cells) for f in failures) < len(plan.sweep.cells):
             stop.check()
         if not failures:
@@ -203,7 +241,7 @@ def run_plan(
 def other_versions(rows: Sequence[Row]) -> list[str]:
     """Notes on rows that were computed with other library versions than these."""
     now = environment()["versions"]
-    counts = Counter(row["versions"] for row in rows)
+    counts = collections.Counter(row["versions"] for row in rows)
     changed = {text: version_changes(_items(text), now) for text in counts}
     return [
         f"{counts[text]} cells that are there were computed with other versions: {', '.join(changes)}"

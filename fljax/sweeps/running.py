@@ -16,7 +16,8 @@ from fljax.errors import DataError
 from fljax.evaluate import Evaluation
 from fljax.lines import Line, metrics_line
 from fljax.round import RoundMetrics
-from fljax.sweeps.batch import GroupProgram, blank_metrics, of_batch
+from fljax.sweeps.batch import GroupProgram, blank_metrics
+from fljax.sweeps.inputs import of_batch
 from fljax.sweeps.plan import Batch, Group
 from fljax.train import Pace, Record, calls
 from fljax.types import RunState
@@ -88,8 +89,7 @@ def run_batch(
     Raises:
         StoppedError: if `stop` says so.
     """
-    number = {cell.id: row for row, cell in enumerate(group.cells)}
-    rows = [number[cell.id] for cell in batch.cells]
+    rows = [group.places[cell.id] for cell in batch.cells]
     rows += rows[-1:] * (program.size - len(rows))
     inputs = of_batch(program.inputs, rows if program.size > 1 else rows[0])
     config, count = group.config, len(batch.cells)

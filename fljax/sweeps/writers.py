@@ -15,7 +15,9 @@ from fljax.sweeps.results import CURVES, Row, SweepFolder
 
 
 def write_csv(folder: SweepFolder, rows: Sequence[Row]) -> None:
-    """`results.csv`: all rows so far, without curves and configuration."""
+    """`results.csv`: all rows so far, without curves and configuration, as often as results.parquet."""
+    if not folder.merged or not folder.rows:
+        return
     names = [name for name in folder.rows[0] if not name.startswith("curve_") and name != "config"]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore")
