@@ -17,7 +17,8 @@ def relative_weights(rule: str, weights: Array | None, n: int, dtype: jnp.dtype)
     """
     if weights is None:
         return jnp.ones((n,), dtype)
-    traced = shaped(rule, "weights", weights, (n,), ", one per row").astype(dtype)
+    with np.errstate(over="ignore"):
+        traced = shaped(rule, "weights", weights, (n,), ", one per row").astype(dtype)
     if not isinstance(weights, jax.core.Tracer):
         # In double precision: numbers of NumPy may be beyond the range of `dtype`.
         known = np.asarray(weights, np.float64)
