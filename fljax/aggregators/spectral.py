@@ -14,6 +14,7 @@ from fljax.aggregators.arguments import (
     compute_dtype,
     output_dtype,
     real,
+    tolerated,
     whole,
 )
 from fljax.aggregators.averages import weighted_rows
@@ -59,13 +60,11 @@ def _reweigh(state: _Filter) -> _Filter:
     )
 
 
-def covariance_filter_explained(
-    updates: Array, *, num_malicious: Int, strict: bool = True
-) -> tuple[Array, Info]:
+def covariance_filter_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
     """`covariance_filter`, and the weights c_i / Σ c_j of the rows."""
     updates = as_stack("covariance_filter", updates)
     n = updates.shape[0]
-    f = below_half("covariance_filter", num_malicious, n, strict)
+    f = tolerated("covariance_filter", num_malicious, n, (2, 0))
     stack = updates.astype(compute_dtype(updates))
     squares, present = crowd(squared_distances(stack))
     weights = present.astype(stack.dtype)
@@ -75,7 +74,7 @@ def covariance_filter_explained(
     return weighted_rows(best, stack).astype(output_dtype(updates)), {"weights": best}
 
 
-def covariance_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
+def covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
     """Mean after taking weight from rows that deviate along the direction of largest variance (CAF).
 
     From c_i = 1, while Σ c_i > n − 2f: μ = Σ c_i g_i / Σ c_i; (λ, v) the leading eigenpair of
@@ -93,7 +92,6 @@ def covariance_filter(updates: Array, *, num_malicious: Int, strict: bool = True
         updates: (n, d).
         num_malicious: f, how many malicious rows to tolerate, 0 ≤ f < n/2; a traced value is clamped to that
             range.
-        strict: whether to insist on n > 2f; False takes any f < n, without a guarantee.
 
     Returns:
         (d,), in the type of `updates`.
@@ -111,7 +109,7 @@ def covariance_filter(updates: Array, *, num_malicious: Int, strict: bool = True
     which a pass may change next to nothing; and the eigenpair from one or three power iterations, ByzFL's
     from unseeded noise.
     """
-    return covariance_filter_explained(updates, num_malicious=num_malicious, strict=strict)[0]
+    return covariance_filter_explained(updates, num_malicious=num_malicious)[0]
 
 
 # --- divide and conquer -------------------------------------------------------------------------------

@@ -295,13 +295,12 @@ def soft_median(updates: Array, *, temperature: Float = 0.1) -> Array:
     return _soft_middle(updates, (updates.shape[0] - 1) // 2, temperature)
 
 
-def frozen_covariance_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
+def frozen_covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
     """The covariance filter with its weights taken as constants, because its loop has no gradient.
 
     Args:
         updates: (n, d).
         num_malicious: as for `covariance_filter`.
-        strict: as for `covariance_filter`.
 
     Returns:
         (d,), in the type of `updates`: what the rule returns.
@@ -320,7 +319,7 @@ def frozen_covariance_filter(updates: Array, *, num_malicious: Int, strict: bool
     updates = as_stack("frozen_covariance_filter", updates)
     stack = updates.astype(compute_dtype(updates))
     fixed = lax.stop_gradient(stack)
-    info = covariance_filter_explained(fixed, num_malicious=num_malicious, strict=strict)[1]
+    info = covariance_filter_explained(fixed, num_malicious=num_malicious)[1]
     return weighted_rows(info["weights"], stack).astype(output_dtype(updates))
 
 
