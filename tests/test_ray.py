@@ -201,8 +201,9 @@ def test_ctrl_c_leaves_no_process_and_a_folder_to_continue(tmp_path):
     finally:
         process.kill()
     again = shlex.join([*words[2:7], "--resume", "--executor", "ray"])
-    assert process.returncode == 1
-    first, last = text.splitlines()
+    assert process.returncode == 130
+    first, waits, last = text.splitlines()
+    assert waits.startswith("fljax: stopping: waiting for")
     assert first == "2 cells in 2 programs, 2 at a time; 2 cells to do"
     assert last == f"interrupted; continue with: {again}"
     assert not psutil.wait_procs(children, timeout=20)[1]
