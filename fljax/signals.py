@@ -133,6 +133,17 @@ def saving(waits_for: str, hint: str, *, raises: bool = False) -> Iterator[Stop]
         _section = outer
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Answer signals as before, whatever handlers the code inside installs."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS} if _watched() else {}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def leave(number: int) -> None:
     """End the process with the status of a signal: threads that still compile are not waited for."""
     flush = threading.Thread(target=_flush, daemon=True)

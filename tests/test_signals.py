@@ -108,6 +108,15 @@ def test_work_that_is_done_when_the_signal_comes_is_no_failure():
     assert (status, out) == (0, "the end\n")
 
 
+def test_a_library_that_takes_a_signal_over_does_not():
+    take = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))"
+    process = start(SAVING, f"from fljax.signals import kept\nwith kept(): {take}\n" + POLLS)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    status, out, _ = end(process)
+    assert (status, out) == (143, "saved\n")
+
+
 def test_a_terminal_that_is_gone_changes_nothing():
     process = start(SAVING, POLLS)
     process.stderr.close()

@@ -17,6 +17,7 @@ from fljax.environment import environment
 from fljax.errors import ConfigError
 from fljax.limits import device_memory
 from fljax.memory import in_words, out_of_memory
+from fljax.signals import kept
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import GroupProgram
 from fljax.sweeps.cells import Cell
@@ -111,7 +112,8 @@ def connected(address: str | None, request: Request, workers: int) -> Iterator[N
         with warnings.catch_warnings():
             # JAX warns of the fork that is followed by exec at once.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            ray.init(**options)
+            with kept():  # Ray takes SIGTERM over
+                ray.init(**options)
     except Exception as error:  # Ray raises what it comes across, a bare Exception among it
         ray.shutdown()
         where = "a Ray cluster could not be started" if address is None else f"no Ray cluster at {address!r}"
