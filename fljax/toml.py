@@ -10,6 +10,7 @@ from fljax.files import read_regular
 MOST_BYTES = 4_000_000
 # Tables in tables, and parts of a dotted key; a configuration has five.
 MOST_DEPTH = 32
+TOO_LONG = "a whole number has more than 64 bits"
 # The parser's time and memory grow with the square of a key's parts, so this comes before it.
 _PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:{_PART}[ \t]*+\.[ \t]*+){{{MOST_DEPTH}}}")
@@ -42,6 +43,10 @@ def parse_toml(text: str) -> dict[str, Any]:
         values = tomllib.loads(text)
     except RecursionError:
         raise ValueError(too_deep) from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # thousands of digits
+        raise ValueError(TOO_LONG) from None
     waiting: list[tuple[Any, int]] = [(values, 0)]
     while waiting:
         value, depth = waiting.pop()
@@ -51,5 +56,5 @@ def parse_toml(text: str) -> dict[str, Any]:
             items = value.values() if isinstance(value, dict) else value
             waiting += [(item, depth + 1) for item in items]
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ValueError("a whole number has more than 64 bits")
+            raise ValueError(TOO_LONG)
     return values

@@ -255,6 +255,12 @@ def test_sizes_in_a_directory(place):
     assert "packed in another way" in refused(load, "npz", place, file="x.npz")
 
 
+def test_no_array_is_unpacked_before_all_headers_are_right(place):
+    good = npy((4 * MEGABYTE,), body=bytes(16 * MEGABYTE))
+    (place / "x.npz").write_bytes(zipped({"train_x.npy": good, "train_y.npy": b"no array"}))
+    assert "read as an .npz file" in refused(load, "npz", place, file="x.npz", most=8 * MEGABYTE)
+
+
 def test_arrays_of_every_kind_come_back(place):
     arrays = {
         "a": np.arange(12, dtype=">i2").reshape(3, 4),

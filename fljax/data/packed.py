@@ -171,6 +171,9 @@ def read_npz(path: Path, shapes: Mapping[str, int] | None = None) -> dict[str, n
                 raise DataError(
                     f"{path}: {name} has {entries[name].file_size:,} bytes, expected at most {most:,}"
                 )
+        for info in entries.values():  # all of them, before the first is unpacked
+            with archive.open(info) as entry:
+                _header(entry, info)
         return {name: _array(archive, info) for name, info in entries.items()}
 
 
@@ -192,19 +195,25 @@ def check_fits(what: str, size: int) -> None:
         raise DataError(f"{what} {size / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free")
 
 
+def _header(file: Any, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of one array, which must agree with the size of its entry."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{info.filename!r} is in version {version} of the format, not 1 or 2")
+    header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+    shape, fortran, dtype = header(file, max_header_size=_MOST_HEADER)
+    if dtype.hasobject or not dtype.itemsize:
+        raise ValueError(f"{info.filename!r} holds {dtype}, no numbers or text")
+    wanted, present = math.prod(shape) * dtype.itemsize, info.file_size - file.tell()
+    if min(shape, default=0) < 0 or wanted != present:
+        raise ValueError(f"{info.filename!r} announces {dtype} {shape}, but holds {present:,} bytes")
+    return shape, fortran, dtype
+
+
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One array; its header must agree with the size of its entry before anything is set aside for it."""
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{info.filename!r} is in version {version} of the format, not 1 or 2")
-        header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-        shape, fortran, dtype = header(file, max_header_size=_MOST_HEADER)
-        if dtype.hasobject or not dtype.itemsize:
-            raise ValueError(f"{info.filename!r} holds {dtype}, no numbers or text")
-        wanted, present = math.prod(shape) * dtype.itemsize, info.file_size - file.tell()
-        if min(shape, default=0) < 0 or wanted != present:
-            raise ValueError(f"{info.filename!r} announces {dtype} {shape}, but holds {present:,} bytes")
+        shape, fortran, dtype = _header(file, info)
+        wanted = info.file_size - file.tell()
         data, filled = np.empty(wanted, np.uint8), 0
         while piece := file.read(_CHUNK):  # the last, empty one checks the entry's CRC
             data[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
