@@ -380,6 +380,11 @@ def test_one_attack_over_an_axis_is_one_table(tmp_path):
     (table,) = tables(load_results(folder))
     assert (table.title, table.corner) == ("ALIE", "malicious clients (%)")
     assert [name for name, _ in table.rows] == ["10", "25", "40"]
+    # The lines say most, and come first.
+    write_report(folder, formats=["md", "png"])
+    text = (folder / "report" / "report.md").read_text(encoding="utf-8")
+    order = [text.index(part) for part in ("(lines_attack.fraction.png)", "| 10 |", "(heat_map.png)")]
+    assert order == sorted(order)
 
 
 def test_many_rules_are_rows(tmp_path):

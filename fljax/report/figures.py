@@ -32,6 +32,13 @@ def pictures(results: Results) -> list[Picture]:
         return list(_run_picture(results) if results.is_run else _pictures(results))
 
 
+def before_tables(results: Results, drawn: Sequence[Picture]) -> int:
+    """How many of the first figures say more than the tables: lines of one attack over an axis."""
+    if len(results.real_attacks) > 1:
+        return 0
+    return sum(picture.name.startswith("lines_") for picture in drawn)
+
+
 def _run_picture(results: Results) -> Iterator[Picture]:
     row = results.frame.iloc[0]
     metrics = {name: np.asarray(row[f"curve_{name}"], float) for name in ("round", *CURVES)}

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from fljax import __version__
 from fljax.report.comparison import Place, comparison_caption, comparison_tables
 from fljax.report.facts import facts, heading
-from fljax.report.figures import Picture
+from fljax.report.figures import Picture, before_tables
 from fljax.report.results import LISTS, Results
 from fljax.report.summary import caption, ranked, remarks, state, summarize, tables
 from fljax.titles import words
@@ -72,6 +72,8 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
     environment.filters["shown"] = _shown
     bundle = Path(itables.options.dt_bundle)
     made = tables(results)
+    pictured = [(figure, _base64(figure.png)) for figure in figures]
+    first = before_tables(results, figures)
     return environment.get_template("report.html").render(
         name=results.name,
         heading=heading(results),
@@ -82,7 +84,8 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
             ("Tables", made, caption(results, made)),
         ],
         remarks=remarks(results),
-        figures=[(figure, _base64(figure.png)) for figure in figures],
+        leading=pictured[:first],
+        figures=pictured[first:],
         grids=_grids(results),
         config=json.dumps(results.config, indent=2, ensure_ascii=False) if results.config else "",
         versions=_versions(results.frame),
@@ -114,7 +117,7 @@ def _grid(key: str, title: str, frame: pd.DataFrame, lists: set[str]) -> Grid:
     filled = frame.dropna(axis="columns", how="all")
     varying = {name for name in filled if len(filled) < 2 or filled[name].nunique(dropna=False) > 1}
     kept = [name for name in filled if name in _ALWAYS | varying]
-    same = [f"{_heads(name)} {_entry(filled[name].iloc[0])[0]}" for name in filled if name not in kept]
+    same = [f"{_heads(name)} {_entry(filled[name].tolist()[0])[0]}" for name in filled if name not in kept]
     columns = [
         Column(
             _heads(str(name)),

@@ -1,6 +1,6 @@
 """A sweep's report as files: Markdown, CSV, PNG and one HTML page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +9,8 @@ from fljax.csvs import quoted
 from fljax.errors import ConfigError, unknown_name
 from fljax.files import write_atomically
 from fljax.report.comparison import Place, comparison_frame, places
-from fljax.report.figures import Picture, pictures
+from fljax.report.facts import facts, heading
+from fljax.report.figures import Picture, before_tables, pictures
 from fljax.report.page import page
 from fljax.report.results import CURVES, LISTS, Results, load_results
 from fljax.report.summary import WORST_CASE, ranked, state, summarize, worst_cases
@@ -74,10 +75,13 @@ def write_report(
     return [out / name for name in contents]
 
 
-def markdown_report(results: Results, shown: Iterable[Picture], compared: Sequence[Place] = ()) -> str:
-    """Title, state, tables and figures."""
-    parts = [f"# {escape(results.name)}", f"{state(results)}.", markdown_tables(results, compared).rstrip()]
-    parts += [f"![{escape(figure.caption)}]({figure.name}.png)" for figure in shown]
+def markdown_report(results: Results, shown: Sequence[Picture], compared: Sequence[Place] = ()) -> str:
+    """Title, facts, state, tables and figures."""
+    images = [f"![{escape(figure.caption)}]({figure.name}.png)" for figure in shown]
+    first = before_tables(results, shown)
+    parts = [f"# {escape(results.name)}", f"{heading(results)}. {facts(results, results.frame)}."]
+    parts += [f"{state(results)}.", *images[:first], markdown_tables(results, compared).rstrip()]
+    parts += images[first:]
     return "\n\n".join(parts) + "\n"
 
 
