@@ -210,7 +210,8 @@ def test_the_page_is_dark_where_the_reader_wants_it(driver):
 
     assert colours("light") == ["rgb(255, 255, 255)", "rgb(255, 255, 255)", False]
     # Figures stay on white.
-    assert colours("dark") == ["rgb(23, 25, 28)", "rgb(255, 255, 255)", True]
+    # The class of the interactive tables follows an event.
+    wait(driver, lambda: colours("dark") == ["rgb(23, 25, 28)", "rgb(255, 255, 255)", True])
     colours("light")
 
 
