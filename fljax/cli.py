@@ -52,7 +52,11 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
         try:
             found = parse_toml(f"value = {text}")
             alone = len(found) == 1
-        except ValueError:  # a bare word; or what no key takes, which is said later
+        except ValueError as error:  # a bare word; or what no key takes, which is said later
+            if text.strip().startswith(("{", "[")):
+                # The shell takes the quotes away that are not within others.
+                hint = """quote it as a whole, as in --set 'attack = { name = "alie" }'"""
+                raise ConfigError(f"--set {setting!r} is not valid TOML ({error}); {hint}") from None
             found = {"value": text.strip()}
             alone = len(text.strip().splitlines()) <= 1
         if not alone:
@@ -94,6 +98,8 @@ def run(
     loaded = load_config(config, _overrides(settings))
     folder = out or free_path(name_of(config))
     check_run_folder(folder, loaded.resolved(), resume)
+    if resume and not (folder / "config.json").exists():
+        _note(console, f"{folder} holds no run yet: this one starts from the beginning")
     experiment = assemble(loaded, memory=memory)
     facts = experiment.facts
     for note in facts["data"]["notes"]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from fljax.bounds import Chunk, Count, Rate, Share, Steps, Whole
 from fljax.errors import ConfigError
@@ -38,8 +39,13 @@ class _Table(pydantic.BaseModel):
         Not of "none" and "digits", which have none: there a name was forgotten.
         """
         default = cls.model_fields[str(info.field_name)].default
-        known = isinstance(default, Component) and not isinstance(default, (DataConfig, AttackConfig))
-        if known and isinstance(value, dict) and value and "name" not in value:
+        if not isinstance(default, Component):
+            return value
+        if isinstance(value, str):
+            table = f'a table, for example {{ name = "{value}" }}'
+            raise PydanticCustomError("component", table)
+        nameless = isinstance(value, dict) and value and "name" not in value
+        if nameless and not isinstance(default, (DataConfig, AttackConfig)):
             return {"name": default.name, **value}
         return value
 

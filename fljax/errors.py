@@ -22,8 +22,8 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:
     """
     names = list(allowed)
     near = get_close_matches(given, names, n=1)
-    hint = f" did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {given!r};{hint} (choose from {', '.join(names)})"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {given!r}{hint} (choose from {', '.join(names)})"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -297,6 +297,20 @@ def test_resume_needs_a_folder_with_a_run(cli, tmp_path):
     assert_refused(cli("run", "tiny.toml", "--resume", "--out", "other"), "other", "no run to resume")
 
 
+def test_a_table_whose_quotes_the_shell_took_says_so(cli, tmp_path):
+    for setting in ("attack={name=alie}", "aggregator.pre=[{name=clip}]", "aggregator={name='krum'"):
+        assert_refused(cli("run", "tiny.toml", "--set", setting), "not valid TOML", "quote it as a whole")
+    assert_nothing_new(tmp_path)
+
+
+def test_resume_where_nothing_is_yet_says_that_it_starts_anew(cli):
+    new = cli("run", "tiny.toml", "--out", "new", "--resume")
+    assert "note: new holds no run yet" in new.out
+    again = cli("run", "tiny.toml", "--out", "new", "--resume")
+    assert (new.status, again.status) == (0, 0)
+    assert "no run yet" not in again.out
+
+
 @pytest.mark.parametrize(
     "words", [["lst"], ["run"], ["run", "tiny.toml", "--foo"], ["list", "rules", "krum", "more"]]
 )

@@ -110,7 +110,8 @@ def test_unknown_key_names_the_nearest_and_the_valid_ones(rejected, setting, nea
         ("data.dir", "3", "string"),
         ("aggregator.name", "3", "string"),
         ("local", "3", "table|dictionary"),
-        ("aggregator", '"mean"', "table|dictionary"),
+        ("aggregator", '"mean"', 'a table, for example { name = "mean" }, got'),
+        ("local.optimizer", "adam", 'a table, for example { name = "adam" }, got'),
     ],
 )
 def test_wrong_value_names_key_value_and_what_is_allowed(rejected, key, value, allowed):
