@@ -336,8 +336,8 @@ RULE_CASES = [
     RuleCase(
         "krum",
         reference.krum,
-        {"num_malicious": 9},
-        ("num_malicious",),
+        {"num_malicious": 4, "num_neighbors": 1},
+        ("num_malicious", "num_neighbors"),
         accepts=properties.selects_a_row,
     ),
     # A selected row lies within √((n−f−2) / (n−2f−2)) honest diameters of some honest row.

@@ -153,8 +153,9 @@ def test_the_place_of_a_row_decides_nothing(traced):
     def of_order(order, f):
         rows = jnp.asarray(column)[order][:, None]
         update, info = RULES["bulyan"].explained(rows, num_malicious=f if traced else 1)
-        chosen = krum(rows, num_malicious=4 * f if traced else 4)
-        pair = RULES["multi_krum"].function(rows, num_malicious=4 * f if traced else 4, num_selected=1)
+        told = {"num_malicious": f if traced else 1, "num_neighbors": f if traced else 1}
+        chosen = RULES["krum"].function(rows, **told)
+        pair = RULES["multi_krum"].function(rows, num_selected=1, **told)
         return update[0], jnp.zeros(7, bool).at[order].set(info["selected"]), chosen[0], pair[0]
 
     updates, selected, chosen, pair = jax.jit(jax.vmap(of_order, (0, None)))(orders, 1)
