@@ -316,7 +316,7 @@ def test_attacks_check_updates_and_mask(name):
         context = Context(KEY, 0, params=ROWS[0], root_update=ROWS[1], rule=lambda rows: jnp.mean(rows, 0))
         return made.corrupt(updates, malicious, made.init(*ROWS.shape), context)
 
-    integers = (ROWS.astype(int), "updates must be of a floating type, got int32")
+    integers = (ROWS.astype(int), "of a floating type, got int32")
     for updates, message in (*WRONG_UPDATES, integers):
         with pytest.raises(ValueError, match=rf"^\w+: updates must be [^\n]*{message}[^\n]*$"):
             sent(updates, MASK)
