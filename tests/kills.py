@@ -1,4 +1,4 @@
-"""Kills runs or sweeps again and again: `python tests/kills.py run OUT KILLS SEED` prints how often.
+"""Kills sweeps again and again: `python tests/kills.py OUT KILLS SEED` prints how often.
 
 Everything is imported once. Every attempt is a fork that continues a folder and is killed (SIGKILL) at a
 random moment; after a few kills it is left alone, saves what it has found, and the next folder begins.
@@ -12,11 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 
 import fljax
-from fljax.config import parse_config
+from fljax.sweeps import make_sweep
 
 SHARED = {
     "rounds": 400,
@@ -32,19 +31,8 @@ SHARED = {
 KILLS_A_FOLDER = 5
 
 
-def finish_run(out: Path) -> dict[str, np.ndarray]:
-    """A run to its end: its parameters and metrics, but for times."""
-    result = fljax.run(parse_config(SHARED | {"rounds": 4000}), out, resume=True)
-    params = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(result.params)])
-    return {"params": params} | {
-        name: column for name, column in result.metrics.items() if "seconds" not in name
-    }
-
-
-def finish_sweep(out: Path) -> dict[str, np.ndarray]:
+def finish(out: Path) -> dict[str, np.ndarray]:
     """A sweep to its end: its cells, their final numbers and curves."""
-    from fljax.sweeps import make_sweep
-
     axes = {"attack.fraction": [0.0, 0.34], "local.batch_size": [8, 16]}
     table = fljax.sweep(make_sweep(SHARED, {"seeds": 3, "axes": axes}), out=out, resume=True, workers=1)
     numbers = ["test_error", *(name for name in table if name.startswith("curve_"))]
@@ -52,7 +40,7 @@ def finish_sweep(out: Path) -> dict[str, np.ndarray]:
     return columns | {"cell": np.array(table["cell"].tolist())}
 
 
-def attempt(finish, out: Path) -> int:
+def attempt(out: Path) -> int:
     """A fork that finishes the folder; its process number."""
     child = os.fork()
     if not child:
@@ -76,8 +64,7 @@ def kill(child: int, out: Path, draw: random.Random) -> bool:
 
 
 def main() -> None:
-    kind, place, kills, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    finish = {"run": finish_run, "sweep": finish_sweep}[kind]
+    place, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     draw = random.Random(seed)
     place.mkdir()
     killed = folders = 0
@@ -85,8 +72,8 @@ def main() -> None:
         out = place / str(folders)
         for _ in range(min(KILLS_A_FOLDER, kills - killed)):
             if not out.with_suffix(".npz").exists():
-                killed += kill(attempt(finish, out), out, draw)
-        _, status = os.waitpid(attempt(finish, out), 0)
+                killed += kill(attempt(out), out, draw)
+        _, status = os.waitpid(attempt(out), 0)
         if status:
             raise SystemExit(f"{out}: the last attempt ended with status {status}")
         folders += 1
