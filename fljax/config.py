@@ -42,7 +42,8 @@ class _Table(pydantic.BaseModel):
         if not isinstance(default, Component):
             return value
         if isinstance(value, str):
-            table = f'a table, for example {{ name = "{value}" }}'
+            name = value if value.isidentifier() and len(value) < 40 else default.name
+            table = f'a table, for example {{ name = "{name}" }}'
             raise PydanticCustomError("component", table)
         nameless = isinstance(value, dict) and value and "name" not in value
         if nameless and not isinstance(default, (DataConfig, AttackConfig)):

@@ -111,6 +111,7 @@ def test_unknown_key_names_the_nearest_and_the_valid_ones(rejected, setting, nea
         ("aggregator.name", "3", "string"),
         ("local", "3", "table|dictionary"),
         ("aggregator", '"mean"', 'a table, for example { name = "mean" }, got'),
+        ("aggregator", '"a\\n{b}"', 'a table, for example { name = "fltrust" }, got'),
         ("local.optimizer", "adam", 'a table, for example { name = "adam" }, got'),
     ],
 )
