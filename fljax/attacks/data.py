@@ -81,7 +81,9 @@ def pattern_mask(height: int, width: int, pixels: Sequence[tuple[int, int]]) -> 
 
 def feature_mask(count: int, every: int) -> np.ndarray:
     """(count,) boolean, True at every `every`-th feature, counted from 1."""
-    every = whole("feature_trigger", "every", every, smallest=1, largest=count)
+    every = whole("feature_trigger", "every", every, smallest=1)
+    if every > count:
+        raise ValueError(f"feature_trigger: every={every} must be between 1 and {count} features")
     return (np.arange(count) + 1) % every == 0
 
 
