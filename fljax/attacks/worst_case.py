@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from fljax.aggregators.base import Context
 from fljax.aggregators.linalg import row_norms
-from fljax.attacks.base import Attack, check_options, malicious_rows
+from fljax.attacks.base import Attack, check_options, check_stack, malicious_rows
 from fljax.attacks.statistics import along
 
 
@@ -81,6 +81,7 @@ def worst_case(
         rule = context.rule
         if rule is None:
             raise ValueError("worst_case: needs rule, which this round does not provide")
+        updates, malicious = check_stack("worst_case", updates, malicious)
         rows = malicious_rows(malicious, max_malicious)
         candidates, states = [], []
         for i, (attack, own) in enumerate(zip(attacks, state.states, strict=True)):
