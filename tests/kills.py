@@ -18,7 +18,7 @@ import fljax
 from fljax.sweeps import make_sweep
 
 SHARED = {
-    "rounds": 400,
+    "rounds": 200,
     "eval_every": 2,
     "num_clients": 6,
     "data": {"name": "synthetic", "num_train": 200, "num_test": 50},
@@ -34,7 +34,7 @@ KILLS_A_FOLDER = 5
 def finish(out: Path) -> dict[str, np.ndarray]:
     """A sweep to its end: its cells, their final numbers and curves."""
     axes = {"attack.fraction": [0.0, 0.34], "local.batch_size": [8, 16]}
-    table = fljax.sweep(make_sweep(SHARED, {"seeds": 3, "axes": axes}), out=out, resume=True, workers=1)
+    table = fljax.sweep(make_sweep(SHARED, {"seeds": 2, "axes": axes}), out=out, resume=True, workers=1)
     numbers = ["test_error", *(name for name in table if name.startswith("curve_"))]
     columns = {name: np.array(table[name].tolist(), float) for name in numbers}
     return columns | {"cell": np.array(table["cell"].tolist())}
