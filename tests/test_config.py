@@ -485,6 +485,7 @@ FULL = {
     "eval_every": 3,
     "num_clients": 9,
     "cohort_size": 4,
+    "checkpoint_every": {"minutes": 2},
     "client_chunk": 2,
     "seed": 5,
     "seeds": {"init": 1},
