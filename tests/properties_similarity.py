@@ -112,4 +112,8 @@ def weighs_finite_rows(seen):
     rows = np.asarray(seen.updates, np.float64)
     expected = reference.foolsgold_mean(rows, seen.others["history"])
     scale = np.abs(np.where(np.isfinite(rows), rows, 0.0)).max(0)
-    return follows(seen.result, expected, scale)
+    # What a cosine is rounded by is a larger share of how far it is from 1, which the weights are made of.
+    history = np.asarray(seen.others["history"], np.float64)
+    unit = history / np.linalg.norm(history, axis=1, keepdims=True)
+    apart = 1 - np.max(unit @ unit.T, where=~np.eye(len(unit), dtype=bool), initial=-1.0)
+    return follows(seen.result, expected, scale * (1 + 16 * np.finfo(np.float32).eps / (apart * ROUNDING)))
