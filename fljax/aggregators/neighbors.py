@@ -114,6 +114,8 @@ def first_in_order(count: Int, *keys: Array) -> Array:
     return jnp.zeros(order.shape, bool).at[order].set(jnp.arange(order.shape[0]) < count)
 
 
+# Outside jit, too, JAX meets the same function again and compiles it once.
+@jax.jit
 def first_row(*keys: Array) -> Array:
     """The first row by the first key, ties by the next ones, then by row number; all in one pass.
 
