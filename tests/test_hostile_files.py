@@ -202,6 +202,14 @@ def test_pictures_of_more_images_than_a_batch_has(place):
     assert "pictures have more than 10,000 images" in refused(cifar10.read_repacked, path)
 
 
+def test_pieces_of_a_file_that_are_the_whole_file_each(place):
+    path, few = place / "test_batch.npz", np.zeros(3, np.uint8)
+    webp = np.zeros(MEGABYTE, np.uint8)
+    for offsets in ([0, MEGABYTE] * 50, [-MEGABYTE, -1], [], 0):
+        np.savez(path, webp=webp, offsets=np.array(offsets, int), labels=few, exact=few.astype(bool))
+        assert "its offsets do not ascend from 0" in refused(cifar10.read_repacked, path, most=20 * MEGABYTE)
+
+
 # --- headers that lie --------------------------------------------------------------------------------
 
 

@@ -166,6 +166,9 @@ def read_repacked(path: Path) -> Batch:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # one is refused below
         arrays = read_npz(path, {"labels": SIZE, "exact": SIZE, "webp": MOST, "offsets": 8 * SIZE})
         labels, exact, webp, offsets = (arrays[key] for key in ("labels", "exact", "webp", "offsets"))
+        if offsets.ndim != 1 or not offsets.size or offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any():
+            # Every piece could be the whole file.
+            raise DataError(f"{path}: its offsets do not ascend from 0")
         pieces = [webp[start:end].tobytes() for start, end in pairwise(offsets)]
         pictures = [Image.open(io.BytesIO(piece)) for piece in pieces]
         if sum(width * height for width, height in (each.size for each in pictures)) > SIZE * 32 * 32:
