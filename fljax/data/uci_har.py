@@ -23,7 +23,6 @@ MOST = 100_000_000
 NUM_FEATURES = 561
 NUM_CLASSES = 6  # walking, walking upstairs, walking downstairs, sitting, standing, laying
 NUM_SUBJECTS = 30
-# Windows of each activity in the published parts, which hold 21 and 9 subjects (Anguita et al., 2013).
 # sha256 of the published texts, unpacked; that of X_test.txt is not known here.
 DIGESTS = {
     "X_train.txt": "9c1246099c8d5463779eec5a3845cc3898df9d8c715441ab2a1232d4421fc42f",
@@ -32,6 +31,7 @@ DIGESTS = {
     "y_test.txt": "2a94cb53ca46b956c1b2aebd4a09a72badd8a8e9ea9cdfe9f31b3306a08666bb",
     "subject_test.txt": "63b8c577f4a85431c06bd87f6384608c90a9f72f05c7956dd21255dc63515c07",
 }
+# Windows of each activity in the published parts, which hold 21 and 9 subjects (Anguita et al., 2013).
 CLASS_COUNTS = {
     "train": (1226, 1073, 986, 1286, 1374, 1407),
     "test": (496, 471, 420, 491, 532, 537),
