@@ -38,9 +38,9 @@ def parse_table(text: str) -> dict[str, Any]:
         ValueError: if it is no JSON, or no table.
     """
     try:
-        values = json.loads(text)
+        values = finite_or_not(json.loads(text))
     except RecursionError:
         raise ValueError("its tables or lists are too deep") from None
     if not isinstance(values, dict):
         raise ValueError(f"it holds no table, but {text.strip()[:40]!r}")
-    return finite_or_not(values)
+    return values
