@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
+from fljax.aggregators.arguments import shown
 from fljax.aggregators.base import Aggregator, Context
 from fljax.attacks.base import Attack
 from fljax.components import first_line
@@ -35,13 +36,18 @@ def check_model(
         outputs = _num_outputs(trace(model.apply, params, x, state), size, num_classes)
         logits, after = trace(model.train, params, x, state, jnp.ones(size, bool))
         _num_outputs(logits, size, num_classes)
-        if jax.eval_shape(lambda: state) != after:
+        if _types(state) != _types(after):
             raise ValueError(
                 "train must return a state of the same structure, shapes and types as init_state"
             )
     if outputs == num_classes:
         return ()
     return (f"the model has {outputs} outputs for {num_classes} classes; no example teaches it the others",)
+
+
+def _types(tree: Any) -> Any:
+    """A tree's structure with the shape and type of every leaf."""
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
 
 
 def _num_outputs(logits: Any, size: int, num_classes: int) -> int:
@@ -76,8 +82,10 @@ def check_pieces(
         if attack.active is not None:
             malicious = malicious & attack.active(context)
         known = context._replace(local_rate=jnp.ones(()), batch_size=jnp.ones(()), rule=foresee)
-        updates, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
-        return rule.aggregate(updates, rule.init(num_clients, d), context)
+        sent, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
+        if jnp.shape(sent) != updates.shape:
+            raise ValueError(f"the attack turns updates {updates.shape} into {shown(sent)}")
+        return rule.aggregate(sent, rule.init(num_clients, d), context)
 
     rows = jnp.zeros((cohort_size, d))
     context = Context(
@@ -91,8 +99,8 @@ def check_pieces(
     try:
         traced: Any = jax.make_jaxpr(both, return_shape=True)
         jaxpr, (update, _, _) = traced(rows, jnp.zeros(cohort_size, bool), context)
-        if update.shape != (d,):
-            raise ValueError(f"the aggregator turns updates ({cohort_size}, d) into {update.shape}, not (d,)")
+        if getattr(update, "shape", None) != (d,):
+            raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:
             jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0))
         if attack.trigger is not None:
@@ -104,6 +112,8 @@ def check_pieces(
             "aggregator and attack must be functions that JAX can compile, written in jax.numpy: "
             + first_line(error)
         ) from None
+    except TypeError as error:  # last: those of JAX are TypeErrors, too
+        raise ConfigError(f"aggregator or attack: {first_line(error)}") from error
     return _most_entries(jaxpr.jaxpr)
 
 

@@ -202,6 +202,16 @@ def test_outputs_in_training_are_checked_as_well():
     assert "it has 3 outputs for 5 classes" in refusal(model)
 
 
+def test_a_state_of_weak_type_is_of_the_type_it_becomes():
+    good = plain(lambda y: y)
+
+    def train(params, x, state, real):
+        return good.apply(params, x), 0.9 * state + jnp.mean(x)
+
+    model = Model(good.init, lambda p, x, state: good.apply(p, x), lambda key: jnp.asarray(0.0), train)
+    assert fljax.run(parse_config(BASE), model=model, progress=False).summary["rounds"] == BASE["rounds"]
+
+
 def test_more_outputs_than_classes_are_noted(monkeypatch):
     class Wide(nn.Module):
         num_classes: int
