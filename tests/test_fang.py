@@ -230,12 +230,17 @@ def test_the_attack_on_summed_gradients_is_the_attack_on_their_updates():
     assert not np.allclose(by_unit["sum"], by_unit["mean"])
 
 
-def test_two_attackers_with_partial_knowledge_send_copies_of_one_unit():
-    for spread in (3.0, 0.3):
+def test_two_attackers_with_partial_knowledge_win_a_tie_or_send_copies_of_one_unit():
+    # One crafted row ties with the nearest of the two; only where these are far apart is it nearer the other.
+    for spread, wins in ((3.0, True), (0.3, False)):
         updates, malicious = stack(7, N, D, spread), mask_of(7, N, 2)
-        sign = np.sign(updates[malicious].astype(np.float64).mean(0))
-        sent = np.asarray(attack(updates, malicious, KEY, 0.5, 0.0, knowledge="partial"))
-        np.testing.assert_allclose(sent[malicious], np.tile(-0.5 * sign, (2, 1)))
+        own = updates[malicious]
+        sign = np.sign(own.astype(np.float64).mean(0))
+        sent = np.asarray(attack(updates, malicious, KEY, 0.5, 0.0, knowledge="partial"))[malicious]
+        size = np.abs(sent).max()
+        np.testing.assert_allclose(sent, np.tile(-size * sign, (2, 1)), rtol=1e-6)
+        assert (size != 0.5) == wins
+        assert bool(choice(np.concatenate([own, sent[:1]]), 0)[2]) == wins
 
 
 HOSTILE = {

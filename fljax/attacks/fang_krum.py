@@ -51,9 +51,9 @@ def krum_attack(
     two compete, in a Krum told f = 2, and so on up to m − 1 (2 for m < 3), where the crafted rows have each
     other for all neighbours and λ = 1 unit is selected.
 
-    Krum's choice in the search is that of m equal rows −λs; ties go to the lowest row, with partial knowledge
-    to the attackers' own rows. Supporters away from −λs can change a close choice: their distance counts
-    where it is not small against λ√S.
+    Krum's choice in the search is that of m equal rows −λs. Ties are those of `krum`: the smaller next
+    distance wins, then the lowest row, with partial knowledge the attackers' own rows. Supporters away from
+    −λs can change a close choice: their distance counts where it is not small against λ√S.
 
     Args:
         updates: (n, d), the rows all clients would send honestly. Rows with a non-finite entry are as far
@@ -96,11 +96,12 @@ def krum_attack(
     Source: Fang et al., USENIX Security 2020, section 3.2, where with partial knowledge s_j = −1 for a mean
     of 0. The group's code (in FLDetector) starts at λ = 1, works on gradients, and with partial knowledge
     stops at 2e-5 and sends copies. It never tries more than m − 1 crafted rows: with m = 2 that is one among
-    two, which at best ties with the row nearest to it and loses, so that it sends two copies with λ = 2⁻¹⁶;
-    here they have λ = 1. With m = 1 it has no λ at all. SAFEFL sends copies; FoggyTrust takes the sum of the
-    honest rows, λ = 1, threshold 1e-8 and copies; FLPoison's is the partial attack on updates, with a Krum of
-    n − f − 1 neighbours and `power=1`, threshold 1e-5 and copies. The paper crafts models; the attack is the
-    same on models, updates and gradients, up to the units.
+    two, which at best ties with the row nearest to it and loses, so that it sends two copies with λ = 2⁻¹⁶.
+    Here it wins where its next distance is the smaller one, and else the two copies have λ = 1. With m = 1
+    that code has no λ at all. SAFEFL sends copies; FoggyTrust takes the sum of the honest rows, λ = 1,
+    threshold 1e-8 and copies; FLPoison's is the partial attack on updates, with a Krum of n − f − 1
+    neighbours and `power=1`, threshold 1e-5 and copies. The paper crafts models; the attack is the same on
+    models, updates and gradients, up to the units.
     """
     updates, malicious = check_stack("krum_attack", updates, malicious)
     _check(knowledge, direction, lambda_init, supporters)
