@@ -345,3 +345,20 @@ def test_arrays_beside_the_updates_are_named_by_the_function_called(wrong):
                 ValueError, match=r"^\w+: weights must be \(12,\), one per row[^\n]*, got [^\n]*$"
             ):
                 function(ROWS, wrong)
+
+
+@pytest.mark.parametrize("name", ["krum_attack", "fltrust_attack", "min_max", "min_sum"])
+def test_what_a_gradient_is_in_updates_is_checked(name):
+    function = ATTACKS[name].function
+    arrays = {**OTHERS, "malicious": MASK}
+    taken = {key: arrays[key] for key in inspect.signature(function).parameters if key in arrays}
+    for key, wrong in (
+        ("local_rate", -0.1),
+        ("local_rate", math.nan),
+        ("batch_size", 0),
+        ("batch_size", "2"),
+    ):
+        if key in inspect.signature(function).parameters:
+            for form in (lambda value: value, np.asarray):
+                with pytest.raises(ValueError, match=rf"^{name}: {key}"):
+                    function(ROWS, **taken, **{key: form(wrong)})

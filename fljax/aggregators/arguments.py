@@ -17,6 +17,13 @@ Int = int | Array
 Float = float | Array
 
 
+def is_known(value: Any) -> bool:
+    """Whether numbers can be read from it here: it is neither traced nor in part on another host."""
+    if not isinstance(value, Array):
+        return True
+    return not isinstance(value, jax.core.Tracer) and value.is_fully_addressable
+
+
 def as_number(value: Any) -> Any:
     """A concrete scalar, of Python, NumPy or JAX, as a Python number; anything else as it is.
 
@@ -24,11 +31,7 @@ def as_number(value: Any) -> Any:
         >>> as_number(jnp.int32(3)), as_number(np.array(0.5)), as_number(True), as_number(None)
         (3, 0.5, True, None)
     """
-    if isinstance(value, Array):
-        concrete = not isinstance(value, jax.core.Tracer) and value.is_fully_addressable
-    else:
-        concrete = isinstance(value, (np.generic, np.ndarray))
-    if concrete and value.ndim == 0:
+    if isinstance(value, (Array, np.generic, np.ndarray)) and value.ndim == 0 and is_known(value):
         for kind, number in ((jnp.bool_, bool), (jnp.integer, int), (jnp.floating, float)):
             if jnp.issubdtype(value.dtype, kind):
                 return number(value)

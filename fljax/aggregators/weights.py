@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.aggregators.arguments import shaped
+from fljax.aggregators.arguments import is_known, shaped
 from fljax.aggregators.linalg import divide
 
 
@@ -19,7 +19,7 @@ def relative_weights(rule: str, weights: Array | None, n: int, dtype: jnp.dtype)
         return jnp.ones((n,), dtype)
     with np.errstate(over="ignore"):
         traced = shaped(rule, "weights", weights, (n,), ", one per row").astype(dtype)
-    if not isinstance(weights, jax.core.Tracer):
+    if is_known(weights):
         # In double precision: numbers of NumPy may be beyond the range of `dtype`.
         known = np.asarray(weights, np.float64)
         wrong = np.flatnonzero(~(np.isfinite(known) & (known >= 0)))

@@ -19,6 +19,7 @@ from fljax.aggregators.linalg import distances_to
 from fljax.aggregators.neighbors import BLOCK
 from fljax.attacks.base import check_options, check_stack
 from fljax.attacks.statistics import Knowledge, deviation_of, known_rows, mean_of, only
+from fljax.attacks.units import known_rate
 
 Direction = Literal["unit", "std", "minus_std", "sign"]
 Search = Literal["exact", "published"]
@@ -276,6 +277,7 @@ def _pushed(
     tolerance = fixed_real(attack, "tolerance", tolerance, above=0)
     if not tolerance < start:
         raise ValueError(f"{attack}: tolerance={tolerance} must be below start={start}")
+    rate = known_rate(attack, local_rate)
     rows = known_rows(attack, malicious, knowledge)
     mean = mean_of(rows, updates)
     along = -mean
@@ -289,8 +291,8 @@ def _pushed(
     distance = farthest(rows, updates, mean, towards)
     if search == "published":
         step = jnp.ones((), updates.dtype) if direction == "unit" else length
-        if local_rate is not None and direction in ("unit", "sign"):
-            step = step * local_rate
+        if direction in ("unit", "sign"):
+            step = step * rate
         distance = _as_published(distance, step, start, tolerance)
     return jnp.where(malicious[:, None], mean + distance * towards, updates)
 

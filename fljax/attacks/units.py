@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.aggregators.arguments import Float, real
 from fljax.attacks.base import check_options
 
 Unit = Literal["mean", "sum"]
@@ -19,5 +20,13 @@ def gradient_in_updates(
     gradient). What is not known counts as 1.
     """
     check_options(attack, unit=(unit, get_args(Unit)))
-    rate = jnp.asarray(1.0 if local_rate is None else local_rate, dtype)
-    return rate if unit == "mean" or batch_size is None else rate / jnp.asarray(batch_size, dtype)
+    rate = jnp.asarray(known_rate(attack, local_rate), dtype)
+    if batch_size is None:
+        return rate
+    examples = real(attack, "batch_size", batch_size, above=0, finite=True)
+    return rate if unit == "mean" else rate / jnp.asarray(examples, dtype)
+
+
+def known_rate(attack: str, local_rate: Array | None) -> Float:
+    """The local learning rate, 1 where it is not known."""
+    return 1.0 if local_rate is None else real(attack, "local_rate", local_rate, at_least=0, finite=True)
