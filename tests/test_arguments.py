@@ -25,8 +25,10 @@ from fljax.aggregators import (
     foolsgold_mean,
     geometric_median,
     krum,
+    krum_scores,
     mean,
     median,
+    multi_krum,
     nnm,
     root_only,
     trimmed_mean,
@@ -182,6 +184,13 @@ def test_a_right_number_gives_the_same_in_every_form(form):
 
     assert program(form) == program(3)
     assert program(form) != program(2)
+
+
+def test_an_option_gives_the_same_in_every_form():
+    for function in (krum, krum_scores, multi_krum):
+        expected = function(ROWS, num_malicious=2, power=1)
+        for form in (1.0, np.int8(1), jnp.float32(1.0)):
+            np.testing.assert_array_equal(function(ROWS, num_malicious=2, power=form), expected)
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.int16, jnp.uint8])

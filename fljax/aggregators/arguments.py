@@ -173,7 +173,7 @@ def flag(where: str, name: str, value: Any) -> bool:
 
 
 def option(where: str, name: str, value: Any, allowed: Sequence[str | int]) -> Any:
-    """One of a few names or numbers.
+    """The one of a few names or numbers that was given, in whatever form.
 
     Raises:
         ValueError: if it is none of them.
@@ -185,7 +185,7 @@ def option(where: str, name: str, value: Any, allowed: Sequence[str | int]) -> A
         if isinstance(value, (str, int, float)):
             raise ValueError(f"{where}: {name}={value!r} must be {allowed_text}")
         raise ValueError(f"{where}: {name} must be {allowed_text}, got {shown(value)}")
-    return value
+    return allowed[allowed.index(value)]
 
 
 def bounded(

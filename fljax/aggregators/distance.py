@@ -92,6 +92,7 @@ def krum_scores(
     NeurIPS 2017.
     """
     updates = as_stack("krum_scores", updates)
+    power = option("krum_scores", "power", power, (1, 2))
     nearest, unit = nearest_rows(
         updates,
         num_malicious=num_malicious,

@@ -15,6 +15,7 @@ from fljax.aggregators.arguments import (
     as_stack,
     bounded,
     compute_dtype,
+    option,
     output_dtype,
     real,
 )
@@ -241,6 +242,7 @@ def geometric_median(
         largest=2**31 - 1,
         needs="to be less than 2^31",
     )
+    start = option("geometric_median", "start", start, ("median", "mean", "zero"))
     weighed = jnp.any(share != 0)
     share = jnp.where(weighed, share, 1.0)
     fixed = lax.stop_gradient(stack)
@@ -248,10 +250,8 @@ def geometric_median(
         point = median_of_rows(fixed, sorted_rows(fixed))
     elif start == "mean":
         point = weighted_rows(share / jnp.sum(share), fixed)
-    elif start == "zero":
-        point = jnp.zeros((d,), stack.dtype)
     else:
-        raise ValueError(f'geometric_median: start={start!r} must be "median", "mean" or "zero"')
+        point = jnp.zeros((d,), stack.dtype)
     # Computed once, not again inside every kernel that reads it.
     point = lax.optimization_barrier(jnp.where(jnp.all(jnp.isfinite(point)), point, 0.0))
     factor, zero = jnp.asarray(smoothing, stack.dtype), jnp.zeros((), stack.dtype)
