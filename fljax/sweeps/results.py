@@ -17,7 +17,7 @@ from fljax.environment import environment
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
 from fljax.lines import to_json
-from fljax.locking import LOCK, FolderLock, check_free
+from fljax.locking import FolderLock, check_free
 from fljax.record import check_folder, is_empty
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import Cell
@@ -210,6 +210,11 @@ class SweepFolder:
         """The folder of a batch under way."""
         return self.path / "batches" / identity
 
+    @property
+    def saved(self) -> set[str]:
+        """Identities of the batches that have saved something."""
+        return {file.parent.name for file in self.path.glob("batches/*/round_*")}
+
     def forget(self, identity: str | None = None) -> None:
         """Remove the folder of a batch whose rows are there, or of all batches."""
         gone = self.path / "batches" if identity is None else self.batch(identity)
@@ -234,8 +239,7 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
         check_folder(path)
         return
     if not (path / "sweep.json").is_file():
-        # A sweep killed before its first file leaves no more than the beginning of that.
-        if path.is_dir() and any(each.name not in {LOCK, ".sweep.json.partial"} for each in path.iterdir()):
+        if path.is_dir() and not is_empty(path):
             raise ConfigError(f"{path} holds no sweep to resume (no sweep.json)")
         if not path.is_dir():
             check_folder(path)
