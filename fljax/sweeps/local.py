@@ -225,7 +225,11 @@ def run_locally(
                     batch = waiting.get_nowait()
                 except queue.Empty:
                     return
-                finished.put(one(plan.groups[batch.group], batch, place, number))
+                try:
+                    finished.put(one(plan.groups[batch.group], batch, place, number))
+                finally:
+                    # Not before: whoever sees that nothing runs takes what is finished, and leaves.
+                    running.discard(number)
 
     def one(group: Group, batch: Batch, place: int, number: int) -> Finished:
         try:
@@ -238,7 +242,6 @@ def run_locally(
         except Exception as error:
             return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
         finally:
-            running.discard(number)
             programs.done(group)
 
     pool = ThreadPoolExecutor(max(1, workers))
