@@ -23,10 +23,9 @@ from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import Cell
 from fljax.sweeps.plan import Group
 from fljax.sweeps.running import CellResult
-from fljax.tables import read_parquet
+from fljax.tables import PARTS, parts_of, read_parquet
 
 Row = dict[str, Any]
-PARTS = "parts"
 # Share of the time that writing the whole table may take; what has come since the last time is in parts/.
 WHOLE_SHARE = 0.05
 CURVES = (
@@ -325,13 +324,9 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         DataError: if a file is no such table.
     """
-    rows = {row["cell"]: row for file in tables(path) for row in _read_table(file)}
+    files = [*path.glob("results.parquet"), *parts_of(path)]
+    rows = {row["cell"]: row for file in files for row in _read_table(file)}
     return list(rows.values())
-
-
-def tables(path: Path) -> list[Path]:
-    """The files with a folder's rows, the whole table first; a row may be in it and in a part."""
-    return [*path.glob("results.parquet"), *sorted(path.glob(f"{PARTS}/*.parquet"))]
 
 
 def _read_table(file: Path) -> list[Row]:
