@@ -190,9 +190,9 @@ def run_plan(
     with ExitStack() as stack:
         folder = stack.enter_context(SweepFolder(out, plan.sweep, resume))
         todo = missing(plan, folder.finished)
-        for note in other_versions(folder.rows) if todo else []:
-            watcher.note(note)
-        for note in left_behind(folder, plan, todo) if executor == "local" else []:
+        notes = other_versions(folder.rows) if todo else []
+        notes += left_behind(folder, plan, todo) if todo and executor == "local" else []
+        for note in notes:
             watcher.note(note)
         batches: Generator[Finished]
         if executor == "ray" and todo:
