@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,7 +111,7 @@ def run(
         f"{facts['num_params']:,} parameters, {loaded.rounds} rounds on {facts['device']}",
         markup=False,
     )
-    hint = _how_to_go_on("run", config, folder, settings)
+    hint = _how_to_go_on("run", config, folder, settings, {} if memory is None else {"memory": memory})
     try:
         with under_way(), RunDisplay(console, loaded.rounds) as display:
             program = compile_experiment(experiment)
@@ -191,9 +191,11 @@ def sweep_command(
     options = Options(
         resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
     )
-    where = ["--executor", "ray"] if executor == "ray" else []
-    where += ["--address", address] if address else []
-    hint = _how_to_go_on("sweep", config, folder, settings, where)
+    # With all of them: which cells run at the same time, and so which checkpoints fit, depends on some.
+    given = {
+        name: value for name, value in options._asdict().items() if value != Options._field_defaults[name]
+    }
+    hint = _how_to_go_on("sweep", config, folder, settings, given)
     try:
         sweep_and_report(_console(), config, _overrides(settings), folder, options, hint)
     except KeyboardInterrupt as error:
@@ -201,11 +203,14 @@ def sweep_command(
 
 
 def _how_to_go_on(
-    command: str, config: Path, folder: Path, settings: list[str] | None, options: Sequence[str] = ()
+    command: str, config: Path, folder: Path, settings: list[str] | None, options: Mapping[str, Any]
 ) -> str:
-    words = ["fljax", command, str(config), "--out", str(folder), "--resume", *options]
-    again = shlex.join(words + [word for setting in settings or [] for word in ("--set", setting)])
-    return f"continue with: {again}"
+    words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
+    for name, value in options.items():
+        if name != "resume":
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    words += [word for setting in settings or [] for word in ("--set", setting)]
+    return f"continue with: {shlex.join(words)}"
 
 
 def _say_interrupted(error: KeyboardInterrupt, hint: str) -> None:

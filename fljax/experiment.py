@@ -24,7 +24,7 @@ from fljax.evaluate import Evaluation
 from fljax.files import WriteError
 from fljax.lines import Line, columns, metrics_line
 from fljax.memory import Need, check_before, check_compiled, estimate, explained, explained_by
-from fljax.progress import say_how_to_go_on, shown
+from fljax.progress import RunDisplay, say_how_to_go_on, shown
 from fljax.record import Begun, RunFolder, check_run_folder
 from fljax.round import RoundMetrics, Step
 from fljax.signals import Stop
@@ -334,6 +334,8 @@ def _rounds(
             if folder is not None and (over or stopping or folder.due(at.round)):
                 folder.save(at, wall())
                 unsaved = None
+            if isinstance(at, Pause) and isinstance(progress, RunDisplay):
+                progress.paused(at)
             if progress is not None and isinstance(at, Record):
                 progress(at)
             if stopping and stop is not None:

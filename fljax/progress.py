@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 
 from fljax.terminal import Bar
-from fljax.train import Record
+from fljax.train import Pause, Record
 
 # Seconds between two plain lines; a log should not grow with the speed of the machine.
 LINE_EVERY = 10.0
@@ -26,7 +26,7 @@ class RunDisplay:
 
     def __init__(self, console: Console, rounds: int) -> None:
         self._console, self._rounds = console, rounds
-        self._last_line = -math.inf
+        self._last_line, self._begin, self._evaluated = -math.inf, time.monotonic(), False
         self._bar = Bar(console, "rounds")
         self._task = self._bar.add_task("compiling", total=rounds)
 
@@ -42,13 +42,26 @@ class RunDisplay:
         self._bar.stop()
 
     def __call__(self, record: Record) -> None:
+        self._evaluated = True
         rate = len(record.metrics.loss) / max(record.seconds, 1e-9)
         text = describe(record, rate, self._rounds)
-        self._bar.update(self._task, completed=record.round, description=text)
         last = record.round >= self._rounds or record.diverged
-        if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_EVERY):
+        self._bar.update(self._task, completed=record.round, description=text)
+        self._line(record.round, text, last or time.monotonic() - self._last_line > LINE_EVERY)
+
+    def paused(self, at: Pause) -> None:
+        """Between two evaluations that are far from each other."""
+        rate = at.round % len(at.metrics.loss) / max(at.seconds, 1e-9)
+        text = f"{per_second(rate)}  {duration((self._rounds - at.round) / rate)} left"
+        # What the last evaluation has found says more.
+        change: dict[str, Any] = {} if self._evaluated else {"description": text}
+        self._bar.update(self._task, completed=at.round, **change)
+        self._line(at.round, text, time.monotonic() - max(self._last_line, self._begin) > LINE_EVERY)
+
+    def _line(self, done: int, text: str, due: bool) -> None:
+        if due and not self._console.is_terminal:
             self._last_line = time.monotonic()
-            self._console.print(f"round {record.round}/{self._rounds}  {text}", soft_wrap=True)
+            self._console.print(f"round {done}/{self._rounds}  {text}", soft_wrap=True)
 
 
 @contextmanager

@@ -19,10 +19,13 @@ from fljax.round import RoundMetrics
 from fljax.train import Pause, Record, no_metrics
 from fljax.types import RunState
 
+# A lock, and the beginnings of the first file of a run or a sweep.
+_FIRST = {LOCK, ".config.json.partial", ".sweep.json.partial"}
+
 
 def is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing but the lock of a process that was killed."""
-    return all(each.name == LOCK for each in path.iterdir())
+    """Whether a folder holds nothing but what a process leaves that was killed before its first file."""
+    return all(each.name in _FIRST for each in path.iterdir())
 
 
 def check_folder(path: Path) -> None:

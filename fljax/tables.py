@@ -1,4 +1,4 @@
-"""Reading a sweep's table, results.parquet, whatever the file holds."""
+"""A sweep's table, results.parquet, and its latest rows beside it: reading them, whatever the files hold."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from pyarrow import parquet
 from fljax.errors import DataError
 from fljax.files import open_regular, reading
 
+# Where the rows are that have come since the whole table was written.
+PARTS = "parts"
 MOST_BYTES = 20_000_000_000
 MOST_ROWS = 1_000_000  # cells of a sweep
 
@@ -36,3 +38,8 @@ def read_parquet(path: Path) -> pa.Table:
         table = source.read()
         table.validate(full=True)  # texts that are none, for one
         return table
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The files with a sweep's latest rows; one that was killed may have some of them in the table, too."""
+    return sorted(folder.glob(f"{PARTS}/*.parquet"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from run_folders import VALUES as SMALL
 from run_folders import bits, read_lines
 
 import fljax
@@ -17,19 +18,7 @@ from fljax.experiment import assemble
 
 ROOT = str(Path(fljax.__file__).parents[1])
 KILLS = 24
-VALUES = {
-    "rounds": 3000,
-    "eval_every": 3,
-    "num_clients": 6,
-    "cohort_size": 5,
-    "data": {"name": "synthetic", "num_train": 200, "num_test": 50},
-    "model": {"name": "logistic_regression"},
-    "local": {"steps": 2, "batch_size": 8},
-    "root": {"size": 20},
-    "server": {"optimizer": {"name": "adam"}, "learning_rate": 0.01},
-    "aggregator": {"name": "fltrust"},
-    "attack": {"name": "sign_flip", "fraction": 0.34},
-}
+VALUES = SMALL | {"rounds": 3000, "eval_every": 3, "checkpoint_every": "auto"}
 # Imports once, then a fork for every attempt, which is killed at a random moment, also while it compiles.
 ATTEMPTS = """
 import json, os, random, signal, sys, time, warnings
@@ -72,11 +61,9 @@ while True:
 
 
 @pytest.mark.slow
-def test_killed_many_times_a_run_is_bit_identical(tmp_path):
+def test_killed_many_times_a_run_is_bit_identical(tmp_path, record_property):
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(
-            [str(Path(fljax.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        ),
+        "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")]),
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -91,6 +78,7 @@ def test_killed_many_times_a_run_is_bit_identical(tmp_path):
             timeout=600,
         )
         assert done.stdout.split() == [str(kills), "0"], done
+    record_property("killed runs", {"killed": KILLS})
     assert read_lines(tmp_path / "killed") == read_lines(tmp_path / "whole")
     like = assemble(parse_config(VALUES)).state.run
     found = [load_checkpoint(tmp_path / name / "checkpoints", like).state for name in ("whole", "killed")]

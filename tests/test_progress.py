@@ -30,6 +30,18 @@ def test_a_run_shows_how_far_it_is_unless_something_else_is_asked(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_long_interval_between_evaluations_is_not_silent(capsys, monkeypatch):
+    # Every call is a round, and every line is due.
+    monkeypatch.setattr("fljax.train.LONGEST_CALL", 0.0)
+    monkeypatch.setattr("fljax.progress.LINE_EVERY", -1.0)
+    fljax.run(CONFIG)
+    lines = capsys.readouterr().err.splitlines()[-4:]
+    assert [line.split()[:2] for line in lines] == [["round", f"{done}/4"] for done in (1, 2, 3, 4)]
+    assert ["test error" in line for line in lines] == [False, True, False, True]
+    assert all("rounds/s" in line for line in lines)
+    assert "left" in lines[0]
+
+
 def test_an_interrupted_run_says_how_to_continue(tmp_path):
     out = tmp_path / "run"
 

@@ -200,7 +200,7 @@ def test_ctrl_c_leaves_no_process_and_a_folder_to_continue(tmp_path):
         text, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-    again = shlex.join([*words[2:7], "--resume", "--executor", "ray"])
+    again = shlex.join([*words[2:7], "--resume", "--executor", "ray", "--workers", "2"])
     assert process.returncode == 130
     first, waits, last = text.splitlines()
     assert waits.startswith("fljax: stopping: waiting for")

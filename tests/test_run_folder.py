@@ -33,7 +33,7 @@ from fljax.errors import ConfigError
 from fljax.evaluate import Evaluation
 from fljax.experiment import assemble, compile_experiment, run_experiment
 from fljax.lines import metrics_line
-from fljax.record import RunFolder
+from fljax.record import RunFolder, check_run_folder
 from fljax.round import RoundMetrics
 from fljax.train import Record
 from fljax.types import RunState
@@ -229,6 +229,12 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_over(small, whole,
     RunFolder(out, parse_config(VALUES).resolved(), resume=False).close()
     result = run_experiment(small[0], out, resume=True, program=small[1])
     assert_same_run(out, result, whole)
+    # Killed while the first file was written: no run is there yet.
+    for name in (".lock", ".config.json.partial"):
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / name).write_text("{")
+    for resume in (False, True):
+        check_run_folder(tmp_path / "new", parse_config(VALUES).resolved(), resume)
 
 
 def test_left_overs_of_a_killed_write_do_not_matter(small, whole, tmp_path):

@@ -32,6 +32,7 @@ from fljax.errors import ConfigError, DataError, SweepError
 from fljax.limits import Limit
 from fljax.progress import duration
 from fljax.report import load_results
+from fljax.signals import InterruptError, Stop
 from fljax.sweeps import command, load_sweep, local, make_plan, make_sweep, run_plan
 from fljax.sweeps import run as sweeping
 from fljax.sweeps.display import Planning, SweepDisplay
@@ -374,6 +375,51 @@ def test_a_path_that_looks_like_a_partition_is_a_path(fake, plan, tmp_path):
     out = tmp_path / "seed=7" / "data=x"
     frame = run_plan(plan, out)
     assert [row["seed"] for row in read_rows(out)] == frame["seed"].tolist() == [0, 1, 2] * 4
+
+
+def test_a_batch_that_is_stopped_between_its_parts_keeps_the_first(fake, plan, tmp_path, monkeypatch):
+    # The compiler has found two cells too many for the memory.
+    monkeypatch.setattr(local, "compile_group", lambda group: FakeProgram(group.resized(1)))
+    stop = Stop()
+
+    class StopAtOnce(Watcher):
+        def progress(self, batch, rounds, kept):
+            stop.number = signal.SIGTERM
+
+    for done in (1, 2):
+        with pytest.raises(InterruptError):
+            run_plan(plan, tmp_path / "out", resume=True, watcher=StopAtOnce(), stop=stop)
+        assert len(read_rows(tmp_path / "out")) == done
+        stop.number = 0
+
+
+def test_checkpoints_that_no_batch_uses_are_said(fake, plan, tmp_path):
+    out = tmp_path / "out"
+    fake.fail = {2: ValueError("bad")}
+    with pytest.raises(SweepError):
+        run_plan(plan, out)
+    said = []
+
+    class Notes(Watcher):
+        def note(self, text):
+            said.append(text)
+
+    (left,) = missing(plan, {row["cell"] for row in read_rows(out)})
+    # Of the batch, of a part of it by a smaller program, and of one that was killed when its rows were there.
+    used = [left, left._replace(cells=left.cells[1:]), plan.groups[0].batches[0]]
+    for name in (*map(batch_id, used), "0" * 16):
+        assert said == []
+        (out / "batches" / name).mkdir(parents=True)
+        (out / "batches" / name / "round_2.checkpoint").write_bytes(b"")
+        with pytest.raises(SweepError):
+            run_plan(plan, out, resume=True, watcher=Notes())
+    assert len(said) == 1
+    assert "what 1 batches had saved is of cells that are not run together now" in said[0]
+    said.clear()
+    other = make_plan(plan.sweep, workers=1, size=4)
+    with pytest.raises(SweepError):
+        run_plan(other, out, resume=True, watcher=Notes())
+    assert len(said) == 1
 
 
 def test_left_overs_of_a_killed_write_do_not_matter(fake, plan, tmp_path):
@@ -1029,7 +1075,7 @@ def test_a_signal_saves_and_says_how_to_go_on(workplace, name):
         "--set",
         "sweep.axes.attack.fraction=[0.34]",
     ]
-    process = start(folder, environment, "--out", name, *extra)
+    process = start(folder, environment, "--out", name, "--csv", *extra)
     deadline = time.monotonic() + 200
     while not (out / "sweep.json").exists():
         assert process.poll() is None, process.communicate()
@@ -1042,7 +1088,8 @@ def test_a_signal_saves_and_says_how_to_go_on(workplace, name):
     assert process.returncode == 128 + getattr(signal, name)
     assert "stopping: waiting for the rounds under way" in stderr
     assert "Traceback" not in stdout + stderr
-    again = shlex.join(["fljax", "sweep", "long.toml", "--out", name, "--resume", *extra])
+    words = ["fljax", "sweep", "long.toml", "--out", name, "--resume", "--workers", "1", "--csv", *extra]
+    again = shlex.join(words)
     assert f"interrupted; continue with: {again}" in stdout
     # What the command says is a log: no escape sequences.
     assert "\x1b" not in stdout

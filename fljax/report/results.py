@@ -13,7 +13,7 @@ from pyarrow import compute
 from fljax.errors import DataError
 from fljax.files import read_json
 from fljax.report.run_folder import CURVES, RUN_FILES, read_run
-from fljax.tables import read_parquet
+from fljax.tables import parts_of, read_parquet
 from fljax.titles import NO_ATTACK
 
 BASELINE = "FedAvg"
@@ -121,7 +121,7 @@ def load_results(folder: str | Path) -> Results:
     path = folder / "results.parquet"
     if not path.is_file():
         raise DataError(f"{folder} has no results yet: results.parquet is missing")
-    table = _read_tables(path, sorted(folder.glob("parts/*.parquet")))
+    table = _read_tables(path, parts_of(folder))
     frame = table.to_pandas()
     if "cell" in frame:
         frame = frame.drop_duplicates("cell", ignore_index=True)

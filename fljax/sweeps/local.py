@@ -30,7 +30,7 @@ class Finished(NamedTuple):
     Attributes:
         group: its group; `size` is what its program holds.
         batch: the batch.
-        results: one per cell; empty after an error.
+        results: one per cell, or where it was stopped of its first cells; empty after an error.
         seconds_compile: of the group's program.
         error: what went wrong, or None.
         here: device and versions, if it was another process that ran it.
@@ -161,11 +161,20 @@ def run_in_parts(
     progress: Callable[[int, bool], None],
     stop: Callable[[], bool],
 ) -> list[CellResult]:
-    """A batch by a program that may hold fewer cells."""
+    """A batch by a program that may hold fewer cells; one that is stopped has the results of its first parts.
+
+    Raises:
+        StoppedError: if it has none.
+    """
     results: list[CellResult] = []
     for start in range(0, len(batch.cells), program.size):
         part = Batch(batch.group, batch.cells[start : start + program.size])
-        results += run_batch(group, part, program, saved=saved(part), progress=progress, stop=stop)
+        try:
+            results += run_batch(group, part, program, saved=saved(part), progress=progress, stop=stop)
+        except StoppedError:
+            if not results:
+                raise
+            break
     return results
 
 
@@ -216,7 +225,11 @@ def run_locally(
                     batch = waiting.get_nowait()
                 except queue.Empty:
                     return
-                finished.put(one(plan.groups[batch.group], batch, place, number))
+                try:
+                    finished.put(one(plan.groups[batch.group], batch, place, number))
+                finally:
+                    # Not before: whoever sees that nothing runs takes what is finished, and leaves.
+                    running.discard(number)
 
     def one(group: Group, batch: Batch, place: int, number: int) -> Finished:
         try:
@@ -229,7 +242,6 @@ def run_locally(
         except Exception as error:
             return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
         finally:
-            running.discard(number)
             programs.done(group)
 
     pool = ThreadPoolExecutor(max(1, workers))

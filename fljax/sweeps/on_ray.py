@@ -195,15 +195,13 @@ def run_on_ray(
         begun.more(slots)
         while tasks:
             ready, _ = ray.wait(list(tasks), num_returns=1, timeout=POLL)
-            if not ready and asked():
+            for task in ready:
+                batch = tasks.pop(task)
+                finished = _finished(plan.groups[batch.group], batch, task)
+                begun.over(finished)
+                yield finished
+            if asked():
                 return
-            if not ready:
-                continue
-            (task,) = ready
-            batch = tasks.pop(task)
-            finished = _finished(plan.groups[batch.group], batch, task)
-            begun.over(finished)
-            yield finished
     finally:
         for task in tasks:
             ray.cancel(task, force=True)

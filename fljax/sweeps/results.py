@@ -17,16 +17,15 @@ from fljax.environment import environment
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
 from fljax.lines import to_json
-from fljax.locking import LOCK, FolderLock, check_free
+from fljax.locking import FolderLock, check_free
 from fljax.record import check_folder, is_empty
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import Cell
 from fljax.sweeps.plan import Group
 from fljax.sweeps.running import CellResult
-from fljax.tables import read_parquet
+from fljax.tables import PARTS, parts_of, read_parquet
 
 Row = dict[str, Any]
-PARTS = "parts"
 # Share of the time that writing the whole table may take; what has come since the last time is in parts/.
 WHOLE_SHARE = 0.05
 CURVES = (
@@ -210,6 +209,11 @@ class SweepFolder:
         """The folder of a batch under way."""
         return self.path / "batches" / identity
 
+    @property
+    def saved(self) -> set[str]:
+        """Identities of the batches that have saved something."""
+        return {file.parent.name for file in self.path.glob("batches/*/round_*")}
+
     def forget(self, identity: str | None = None) -> None:
         """Remove the folder of a batch whose rows are there, or of all batches."""
         gone = self.path / "batches" if identity is None else self.batch(identity)
@@ -234,8 +238,7 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
         check_folder(path)
         return
     if not (path / "sweep.json").is_file():
-        # A sweep killed before its first file leaves no more than the beginning of that.
-        if path.is_dir() and any(each.name not in {LOCK, ".sweep.json.partial"} for each in path.iterdir()):
+        if path.is_dir() and not is_empty(path):
             raise ConfigError(f"{path} holds no sweep to resume (no sweep.json)")
         if not path.is_dir():
             check_folder(path)
@@ -321,13 +324,9 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         DataError: if a file is no such table.
     """
-    rows = {row["cell"]: row for file in tables(path) for row in _read_table(file)}
+    files = [*path.glob("results.parquet"), *parts_of(path)]
+    rows = {row["cell"]: row for file in files for row in _read_table(file)}
     return list(rows.values())
-
-
-def tables(path: Path) -> list[Path]:
-    """The files with a folder's rows, the whole table first; a row may be in it and in a part."""
-    return [*path.glob("results.parquet"), *sorted(path.glob(f"{PARTS}/*.parquet"))]
 
 
 def _read_table(file: Path) -> list[Row]:

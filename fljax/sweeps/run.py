@@ -4,7 +4,7 @@ import collections
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
@@ -171,7 +171,7 @@ def run_plan(
         out, resume, workers, executor, address, ray_cpus, ray_gpus: as for `sweep`.
         watcher: told what happens, from several threads.
         writers: called with the folder and the new rows: once with those that are there already, then after
-            every batch.
+            every batch, and with none at the end, when results.parquet holds all of them.
         finished: called after every batch, with its rows.
         stop: asked whether a signal has arrived; then what is under way is saved.
 
@@ -190,7 +190,9 @@ def run_plan(
     with ExitStack() as stack:
         folder = stack.enter_context(SweepFolder(out, plan.sweep, resume))
         todo = missing(plan, folder.finished)
-        for note in other_versions(folder.rows) if todo else []:
+        notes = other_versions(folder.rows) if todo else []
+        notes += left_behind(folder, plan, todo) if todo and executor == "local" else []
+        for note in notes:
             watcher.note(note)
         batches: Generator[Finished]
         if executor == "ray" and todo:
@@ -222,7 +224,7 @@ def run_plan(
                 finished(batch, rows)
         folder.merge()
         for write in writers:
-            write(folder, [])  # of the whole table
+            write(folder, [])
         if len(folder.finished) + sum(len(f.batch.cells) for f in failures) < len(plan.sweep.cells):
             stop.check()
         if not failures:
@@ -248,6 +250,26 @@ def other_versions(rows: Sequence[Row]) -> list[str]:
         for text, changes in changed.items()
         if changes
     ]
+
+
+def left_behind(folder: SweepFolder, plan: Plan, todo: Sequence[Batch]) -> list[str]:
+    """A note on what batches have saved whose cells are not run together now."""
+    batches = [*todo, *(batch for group in plan.groups for batch in group.batches)]
+    left = folder.saved - set(map(batch_id, batches)) if folder.saved else set()
+    if left:  # perhaps by a program that held fewer cells
+        left -= {batch_id(part) for batch in batches for part in _parts(batch)}
+    if not left:
+        return []
+    return [
+        f"what {len(left)} batches had saved is of cells that are not run together now; they start again: "
+        "to go on from there, stop and use the same number of workers and the same memory as before"
+    ]
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    for size in range(1, len(batch.cells)):
+        for start in range(0, len(batch.cells), size):
+            yield batch._replace(cells=batch.cells[start : start + size])
 
 
 def _items(text: str) -> list[tuple[str, Any]]:
