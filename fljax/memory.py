@@ -57,7 +57,8 @@ def gradient_of(parts: Parts, count: bool = True) -> Gradient:
     """What one gradient of a run's model costs; traced, not compiled. `count` says whether to count flops."""
     model, local = parts.model, parts.config.local
     params = jax.eval_shape(model.init, jax.random.key(0))
-    batch = parts.data.table.shape[1] if local.batch_size == "full" else local.batch_size
+    largest = parts.data.table.shape[1]  # a larger batch is all of a client's examples
+    batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
     x = jax.ShapeDtypeStruct((batch, *parts.dataset.input_shape), jnp.float32)
     y = jax.ShapeDtypeStruct((batch,), jnp.int32)
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)

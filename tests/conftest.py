@@ -25,6 +25,8 @@ _finished = count(1)
 
 def pytest_configure(config):
     """Drop the kept programs, before there are workers, if they are too many."""
+    # The width of this run's terminal, which xdist passes on, is not that of the output under test.
+    os.environ.pop("COLUMNS", None)
     folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     if not hasattr(config, "workerinput") and folder.is_dir():
         files = [path for path in folder.iterdir() if path.is_file()]

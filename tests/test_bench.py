@@ -380,7 +380,7 @@ def test_an_interrupted_run_keeps_what_it_has(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "measure_cell", interrupted)
     words = [word for rule in ("mean", "median", "krum") for word in ("--rule", rule)]
     status, out, err = cli(*words, "--n", 8, "--d", 4, "--repeats", 1, "--out", "kept")
-    assert (status, err) == (1, "")
+    assert (status, err) == (130, "")
     assert "interrupted" in out
     results = json.loads((tmp_path / "kept" / "results.json").read_text())
     assert results["finished"] is False

@@ -367,7 +367,7 @@ def seen_config(monkeypatch, capsys, tmp_path):
     def call(*settings: str):
         seen = []
 
-        def assemble(config):
+        def assemble(config, memory):
             seen.append(config)
             raise ConfigError("seen")
 

@@ -101,15 +101,15 @@ def test_the_direction_is_the_choice_of_the_krum_attacked():
             differ += 1
 
 
-def test_ties_go_to_the_lowest_row():
-    # With one neighbour, the row −λs and the row nearest to it have the same score.
+def test_of_equal_scores_the_smaller_next_distance_wins_in_the_search():
+    # With one neighbour, the row −λs and the row nearest to it have the same score, wherever they are.
     updates, solved = stack(0, N, D, 3.0), []
     for row in (0, N - 1):
         malicious = np.arange(N) == row
         _, size, s, found = reference.krum_attack(updates, malicious, N - 3)
         compare(equal_rows(updates, malicious, N - 3, 1e-5), updates, malicious, size, s)
         solved.append(found)
-    assert solved == [True, False]
+    assert solved == [True, True]
 
 
 def test_the_default_is_a_krum_told_the_number_of_attackers():
