@@ -7,7 +7,7 @@ nothing but jax.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _LAZY = {
     "build": "fljax.experiment",
