@@ -40,6 +40,10 @@ def refusal(model, **changes):
 # --- layers that draw random numbers --------------------------------------------------------------------
 
 
+WHERE_TRUE_TRAINS = ("train", "training", "is_train", "is_training")
+WHERE_FALSE_TRAINS = ("deterministic", "use_running_average", "inference", "eval", "evaluate", "is_eval")
+
+
 def told(name, default=..., statistics=False):
     """A module with a dropout layer that the argument `name` switches on, if it has one at all."""
 
@@ -50,7 +54,7 @@ def told(name, default=..., statistics=False):
         deterministic = self.always_off or not training
         return nn.Dense(5)(nn.Dropout(self.rate, deterministic=deterministic)(x))
 
-    says_so = name not in ("deterministic", "use_running_average")
+    says_so = name not in WHERE_FALSE_TRAINS
     value = "" if default is ... else f"={default}"
     names = {"forward": forward}
     exec(f"def call(self, x, {name}{value}): return forward(self, x, {name} == {says_so})", names)
@@ -58,7 +62,7 @@ def told(name, default=..., statistics=False):
     return type("Told", (nn.Module,), {**fields, "__call__": nn.compact(names["call"])})
 
 
-@pytest.mark.parametrize("name", ["train", "training", "is_training", "deterministic", "use_running_average"])
+@pytest.mark.parametrize("name", [*WHERE_TRUE_TRAINS, *WHERE_FALSE_TRAINS])
 @pytest.mark.parametrize("statistics", [False, True])
 def test_a_dropout_layer_is_refused_however_it_is_switched(name, statistics):
     for default in (..., True, False):

@@ -12,9 +12,14 @@ from jax import Array
 MODES = {
     "train": True,
     "training": True,
+    "is_train": True,
     "is_training": True,
     "use_running_average": False,
     "deterministic": False,
+    "inference": False,
+    "eval": False,
+    "evaluate": False,
+    "is_eval": False,
 }
 _RANDOM = "layers that draw random numbers, such as dropout, are not supported"
 

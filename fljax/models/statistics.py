@@ -39,8 +39,7 @@ def model_with_statistics(module: linen.Module, example: Array) -> Model:
     evaluation with the running ones.
 
     Args:
-        module: the module; its `__call__` takes `train` (or `training`, `is_training`,
-            `use_running_average`, `deterministic`).
+        module: the module; its `__call__` takes `train`, or another of `fljax.models.modes.MODES`.
         example: (1, *input_shape).
 
     Returns:
