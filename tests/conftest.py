@@ -1,4 +1,6 @@
 import os
+import signal
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -25,6 +27,11 @@ _finished = count(1)
 
 def pytest_configure(config):
     """Drop the kept programs, before there are workers, if they are too many."""
+    # Who started the tests may have had signals ignored (nohup, a job in the background), which the processes
+    # that they start would inherit; those under test have to arrive.
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # The width of this run's terminal, which xdist passes on, is not that of the output under test.
     os.environ.pop("COLUMNS", None)
     folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
