@@ -171,7 +171,7 @@ def test_same_examples_as_the_idx_files(prepared, shared_data, tmp_path, name):
     assert source.startswith("TensorFlow Datasets ")
     assert source.endswith(f"({name} 3.0.1)")
     expected = idx.read_folder(shared_data / name, idx.SPECS[name])
-    for x, y, want_x, want_y in ((*got[:2], *expected[:2]), (*got[2:], *expected[2:])):
+    for x, y, want_x, want_y in ((*got[:2], *expected[:2]), (*got[2:4], *expected[2:4])):
         assert x.dtype == y.dtype == np.uint8
         assert np.bincount(y).tolist() == np.bincount(want_y).tolist()
         assert x.sum(dtype=int) == want_x.sum(dtype=int)
