@@ -429,6 +429,7 @@ def test_a_spreadsheet_calculates_nothing(tmp_path):
 def test_the_csv_of_a_sweep_under_way_is_no_formula_either(tmp_path):
     class Folder:
         path, rows = tmp_path, [{"cell": "a", "aggregator": "=1+1", "test_error": -0.5, "curve_round": []}]
+        merged = True
 
     write_csv(Folder, Folder.rows)
     assert (tmp_path / "results.csv").read_text() == "cell,aggregator,test_error\na,'=1+1,-0.5\n"

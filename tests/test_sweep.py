@@ -235,7 +235,8 @@ def test_a_batch_of_diverged_cells_stops(diverging):
     (result,) = run_batch(
         group, Batch(0, [group.cells[2]]), program, progress=lambda *told: rounds.append(told)
     )
-    assert rounds == [(2, False)]
+    assert sum(count for count, _ in rounds) == 2
+    assert not any(restored for _, restored in rounds)
     assert len(result.lines) == 1
 
 
