@@ -30,12 +30,12 @@ from fljax.attacks import (
     optimize_attack,
     trim_attack,
 )
-from fljax.attacks.statistics import along
 from fljax.bench.measure import draw
-from fljax.config import load_config
-from fljax.environment import environment
-from fljax.experiment import assemble
+from fljax.config.loading import load_config
 from fljax.files import write_atomically
+from fljax.numerics.subset_statistics import along
+from fljax.simulation.environment import environment
+from fljax.simulation.experiment import assemble
 
 # What an attack must be told; several sets are timed one by one.
 HYPER: dict[str, list[dict[str, Any]]] = {

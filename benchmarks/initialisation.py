@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from fljax import run
-from fljax.config import apply_overrides, parse_config, read_toml
-from fljax.environment import environment
+from fljax.config.loading import apply_overrides, read_toml
+from fljax.config.schema import parse_config
 from fljax.models import CNN, Model, as_model
+from fljax.simulation.environment import environment
 
 ROOT = Path(__file__).parents[1]
 EVERY = 200

@@ -15,10 +15,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fljax.config import load_config
-from fljax.environment import environment
-from fljax.experiment import assemble
-from fljax.train import compile_program, no_metrics
+from fljax.config.loading import load_config
+from fljax.engine.loop import compile_program, no_metrics
+from fljax.simulation.environment import environment
+from fljax.simulation.experiment import assemble
 
 
 def time_fljax(path: str, overrides: dict, repeats: int) -> dict:

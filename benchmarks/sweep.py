@@ -11,12 +11,13 @@ import statistics
 import time
 from pathlib import Path
 
-from fljax.environment import environment
-from fljax.experiment import assemble, compile_experiment, pad_tables, run_experiment
+from fljax.simulation.environment import environment
+from fljax.simulation.experiment import assemble, compile_experiment, pad_tables, run_experiment
 from fljax.sweeps.axes import load_sweep
-from fljax.sweeps.batch import compile_group
-from fljax.sweeps.local import Watcher, default_workers, run_locally
+from fljax.sweeps.executors.base import Watcher
+from fljax.sweeps.executors.threads import default_workers, run_locally
 from fljax.sweeps.plan import make_plan
+from fljax.sweeps.program import compile_group
 
 
 def time_sweep(sweep, workers: int, size: int | None, repeats: int) -> dict:

@@ -5,25 +5,27 @@ nothing but jax.
 """
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0.dev0"
-
 _LAZY = {
-    "build": "fljax.experiment",
-    "run": "fljax.experiment",
+    "build": "fljax.simulation.experiment",
+    "run": "fljax.simulation.experiment",
     "sweep": "fljax.sweeps.run",
-    "load_config": "fljax.config",
+    "load_config": "fljax.config.loading",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
 }
 
-_MODULES = ("aggregators", "attacks", "data", "experiment", "models", "report")
+_MODULES = {
+    **{name: f"fljax.{name}" for name in ("aggregators", "attacks", "data", "models", "report")},
+    "experiment": "fljax.simulation.experiment",
+}
 
 if TYPE_CHECKING:
-    from fljax.config import load_config
+    from fljax.config.loading import load_config
     from fljax.errors import ConfigError, DataError
-    from fljax.experiment import build, run
+    from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
 
 __all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "run", "sweep"]
@@ -31,7 +33,9 @@ __all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "r
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"fljax.{name}")
+        return importlib.import_module(_MODULES[name])
+    if name == "__version__":
+        return metadata.version("fljax")
     if name not in _LAZY:
         raise AttributeError(f"module 'fljax' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,12 +1,12 @@
 """The command `fljax` and `python -m fljax`."""
 
-from fljax.signals import watching
+from fljax.host.signals import watching
 
 
 def main() -> None:
     """Run the command line; signals are answered while it is still being imported."""
     with watching():
-        from fljax.cli import main as command
+        from fljax.cli.app import main as command
 
         command()
 

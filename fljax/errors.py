@@ -71,3 +71,8 @@ class SweepError(Exception):
 
 class OutOfMemoryError(Exception):
     """Memory ran out while something ran."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

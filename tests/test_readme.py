@@ -13,9 +13,10 @@ import pytest
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
-from fljax.config import ExperimentConfig, load_config, parse_config, read_toml
+from fljax.config.loading import load_config, read_toml
+from fljax.config.schema import ExperimentConfig, parse_config
 from fljax.data import DATASETS, PARTITIONS
-from fljax.experiment import assemble
+from fljax.simulation.experiment import assemble
 from fljax.sweeps import make_sweep, sweep
 
 ROOT = Path(__file__).parents[1]

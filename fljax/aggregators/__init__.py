@@ -9,10 +9,30 @@ Example:
     (5,)
 """
 
-from fljax.aggregators.base import (
-    Aggregator,
-    Context,
-    PreAggregator,
+from fljax.aggregators._bulyan import bulyan, bulyan_explained
+from fljax.aggregators._centered_clipping import carried_clipping, centered_clipping
+from fljax.aggregators._covariance_filter import covariance_filter, covariance_filter_explained
+from fljax.aggregators._divide_and_conquer import divide_and_conquer, divide_and_conquer_explained
+from fljax.aggregators._fltrust import fltrust, fltrust_explained, root_only, trust_scores
+from fljax.aggregators._foolsgold import (
+    foolsgold,
+    foolsgold_aggregator,
+    foolsgold_mean,
+    foolsgold_mean_explained,
+)
+from fljax.aggregators._geometric_median import geometric_median
+from fljax.aggregators._krum import krum, krum_explained, krum_scores, multi_krum, multi_krum_explained
+from fljax.aggregators._minimum_diameter import minimum_diameter, minimum_diameter_explained
+from fljax.aggregators._nearest import (
+    nearest_to_pivot,
+    nearest_to_pivot_explained,
+    norm_filter,
+    norm_filter_explained,
+)
+from fljax.aggregators._sign_guard import sign_guard, sign_guard_explained
+from fljax.aggregators._sign_majority import sign_majority
+from fljax.aggregators._smallest_spectrum import smallest_spectrum, smallest_spectrum_explained
+from fljax.aggregators.combining import (
     Rule,
     chain,
     from_registry,
@@ -20,8 +40,6 @@ from fljax.aggregators.base import (
     stateless,
     stateless_pre,
 )
-from fljax.aggregators.bulyan import bulyan, bulyan_explained
-from fljax.aggregators.clipping import carried_clipping, centered_clipping
 from fljax.aggregators.coordinatewise import (
     mean,
     mean_around_median,
@@ -30,42 +48,9 @@ from fljax.aggregators.coordinatewise import (
     phocas,
     trimmed_mean,
 )
-from fljax.aggregators.distance import (
-    krum,
-    krum_explained,
-    krum_scores,
-    multi_krum,
-    multi_krum_explained,
-)
-from fljax.aggregators.iterative import geometric_median
-from fljax.aggregators.norms import (
-    nearest_to_pivot,
-    nearest_to_pivot_explained,
-    norm_filter,
-    norm_filter_explained,
-)
-from fljax.aggregators.pre import adaptive_clip, bucketing, clip, nnm
+from fljax.aggregators.pre_aggregators import adaptive_clip, bucketing, clip, nnm
 from fljax.aggregators.pytrees import on_pytrees
-from fljax.aggregators.signs import sign_guard, sign_guard_explained, sign_majority
-from fljax.aggregators.similarity import (
-    foolsgold,
-    foolsgold_aggregator,
-    foolsgold_mean,
-    foolsgold_mean_explained,
-)
-from fljax.aggregators.spectral import (
-    covariance_filter,
-    covariance_filter_explained,
-    divide_and_conquer,
-    divide_and_conquer_explained,
-)
-from fljax.aggregators.subsets import (
-    minimum_diameter,
-    minimum_diameter_explained,
-    smallest_spectrum,
-    smallest_spectrum_explained,
-)
-from fljax.aggregators.trust import fltrust, fltrust_explained, root_only, trust_scores
+from fljax.base import Aggregator, Context, PreAggregator
 
 RULES: dict[str, Rule] = {
     "mean": Rule(mean, "FedAvg", "f = 0", "McMahan et al. 2017", mean_explained),

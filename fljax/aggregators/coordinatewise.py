@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators.arguments import (
+from fljax.base import Info
+from fljax.numerics.checks import (
     Int,
     as_stack,
     below_half,
@@ -13,9 +14,8 @@ from fljax.aggregators.arguments import (
     output_dtype,
     tolerated,
 )
-from fljax.aggregators.base import Info
-from fljax.aggregators.order_statistics import median_of_rows, sorted_rows, sum_nearest, trimmed_sum
-from fljax.aggregators.weights import relative_weights
+from fljax.numerics.order_statistics import median_of_rows, sorted_rows, sum_nearest, trimmed_sum
+from fljax.numerics.weights import relative_weights
 
 
 def mean_explained(updates: Array, weights: Array | None = None) -> tuple[Array, Info]:

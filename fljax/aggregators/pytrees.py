@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.aggregators.arguments import is_real
+from fljax.numerics.checks import is_real
 
 
 class _Tree(NamedTuple):

@@ -11,35 +11,25 @@ Example:
     [[1.0], [-1.0]]
 """
 
-from fljax.attacks.adaptive import fltrust_attack
-from fljax.attacks.backdoor import (
-    distributed_backdoor,
-    model_replacement,
-    replace_model,
-    scaling_attack,
-)
-from fljax.attacks.base import (
-    NO_ATTACK,
-    Attack,
-    AttackEntry,
-    Task,
-    Trigger,
-    from_factory,
-    on_labels,
-    on_updates,
-)
-from fljax.attacks.data import feature_trigger, label_flip, pattern_trigger
-from fljax.attacks.fang_krum import krum_attack
-from fljax.attacks.fang_trim import trim_attack
-from fljax.attacks.free_rider import FreeRiderState, free_rider
-from fljax.attacks.line_search import optimized_alie, optimized_ipm
-from fljax.attacks.mimic import MimicState, mimic, mimic_warmup
-from fljax.attacks.optimize import optimize_attack
+from fljax.aggregators.surrogates import SURROGATES
+from fljax.attacks._alie import alie, alie_factor
+from fljax.attacks._fltrust_attack import fltrust_attack
+from fljax.attacks._free_rider import FreeRiderState, free_rider
+from fljax.attacks._ipm import ipm
+from fljax.attacks._krum_attack import krum_attack
+from fljax.attacks._label_flip import label_flip
+from fljax.attacks._mimic import MimicState, mimic, mimic_warmup
+from fljax.attacks._optimize_attack import optimize_attack
+from fljax.attacks._trim_attack import trim_attack
+from fljax.attacks._worst_case import WorstCaseState, worst_case
+from fljax.attacks.backdoor import distributed_backdoor, model_replacement, replace_model, scaling_attack
+from fljax.attacks.min_max import min_max, min_sum
+from fljax.attacks.optimized_factor import optimized_alie, optimized_ipm
 from fljax.attacks.schedules import SCHEDULES, Schedule, at_random, between, periodic, scheduled
 from fljax.attacks.simple import constant, gaussian, scale, sign_flip
-from fljax.attacks.statistical import alie, alie_factor, ipm, min_max, min_sum
-from fljax.attacks.surrogates import SURROGATES
-from fljax.attacks.worst_case import WorstCaseState, worst_case
+from fljax.attacks.triggers import feature_trigger, pattern_trigger
+from fljax.attacks.wrappers import NO_ATTACK, AttackEntry, from_factory, on_labels, on_updates
+from fljax.base import Attack, Task, Trigger
 
 ATTACKS: dict[str, AttackEntry] = {
     "label_flip": AttackEntry(

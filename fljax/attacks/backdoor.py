@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.aggregators.arguments import fixed_real, option, real, whole
-from fljax.attacks.base import Attack, Task, Trigger, check_stack, on_updates
-from fljax.attacks.data import (
+from fljax.attacks.simple import scale
+from fljax.attacks.triggers import (
     default_parts,
     default_pixels,
     feature_mask,
@@ -19,7 +18,9 @@ from fljax.attacks.data import (
     pattern_mask,
     pattern_trigger,
 )
-from fljax.attacks.simple import scale
+from fljax.attacks.wrappers import check_stack, on_updates
+from fljax.base import Attack, Task, Trigger
+from fljax.numerics.checks import fixed_real, option, real, whole
 
 # Copies per example; the round makes room for them.
 MOST_COPIES = 100

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.arguments import Float, Int, as_number, bounded, flag, is_static, real
-from fljax.aggregators.base import Context, context_arguments
-from fljax.attacks.base import Attack
+from fljax.aggregators.combining import context_arguments
+from fljax.base import Attack, Context
+from fljax.numerics.checks import Float, Int, as_number, bounded, flag, is_static, real
 
 
 class Schedule(NamedTuple):

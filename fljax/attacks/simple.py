@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.arguments import real
-from fljax.attacks.base import check_options, check_stack, malicious_rows
-from fljax.attacks.statistics import honest_rows, mean_of
+from fljax.attacks.wrappers import check_stack, malicious_rows
+from fljax.numerics.checks import check_options, real
+from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
 def scale(updates: Array, malicious: Array, *, factor: float | Array | None = None) -> Array:

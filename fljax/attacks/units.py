@@ -5,8 +5,7 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.arguments import Float, real
-from fljax.attacks.base import check_options
+from fljax.numerics.checks import Float, check_options, real
 
 Unit = Literal["mean", "sum"]
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
-from fljax.aggregators.base import array_arguments
-from fljax.components import find
+from fljax.aggregators.combining import array_arguments
+from fljax.config.components import find
 from fljax.errors import ConfigError, unknown_name
 
 DTYPES = ("float32", "bfloat16", "float64")

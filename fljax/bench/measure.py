@@ -18,9 +18,9 @@ from jax import Array
 from fljax.aggregators import PRE_AGGREGATORS
 from fljax.bench import peers
 from fljax.bench.grid import COUNTS, Cell, device_name, resolve
-from fljax.components import first_line
-from fljax.environment import environment
-from fljax.memory import is_out_of_memory, out_of_memory
+from fljax.errors import first_line
+from fljax.simulation.environment import environment
+from fljax.simulation.memory import is_out_of_memory, out_of_memory
 
 Row = dict[str, Any]
 # What to do before a call, and the call, which is timed and returns when its result is there.

@@ -11,10 +11,10 @@ from rich.box import SIMPLE_HEAD
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.bench.measure import COLUMNS, Row
-from fljax.csvs import quoted
 from fljax.files import write_atomically
-from fljax.lines import plain_number, to_json
-from fljax.terminal import Table
+from fljax.host.csvs import quoted
+from fljax.host.terminal import Table
+from fljax.simulation.lines import plain_number, to_json
 
 FLOORS = ("read", "copy", "fresh_copy")
 CAPTION = (
@@ -166,7 +166,7 @@ def _plot_lines(lines: Mapping[str, Mapping[int, list[Row]]], axis: str, path: P
     import matplotlib
     from matplotlib.lines import Line2D
 
-    from fljax.plots import save, sheet, stacked, tidy
+    from fljax.report.style import save, sheet, stacked, tidy
 
     others = sorted({at for runs in lines.values() for at in runs})
     shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.8, len(others)))
@@ -220,7 +220,7 @@ def _plot_lines(lines: Mapping[str, Mapping[int, list[Row]]], axis: str, path: P
 
 def _plot_points(rows: Sequence[Row], path: Path) -> None:
     """Every rule at its only size, the fastest on top, with the floors of that size."""
-    from fljax.plots import COLORS, save, sheet, tidy
+    from fljax.report.style import COLORS, save, sheet, tidy
 
     rows = sorted(rows, key=lambda row: -row["seconds_median"])
     size = "{n:,} × {d:,}"

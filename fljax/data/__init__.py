@@ -2,10 +2,10 @@
 
 from fljax.data.arrays import from_arrays
 from fljax.data.dataset import Dataset
-from fljax.data.label_skew import dirichlet, shards, similarity
-from fljax.data.partition import PARTITIONS, by_client, iid, partition_by_label_bias
+from fljax.data.partitions.label_skew import dirichlet, shards, similarity
+from fljax.data.partitions.schemes import PARTITIONS, by_client, iid, partition_by_label_bias
+from fljax.data.partitions.size_skew import dirichlet_sizes, power_law_sizes
 from fljax.data.root import root_dataset
-from fljax.data.size_skew import dirichlet_sizes, power_law_sizes
 from fljax.data.sources import DATASETS, load
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fljax.data.dataset import Dataset, scaled
-from fljax.data.packed import read_npz as read_npz_arrays
+from fljax.data.readers.packed import read_npz as read_npz_arrays
 from fljax.errors import ConfigError, DataError, listed
 
 KEYS = ("train_x", "train_y", "test_x", "test_y", "client_ids")

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fljax.data.tables import Seed, as_generator
+from fljax.data.partitions.index_table import Seed, as_generator
 from fljax.errors import ConfigError
 
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fljax.data import cifar10, colorectal, idx, tfds_source, uci_har
 from fljax.data.arrays import read_npz
-from fljax.data.cifar10 import Batch
 from fljax.data.dataset import Dataset, scaled
-from fljax.data.packed import check_fits
+from fljax.data.readers import cifar10, colorectal, idx, uci_har
+from fljax.data.readers import tfds as tfds_source
+from fljax.data.readers.cifar10 import Batch
+from fljax.data.readers.packed import check_fits
 from fljax.errors import ConfigError, DataError, unknown_name
 
 PathLike = str | os.PathLike[str]

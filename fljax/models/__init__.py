@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from flax import linen, nnx
 from jax import Array
 
-from fljax.models.base import Model, Params
+from fljax.base import Model, Params
+from fljax.models.batch_statistics import model_with_statistics
 from fljax.models.conv import client_conv
 from fljax.models.layers import max_pool_2x2, patch_conv
 from fljax.models.modes import check_mode, check_nnx_dropout, mode_argument, trace
 from fljax.models.networks import CNN, MLP, LogisticRegression
 from fljax.models.resnet import ResNet20
-from fljax.models.statistics import model_with_statistics
 
 
 def as_model(module: Any, input_shape: Sequence[int]) -> Model:

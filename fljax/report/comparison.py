@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fljax.config import AttackConfig
+from fljax.config.schema import AttackConfig
+from fljax.config.titles import attack_title
 from fljax.errors import ConfigError, DataError
-from fljax.published import Published, Value, published_tables
 from fljax.report.ranking import CROSS, Outcome, explain
 from fljax.report.results import Results
 from fljax.report.summary import MOST_TABLES, Entry, Table, describe
-from fljax.titles import attack_title
+from fljax.sweeps.published import Published, Value, published_tables
 
 # A cell that differs from the published one by more than this, in error or success rate, is marked.
 TOLERANCE = 0.03

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from fljax.aggregators import RULES
-from fljax.plots import Look, looks
+from fljax.config.titles import setting_titles, under
 from fljax.report.results import NO_ATTACK, Results
-from fljax.titles import setting_titles, under
+from fljax.report.style import Look, looks
 
 
 def heading(results: Results) -> str:

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fljax.plots import REFERENCE, Look, error_axis, run_figure, sheet, stacked, tidy, to_png
 from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
 from fljax.report.heat_maps import heat_maps
@@ -18,6 +17,8 @@ from fljax.report.lines import lines
 from fljax.report.panels import QUANTITIES, SUCCESS, Panel, Picture
 from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, CURVES, NO_ATTACK, Results
+from fljax.report.run import run_figure
+from fljax.report.style import REFERENCE, Look, error_axis, sheet, stacked, tidy, to_png
 from fljax.report.summary import MOST_TABLES, describe, outcome, select, summarize, worst_cases
 
 # With more rules to a group of points, or more groups, they are hard to follow; the heat map has the numbers.

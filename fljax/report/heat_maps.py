@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from fljax.plots import sheet, to_png
+from fljax.config.titles import axis_title
 from fljax.report import panels
 from fljax.report.facts import facts, heading
 from fljax.report.panels import SUCCESS, Picture, wrapped
 from fljax.report.ranking import BROKEN, CROSS, Outcome, marks
 from fljax.report.results import Results
+from fljax.report.style import sheet, to_png
 from fljax.report.summary import (
     MOST_COLUMNS,
     MOST_ROWS,
@@ -28,7 +29,6 @@ from fljax.report.summary import (
     select,
     values_of,
 )
-from fljax.titles import axis_title
 
 # Harm as colours: by the square root, so that small errors differ too.
 HARM = PowerNorm(0.5, vmin=0, vmax=1)

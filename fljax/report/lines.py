@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fljax.plots import sheet, stacked, to_png
+from fljax.config.titles import axis_number, axis_title, axis_value, words
 from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
 from fljax.report.panels import QUANTITIES, SUCCESS, Panel, Picture
 from fljax.report.results import BASELINE, NO_ATTACK, Results, label
+from fljax.report.style import sheet, stacked, to_png
 from fljax.report.summary import MOST_TABLES, WORST_CASE, describe, select
-from fljax.titles import axis_number, axis_title, axis_value, words
 
 
 def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -> Iterator[Picture]:

@@ -13,13 +13,12 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
-from fljax import __version__
+from fljax.config.titles import words
 from fljax.report.comparison import Place, comparison_caption, comparison_tables
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables
 from fljax.report.results import LISTS, Results
 from fljax.report.summary import caption, ranked, remarks, state, summarize, tables
-from fljax.titles import words
 
 # Not shown for every cell: long, or the same everywhere.
 _HIDDEN = {*LISTS, "config", "versions", "group", "num_params"}
@@ -89,7 +88,7 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
         grids=_grids(results),
         config=json.dumps(results.config, indent=2, ensure_ascii=False) if results.config else "",
         versions=_versions(results.frame),
-        version=__version__,
+        version=importlib.metadata.version("fljax"),
         script=_base64(bundle.read_bytes()),
         style=bundle.with_suffix(".css").read_text(encoding="utf-8"),
         licence=importlib.metadata.distribution("itables").read_text("licenses/LICENSE") or "",

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from fljax.plots import REFERENCE, Look, error_axis, tidy
 from fljax.report.ranking import BROKEN, Outcome
 from fljax.report.results import BASELINE, NO_ATTACK
+from fljax.report.style import REFERENCE, Look, error_axis, tidy
 
 QUANTITIES = {"test_error": "test error", "attack_success_rate": "attack success rate"}
 SUCCESS = "attack_success_rate"

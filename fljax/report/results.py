@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow
 from pyarrow import compute
 
+from fljax.config.titles import NO_ATTACK
 from fljax.errors import DataError
 from fljax.files import read_json
 from fljax.report.run_folder import CURVES, RUN_FILES, read_run
-from fljax.tables import parts_of, read_parquet
-from fljax.titles import NO_ATTACK
+from fljax.sweeps.tables import parts_of, read_parquet
 
 BASELINE = "FedAvg"
 # These always are columns; with seeds they are not axes of their own in a table.

@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fljax.config.titles import component_titles
 from fljax.errors import DataError
 from fljax.files import read_json
-from fljax.lines import read_lines
-from fljax.titles import component_titles
+from fljax.simulation.lines import read_lines
 
 # What makes a folder a run's: its configuration, and what was measured so far.
 RUN_FILES = ("config.json", "metrics.jsonl")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fljax.config.titles import axis_text, axis_title, axis_value
 from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
-from fljax.titles import axis_text, axis_title, axis_value
 
 WORST_CASE = "worst case"
 # Up to this many combinations of further axes have a table and a figure each, rows of attacks.

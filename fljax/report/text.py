@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from fljax.host.terminal import Table as RichTable
 from fljax.report.comparison import Place, comparison_caption, comparison_tables
 from fljax.report.results import Results
 from fljax.report.summary import Entry, Table, caption, remarks, state, tables
-from fljax.terminal import Table as RichTable
 
 MARKDOWN = {"best": "**{}**", "worst": "*{}*", "differs": "**{}**", "": "{}"}
 STYLES = {"best": "bold green", "worst": "italic red", "differs": "bold yellow", "": ""}

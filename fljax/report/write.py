@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fljax.csvs import quoted
 from fljax.errors import ConfigError, unknown_name
 from fljax.files import write_atomically
+from fljax.host.csvs import quoted
 from fljax.report.comparison import Place, comparison_frame, places
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables, pictures

@@ -9,19 +9,12 @@ from typing import Annotated, Any, NamedTuple
 import pydantic
 from pydantic import Field
 
-from fljax.config import (
-    ExperimentConfig,
-    Whole,
-    apply_overrides,
-    explain,
-    jsonable,
-    parse_config,
-    read_toml,
-)
+from fljax.config.loading import apply_overrides, read_toml
+from fljax.config.schema import ExperimentConfig, Whole, explain, jsonable, parse_config
 from fljax.errors import ConfigError, unknown_name
-from fljax.published import published_tables
 from fljax.sweeps.cells import Cell, Told, make_cells
 from fljax.sweeps.columns import COMPONENTS, MOST_CELLS, Column, columns_of, component_value, dotted
+from fljax.sweeps.published import published_tables
 
 
 class SweepConfig(pydantic.BaseModel):

@@ -7,17 +7,11 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from fljax.config import (
-    WITHOUT_EFFECT,
-    Component,
-    ExperimentConfig,
-    apply_overrides,
-    jsonable,
-    parse_config,
-)
+from fljax.config.loading import apply_overrides
+from fljax.config.schema import WITHOUT_EFFECT, Component, ExperimentConfig, jsonable, parse_config
+from fljax.config.titles import component_title, titles
 from fljax.errors import ConfigError
 from fljax.sweeps.columns import COMPONENTS, Column
-from fljax.titles import component_title, titles
 
 Point = Mapping[str, Any]
 # Told how many cells are done, and of how many.

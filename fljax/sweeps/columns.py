@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from fljax.config import RANGES, AggregatorConfig, AttackConfig, Component, DataConfig, ExperimentConfig
+from fljax.config.loading import RANGES
+from fljax.config.schema import AggregatorConfig, AttackConfig, Component, DataConfig, ExperimentConfig
 from fljax.errors import ConfigError, unknown_name
 from fljax.sweeps.presets import PRESETS
 

@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from fljax.progress import duration, per_second
+from fljax.host.terminal import Bar, Table
+from fljax.simulation.progress import duration, per_second
 from fljax.sweeps.cells import Told
-from fljax.sweeps.local import Finished, Watcher
+from fljax.sweeps.executors.base import Finished, Watcher
+from fljax.sweeps.folder import Row
 from fljax.sweeps.plan import Batch, Group, Plan, too_large
-from fljax.sweeps.results import Row
-from fljax.terminal import Bar, Table
 
 # Rows of the table of finished cells.
 SHOWN = 10

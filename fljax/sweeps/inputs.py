@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.assembly import Parts, initial_model
 from fljax.data import Dataset
+from fljax.engine.state import RoundData
+from fljax.simulation.assembly import Parts, initial_model
 from fljax.sweeps.plan import Group
-from fljax.types import RoundData
 
 
 class Rows:

@@ -1,31 +1,25 @@
 """What the cells of a sweep have in common, worked out once: data, clients, checks, programs."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pydantic
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Aggregator, mean, stateless
-from fljax.assembly import Parts, check_names, compose, gather, load_dataset
-from fljax.attacks import ATTACKS, NO_ATTACK
-from fljax.attacks.base import TASK_ARGUMENTS
-from fljax.components import make_aggregator, make_attack, parse_tables
-from fljax.config import Component, ExperimentConfig, jsonable
+from fljax.aggregators import Aggregator, mean, stateless
+from fljax.attacks import NO_ATTACK
+from fljax.config.components import make_aggregator, make_attack
+from fljax.config.schema import ExperimentConfig
 from fljax.data import DATASETS, Dataset
-from fljax.data.clients import choose_malicious
+from fljax.engine.state import RoundData
 from fljax.errors import ConfigError
-from fljax.fit import check_pieces
-from fljax.limits import available, gigabytes
-from fljax.memory import Gradient, gradient_of
-from fljax.signatures import traceable_parameters
+from fljax.host.limits import available, gigabytes
+from fljax.simulation.assembly import Parts, check_names, compose, gather, load_dataset
+from fljax.simulation.checks import check_pieces
+from fljax.simulation.clients import choose_malicious
+from fljax.simulation.memory import Gradient, gradient_of
 from fljax.sweeps.cells import text_of
-from fljax.types import RoundData
+from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature, traceable
 
-# Fields of a configuration that do not decide which program a cell needs; the shapes they lead to do.
-_NOT_DECISIVE = ("seed", "seeds", "partition", "num_clients", "cohort_size")
-# Keys of tables for which the same holds.
-_ARRAYS: Mapping[str, tuple[str, ...]] = {"root": ("size", "bias", "bias_class"), "attack": ("fraction",)}
 # Share of the available memory that data may take before anything runs.
 DATA_SHARE = 0.5
 
@@ -73,7 +67,7 @@ class Known:
             DataError: if its data cannot be read.
         """
         # Most cells differ from one before in their seed alone.
-        fields = tuple(_identity(getattr(config, name)) for name in _FIELDS)
+        fields = tuple(identity(getattr(config, name)) for name in FIELDS)
         if fields in self._checked:
             dataset = self._dataset(config)
             data = self._dealt(config, dataset)
@@ -188,7 +182,7 @@ class Known:
         """What decides whether rule and attack fit."""
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
-        attack = self._mask(config.attack, _ARRAYS["attack"])
+        attack = self._mask(config.attack, ARRAYS["attack"])
         return (self._text(config.aggregator), sizes), (attack, sizes, parts.task.num_classes)
 
     def _check(self, parts: Parts) -> None:
@@ -223,72 +217,3 @@ class _Spy:
             return plain.aggregate(*arguments)
 
         self.rule = Aggregator(plain.init, aggregate)
-
-
-def traceable(config: ExperimentConfig) -> dict[str, Any]:
-    """Dotted keys of the numbers that may enter a program as arrays, and their values."""
-    found: dict[str, Any] = {}
-
-    def look(prefix: str, table: Component, function: Any, hidden: Any = ()) -> None:
-        for name, (kind, default) in traceable_parameters(function, hidden).items():
-            value = table.parameters.get(name, default)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                found[f"{prefix}{name}"] = kind(value)
-
-    look("aggregator.", config.aggregator, RULES[config.aggregator.name].function)
-    for number, piece in enumerate(config.aggregator.pre):
-        look(f"aggregator.pre.{number}.", piece, PRE_AGGREGATORS[piece.name].function)
-
-    def look_at_attack(prefix: str, table: Component) -> None:
-        if table.name == "none":
-            return
-        look(prefix, table, ATTACKS[table.name].function, TASK_ARGUMENTS)
-        if "attacks" in table.parameters:
-            for number, other in enumerate(parse_tables(prefix, table.parameters["attacks"])):
-                look_at_attack(f"{prefix}attacks.{number}.", other)
-
-    look_at_attack("attack.", config.attack)
-    for key, part in (("local", config.local), ("server", config.server)):
-        if not isinstance(part.learning_rate, Component):
-            found[f"{key}.learning_rate"] = float(part.learning_rate)
-    return found
-
-
-def masked(table: Any, arrays: tuple[str, ...]) -> str:
-    """A field of a configuration as text, the dotted keys `arrays` of it left open."""
-    values = jsonable(table.model_dump() if isinstance(table, pydantic.BaseModel) else table)
-    for key in arrays:
-        place: Any = values
-        *parents, name = key.split(".")
-        for parent in parents:
-            place = place[int(parent)] if isinstance(place, list) else place[parent]
-        place[name] = "traced"
-    return json.dumps(values, sort_keys=True, default=str)
-
-
-def signature(
-    parts: Parts, numbers: Mapping[str, Any], mask: Callable[[Any, tuple[str, ...]], str] = masked
-) -> str:
-    """What decides which program a cell needs, as text: its configuration without what may be an array.
-
-    Args:
-        parts: its pieces.
-        numbers: from `traceable`.
-        mask: `masked`, or a version that remembers.
-    """
-    arrays = dict(_ARRAYS)
-    for key in numbers:
-        top, _, rest = key.partition(".")
-        arrays[top] = (*arrays.get(top, ()), rest)
-    fields = [mask(getattr(parts.config, name), arrays.get(name, ())) for name in _DECISIVE]
-    shapes = [parts.num_clients, parts.cohort_size, parts.in_cohort, parts.dataset.train_x.shape]
-    return " ".join([*fields, str(shapes), str(parts.dataset.test_x.shape)])
-
-
-def _identity(value: Any) -> Any:
-    """A table by identity, since cells share them; anything else as it is."""
-    return id(value) if isinstance(value, pydantic.BaseModel) else value
-
-
-_FIELDS = sorted(ExperimentConfig.model_fields.keys() - {"seed"})
-_DECISIVE = sorted(ExperimentConfig.model_fields.keys() - {*_NOT_DECISIVE})

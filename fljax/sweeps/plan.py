@@ -8,11 +8,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fljax.assembly import Parts, num_convolutions
-from fljax.config import ExperimentConfig
+from fljax.config.schema import ExperimentConfig
 from fljax.errors import ConfigError
-from fljax.limits import Limit, device_memory, gigabytes, room
-from fljax.memory import Need, estimate, shortage
+from fljax.host.limits import Limit, device_memory, gigabytes, room
+from fljax.simulation.assembly import Parts
+from fljax.simulation.memory import Need, estimate, shortage
+from fljax.simulation.model import num_convolutions
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import TOLD_EVERY, Cell, Told
 from fljax.sweeps.known import Known, Member

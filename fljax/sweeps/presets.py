@@ -5,10 +5,10 @@ from typing import Any
 
 from fljax.aggregators import RULES
 from fljax.attacks import ATTACKS
-from fljax.attacks.base import TASK_ARGUMENTS
-from fljax.components import ACTUAL, COUNTS, rule_parameters
-from fljax.config import ExperimentConfig
-from fljax.signatures import keyword_parameters
+from fljax.attacks.wrappers import TASK_ARGUMENTS
+from fljax.config.components import ACTUAL, COUNTS, rule_parameters
+from fljax.config.schema import ExperimentConfig
+from fljax.config.signatures import keyword_parameters
 
 Table = dict[str, Any]
 Preset = Callable[[ExperimentConfig], list[Table]]

@@ -12,18 +12,19 @@ from typing import Any, Literal
 import pandas as pd
 from rich.console import Console
 
-from fljax.checkpoint import version_changes
-from fljax.environment import environment
 from fljax.errors import ConfigError, SweepError
-from fljax.limits import room
-from fljax.progress import say_how_to_go_on
-from fljax.signals import Stop
+from fljax.host.limits import room
+from fljax.host.signals import Stop
+from fljax.simulation.checkpoint import version_changes
+from fljax.simulation.environment import environment
+from fljax.simulation.progress import say_how_to_go_on
 from fljax.sweeps.axes import Sweep, load_sweep
+from fljax.sweeps.batch import Saved
 from fljax.sweeps.display import Counter, Planning, SweepDisplay
-from fljax.sweeps.local import Finished, Watcher, default_workers, run_locally
+from fljax.sweeps.executors.base import Finished, Watcher
+from fljax.sweeps.executors.threads import default_workers, run_locally
+from fljax.sweeps.folder import Row, SweepFolder, make_rows
 from fljax.sweeps.plan import Batch, Plan, check_fits, make_plan
-from fljax.sweeps.results import Row, SweepFolder, make_rows
-from fljax.sweeps.running import Saved
 
 Executor = Literal["local", "ray"]
 Writer = Callable[[SweepFolder, Sequence[Row]], None]
@@ -137,7 +138,7 @@ def check_executor(executor: Executor, address: str | None, ray_cpus: float, ray
     if executor not in ("local", "ray"):
         raise ConfigError(f'executor={executor!r} must be "local" or "ray"')
     if executor == "ray":
-        from fljax.sweeps.on_ray import check_ray
+        from fljax.sweeps.executors.ray import check_ray
 
         check_ray(address, ray_cpus, ray_gpus)
     elif address is not None:
@@ -196,7 +197,7 @@ def run_plan(
             watcher.note(note)
         batches: Generator[Finished]
         if executor == "ray" and todo:
-            from fljax.sweeps.on_ray import check_ray, connected, run_on_ray
+            from fljax.sweeps.executors.ray import check_ray, connected, run_on_ray
 
             request = check_ray(address, ray_cpus, ray_gpus)
             stack.enter_context(connected(address, request, workers))

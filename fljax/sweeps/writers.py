@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from fljax.csvs import quoted
 from fljax.errors import ConfigError
 from fljax.files import write_atomically
-from fljax.sweeps.results import CURVES, Row, SweepFolder
+from fljax.host.csvs import quoted
+from fljax.sweeps.folder import CURVES, Row, SweepFolder
 
 
 def write_csv(folder: SweepFolder, rows: Sequence[Row]) -> None:

@@ -1,0 +1,215 @@
+"""FLTrust: trust scores from the server's own update on a small clean root dataset."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+
+from fljax.base import Info
+from fljax.numerics.checks import as_stack, compute_dtype, flag, option, output_dtype, shaped
+from fljax.numerics.safe import (
+    contained,
+    divide,
+    for_all,
+    largest_entries,
+    ordinary,
+    scale_rows,
+    square_norms,
+)
+
+Normalization = Literal["full", "shrink", "none"]
+
+
+def _checked(rule: str, updates: Array, root_update: Array) -> tuple[Array, Array]:
+    """Both as JAX arrays, or what is wrong with them."""
+    updates = as_stack(rule, updates)
+    return updates, shaped(rule, "root_update", root_update, updates.shape[1:])
+
+
+def _unit_root(root_update: Array) -> tuple[Array, Array]:
+    """Direction (zero if the root update vanishes) and norm of the root update."""
+    largest = largest_entries(root_update)
+    vanishes = largest < jnp.finfo(root_update.dtype).tiny
+    scaled = divide(root_update, jnp.where(vanishes, 1.0, largest))
+    square = jnp.dot(scaled, scaled, precision=Precision.HIGHEST)
+    length = jnp.sqrt(jnp.where(vanishes, 1.0, square))
+    direction = jnp.where(vanishes, 0.0, scaled / length)
+    return direction, jnp.where(vanishes, 0.0, largest * length)
+
+
+def _cosines(rows: Array, squares: Array, direction: Array) -> tuple[Array, Array]:
+    """Cosine with a unit vector (0 for a zero row), and the reciprocal norm (0 for a zero row)."""
+    zero = squares == 0
+    norms = jnp.sqrt(jnp.where(zero, 1.0, squares))
+    cosines = jnp.matmul(rows, direction, precision=Precision.HIGHEST) / norms
+    return jnp.clip(cosines, -1.0, 1.0), jnp.where(zero, 0.0, 1.0 / norms)
+
+
+def trust_scores(updates: Array, root_update: Array) -> Array:
+    """FLTrust's trust score of every row: TS_i = max(0, cos(g_i, g_0)).
+
+    A zero or non-finite row, and every row when g_0 is zero, scores 0.
+
+    Args:
+        updates: (n, d).
+        root_update: (d,), g_0.
+
+    Returns:
+        (n,) scores in [0, 1], float32 (float64 for float64 input).
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> rows = jnp.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [3.0, 4.0]])
+        >>> print(trust_scores(rows, jnp.array([1.0, 0.0])))
+        [1.  0.  0.  0.6]
+
+    Source: Cao et al., "FLTrust: Byzantine-robust federated learning via trust bootstrapping", NDSS 2021.
+    """
+    updates, root_update = _checked("trust_scores", updates, root_update)
+    return fltrust_explained(updates, root_update)[1]["trust_scores"]
+
+
+class _Branches(NamedTuple):
+    """The two paths of one variant, as functions of (stack, squares, direction, root_norm)."""
+
+    plain: Callable[..., tuple[Array, Array]]
+    careful: Callable[..., tuple[Array, Array]]
+
+
+@lru_cache
+def _branches(clip_negative: bool, normalize: Normalization, include_root: bool) -> _Branches:
+    # Cached so that outside jit, too, JAX meets the same functions again and compiles them once.
+    def combine(
+        rows: Array, scales: Array | float, squares: Array, direction: Array, root_norm: Array
+    ) -> tuple[Array, Array]:
+        """Row i of the stack is scales[i] * rows[i]; squares are the squared norms of `rows`."""
+        cosines, inverse = _cosines(rows, squares, direction)
+        scores = jnp.maximum(cosines, 0.0) if clip_negative else cosines
+        if normalize == "full":
+            # The factor ‖g_0‖ comes after the product: before it, it could overflow for very short rows.
+            lengths = inverse
+        elif normalize == "shrink":
+            lengths = jnp.minimum(scales, root_norm * inverse)
+        else:
+            lengths = jnp.broadcast_to(scales, inverse.shape)
+        total = jnp.sum(scores) + (1.0 if include_root else 0.0)
+        trusted = total != 0
+        total = jnp.where(trusted, total, 1.0)
+        coefficients = jnp.where(trusted, scores / total * lengths, 0.0)
+        update = jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+        if normalize == "full":
+            update = root_norm * update
+        if include_root:
+            update = update + jnp.where(trusted, root_norm / total, 0.0) * direction
+        # Without a direction to trust there is no update, in every variant.
+        return jnp.where(root_norm == 0, 0.0, update), jnp.where(root_norm == 0, 0.0, scores)
+
+    def plain(stack: Array, squares: Array, direction: Array, root_norm: Array) -> tuple[Array, Array]:
+        return combine(stack, 1.0, squares, direction, root_norm)
+
+    def careful(stack: Array, squares: Array, direction: Array, root_norm: Array) -> tuple[Array, Array]:
+        rows, scales = scale_rows(stack)
+        return combine(rows, scales, square_norms(rows), direction, root_norm)
+
+    return _Branches(plain, careful)
+
+
+def fltrust_explained(
+    updates: Array,
+    root_update: Array,
+    *,
+    clip_negative: bool = True,
+    normalize: Normalization = "full",
+    include_root: bool = False,
+) -> tuple[Array, Info]:
+    """`fltrust`, and the trust scores."""
+    updates, root_update = _checked("fltrust", updates, root_update)
+    normalize = option("fltrust", "normalize", normalize, ("full", "shrink", "none"))
+    clip_negative = flag("fltrust", "clip_negative", clip_negative)
+    include_root = flag("fltrust", "include_root", include_root)
+    dtype = compute_dtype(updates)
+    stack = contained(updates.astype(dtype))
+    squares = square_norms(stack)
+    update, scores = jax.lax.cond(
+        for_all(ordinary(squares)),
+        *_branches(clip_negative, normalize, include_root),
+        stack,
+        squares,
+        *_unit_root(root_update.astype(dtype)),
+    )
+    return update.astype(output_dtype(updates)), {"trust_scores": scores}
+
+
+def fltrust(
+    updates: Array,
+    root_update: Array,
+    *,
+    clip_negative: bool = True,
+    normalize: Normalization = "full",
+    include_root: bool = False,
+) -> Array:
+    """FLTrust: the average of the updates rescaled to ‖g_0‖, weighted by their trust scores.
+
+    g = Σ_i TS_i · (‖g_0‖ / ‖g_i‖) · g_i / Σ_j TS_j, with TS_i = max(0, cos(g_i, g_0)). It needs no bound on
+    the number of malicious rows: ‖g‖ ≤ ‖g_0‖ whatever they send. A zero or non-finite row has score 0;
+    with all scores 0 the result is 0 and the model stays (as in the authors' demo; FLPoison falls back to
+    equal weights). A non-finite g_0 is the server's own and is not guarded against: the result is NaN.
+
+    Args:
+        updates: (n, d).
+        root_update: (d,), the server's own update g_0 on the root dataset.
+        clip_negative: False gives the paper's FLTrust-NoReLU: TS_i = cos(g_i, g_0), the denominator Σ_j TS_j
+            may then be near zero or negative.
+        normalize: "full" rescales every row to ‖g_0‖; "shrink" only longer ones (FLTrust-ParNorm); "none"
+            rescales nothing (FLTrust-NoNorm), and a huge row then counts with its length.
+        include_root: True gives FLTrust-withServer: g_0 joins the average with trust score 1.
+
+    Returns:
+        (d,), in the type of `updates`.
+
+    Raises:
+        ValueError: if the shapes do not fit or `normalize` is not one of the three.
+
+    Example:
+        >>> rows = jnp.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [3.0, 4.0]])
+        >>> "{:.2f} {:.2f}".format(*fltrust(rows, jnp.array([1.0, 0.0])))
+        '0.85 0.30'
+
+    Source: Cao et al., NDSS 2021, Algorithm 2 and the variants of its Table IV.
+    """
+    return fltrust_explained(
+        updates,
+        root_update,
+        clip_negative=clip_negative,
+        normalize=normalize,
+        include_root=include_root,
+    )[0]
+
+
+def root_only(updates: Array, root_update: Array) -> Array:
+    """The server's own update alone, g = g_0: the paper's FLTrust-Server, which ignores the clients.
+
+    Args:
+        updates: (n, d), not read.
+        root_update: (d,), g_0.
+
+    Returns:
+        (d,), in the type of `updates`.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> root_only(jnp.ones((3, 2)), jnp.array([1.0, 2.0])).tolist()
+        [1.0, 2.0]
+
+    Source: Cao et al., NDSS 2021, Table IV.
+    """
+    updates, root_update = _checked("root_only", updates, root_update)
+    return root_update.astype(output_dtype(updates))

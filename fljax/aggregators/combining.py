@@ -1,0 +1,181 @@
+"""The pieces a round is composed of: rules and pre-aggregators with their state, and what a round knows."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from jax import Array
+
+from fljax.base import Aggregator, Context, Info, PreAggregator, State
+
+
+class RuleFunction(Protocol):
+    """A pure rule: `(n, d)` updates first, other arrays by position, hyper-parameters by keyword."""
+
+    __name__: str
+
+    def __call__(self, updates: Array, /, *args: Any, **kwargs: Any) -> Array: ...
+
+
+class Rule(NamedTuple):
+    """One registry entry.
+
+    Attributes:
+        function: the public pure function.
+        title: the name the literature uses, for tables.
+        tolerates: the condition on n and f under which its guarantee holds.
+        source: where it was published, with the year.
+        explained: a function with the same arguments that returns `(update, info)`.
+        make: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round; the
+            arrays its function takes besides the context's are that state.
+        mixes_rows: whether row i of a pre-aggregator's result is not client i any more.
+    """
+
+    function: RuleFunction
+    title: str
+    tolerates: str
+    source: str
+    explained: Callable[..., tuple[Array, Info]] | None = None
+    make: Callable[..., Aggregator] | None = None
+    mixes_rows: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+
+def _no_state(num_clients: int, num_params: int) -> State:
+    return ()
+
+
+def array_arguments(function: Callable[..., Any]) -> list[str]:
+    """Names of the arrays a pure rule or attack takes by position after its first argument."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+
+
+def context_arguments(function: Callable[..., Any], context: Context, **more: Any) -> dict[str, Any]:
+    """The arrays `function` names, from the context or `more`; an optional one may be absent."""
+    found: dict[str, Any] = {}
+    known = {**context._asdict(), **more}
+    parameters = inspect.signature(function).parameters
+    for name in array_arguments(function):
+        value = known.get(name)
+        if value is not None:
+            found[name] = value
+        elif parameters[name].default is inspect.Parameter.empty:
+            title = getattr(function, "__name__", "the function")
+            raise ValueError(f"{title}: needs {name}, which this round does not provide")
+    return found
+
+
+def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
+    """Wrap a pure rule, or one that returns `(update, info)`, as an `Aggregator` without state.
+
+    Args:
+        function: a pure rule; the arrays it names besides `updates` come from the context.
+        **hyper: its keyword-only hyper-parameters.
+
+    Returns:
+        The `Aggregator`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fljax.aggregators import Context, stateless, trimmed_mean
+        >>> rule = stateless(trimmed_mean, trim=1)
+        >>> update, _, _ = rule.aggregate(jnp.arange(6.0).reshape(3, 2), rule.init(3, 2), Context())
+        >>> update.tolist()
+        [2.0, 3.0]
+    """
+
+    def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
+        result = function(updates, **context_arguments(function, context), **hyper)
+        update, info = result if isinstance(result, tuple) else (result, {})
+        return update, state, info
+
+    return Aggregator(_no_state, aggregate)
+
+
+def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, **hyper: Any) -> PreAggregator:
+    """Wrap a pure map from (n, d) to (n', d) as a `PreAggregator` without state.
+
+    Args:
+        function: the map; the arrays it names besides `updates` come from the context.
+        mixes_rows: whether row i is not client i any more; the rule that follows then sees neither client
+            ids nor weights.
+        **hyper: its keyword-only hyper-parameters.
+
+    Returns:
+        The `PreAggregator`.
+    """
+
+    def transform(updates: Array, state: State, context: Context) -> tuple[Array, State, Context]:
+        transformed = function(updates, **context_arguments(function, context), **hyper)
+        if mixes_rows:
+            context = context._replace(weights=None, client_ids=None)
+        return transformed, state, context
+
+    return PreAggregator(_no_state, transform)
+
+
+def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
+    """Run pre-aggregators in order, then a rule: `chain(clip, ..., krum)`.
+
+    Args:
+        *pieces: any number of `PreAggregator`, then exactly one `Aggregator`.
+
+    Returns:
+        One `Aggregator` whose state is the tuple of the pieces' states. Behind a piece that mixes rows, a
+        context with client ids gets an empty `info`, because that would not speak of clients.
+
+    Raises:
+        ValueError: if the pieces do not end in their only `Aggregator`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fljax.aggregators import Context, chain, clip, mean, stateless, stateless_pre
+        >>> rule = chain(stateless_pre(clip, radius=1.0), stateless(mean))
+        >>> update, _, _ = rule.aggregate(jnp.array([[3.0, 4.0]]), rule.init(1, 2), Context())
+        >>> update.round(3).tolist()
+        [0.6000000238418579, 0.800000011920929]
+    """
+    *pre, rule = pieces or (None,)
+    if not isinstance(rule, Aggregator) or not all(isinstance(p, PreAggregator) for p in pre):
+        raise ValueError(
+            "chain: needs any number of PreAggregators followed by exactly one Aggregator; stateless_pre and "
+            "stateless make them of functions"
+        )
+    last: Aggregator = rule
+
+    def init(num_clients: int, num_params: int) -> State:
+        return tuple(piece.init(num_clients, num_params) for piece in pieces)
+
+    def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
+        states = []
+        key, ids = context.key, context.client_ids
+        for i, (piece, piece_state) in enumerate(zip(pre, state[:-1], strict=True)):
+            # Two pieces that both draw must not draw the same numbers.
+            context = context._replace(key=None if key is None else jax.random.fold_in(key, i))
+            updates, new, context = piece.transform(updates, piece_state, context)  # type: ignore[union-attr]
+            states.append(new)
+        update, new, info = last.aggregate(updates, state[-1], context._replace(key=key))
+        mixed = ids is not None and context.client_ids is None
+        return update, (*states, new), {} if mixed else info
+
+    return Aggregator(init, aggregate)
+
+
+def from_registry(rules: Mapping[str, Rule], name: str, **hyper: Any) -> Aggregator:
+    """The `Aggregator` of a registry entry, explained where the entry can explain itself."""
+    rule = rules[name]
+    if rule.make is not None:
+        return rule.make(**hyper)
+    return stateless(rule.explained or rule.function, **hyper)
+
+
+def pre_from_registry(pieces: Mapping[str, Rule], name: str, **hyper: Any) -> PreAggregator:
+    """The `PreAggregator` of a registry entry."""
+    piece = pieces[name]
+    return stateless_pre(piece.function, mixes_rows=piece.mixes_rows, **hyper)

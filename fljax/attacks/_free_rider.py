@@ -1,0 +1,104 @@
+"""Free-riders: clients without data that send what an honest update might look like."""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from fljax.attacks.simple import draw_around
+from fljax.attacks.wrappers import State, check_stack
+from fljax.base import Attack, Context
+from fljax.numerics.checks import is_static, option, real
+
+
+class FreeRiderState(NamedTuple):
+    """What a free-rider remembers.
+
+    Attributes:
+        rounds: int32 scalar, how many rounds it has seen.
+        params: (d,), the global model of the round before.
+        scale: scalar, the mean absolute change of the model in the first round, 0 before that.
+    """
+
+    rounds: Array
+    params: Array
+    scale: Array
+
+
+def free_rider(
+    *,
+    kind: Literal["zero", "noise", "delta"] = "zero",
+    std: float | None = None,
+    power: float = 1.0,
+    multiplier: float = 1.0,
+    max_malicious: int | None = None,
+) -> Attack:
+    """Free-riding: the malicious clients do not train, but send nothing, noise, or the model's last change.
+
+    With the global model w_t of round t = 0, 1, … (counted from the first the attacker sees), for malicious i
+
+        g'_i = 0 ("zero"),
+        g'_i = k σ max(t, 1)^(−γ) · N(0, I) ("noise"),
+        g'_i = w_t − w_(t−1) + k σ · N(0, I) ("delta"; 0 in place of the change in round 0).
+
+    Args:
+        kind: what is sent.
+        std: σ. None for 0 with "delta", and with "noise" for the published guess: the mean absolute entry of
+            w_1 − w_0, and 0 in round 0.
+        power: γ ≥ 0, how fast the noise fades.
+        multiplier: k ≥ 0.
+        max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers.
+
+    Returns:
+        The `Attack`, with a `FreeRiderState`; row i draws from `fold_in(key, i)`.
+
+    Raises:
+        ValueError: if `kind` is none of the three or a number is negative; while tracing, if a context
+            lacks the `params` or the `key` that is needed.
+
+    Example:
+        >>> attack = free_rider(kind="delta")
+        >>> rows, mask = jnp.ones((2, 1)), jnp.array([True, False])
+        >>> _, state = attack.corrupt(rows, mask, attack.init(2, 1), Context(params=jnp.array([5.0])))
+        >>> attack.corrupt(rows, mask, state, Context(params=jnp.array([5.5])))[0].tolist()
+        [[0.5], [1.0]]
+
+    Source: "zero" and "noise" are the plain and the disguised attack of Fraboni, Vidal & Lorenzi, "Free-rider
+    attacks on model aggregation in federated learning", AISTATS 2021 (γ = 1, σ as in the authors' code);
+    "delta" is the delta weights attack of Lin, Du & Liu, "Free-riders in federated learning: attacks and
+    defenses", 2019, with σ = 0.001 their advanced one. FedML's lazy worker sends a zero model, not a zero
+    update, and its other modes never begin, since its count of rounds does not advance.
+    """
+    option("free_rider", "kind", kind, ("zero", "noise", "delta"))
+    sigma = None if std is None else real("free_rider", "std", std, at_least=0, finite=True)
+    gamma = real("free_rider", "power", power, at_least=0, finite=True)
+    k = real("free_rider", "multiplier", multiplier, at_least=0, finite=True)
+
+    def init(num_clients: int, num_params: int) -> FreeRiderState:
+        return FreeRiderState(jnp.int32(0), jnp.zeros((num_params,)), jnp.zeros(()))
+
+    def corrupt(
+        updates: Array, malicious: Array, state: FreeRiderState, context: Context
+    ) -> tuple[Array, State]:
+        updates, malicious = check_stack("free_rider", updates, malicious)
+        if kind == "zero":
+            return jnp.where(malicious[:, None], jnp.zeros((), updates.dtype), updates), state
+        if context.params is None:
+            raise ValueError(f"free_rider: kind={kind!r} needs params, which this round does not provide")
+        params = context.params.astype(state.params.dtype)
+        change = jnp.where(state.rounds > 0, params - state.params, 0.0)
+        scale = jnp.where(state.rounds == 1, jnp.mean(jnp.abs(change)), state.scale)
+        fading = jnp.maximum(state.rounds, 1).astype(scale.dtype) ** -gamma
+        state = FreeRiderState(state.rounds + 1, params, scale)
+        base = change.astype(updates.dtype) if kind == "delta" else jnp.zeros((), updates.dtype)
+        sent = jnp.where(malicious[:, None], base, updates)
+        if kind == "delta" and (sigma is None or (is_static(sigma) and sigma == 0)):
+            return sent, state
+        if context.key is None:
+            raise ValueError(f"free_rider: kind={kind!r} needs a key, which this round does not provide")
+        size = k * (scale if sigma is None else jnp.asarray(sigma, scale.dtype))
+        if kind == "noise":
+            size = size * fading
+        return draw_around(sent, malicious, context.key, size, "own", max_malicious), state
+
+    return Attack(init, corrupt)

@@ -1,0 +1,1 @@
+"""The searches of optimising attacks."""

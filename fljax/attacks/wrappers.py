@@ -1,0 +1,124 @@
+"""The pieces an attack is made of, and how a pure attack function becomes one."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+from fljax.aggregators.combining import context_arguments
+from fljax.base import Attack, Context, Task
+from fljax.numerics.checks import as_stack, shown, whole
+
+State = Any
+
+
+class AttackFunction(Protocol):
+    """A pure attack, or a factory of an `Attack`."""
+
+    __name__: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class AttackEntry(NamedTuple):
+    """One registry entry.
+
+    Attributes:
+        function: the public pure function, or the factory that returns the `Attack`.
+        title: the name the literature uses, for tables.
+        knowledge: what the attacker must know.
+        optimises: what it tries to do.
+        source: where it was published, with the year.
+        make: `make(function, task, **hyper) -> Attack`.
+    """
+
+    function: AttackFunction
+    title: str
+    knowledge: str
+    optimises: str
+    source: str
+    make: Callable[..., Attack]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+
+# Arguments of an attack that the task provides, not the configuration.
+TASK_ARGUMENTS = frozenset(Task._fields)
+
+
+def task_arguments(function: Callable[..., Any], task: Task) -> dict[str, Any]:
+    """The keyword arguments of `function` that the task provides; those of a partial are settled."""
+    wanted = set(inspect.signature(function).parameters) - set(getattr(function, "keywords", {}))
+    return {name: getattr(task, name) for name in Task._fields if name in wanted}
+
+
+def no_state(num_clients: int, num_params: int) -> State:
+    """The `init` of an attack without a state."""
+    return ()
+
+
+def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
+    """An `Attack` from a pure function on updates; the arrays it names come from the context."""
+    hyper = task_arguments(function, task) | hyper
+
+    def corrupt(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
+        known = context_arguments(function, context, malicious=malicious)
+        return function(updates, **known, **hyper), state
+
+    return Attack(no_state, corrupt)
+
+
+def on_labels(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
+    """An `Attack` that trains honestly on labels changed by a pure function."""
+    hyper = task_arguments(function, task) | hyper
+
+    def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
+        return x, function(y, **hyper)
+
+    return Attack(no_state, leave, poison_data)
+
+
+def from_factory(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
+    """An `Attack` from a function that returns one."""
+    return function(**task_arguments(function, task), **hyper)
+
+
+def leave(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
+    """The `corrupt` of an attack that sends what it trained."""
+    return updates, state
+
+
+NO_ATTACK = Attack(no_state, leave)
+
+
+def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, Array]:
+    """The stack and the mask as JAX arrays, or what is wrong with them."""
+    updates = as_stack(attack, updates)
+    if not jnp.issubdtype(updates.dtype, jnp.floating):
+        # Crafted rows would be rounded to the type of the honest ones.
+        raise ValueError(f"{attack}: updates must be of a floating type, got {updates.dtype}")
+    n, given = updates.shape[0], malicious
+    try:
+        malicious = jnp.asarray(given)
+    except (TypeError, ValueError):
+        malicious = jnp.zeros(())
+    if malicious.shape != (n,) or malicious.dtype != jnp.bool_:
+        raise ValueError(f"{attack}: malicious must be a boolean mask of shape ({n},), got {shown(given)}")
+    return updates, malicious
+
+
+def malicious_rows(malicious: Array, max_malicious: int | None) -> Array:
+    """Indices of the malicious rows, padded with n to a static length, `max_malicious` or n; at least 1."""
+    n = malicious.shape[0]
+    if max_malicious is not None:
+        max_malicious = whole("attack", "max_malicious", max_malicious)
+    if max_malicious == 0:
+        # Nobody, but an axis without an entry is more than some operations can take.
+        return jnp.full((1,), n)
+    size = n if max_malicious is None else min(max_malicious, n)
+    return jnp.nonzero(malicious, size=size, fill_value=n)[0]

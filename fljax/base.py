@@ -1,0 +1,147 @@
+"""The contracts between a round and its pieces: rules, attacks, models, and what a round tells them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jax import Array
+
+State = Any
+
+
+Info = dict[str, Array]
+
+
+class Context(NamedTuple):
+    """What a round knows besides the updates; a rule or an attack reads the fields it names.
+
+    Attributes:
+        key: typed PRNG key of this round's aggregation (or attack).
+        round: int32 scalar, the round's number from 0.
+        client_ids: (n,) int32, which client each row comes from.
+        weights: (n,) float32, the clients' numbers of examples.
+        params: (d,) the global model before the round.
+        root_update: (d,) the server's own update on the root dataset.
+        local_rate: scalar, the local learning rate β; with `batch_size` for attacks with absolute constants.
+        batch_size: scalar, how many examples a client's batch has, on average over the cohort.
+        rule: for attacks, what the server will make of a stack (n, d) this round: its rule behind its
+            pre-aggregators and with its state, (d,). Where it draws at random, it draws other numbers here.
+        surrogate: for attacks that follow a gradient, a smooth version of `rule`; None where there is none.
+    """
+
+    key: Array | None = None
+    round: Array | int = 0
+    client_ids: Array | None = None
+    weights: Array | None = None
+    params: Array | None = None
+    root_update: Array | None = None
+    local_rate: Array | None = None
+    batch_size: Array | None = None
+    rule: Callable[[Array], Array] | None = None
+    surrogate: Callable[[Array], Array] | None = None
+
+
+class Aggregator(NamedTuple):
+    """A rule for the round, as a pair of pure functions.
+
+    Attributes:
+        init: `init(num_clients, num_params) -> state`.
+        aggregate: `aggregate(updates, state, context) -> (update, state, info)`; `updates` is (n, d),
+            `update` (d,), and `info` explains the decision with (n,) arrays: `trust_scores`, `weights`,
+            `selected`, as far as the rule has them.
+    """
+
+    init: Callable[[int, int], State]
+    aggregate: Callable[[Array, State, Context], tuple[Array, State, Info]]
+
+
+class PreAggregator(NamedTuple):
+    """A map from (n, d) updates to (n', d) updates that runs before a rule.
+
+    Attributes:
+        init: `init(num_clients, num_params) -> state`.
+        transform: `transform(updates, state, context) -> (updates, state, context)`; a context is returned
+            because a map that mixes rows makes their weights and client ids meaningless.
+    """
+
+    init: Callable[[int, int], State]
+    transform: Callable[[Array, State, Context], tuple[Array, State, Context]]
+
+
+class Trigger(NamedTuple):
+    """A backdoor: what is embedded in an input, and what the model shall then answer.
+
+    Attributes:
+        embed: (..., *input_shape) inputs to the same inputs carrying the trigger.
+        target: the label the attacker wants for them.
+    """
+
+    embed: Callable[[Array], Array]
+    target: int
+
+
+class Attack(NamedTuple):
+    """An attack for the round, as pure functions.
+
+    Attributes:
+        init: `init(num_clients, num_params) -> state`.
+        corrupt: `corrupt(updates, malicious, state, context) -> (updates, state)`; honest rows come back
+            bit-identical.
+        poison_data: `poison_data(x, y, is_copy, member) -> (x, y)`, applied to every batch of a malicious
+            client when it is gathered, or None; `is_copy` (b,) marks the appended copies, `member` is the
+            client's number among the malicious ones, from 0.
+        copies: how many copies a malicious client appends to its examples at most, as a share of their
+            number.
+        share: `share(member) -> scalar`, the share of one client, or None for `copies` of all.
+        trigger: the backdoor whose success is measured, or None.
+        active: `active(context) -> bool or (n,) mask`, which clients would attack in this round if they are
+            malicious, or None for all in every round; the others train and send honestly.
+    """
+
+    init: Callable[[int, int], State]
+    corrupt: Callable[[Array, Array, State, Context], tuple[Array, State]]
+    poison_data: Callable[[Array, Array, Array, Array], tuple[Array, Array]] | None = None
+    copies: float = 0.0
+    share: Callable[[Array], Array] | None = None
+    trigger: Trigger | None = None
+    active: Callable[[Context], Array] | None = None
+
+
+class Task(NamedTuple):
+    """What an attack is told about the problem it attacks.
+
+    Attributes:
+        num_classes: number of labels.
+        max_malicious: an upper bound on the malicious rows in one stack, for static shapes; None for n.
+        image_shape: (height, width, channels), or None for plain features.
+    """
+
+    num_classes: int
+    max_malicious: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+
+
+Params = Any
+
+
+class Model(NamedTuple):
+    """A model as the simulator sees it.
+
+    Without state it is `Model(init, apply)`. With running batch statistics, or any other state that a forward
+    pass in training changes and that is not trained, it has all four functions. The state is no part of an
+    update: no rule sees it and no attack writes it. `mean_state` in
+    fljax/engine/local_training.py says how it is averaged.
+
+    Attributes:
+        init: `init(key) -> params`.
+        apply: `apply(params, x) -> logits`, x (b, *input_shape) to (b, M); for a model with state
+            `apply(params, x, state) -> logits`, the prediction in evaluation.
+        init_state: `init_state(key) -> state`, with the same key as `init`; None for a model without state.
+        train: `train(params, x, state, real) -> (logits, state)`, the forward pass in training. `real`
+            (b,) is False for examples that only pad the batch, which the state and the other examples'
+            logits must not depend on. None for a model without state.
+    """
+
+    init: Callable[[Array], Params]
+    apply: Callable[..., Array]
+    init_state: Callable[[Array], Any] | None = None
+    train: Callable[[Params, Array, Any, Array], tuple[Array, Any]] | None = None

@@ -1,0 +1,399 @@
+"""The command line: run, sweep, report, data, bench, list."""
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import TimeRemainingColumn
+
+from fljax.cli.completion import LISTS, listed_names, one_of, published_tables, rules
+from fljax.cli.places import free_path, name_of
+from fljax.errors import ConfigError, DataError, OutOfMemoryError, SweepError, under_way, unforeseen
+from fljax.host.signals import WAITS_FOR, saving, status_of, watching
+from fljax.host.terminal import Bar, Table
+from fljax.host.toml import parse_toml
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A high-throughput simulator of Byzantine-robust federated learning on JAX.",
+)
+
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A TOML file, or the config.json of a run.")
+]
+SweepPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with a [sweep] table.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
+]
+
+
+def _console() -> Console:
+    # A log file has no width of its own; tables should not be broken at 80 columns there.
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return Console(width=None if known else 140)
+
+
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    values = {}
+    for setting in settings or []:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {setting!r} must be KEY=VALUE, for example local.steps=2")
+        try:
+            found = parse_toml(f"value = {text}")
+            alone = len(found) == 1
+        except ValueError as error:  # a bare word; or what no key takes, which is said later
+            if text.strip().startswith(("{", "[")):
+                # The shell takes the quotes away that are not within others.
+                hint = """quote it as a whole, as in --set 'attack = { name = "alie" }'"""
+                raise ConfigError(f"--set {setting!r} is not valid TOML ({error}); {hint}") from None
+            found = {"value": text.strip()}
+            alone = len(text.strip().splitlines()) <= 1
+        if not alone:
+            raise ConfigError(f"--set {setting!r} must be one KEY=VALUE; give --set again for another")
+        values[key.strip()] = found["value"]
+    return values
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"fljax {metadata.version('fljax')}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    memory: Annotated[
+        float | None, typer.Option(help="Gigabytes the run may use; default what is free.")
+    ] = None,
+) -> None:
+    """Run one experiment."""
+    from fljax.config.loading import load_config
+    from fljax.config.titles import run_titles
+    from fljax.report.run import plot_run
+    from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
+    from fljax.simulation.progress import RunDisplay
+    from fljax.simulation.run_folder import check_run_folder
+
+    console = _console()
+    if resume and out is None:
+        raise ConfigError("--resume needs --out, the folder of the run to continue")
+    loaded = load_config(config, _overrides(settings))
+    folder = out or free_path(name_of(config))
+    check_run_folder(folder, loaded.resolved(), resume)
+    if resume and not (folder / "config.json").exists():
+        _note(console, f"{folder} holds no run yet: this one starts from the beginning")
+    experiment = assemble(loaded, memory=memory)
+    facts = experiment.facts
+    for note in facts["data"]["notes"]:
+        _note(console, note)
+    title = f"{facts['data']['name']}, {loaded.aggregator.name}, attack {loaded.attack.name}"
+    clients = facts["clients"]
+    console.print(
+        f"{title}: {clients['num_clients']} clients ({clients['num_malicious']} malicious), "
+        f"{facts['num_params']:,} parameters, {loaded.rounds} rounds on {facts['device']}",
+        markup=False,
+    )
+    hint = _how_to_go_on("run", config, folder, settings, {} if memory is None else {"memory": memory})
+    try:
+        with under_way(), RunDisplay(console, loaded.rounds) as display:
+            program = compile_experiment(experiment)
+            with saving(WAITS_FOR, hint) as stop:
+                result = run_experiment(
+                    experiment,
+                    folder,
+                    resume=resume,
+                    progress=display,
+                    program=program,
+                    stop=stop,
+                    note=lambda text: _note(console, text),
+                )
+    except KeyboardInterrupt as error:
+        _say_interrupted(error, hint)
+    plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
+    _print_summary(console, result.summary)
+    console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
+
+
+def _print_summary(console: Console, summary: dict[str, Any]) -> None:
+    from fljax.simulation.progress import duration
+
+    table = Table(show_header=False)
+    success, wall = summary["attack_success_rate"], summary["rounds_per_second_wall"]
+    rows = {
+        "test error": f"{summary['test_error']:.4f}",
+        "attack success rate": "no trigger" if success is None else f"{success:.4f}",
+        "rounds": str(summary["rounds"]),
+        "diverged": "yes" if summary["diverged"] else "no",
+        "compile": duration(summary["seconds_compile"]),
+        "run": f"{duration(summary['seconds_run'])}, {summary['rounds_per_second']:.3g} rounds/s",
+        "with files": f"{duration(summary['seconds_wall'])}, {wall:.3g} rounds/s",
+    }
+    for row in rows.items():
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command("sweep")
+def sweep_command(
+    config: SweepPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what is missing in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show programs, memory and time; run nothing.")
+    ] = False,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Ray needs the extra fljax[ray].")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster to use; default one on this machine.")
+    ] = None,
+    ray_cpus: Annotated[float, typer.Option(help="Cores a program asks Ray for.")] = 1.0,
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs a program asks Ray for, or a part of one; default one if this machine has any."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Programs at the same time; default one a core, or one an accelerator.")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(help="Gigabytes a program may use.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Keep results.csv up to date, too.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the curves for TensorBoard.")
+    ] = False,
+) -> None:
+    """Run all cells of a [sweep] table, those that share a program at the same time."""
+    from fljax.cli.sweep import Options, sweep_and_report
+
+    if resume and out is None:
+        raise ConfigError("--resume needs --out, the folder of the sweep to continue")
+    folder = out or free_path(name_of(config))
+    options = Options(
+        resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
+    )
+    # With all of them: which cells run at the same time, and so which checkpoints fit, depends on some.
+    given = {
+        name: value for name, value in options._asdict().items() if value != Options._field_defaults[name]
+    }
+    hint = _how_to_go_on("sweep", config, folder, settings, given)
+    try:
+        sweep_and_report(_console(), config, _overrides(settings), folder, options, hint)
+    except KeyboardInterrupt as error:
+        _say_interrupted(error, hint)
+
+
+def _how_to_go_on(
+    command: str, config: Path, folder: Path, settings: list[str] | None, options: Mapping[str, Any]
+) -> str:
+    words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
+    for name, value in options.items():
+        if name != "resume":
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    words += [word for setting in settings or [] for word in ("--set", setting)]
+    return f"continue with: {shlex.join(words)}"
+
+
+def _say_interrupted(error: KeyboardInterrupt, hint: str) -> None:
+    """How to go on, and the exit status of the signal."""
+    with suppress(OSError):  # a terminal that is gone
+        _console().print(f"interrupted; {hint}", markup=False, soft_wrap=True, highlight=False)
+    raise typer.Exit(status_of(error))
+
+
+def _note(console: Console, text: str) -> None:
+    console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
+
+
+@app.command("report")
+def report_command(
+    sweep: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, or a run's.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default DIR/report.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="md, csv, png or html; default all of them.",
+            autocompletion=one_of("md", "csv", "png", "html"),
+        ),
+    ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A published table to compare with; default what the sweep's file names.",
+            autocompletion=published_tables,
+        ),
+    ] = None,
+) -> None:
+    """Write tables, figures and an HTML page of a sweep."""
+    from fljax.report import FORMATS, load_results, places, rich_tables, write_report
+
+    console = _console()
+    files = write_report(sweep, out, formats or FORMATS, published)
+    results = load_results(sweep)
+    for table in rich_tables(results, places(results, published)):
+        console.print(table)
+    console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
+
+
+@app.command("data")
+def data_command(
+    config: ConfigPath,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The PNG to write; default runs/NAME-data.png.")] = None,
+) -> None:
+    """Show who holds which examples: a table, and a picture of clients and classes."""
+    from fljax.cli.data import show_partition
+
+    path = out or free_path(f"{name_of(config)}-data", ".png")
+    show_partition(_console(), config, _overrides(settings), path)
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command("aggregators")
+def bench_aggregators(
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="A rule or pre-aggregator; default all.", autocompletion=rules),
+    ] = None,
+    n: Annotated[list[int] | None, typer.Option("--n", help="Rows (clients); default 100.")] = None,
+    d: Annotated[list[int] | None, typer.Option("--d", help="Columns (parameters); default 139960.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16 or float64.")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="For example cpu:0, gpu, or all; default jax's default device.")
+    ] = None,
+    fraction_malicious: Annotated[
+        float, typer.Option(help="Share of the rows that a rule is told are malicious, rounded down.")
+    ] = 0.2,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper, large, scaling or byzpy.",
+            autocompletion=one_of("paper", "large", "scaling", "byzpy"),
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Calls after the warm-up.")] = 20,
+    seconds: Annotated[float, typer.Option(help="Time budget of a cell, for each library.")] = 5.0,
+    peers: Annotated[bool, typer.Option("--peers", help="Measure ByzFL in the same run.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default runs/bench-aggregators.")] = None,
+) -> None:
+    """Time aggregation rules over sizes, types and devices."""
+    from fljax.bench import grid, measure, report
+    from fljax.bench.peers import load
+    from fljax.simulation.run_folder import check_folder
+
+    console = _console()
+    cells = grid.plan(rule or [], n or [], d or [], dtype or [], device or [], fraction_malicious, preset)
+    limits = measure.Limits(repeats, seconds)
+    if repeats < 1:
+        raise ConfigError(f"--repeats must be at least 1, got {repeats}")
+    if not seconds > 0:
+        raise ConfigError(f"--seconds must be positive, got {seconds}")
+    folder = out or free_path("bench-aggregators")
+    check_folder(folder)
+    peer = load(measure.cores()) if peers else None  # before anything is measured or written
+    facts = measure.facts(shlex.join(["fljax", *sys.argv[1:]]), limits, peer)
+    if (facts["load_average"] or 0) > 0.5:
+        # Threads that wait for each other, PyTorch's above all, lose most.
+        load_average = f"load average {facts['load_average']:.1f} on {facts['cores']} cores"
+        console.print(f"note: other programs are running ({load_average}); no figure will be worth keeping")
+    bar = Bar(console, "cells", TimeRemainingColumn())
+    task = bar.add_task("", total=len(cells))
+    rows: list[dict[str, Any]] = []
+
+    def show(number: int, row: dict[str, Any]) -> None:
+        rows.append(row)
+        bar.update(task, completed=number + 1, description=report.title(row))
+        if not console.is_terminal:
+            console.print(f"{number + 1}/{len(cells)}  {report.line(row)}", markup=False, soft_wrap=True)
+
+    measured = measure.measure(cells, grid.find_devices(device or []), fraction_malicious, limits, peers)
+    status = 0
+    try:
+        with under_way(), bar, saving("the measurement under way", f"written so far: {folder}", raises=True):
+            report.collect(measured, facts, folder, show)
+    except KeyboardInterrupt as error:
+        status = status_of(error)
+    for table in report.tables(rows):
+        console.print(table)
+    for remark in report.remarks(rows):
+        console.print(remark, markup=False, soft_wrap=True, highlight=False)
+    files = ", ".join(str(path) for path in sorted(folder.iterdir()))
+    before = "interrupted; " if status else ""
+    console.print(f"{before}written: {files}", markup=False, soft_wrap=True)
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="rules, attacks, schedules, datasets, models or partitions.", autocompletion=one_of(*LISTS)
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="One of them, to show what it does and takes, in full.", autocompletion=listed_names
+        ),
+    ] = None,
+) -> None:
+    """List what a configuration can name, or show one name in full."""
+    from fljax.cli.details import show_list
+
+    show_list(_console(), kind, name)
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 the run failed, 2 the input was wrong, 130 and the like a signal ended it."""
+    with watching():
+        try:
+            _traced(lambda: app(prog_name="fljax"))
+        except (ConfigError, DataError) as error:
+            _fail(error, 2)
+        except (SweepError, OutOfMemoryError, OSError) as error:
+            _fail(error, 1)
+        except KeyboardInterrupt as error:
+            _fail("interrupted", status_of(error))
+        except Exception as error:
+            _fail(*unforeseen(error))
+
+
+def _fail(message: object, status: int) -> None:
+    with suppress(OSError):
+        print(f"fljax: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _traced(call: Callable[[], Any]) -> None:
+    """Call, and show where an error arose if the environment variable FLJAX_TRACEBACK asks for it."""
+    try:
+        call()
+    except Exception:
+        if os.environ.get("FLJAX_TRACEBACK"):
+            traceback.print_exc()
+        raise

@@ -1,0 +1,36 @@
+"""What the shell completes after a press of the Tab key; what needs JAX imports it only then."""
+
+from collections.abc import Callable
+
+import typer
+
+# What `fljax list` lists: a literal, since importing the registries takes a second.
+LISTS = ("rules", "attacks", "schedules", "datasets", "models", "partitions")
+
+
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """Completions of a word."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def listed_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Completions of `fljax list KIND`: the names of that kind."""
+    from fljax.cli.listing import KINDS
+
+    kind = str(context.params.get("kind"))
+    names = [entry.name for entry in KINDS[kind].entries()] if kind in KINDS else []
+    return one_of(*names)(incomplete)
+
+
+def rules(incomplete: str) -> list[str]:
+    """Completions of a rule or pre-aggregator."""
+    from fljax.aggregators import PRE_AGGREGATORS, RULES
+
+    return one_of(*RULES, *PRE_AGGREGATORS)(incomplete)
+
+
+def published_tables(incomplete: str) -> list[str]:
+    """Completions of a published table."""
+    from fljax.sweeps.published import read_published
+
+    return one_of(*read_published())(incomplete)

@@ -1,0 +1,245 @@
+"""The configuration of a run: a TOML file, validated key by key before anything else happens."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
+from pydantic import Field
+from pydantic_core import PydanticCustomError
+
+from fljax.config.bounds import Chunk, Count, Rate, Share, Steps, Whole
+from fljax.config.plain import jsonable
+from fljax.config.signatures import explain
+from fljax.errors import ConfigError
+
+Purpose = Literal["data", "init", "train"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+# Keys that decide nothing about the numbers of a run.
+WITHOUT_EFFECT = frozenset({"checkpoint_every"})
+
+
+class _Table(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _named(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """A component's table with parameters but no name is the default component's.
+
+        Not of "none" and "digits", which have none: there a name was forgotten.
+        """
+        default = cls.model_fields[str(info.field_name)].default
+        if not isinstance(default, Component):
+            return value
+        if isinstance(value, str):
+            name = value if value.isidentifier() and len(value) < 40 else default.name
+            table = f'a table, for example {{ name = "{name}" }}'
+            raise PydanticCustomError("component", table)
+        nameless = isinstance(value, dict) and value and "name" not in value
+        if nameless and not isinstance(default, (DataConfig, AttackConfig)):
+            return {"name": default.name, **value}
+        return value
+
+
+class Component(pydantic.BaseModel):
+    """A table with a name and whatever parameters that name takes."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow", strict=True)
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything in the table but the keys every table of its kind has."""
+        return dict(self.model_extra or {})
+
+
+class DataConfig(Component):
+    """Which data set, and where its files are.
+
+    Attributes:
+        name: a registry name (`fljax list datasets`).
+        dir: folder that holds the data sets' folders; None for FLJAX_DATA, then TensorFlow Datasets.
+    """
+
+    dir: str | None = None
+
+
+class AggregatorConfig(Component):
+    """Which rule, and what runs before it.
+
+    Attributes:
+        name: a registry name (`fljax list rules`).
+        pre: pre-aggregators in order, each a table with a name.
+    """
+
+    pre: Annotated[tuple[Component, ...], Field(strict=False)] = ()
+
+
+class AttackConfig(Component):
+    """Which attack, and how many clients are malicious.
+
+    Attributes:
+        name: a registry name (`fljax list attacks`), or "none".
+        fraction: share of the clients that is malicious, rounded to a whole number; nobody is under "none".
+        in_cohort: how many malicious clients every round's cohort holds, drawn from that pool; None leaves it
+            to chance.
+        schedule: when they attack (`fljax list schedules`); None for every round.
+    """
+
+    fraction: Share = 0.2
+    in_cohort: Whole | None = None
+    schedule: Component | None = None
+
+
+class LocalConfig(_Table):
+    """ModelUpdate of the clients.
+
+    Attributes:
+        steps: R, local steps a round, at most 100,000.
+        batch_size: b, or "full" for all of a client's examples; a client that has fewer than b uses all.
+        learning_rate: β, or a schedule over rounds as a table `{name = "...", ...}` of an optax schedule.
+        optimizer: any optax optimizer by name. It starts afresh every round: what it remembers lasts for
+            `steps` steps, so with one step only one that remembers nothing is taken.
+    """
+
+    steps: Steps = 1
+    batch_size: Count | Literal["full"] = 32
+    learning_rate: Rate | Component = 0.1
+    optimizer: Component = Component(name="sgd")
+
+
+class RootConfig(_Table):
+    """The server's root dataset and its own ModelUpdate.
+
+    Attributes:
+        size: |D_0|, removed from the clients' data.
+        bias: "uniform" (Case I of the paper), or the share of `bias_class` (Case II).
+        bias_class: the class that a biased sample favours.
+        batch_size: b of the server, or "full"; None for the clients' batch size.
+        loss_reduction: "mean", or the authors' demo: "sum" over the root batch at the rate divided by the
+            clients' batch size.
+    """
+
+    size: Count = 100
+    bias: Share | Literal["uniform"] = "uniform"
+    bias_class: Whole = 1
+    batch_size: Count | Literal["full"] | None = None
+    loss_reduction: Literal["mean", "sum"] = "mean"
+
+    def sample(self) -> dict[str, Any]:
+        """What `fljax.data.root_dataset` is told."""
+        bias = None if self.bias == "uniform" else self.bias
+        return {"size": self.size, "bias": bias, "bias_class": self.bias_class}
+
+
+class ServerConfig(_Table):
+    """The server's step w + α·g.
+
+    Attributes:
+        learning_rate: α, or a schedule over rounds.
+        optimizer: any optax optimizer by name, applied to −g; what it remembers lasts over the rounds.
+    """
+
+    learning_rate: Rate | Component = 1.0
+    optimizer: Component = Component(name="sgd")
+
+
+class SeedsConfig(_Table):
+    """Separate seeds; what is not given is the run's `seed`.
+
+    Attributes:
+        data: split, partition, root dataset, choice of malicious clients.
+        init: initial model.
+        train: cohorts, batches, attacks and rules.
+    """
+
+    data: Whole | None = None
+    init: Whole | None = None
+    train: Whole | None = None
+
+
+class Minutes(_Table):
+    """A time.
+
+    Attributes:
+        minutes: of wall time.
+    """
+
+    minutes: Rate
+
+
+class ExperimentConfig(_Table):
+    """A run. Unknown keys are errors.
+
+    Attributes:
+        rounds: global rounds R_g.
+        eval_every: rounds compiled into one program between two evaluations; divides `rounds`, at most
+            100,000.
+        num_clients: n; None for the data set's natural clients.
+        cohort_size: τ ≤ n, clients sampled each round; None for all.
+        checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
+        client_chunk: how many clients are trained at once; "auto" chooses by device and model.
+        seed: the seed of everything that has none of its own in `seeds`.
+    """
+
+    rounds: Count = 500
+    eval_every: Chunk = 10
+    num_clients: Count | None = None
+    cohort_size: Count | None = None
+    checkpoint_every: Count | Minutes | Literal["auto"] = "auto"
+    client_chunk: Count | Literal["auto"] = "auto"
+    seed: Whole = 0
+    seeds: SeedsConfig = SeedsConfig()
+    data: DataConfig = DataConfig(name="digits")
+    partition: Component = Component(name="iid")
+    model: Component = Component(name="mlp")
+    local: LocalConfig = LocalConfig()
+    root: RootConfig = RootConfig()
+    server: ServerConfig = ServerConfig()
+    aggregator: AggregatorConfig = AggregatorConfig(name="fltrust")
+    attack: AttackConfig = AttackConfig(name="none")
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "ExperimentConfig":
+        if self.rounds % self.eval_every:
+            below = self.rounds // self.eval_every * self.eval_every
+            near = f"{below} or {below + self.eval_every}" if below else f"{self.eval_every}"
+            raise ConfigError(
+                f"rounds={self.rounds} must be a multiple of eval_every={self.eval_every}: {near}"
+            )
+        if self.cohort_size and self.num_clients and self.cohort_size > self.num_clients:
+            raise ConfigError(
+                f"cohort_size={self.cohort_size} must not exceed num_clients={self.num_clients}"
+            )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values, as `config.json` holds them; what is not finite becomes the string "inf" or "nan"."""
+        return jsonable(self.model_dump())
+
+    def seed_for(self, purpose: Purpose) -> int:
+        """The seed of one purpose."""
+        own = getattr(self.seeds, purpose)
+        return self.seed if own is None else own
+
+
+def parse_config(values: Mapping[str, Any]) -> ExperimentConfig:
+    """Validate plain values as a configuration.
+
+    Args:
+        values: nested tables, as TOML gives them.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        ConfigError: one sentence with the key, what was given and what is allowed.
+
+    Example:
+        >>> parse_config({"rounds": 20, "aggregator": {"name": "median"}}).rounds
+        20
+    """
+    try:
+        return ExperimentConfig.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        raise ConfigError(explain(error, ExperimentConfig)) from None

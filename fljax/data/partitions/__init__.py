@@ -1,0 +1,1 @@
+"""Partitions: the clients' shares of a data set."""

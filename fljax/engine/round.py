@@ -1,0 +1,204 @@
+"""One round of federated learning under attack, as one pure function."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from fljax.base import Aggregator, Attack, Context, Info
+from fljax.engine.batches import BatchSize
+from fljax.engine.keys import named_key
+from fljax.engine.local_training import LocalTraining, client_updates, root_update
+from fljax.engine.state import RoundData, RunState
+
+
+class RoundMetrics(NamedTuple):
+    """Scalars of one round; NaN where the rule has no such quantity, or nobody of that kind is in the cohort.
+
+    Malicious are those who attack in this round: one whose schedule pauses counts as benign.
+
+    Attributes:
+        loss: mean training loss of the benign clients of the cohort that have examples.
+        update_norm: ‖g‖ of the aggregate.
+        trust_benign: mean trust score of the benign clients.
+        trust_malicious: mean trust score of the malicious clients.
+        benign_accepted: share of benign clients with positive weight, positive trust or selected.
+        malicious_accepted: the same of the malicious clients.
+        finite: 1 if the aggregate, the new model and `loss` (where it is a mean of any client) are finite; 0
+            is a diverged round. What malicious clients lose or send does not count by itself: their rows may
+            be NaN as long as the rule leaves them out.
+    """
+
+    loss: Array
+    update_norm: Array
+    trust_benign: Array
+    trust_malicious: Array
+    benign_accepted: Array
+    malicious_accepted: Array
+    finite: Array
+
+
+Step = Callable[[RunState, RoundData], tuple[RunState, RoundMetrics]]
+
+
+def _mean_over(mask: Array, values: Array) -> Array:
+    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.sum(mask)
+
+
+def _examples_per_batch(batch_size: BatchSize, counts: Array) -> Array:
+    """The mean over clients of how many examples a batch has; a client with fewer takes all of its own."""
+    taken = counts if batch_size == "full" else jnp.minimum(counts, batch_size)
+    return jnp.maximum(jnp.mean(taken.astype(jnp.float32)), 1.0)
+
+
+def _metrics(
+    update: Array, params: Array, losses: Array, malicious: Array, counted: Array, info: Info
+) -> RoundMetrics:
+    missing = jnp.full(malicious.shape, jnp.nan)
+    trust = info.get("trust_scores", missing)
+    accepted = missing
+    for name in ("selected", "trust_scores", "weights"):
+        if name in info:
+            accepted = (info[name] > 0).astype(jnp.float32)
+            break
+    loss = _mean_over(counted, losses)
+    finite = jnp.isfinite(loss) | ~jnp.any(counted)
+    finite &= jnp.all(jnp.isfinite(update)) & jnp.all(jnp.isfinite(params))
+    return RoundMetrics(
+        loss=loss,
+        update_norm=jnp.linalg.norm(update),
+        trust_benign=_mean_over(~malicious, trust),
+        trust_malicious=_mean_over(malicious, trust),
+        benign_accepted=_mean_over(~malicious, accepted),
+        malicious_accepted=_mean_over(malicious, accepted),
+        finite=finite.astype(jnp.float32),
+    )
+
+
+def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | None = None) -> Array:
+    """A round's clients, a uniformly random subset in ascending order.
+
+    Args:
+        key: typed PRNG key.
+        malicious: (n,) boolean.
+        size: τ.
+        num_malicious: how many of them are malicious, drawn uniformly from the malicious clients, the others
+            from the honest ones; None draws from all alike.
+
+    Returns:
+        (size,) int32.
+    """
+    n = malicious.shape[0]
+    if num_malicious is None:
+        return jnp.sort(jax.random.permutation(key, n)[:size]).astype(jnp.int32)
+    draws = jax.random.uniform(key, (n,))
+
+    def first(group: Array, count: int) -> Array:
+        ranks = jnp.argsort(jnp.argsort(jnp.where(group, draws, jnp.inf)))
+        return group & (ranks < count)
+
+    chosen = first(malicious, num_malicious) | first(~malicious, size - num_malicious)
+    return jnp.nonzero(chosen, size=size)[0].astype(jnp.int32)
+
+
+def make_round(
+    *,
+    clients: LocalTraining,
+    root: LocalTraining,
+    attack: Attack,
+    aggregator: Aggregator,
+    server_optimizer: optax.GradientTransformation,
+    learning_rate: Callable[[Array], Array],
+    num_clients: int,
+    cohort_size: int,
+    chunk: int,
+    surrogate: Aggregator | None = None,
+    num_in_cohort: int | None = None,
+) -> Step:
+    """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
+
+    Args:
+        clients: how clients train.
+        root: how the server trains on its root dataset.
+        attack: what the malicious clients do.
+        aggregator: the rule.
+        server_optimizer: applied to −g, so that SGD with rate α does w + α·g.
+        learning_rate: local rate β as a function of the round.
+        num_clients: n.
+        cohort_size: τ ≤ n, clients sampled without replacement each round.
+        chunk: how many clients are vmapped together.
+        surrogate: a smooth version of the rule with a state of the same structure, for attacks that follow a
+            gradient.
+        num_in_cohort: how many malicious clients every cohort holds; None leaves it to chance.
+
+    Returns:
+        `step(state, data) -> (state, metrics)`, pure and without captured data.
+
+    Source: Cao et al., NDSS 2021, Algorithm 2.
+    """
+
+    def step(state: RunState, data: RoundData) -> tuple[RunState, RoundMetrics]:
+        key = jax.random.fold_in(state.key, state.round)
+        if cohort_size == num_clients:
+            client_ids = jnp.arange(num_clients, dtype=jnp.int32)
+        else:
+            client_ids = draw_cohort(named_key(key, "cohort"), data.malicious, cohort_size, num_in_cohort)
+        context = Context(
+            key=named_key(key, "schedule"),
+            round=state.round,
+            client_ids=client_ids,
+            weights=data.counts[client_ids].astype(jnp.float32),
+            params=state.params,
+        )
+        malicious = data.malicious[client_ids]
+        if attack.active is not None:
+            malicious &= attack.active(context)
+        rate = learning_rate(state.round)
+        updates, losses, model_state = client_updates(
+            clients,
+            state.params,
+            data,
+            client_ids,
+            malicious,
+            named_key(key, "batches"),
+            rate,
+            attack,
+            chunk,
+            state.model_state,
+        )
+        # The compiler drops the root update where neither the rule nor the attack reads it.
+        context = context._replace(
+            root_update=root_update(root, state.params, data, key, rate, state.model_state)
+        )
+        foreseen = context._replace(key=named_key(key, "foreseen"))
+
+        def foresee(rule: Aggregator) -> Callable[[Array], Array]:
+            return lambda stack: rule.aggregate(stack, state.aggregator_state, foreseen)[0]
+
+        chex.assert_shape(updates, (cohort_size, state.params.size))
+        known = context._replace(
+            key=named_key(key, "attack"),
+            local_rate=jnp.asarray(rate, updates.dtype),
+            batch_size=_examples_per_batch(clients.batch_size, data.counts[client_ids]),
+            rule=foresee(aggregator),
+            surrogate=None if surrogate is None else foresee(surrogate),
+        )
+        updates, attack_state = attack.corrupt(updates, malicious, state.attack_state, known)
+        context = context._replace(key=named_key(key, "aggregate"))
+        update, aggregator_state, info = aggregator.aggregate(updates, state.aggregator_state, context)
+        chex.assert_equal_shape([update, state.params])
+        change, server_state = server_optimizer.update(-update, state.server_state, state.params)
+        params = optax.apply_updates(state.params, change)
+        # A client without examples has trained on nothing.
+        counted = ~malicious & (data.counts[client_ids] > 0)
+        metrics = _metrics(update, params, losses, malicious, counted, info)
+        state = RunState(
+            params, state.round + 1, state.key, server_state, aggregator_state, attack_state, model_state
+        )
+        return state, metrics
+
+    return step

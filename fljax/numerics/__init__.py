@@ -1,0 +1,1 @@
+"""Numerics that survive whatever a malicious client sends. Needs jax alone."""

@@ -1,0 +1,86 @@
+"""What an attacker computes from the rows it sees: sums, means and spreads over a subset of them."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Literal
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.lax import Precision
+
+from fljax.numerics.averages import weighted_rows
+from fljax.numerics.checks import check_options
+from fljax.numerics.order_statistics import ROWS_PER_STEP, sum_rows
+
+Knowledge = Literal["full", "partial"]
+
+
+def row_sum(weights: Array, updates: Array) -> Array:
+    """Σ_i weights_i g_i, (d,) or (k, d), written as a product, which a CPU does at memory speed."""
+    return jnp.matmul(weights.astype(updates.dtype), updates, precision=Precision.HIGHEST)
+
+
+def along(direction: Array, result: Array) -> Array:
+    """⟨direction, result⟩ of a rule's result, (d,) each.
+
+    XLA on a CPU computes the rule inside a plain dot product, one coordinate after the other: 260 ms and 14 s
+    of compilation against 23 ms and 1.3 s for a median at (100, 139,960). A matrix product stays apart.
+    """
+    return jnp.matmul(jnp.stack([direction, -direction]), result, precision=Precision.HIGHEST)[0]
+
+
+def only(rows: Array, updates: Array) -> Array:
+    """The stack with every row outside the mask `rows` (n,) set to zero, whatever it holds."""
+    return jnp.where(rows[:, None], updates, 0.0)
+
+
+def honest_rows(malicious: Array) -> Array:
+    """The rows statistics are taken over: the honest ones, or all if there is none."""
+    return ~malicious | jnp.all(malicious)
+
+
+def known_rows(attack: str, malicious: Array, knowledge: Knowledge) -> Array:
+    """What the attackers see: "full" the honest rows, "partial" their own; all rows if that is none."""
+    check_options(attack, knowledge=(knowledge, ("full", "partial")))
+    return honest_rows(malicious if knowledge == "full" else ~malicious)
+
+
+def mean_of(rows: Array, updates: Array) -> Array:
+    """Mean of the rows in the mask, (d,); the others may hold anything."""
+    return weighted_rows(rows.astype(updates.dtype), updates) / jnp.maximum(jnp.sum(rows), 1)
+
+
+def sum_of(rows: Array, updates: Array, function: Callable[[Array], Array]) -> Array:
+    """Σ function(g_i) over the rows in the mask, (d,), read once; the others may hold anything.
+
+    As a product or a reduction, XLA on a CPU would write the (n, d) terms first (16 ms against 2.5 at
+    (100, 139,960)).
+    """
+    n = updates.shape[0]
+
+    def part(values: Array, used: Array) -> Array:
+        return sum_rows([jnp.where(used[i], function(values[i]), 0.0) for i in range(values.shape[0])])
+
+    def step(i: Array, total: Array) -> Array:
+        start = i * ROWS_PER_STEP + rest
+        values, used = (lax.dynamic_slice_in_dim(a, start, ROWS_PER_STEP) for a in (updates, rows))
+        return total + part(values, used)
+
+    # The rows that fill no step come first, and start the sum.
+    rest = min(n, n % ROWS_PER_STEP or ROWS_PER_STEP)
+    total = part(updates[:rest], rows[:rest])
+    return total if n == rest else lax.fori_loop(0, (n - rest) // ROWS_PER_STEP, step, total)
+
+
+def deviation_of(rows: Array, updates: Array, mean: Array, ddof: int = 0) -> Array:
+    """Standard deviation per coordinate of the rows in the mask, (d,), over their number less `ddof`."""
+    # Two passes: a difference of squares would cancel.
+    squares = sum_of(rows, updates, lambda row: jnp.square(row - mean))
+    return jnp.sqrt(squares / jnp.maximum(jnp.sum(rows) - ddof, 1))
+
+
+def extreme_of(rows: Array, updates: Array, largest: bool) -> Array:
+    """Largest or smallest value per coordinate over the mask, written so that XLA fuses it into one pass."""
+    worst = -jnp.inf if largest else jnp.inf
+    values = [jnp.where(rows[i], updates[i], worst) for i in range(updates.shape[0])]
+    return reduce(jnp.maximum if largest else jnp.minimum, values)

@@ -1,0 +1,1 @@
+"""One run from its configuration: data, clients, model, program, folder."""

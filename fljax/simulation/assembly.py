@@ -1,0 +1,269 @@
+"""From a checked configuration to the pieces of a run: its clients, its model, its round.
+
+`gather` does what needs data and happens once; `compose` builds the pure functions, also while a sweep traces
+them with some of the configuration's numbers replaced by traced ones.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from fljax.base import Aggregator, Attack, Task
+from fljax.config.components import (
+    NOTHING,
+    Traced,
+    check_local_optimizer,
+    dataset_options,
+    make_aggregator,
+    make_attack,
+    make_optimizer,
+    make_schedule,
+    make_surrogate,
+    partition_options,
+)
+from fljax.config.schema import ExperimentConfig
+from fljax.data import PARTITIONS, Dataset, load
+from fljax.engine.evaluate import Evaluation, make_evaluation
+from fljax.engine.local_training import LocalTraining
+from fljax.engine.objectives import cross_entropy
+from fljax.engine.round import Step, make_round
+from fljax.engine.state import RoundData, RunState
+from fljax.errors import ConfigError
+from fljax.models import Model
+from fljax.simulation.attackers import with_actual, without_actual
+from fljax.simulation.checks import check_cohort, check_pieces
+from fljax.simulation.clients import make_clients, num_attackers
+from fljax.simulation.model import build_model, clients_at_once
+
+
+class Parts(NamedTuple):
+    """What a run is made of besides its program.
+
+    Attributes:
+        config: the configuration; "actual" numbers of attackers are numbers in it.
+        dataset: the data.
+        data: what a round reads, on the host.
+        task: what attacks are told.
+        model: the model.
+        cohort_size: τ.
+        in_cohort: how many malicious clients every cohort holds, or None.
+        notes: what a report has to say about data and model.
+    """
+
+    config: ExperimentConfig
+    dataset: Dataset
+    data: RoundData
+    task: Task
+    model: Model
+    cohort_size: int
+    in_cohort: int | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients there are, n."""
+        return int(self.data.table.shape[0])
+
+    @property
+    def num_malicious(self) -> int:
+        """How many of them are malicious, m."""
+        return int(self.data.malicious.sum())
+
+
+class Composed(NamedTuple):
+    """The pure functions of a run.
+
+    Attributes:
+        step: one round.
+        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
+        init_state: `(flat parameters, key, model state) -> RunState`.
+        unravel: (d,) to the model's parameters.
+        entries: of the largest intermediate result of rule and attack on few columns, where it was checked.
+    """
+
+    step: Step
+    evaluate: Callable[..., Evaluation]
+    init_state: Callable[[Array, Array, Any], RunState]
+    unravel: Callable[[Array], Any]
+    entries: int = 0
+
+
+def check_names(config: ExperimentConfig) -> None:
+    """Names and parameters alone, so that a misspelt one does not wait for the data."""
+    dataset_options(config.data)
+    partition_options(config.partition)
+    make_aggregator(without_actual(config.aggregator))
+    for table, part in (("local", config.local), ("server", config.server)):
+        make_optimizer(f"{table}.optimizer", part.optimizer)
+        make_schedule(f"{table}.learning_rate", part.learning_rate)
+    check_local_optimizer(config.local.optimizer, config.local.steps)
+
+
+def load_dataset(config: ExperimentConfig) -> Dataset:
+    """The configured data set."""
+    options = dataset_options(config.data)
+    return load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
+
+
+def gather(
+    config: ExperimentConfig,
+    dataset: Dataset,
+    model: Any = None,
+    attacked: bool | None = None,
+    data: RoundData | None = None,
+) -> Parts:
+    """Deal the data out to clients and settle the sizes of a run.
+
+    Args:
+        config: the configuration.
+        dataset: its data.
+        model: a flax module or `Model` instead of `config.model`.
+        attacked: whether clients are malicious; None for whether `config.attack` is an attack.
+        data: what an earlier call made of the same clients; None deals the data out.
+
+    Returns:
+        The `Parts`.
+
+    Raises:
+        ConfigError: if the pieces do not fit.
+    """
+    attacked = config.attack.name != "none" if attacked is None else attacked
+    data = data or make_clients(
+        dataset,
+        config.seed_for("data"),
+        PARTITIONS[config.partition.name].function,
+        partition_options(config.partition),
+        num_clients=config.num_clients,
+        root=config.root.sample(),
+        malicious_fraction=config.attack.fraction if attacked else 0.0,
+    )
+    num_clients = data.table.shape[0]
+    cohort_size = config.cohort_size or num_clients
+    if cohort_size > num_clients:
+        raise ConfigError(f"cohort_size={cohort_size} must not exceed the {num_clients} clients")
+    num_malicious = int(data.malicious.sum())
+    in_cohort = config.attack.in_cohort if attacked else None
+    check_cohort(in_cohort, cohort_size, num_malicious, num_clients)
+    shape = dataset.input_shape
+    task = Task(
+        dataset.num_classes,
+        min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
+        (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
+    )
+    # A rule is the same with and without attack: it is told of those who would attack.
+    potential = num_malicious if attacked else num_attackers(config.attack.fraction, num_clients)
+    expected = config.attack.in_cohort
+    if expected is None:
+        expected = -(-potential * cohort_size // num_clients)
+    rule = with_actual(config.aggregator, expected, cohort_size)
+    config = config.model_copy(update={"aggregator": rule})
+    made, notes = build_model(config, model, dataset)
+    return Parts(config, dataset, data, task, made, cohort_size, in_cohort, (*dataset.notes, *notes))
+
+
+def initial_model(parts: Parts) -> tuple[Array, Any]:
+    """A run's flat parameters (d,) and its model's state before the first round."""
+    key = jax.random.key(parts.config.seed_for("init"))
+    state = () if parts.model.init_state is None else parts.model.init_state(key)
+    return ravel_pytree(parts.model.init(key))[0], state
+
+
+def compose(
+    parts: Parts,
+    traced: Traced = NOTHING,
+    *,
+    rule: Aggregator | None = None,
+    attack: Attack | None = None,
+    check: bool = True,
+    evaluation_batch: int = 500,
+) -> Composed:
+    """The pure functions of a run.
+
+    Args:
+        parts: from `gather`.
+        traced: numbers that replace the configuration's, by dotted key (`aggregator.trim`,
+            `local.learning_rate`).
+        rule: an `Aggregator` instead of the configured one.
+        attack: an `Attack` instead of the configured one.
+        check: whether to let the pieces check their bounds.
+        evaluation_batch: test examples evaluated at once.
+
+    Returns:
+        The `Composed` functions; they capture no data.
+
+    Raises:
+        ConfigError: if a component is unknown or the pieces do not fit.
+    """
+    config = parts.config
+    of = partial(_of, traced)
+    chosen_rule = rule or make_aggregator(config.aggregator, of("aggregator."))
+    chosen_attack = attack or make_attack(config.attack, parts.task, of("attack."))
+    entries = 0
+    if check:
+        sizes = parts.num_clients, parts.cohort_size, parts.dataset.input_shape
+        entries = check_pieces(chosen_rule, chosen_attack, *sizes)
+    local, root = config.local, config.root
+    rates = {
+        key: make_schedule(f"{key}.learning_rate", part.learning_rate)
+        if f"{key}.learning_rate" not in traced
+        else optax.constant_schedule(traced[f"{key}.learning_rate"])
+        for key, part in (("local", local), ("server", config.server))
+    }
+    server_optimizer = make_optimizer("server.optimizer", config.server.optimizer)(rates["server"])
+    template = jax.eval_shape(parts.model.init, jax.random.key(0))
+    unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
+    clients = LocalTraining(
+        cross_entropy(parts.model.apply, parts.model.train),
+        unravel,
+        make_optimizer("local.optimizer", local.optimizer),
+        local.steps,
+        local.batch_size,
+    )
+    if root.loss_reduction == "sum" and local.batch_size == "full":
+        raise ConfigError(
+            'root.loss_reduction = "sum" divides by local.batch_size, which must be a number then, got "full"'
+        )
+    step = make_round(
+        clients=clients,
+        root=clients._replace(
+            batch_size=local.batch_size if root.batch_size is None else root.batch_size,
+            divisor=float(local.batch_size) if root.loss_reduction == "sum" else None,
+        ),
+        attack=chosen_attack,
+        aggregator=chosen_rule,
+        server_optimizer=server_optimizer,
+        learning_rate=rates["local"],
+        num_clients=parts.num_clients,
+        cohort_size=parts.cohort_size,
+        chunk=clients_at_once(config, template, parts.cohort_size),
+        surrogate=make_surrogate(config.aggregator, of("aggregator.")) if rule is None else None,
+        num_in_cohort=parts.in_cohort,
+    )
+
+    def init_state(params: Array, key: Array, model_state: Any) -> RunState:
+        return RunState(
+            params=params,
+            round=jnp.int32(0),
+            key=key,
+            server_state=server_optimizer.init(params),
+            aggregator_state=chosen_rule.init(parts.num_clients, params.size),
+            attack_state=chosen_attack.init(parts.num_clients, params.size),
+            model_state=model_state,
+        )
+
+    evaluate = make_evaluation(parts.model.apply, unravel, chosen_attack.trigger, evaluation_batch)
+    return Composed(step, evaluate, init_state, unravel, entries)
+
+
+def _of(traced: Traced, prefix: str) -> Traced:
+    return {key.removeprefix(prefix): value for key, value in traced.items() if key.startswith(prefix)}
+
+
+# --- how many attackers a rule is told to expect ------------------------------------------------------

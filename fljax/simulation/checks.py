@@ -1,0 +1,138 @@
+"""Whether the pieces of a round fit each other, before anything is compiled."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import subjaxprs
+
+from fljax.base import Aggregator, Attack, Context
+from fljax.errors import ConfigError, first_line
+from fljax.models import Model
+from fljax.models.modes import trace
+from fljax.numerics.checks import shown
+
+
+def check_model(
+    model: Model, params: Any, shape: tuple[int, ...], num_classes: int, key: jax.Array
+) -> tuple[str, ...]:
+    """What a report has to say about the model, after a trace of everything it is asked for.
+
+    Raises:
+        ValueError: if its output is not one row of logits per example with one for every class, it draws
+            random numbers, or its state is not what `train` returns.
+    """
+    outputs = 0
+    state = () if model.init_state is None else model.init_state(key)
+    # Two sizes, neither of them the number of classes: a row must belong to an example.
+    for size in (1, num_classes + 1):
+        x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
+        if model.init_state is None or model.train is None:
+            outputs = _num_outputs(trace(model.apply, params, x), size, num_classes)
+            continue
+        outputs = _num_outputs(trace(model.apply, params, x, state), size, num_classes)
+        logits, after = trace(model.train, params, x, state, jnp.ones(size, bool))
+        _num_outputs(logits, size, num_classes)
+        if _types(state) != _types(after):
+            raise ValueError(
+                "train must return a state of the same structure, shapes and types as init_state"
+            )
+    if outputs == num_classes:
+        return ()
+    return (f"the model has {outputs} outputs for {num_classes} classes; no example teaches it the others",)
+
+
+def _types(tree: Any) -> Any:
+    """A tree's structure with the shape and type of every leaf."""
+    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def _num_outputs(logits: Any, size: int, num_classes: int) -> int:
+    """M, of logits (b, M)."""
+    given = getattr(logits, "shape", None)
+    if given is None or len(given) != 2 or given[0] != size:
+        got = f"shape {given}" if given is not None else f"a {type(logits).__name__}"
+        raise ValueError(f"inputs ({size}, ...) must become logits ({size}, {num_classes}), got {got}")
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"its logits must be floating-point numbers, got {logits.dtype}")
+    outputs = int(given[1])
+    if outputs < num_classes:
+        raise ValueError(f"it has {outputs} output{'s' * (outputs != 1)} for {num_classes} classes")
+    return outputs
+
+
+def check_pieces(
+    rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, shape: tuple[int, ...]
+) -> int:
+    """Let rule and attack check their own bounds at the round's real number of rows, on few columns.
+
+    Returns:
+        Entries of their largest intermediate result: about cohort_size² where they compare clients in pairs.
+    """
+    d = 4
+    x, y = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
+
+    def both(updates: jax.Array, malicious: jax.Array, context: Context) -> Any:
+        def foresee(stack: jax.Array) -> jax.Array:
+            return rule.aggregate(stack, rule.init(num_clients, d), context)[0]
+
+        if attack.active is not None:
+            malicious = malicious & attack.active(context)
+        known = context._replace(local_rate=jnp.ones(()), batch_size=jnp.ones(()), rule=foresee)
+        sent, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
+        if jnp.shape(sent) != updates.shape:
+            raise ValueError(f"the attack turns updates {updates.shape} into {shown(sent)}")
+        return rule.aggregate(sent, rule.init(num_clients, d), context)
+
+    rows = jnp.zeros((cohort_size, d))
+    context = Context(
+        key=jax.random.key(0),
+        round=jnp.int32(0),
+        client_ids=jnp.arange(cohort_size),
+        weights=jnp.ones(cohort_size),
+        params=jnp.zeros(d),
+        root_update=jnp.zeros(d),
+    )
+    try:
+        traced: Any = jax.make_jaxpr(both, return_shape=True)
+        jaxpr, (update, _, _) = traced(rows, jnp.zeros(cohort_size, bool), context)
+        if getattr(update, "shape", None) != (d,):
+            raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
+        if attack.poison_data is not None:
+            jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0))
+        if attack.trigger is not None:
+            jax.eval_shape(attack.trigger.embed, x)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(first_line(error)) from None
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise ConfigError(
+            "aggregator and attack must be functions that JAX can compile, written in jax.numpy: "
+            + first_line(error)
+        ) from None
+    except TypeError as error:  # last: those of JAX are TypeErrors, too
+        raise ConfigError(f"aggregator or attack: {first_line(error)}") from error
+    return _most_entries(jaxpr.jaxpr)
+
+
+def _most_entries(jaxpr: Any) -> int:
+    """Entries of the largest intermediate result of a traced function, loops and branches included."""
+    own = [math.prod(getattr(v.aval, "shape", ())) for e in jaxpr.eqns for v in e.outvars]
+    return max([0, *own, *map(_most_entries, subjaxprs(jaxpr))])
+
+
+def check_cohort(in_cohort: int | None, cohort_size: int, num_malicious: int, num_clients: int) -> None:
+    """Whether every cohort can hold that many malicious clients and fill up with honest ones.
+
+    Raises:
+        ConfigError: if it cannot.
+    """
+    if in_cohort is None:
+        return
+    smallest = max(0, cohort_size - (num_clients - num_malicious))
+    largest = min(cohort_size, num_malicious)
+    if not smallest <= in_cohort <= largest:
+        raise ConfigError(
+            f"attack.in_cohort={in_cohort} must be between {smallest} and {largest}: a cohort has "
+            f"{cohort_size} clients, and {num_malicious} of all {num_clients} are malicious"
+        )

@@ -1,0 +1,115 @@
+"""From a data set to what a round reads: root dataset, clients' index tables, malicious clients."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fljax.data.dataset import Dataset
+from fljax.data.partitions.index_table import IndexTable
+from fljax.data.root import root_dataset
+from fljax.engine.state import RoundData
+from fljax.errors import ConfigError
+
+
+def num_attackers(fraction: float, num_clients: int) -> int:
+    """How many of the clients a share is: the nearest whole number, a half rounded up.
+
+    Example:
+        >>> num_attackers(0.2, 21), num_attackers(0.5, 21)
+        (4, 11)
+    """
+    return int(fraction * num_clients + 0.5)
+
+
+def choose_malicious(seed: int, num_clients: int, fraction: float) -> np.ndarray:
+    """Who is malicious: the first of one seeded order, so that a larger share keeps those of a smaller one.
+
+    Args:
+        seed: of the clients.
+        num_clients: n.
+        fraction: of the clients, rounded to a whole number.
+
+    Returns:
+        (n,) boolean.
+    """
+    _, _, stream = np.random.default_rng(seed).spawn(3)
+    malicious = np.zeros(num_clients, bool)
+    malicious[stream.permutation(num_clients)[: num_attackers(fraction, num_clients)]] = True
+    return malicious
+
+
+def make_clients(
+    dataset: Dataset,
+    seed: int,
+    partition: Callable[..., IndexTable],
+    options: Mapping[str, Any],
+    *,
+    num_clients: int | None,
+    root: Mapping[str, Any],
+    malicious_fraction: float,
+) -> RoundData:
+    """Draw the root dataset, deal the other examples out, and choose who is malicious.
+
+    Each of the three has its own random stream, so that changing one leaves the others as they are.
+
+    Args:
+        dataset: the data.
+        seed: of the three streams.
+        partition: a function of `fljax.data.PARTITIONS`.
+        options: its own parameters.
+        num_clients: n, or None for natural clients.
+        root: keyword arguments of `root_dataset`.
+        malicious_fraction: as for `choose_malicious`.
+
+    Returns:
+        `RoundData` of NumPy arrays; the training inputs are not copied.
+
+    Raises:
+        ConfigError: if the partition needs what the data set or the configuration does not give.
+    """
+    root_stream, partition_stream, _ = np.random.default_rng(seed).spawn(3)
+    labels = dataset.train_y
+    held_out = root_dataset(labels, root_stream, num_classes=dataset.num_classes, **root)
+    available = np.setdiff1d(np.arange(len(labels)), held_out)
+    wanted = inspect.signature(partition).parameters
+    facts: dict[str, Any] = {"num_clients": num_clients, "num_classes": dataset.num_classes}
+    if "client_ids" in wanted:
+        if dataset.client_ids is None:
+            raise ConfigError(f"partition {partition.__name__}: {dataset.name} has no natural clients")
+        facts["client_ids"] = dataset.client_ids[available]
+        gone = np.setdiff1d(dataset.client_ids, facts["client_ids"])
+        if len(gone):
+            raise ConfigError(
+                f"root: takes every example of {len(gone)} natural clients (client {gone[0]} first)"
+            )
+    elif num_clients is None:
+        raise ConfigError("num_clients is required, unless the partition is by_client")
+    facts = {name: value for name, value in facts.items() if name in wanted}
+    table, counts = partition(labels[available], partition_stream, **facts, **options)
+    malicious = choose_malicious(seed, len(counts), malicious_fraction)
+    table = np.where(table >= 0, available[table], -1).astype(np.int32)
+    return RoundData(dataset.train_x, labels, table, counts, held_out, malicious)  # type: ignore[arg-type]
+
+
+def describe(dataset: Dataset, data: RoundData, cohort_size: int, notes: Sequence[str]) -> dict[str, Any]:
+    """What summary.json records about the data and the clients, and what it has to say about both."""
+    return {
+        "data": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "notes": list(notes),
+            "label_hash": dataset.label_hash(),
+            "num_train": len(dataset.train_y),
+            "num_test": len(dataset.test_y),
+            "num_classes": dataset.num_classes,
+        },
+        "clients": {
+            "num_clients": len(data.counts),
+            "cohort_size": cohort_size,
+            "num_malicious": int(data.malicious.sum()),
+            "smallest": int(data.counts.min()),
+            "largest": int(data.counts.max()),
+        },
+    }

@@ -1,0 +1,21 @@
+"""What a result was computed on and with."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import jax
+
+
+def environment() -> dict[str, Any]:
+    """Device and versions, as summary.json records them."""
+    device = jax.devices()[0]
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        "versions": {
+            "fljax": version("fljax"),
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        },
+    }

@@ -1,0 +1,365 @@
+"""From a configuration to a finished run."""
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.base import Aggregator, Attack
+from fljax.config.components import as_aggregator, as_attack
+from fljax.config.schema import PURPOSES, ExperimentConfig
+from fljax.data import Dataset
+from fljax.engine.evaluate import Evaluation
+from fljax.engine.loop import Pause, Program, Record, compile_program, train
+from fljax.engine.round import RoundMetrics, Step
+from fljax.engine.state import RunState, SimulationState
+from fljax.files import WriteError
+from fljax.host.signals import Stop
+from fljax.simulation.assembly import check_names, compose, gather, initial_model, load_dataset
+from fljax.simulation.clients import describe
+from fljax.simulation.environment import environment
+from fljax.simulation.lines import Line, columns, metrics_line
+from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
+from fljax.simulation.progress import RunDisplay, say_how_to_go_on, shown
+from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """Everything a run needs, built and checked, nothing started.
+
+    Attributes:
+        config: the configuration.
+        dataset: the loaded data.
+        step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
+        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
+        state: the initial state and the round's data, on the device.
+        unravel: (d,) to the model's parameters.
+        facts: what summary.json records about data and clients.
+        need: estimate of the memory.
+        memory: gigabytes it may use; None for what there is.
+    """
+
+    config: ExperimentConfig
+    dataset: Dataset
+    step: Step
+    evaluate: Callable[..., Evaluation]
+    state: SimulationState
+    unravel: Callable[[jax.Array], Any]
+    facts: dict[str, Any]
+    need: Need
+    memory: float | None = None
+
+
+class RunResult(NamedTuple):
+    """What `fljax.run` returns.
+
+    Attributes:
+        summary: the values of summary.json.
+        metrics: the columns of metrics.jsonl, arrays over evaluations (NaN for null).
+        params: the final model's parameters.
+        model_state: its running batch statistics; () for a model that has none.
+    """
+
+    summary: dict[str, Any]
+    metrics: dict[str, np.ndarray]
+    params: Any
+    model_state: Any = ()
+
+
+Progress = Callable[[Record], None]
+
+
+def assemble(
+    config: ExperimentConfig,
+    *,
+    dataset: Dataset | None = None,
+    model: Any = None,
+    aggregator: Aggregator | Callable[..., Any] | None = None,
+    attack: Attack | Callable[..., Any] | None = None,
+    memory: float | None = None,
+) -> Experiment:
+    """Load the data and build every piece of the run.
+
+    Args:
+        config: the configuration.
+        dataset: data to use instead of `config.data`.
+        model: a flax module or `fljax.models.Model` instead of `config.model`.
+        aggregator: an `Aggregator`, or a pure rule, instead of `config.aggregator`: `partial(krum,
+            num_malicious=4)`, or a function of your own in jax.numpy.
+        attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
+            from the configuration.
+        memory: gigabytes the run may use; None for what the device has left.
+
+    Returns:
+        The `Experiment`.
+
+    Raises:
+        ConfigError: if a component is unknown, the pieces do not fit, or the run cannot fit the memory.
+        DataError: if the data cannot be read.
+    """
+    check_names(config)
+    rule = None if aggregator is None else as_aggregator(aggregator)
+    attacked = True if attack is not None else None
+    parts = gather(config, load_dataset(config) if dataset is None else dataset, model, attacked)
+    composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
+    need = estimate(parts, entries=composed.entries, rule=rule)
+    check_before(need, memory)
+    params, model_state = initial_model(parts)
+    key = jax.random.key(config.seed_for("train"))
+    seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
+    return Experiment(
+        config=config,
+        dataset=parts.dataset,
+        step=composed.step,
+        evaluate=composed.evaluate,
+        state=SimulationState(composed.init_state(params, key, model_state), jax.device_put(parts.data)),
+        unravel=composed.unravel,
+        facts={
+            "seeds": seeds,
+            **describe(parts.dataset, parts.data, parts.cohort_size, parts.notes),
+            "num_params": params.size,
+            **environment(),
+        },
+        need=need,
+        memory=memory,
+    )
+
+
+def build(
+    config: ExperimentConfig, **components: Any
+) -> tuple[Callable[[SimulationState, Any], tuple[SimulationState, RoundMetrics]], SimulationState]:
+    """One round as a pure function, and the state it starts from, for users who write their own loop.
+
+    Args:
+        config: the configuration.
+        **components: `dataset`, `model`, `aggregator`, `attack` as for `assemble`.
+
+    Returns:
+        `round_fn(state) -> (state, metrics)`, which `jax.lax.scan` takes as it is, and `init_state`. The data
+        travel inside the state (`state.data`), so that they are an argument of whatever is compiled.
+
+    Raises:
+        ConfigError: if a component is unknown or the pieces do not fit.
+        DataError: if the data cannot be read.
+
+    Example:
+        >>> from fljax.config import parse_config
+        >>> round_fn, state = build(parse_config({"num_clients": 10}))
+        >>> state, metrics = jax.lax.scan(round_fn, state, length=3)
+        >>> int(state.run.round), metrics.loss.shape
+        (3, (3,))
+    """
+    experiment = assemble(config, **components)
+
+    def round_fn(state: SimulationState, _: Any = None) -> tuple[SimulationState, RoundMetrics]:
+        run, metrics = experiment.step(state.run, state.data)
+        return SimulationState(run, state.data), metrics
+
+    return round_fn, experiment.state
+
+
+def run(
+    config: ExperimentConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | bool | None = True,
+    memory: float | None = None,
+    **components: Any,
+) -> RunResult:
+    """Run an experiment to its end.
+
+    Args:
+        config: the configuration.
+        out: the run's folder, new or empty; None writes nothing.
+        resume: continue the run in `out` from its last checkpoint.
+        progress: called with every `Record`; True shows how far the run is on the standard error, False and
+            None nothing.
+        memory: gigabytes the run may use; None for what the device has left.
+        **components: `dataset`, `model`, `aggregator`, `attack` as for `assemble`.
+
+    Returns:
+        The `RunResult`. A model that diverges ends the run early, with `diverged` set. Whatever else ends it
+        early, an exception of `progress` or Ctrl-C, leaves a checkpoint.
+
+    Raises:
+        ConfigError: if the configuration cannot be run, `out` holds something else or another process uses
+            it; nothing is written.
+        DataError: if the data cannot be read, or what is in `out` is not what the run has written.
+        WriteError: if a file cannot be written.
+        OutOfMemoryError: if memory runs out all the same.
+    """
+    experiment = assemble(config, memory=memory, **components)
+    try:
+        with shown(progress, config.rounds) as tell:
+            return run_experiment(experiment, out, resume=resume, progress=tell)
+    except KeyboardInterrupt as error:
+        if out is not None and (Path(out) / "config.json").exists():
+            say_how_to_go_on(error, f"fljax.run(..., out={str(out)!r}, resume=True)")
+        raise
+
+
+def compile_experiment(experiment: Experiment) -> Program:
+    """The experiment's two programs; experiments of the same shapes can share them."""
+    with explained(experiment.need.largest.lower):
+        program = compile_program(
+            experiment.step,
+            experiment.evaluate,
+            *experiment.state,
+            _test_set(experiment),
+            experiment.config.eval_every,
+        )
+    check_compiled(experiment.need, program.chunk, experiment.memory)
+    return program
+
+
+def _test_set(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(experiment.dataset.test_x), jnp.asarray(experiment.dataset.test_y)
+
+
+def pad_tables(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Widen the index tables to a common width, so that runs of different seeds fit one program."""
+    width = max(experiment.state.data.table.shape[1] for experiment in experiments)
+
+    def padded(experiment: Experiment) -> Experiment:
+        table = experiment.state.data.table
+        table = jnp.pad(table, ((0, 0), (0, width - table.shape[1])), constant_values=-1)
+        data = experiment.state.data._replace(table=table)
+        return dataclasses.replace(experiment, state=experiment.state._replace(data=data))
+
+    return list(map(padded, experiments))
+
+
+@explained_by(lambda experiment: experiment.need.largest.lower)
+def run_experiment(
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    program: Program | None = None,
+    stop: Stop | None = None,
+    note: Callable[[str], None] = warnings.warn,
+) -> RunResult:
+    """`run`, for an experiment that is assembled already; its initial state may be used again.
+
+    Args:
+        experiment: what to run.
+        out, resume, progress: as for `run`.
+        program: the compiled program of an experiment of the same shapes; None compiles one.
+        stop: asked between two calls of the program; when a signal has arrived the state is saved.
+        note: told what a person should know about the run, a sentence each; summary.json keeps them.
+
+    Returns:
+        The `RunResult`.
+
+    Raises:
+        ConfigError: if `out` holds something else or another process uses it; nothing is written.
+        DataError: if what is in `out` is not what the run has written.
+        WriteError: if a file cannot be written.
+        InterruptError: if `stop` says so.
+    """
+    config = experiment.config
+    if out is not None:
+        check_run_folder(Path(out), config.resolved(), resume)
+    # Compiled before the folder is made: what cannot be traced leaves nothing behind.
+    program = program or compile_experiment(experiment)
+    with ExitStack() as stack:
+        folder, begun = None, Begun(experiment.state.run)
+        if out is not None:
+            folder = RunFolder(Path(out), config.resolved(), resume, experiment.facts, note)
+            stack.enter_context(folder)
+        if folder is not None and resume:
+            begun = folder.begin(experiment.state.run)
+        state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop)
+        summary = {
+            **_summary(lines, seconds_wall, program),
+            "seed": config.seed,
+            **experiment.facts,
+            "notes": [] if folder is None else folder.notes,
+        }
+        if folder is not None:
+            folder.finish(summary)
+    return RunResult(summary, columns(lines), experiment.unravel(state.params), state.model_state)
+
+
+def _rounds(
+    experiment: Experiment,
+    program: Program,
+    folder: RunFolder | None,
+    begun: Begun,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[RunState, list[Line], float]:
+    """All rounds that are missing: the last state, all lines, and seconds of wall time."""
+    config = experiment.config
+    # The compiled chunk consumes its state; the experiment keeps its own.
+    state, lines = jax.tree.map(jnp.copy, begun.state), list(begun.lines)
+    if lines and lines[-1]["diverged"]:
+        return state, lines, begun.seconds_wall
+    unsaved: Record | Pause | None = None
+    start = time.perf_counter()
+
+    def wall() -> float:
+        return begun.seconds_wall + time.perf_counter() - start
+
+    try:
+        for at in train(
+            program,
+            state,
+            experiment.state.data,
+            _test_set(experiment),
+            rounds=config.rounds,
+            eval_every=config.eval_every,
+            metrics=begun.metrics,
+            seconds=begun.seconds,
+        ):
+            state, unsaved = at.state, at
+            over = at.round >= config.rounds
+            if isinstance(at, Record):
+                over |= at.diverged
+                lines.append(metrics_line(at))
+                if folder is not None:
+                    folder.append(lines[-1])
+            stopping = stop is not None and stop() and not over
+            if folder is not None and (over or stopping or folder.due(at.round)):
+                folder.save(at, wall())
+                unsaved = None
+            if isinstance(at, Pause) and isinstance(progress, RunDisplay):
+                progress.paused(at)
+            if progress is not None and isinstance(at, Record):
+                progress(at)
+            if stopping and stop is not None:
+                stop.check()
+    except BaseException as error:
+        # What is done is not lost, unless it is being computed with, or cannot be written.
+        lost = unsaved is None or unsaved.state.params.is_deleted() or isinstance(error, WriteError)
+        if folder is not None and unsaved is not None and not lost:
+            folder.save(unsaved, wall())
+        raise
+    return state, lines, wall()
+
+
+def _summary(lines: Sequence[Line], seconds_wall: float, program: Program) -> dict[str, Any]:
+    """The numbers of summary.json; times are over all legs of a run that was interrupted."""
+    last = lines[-1]
+    rounds, seconds = int(last["round"] or 0), sum(line["seconds"] or 0.0 for line in lines)
+    return {
+        "test_error": last["test_error"],
+        "attack_success_rate": last["attack_success_rate"],
+        "rounds": rounds,
+        "diverged": bool(last["diverged"]),
+        "seconds_compile": round(program.seconds_compile, 3),
+        "seconds_run": round(seconds, 3),
+        "rounds_per_second": round(rounds / max(seconds, 1e-9), 3),
+        "seconds_wall": round(seconds_wall, 3),
+        "rounds_per_second_wall": round(rounds / max(seconds_wall, 1e-9), 3),
+    }

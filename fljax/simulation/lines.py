@@ -1,0 +1,218 @@
+"""metrics.jsonl: a line per evaluation, each with a digest of itself and all before it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fljax.engine.loop import Record
+from fljax.errors import DataError
+from fljax.files import append, flush_to_disk, read_regular, reason, write_atomically
+
+# Bytes that metrics.jsonl may have: millions of evaluations.
+MOST_BYTES = 2_000_000_000
+_PARTIAL = {"trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"}
+
+Line = dict[str, float | int | None]
+
+
+def metrics_line(record: Record) -> Line:
+    """One line of metrics.jsonl: the evaluation, and the means of the chunk's per-round metrics.
+
+    Args:
+        record: of one chunk.
+
+    Returns:
+        Plain numbers; None where there is no such quantity.
+    """
+    values: dict[str, Any] = {"round": record.round, **record.evaluation._asdict()}
+    for name, curve in record.metrics._asdict().items():
+        if name != "finite":
+            # Rounds without the quantity (no attacker in the cohort) do not hide the others.
+            known = curve[~np.isnan(curve)] if name in _PARTIAL else curve
+            values[name] = float(np.mean(known)) if known.size else math.nan
+    values["diverged"] = int(record.diverged)
+    values["seconds"] = round(record.seconds, 4)
+    return {name: plain_number(value) for name, value in values.items()}
+
+
+def plain_number(value: Any) -> Any:
+    """A value JSON can hold: None for NaN and infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_json(values: Any, indent: int | None = None) -> str:
+    """JSON without NaN."""
+    return json.dumps(values, indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def chained(digest: str, line: Line) -> str:
+    """The digest of a line and all before it, of which `digest` is that of the last; "" before the first."""
+    return hashlib.sha256((digest + to_json(line)).encode()).hexdigest()[:16]
+
+
+def read_lines(path: Path) -> bytes:
+    """The content of a metrics.jsonl.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return read_regular(path, MOST_BYTES)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({reason(error)})") from None
+
+
+class LineFile:
+    """The file as one run writes it; what another program does to it meanwhile is noticed and undone.
+
+    Args:
+        path: the file.
+        note: told about that.
+
+    Attributes:
+        digest: of the lines so far.
+    """
+
+    def __init__(self, path: Path, note: Callable[[str], None]) -> None:
+        self.path, self._note = path, note
+        self.digest = ""
+        self._content = bytearray()
+        self._seen: tuple[int, ...] | None = None
+        self._unsynced = False
+
+    def restore(self, last: int, eval_every: int, digest: str | None) -> list[Line]:
+        """Read the lines up to a round, check them, and drop those after it.
+
+        Args:
+            last: the round; lines after it have no checkpoint, and those rounds will be done again.
+            eval_every: rounds between two lines.
+            digest: what it must be after them; None if that is not known.
+
+        Returns:
+            The lines, without their digests.
+
+        Raises:
+            DataError: if they are not those the run has written; the file is left alone.
+        """
+        content = read_lines(self.path) if self.path.exists() else b""
+        lines: list[Line] = []
+        for text in content.split(b"\n")[:-1]:
+            if len(lines) * eval_every >= last:
+                break
+            lines.append(self._parse(text, len(lines) + 1, eval_every))
+            self._content += text + b"\n"
+        if len(lines) * eval_every < last:
+            raise self._damaged(
+                f"it ends at round {len(lines) * eval_every}, but the checkpoint is of round {last}"
+            )
+        if digest is not None and digest != self.digest:
+            raise self._damaged("its lines are not those the checkpoint goes with")
+        if len(content) != len(self._content):
+            write_atomically(self.path, bytes(self._content))
+        self._seen = _identity(self.path)
+        return lines
+
+    def _parse(self, text: bytes, number: int, eval_every: int) -> Line:
+        try:
+            line = json.loads(text, parse_constant=_refuse)
+            check = line.pop("check", None) if isinstance(line, dict) else None
+            digest = chained(self.digest, line)
+        except (ValueError, RecursionError):
+            raise self._damaged(f"line {number} is not JSON") from None
+        if not _is_line(line):
+            raise self._damaged(f"line {number} is not a line of a run")
+        if line["round"] != number * eval_every:
+            raise self._damaged(
+                f"line {number} is of round {line['round']} instead of {number * eval_every}: "
+                "lines are missing, repeated or of another run"
+            )
+        if check not in (None, digest):
+            raise self._damaged(f"line {number} is not what the run wrote, or one before it is not")
+        self.digest = digest
+        return line
+
+    def _damaged(self, what: str) -> DataError:
+        return DataError(f"{self.path}: {what}; restore the file, or start the run again in another folder")
+
+    def append(self, line: Line) -> None:
+        """Add a line."""
+        self.digest = chained(self.digest, line)
+        text = (to_json({**line, "check": self.digest}) + "\n").encode()
+        known = self.is_known()
+        self._content += text
+        if known:
+            append(self.path, text)
+        else:
+            self._rewrite()
+        self._seen = _identity(self.path)
+        self._unsynced = True
+
+    def ends_diverged(self) -> bool:
+        """Whether the last line says so."""
+        try:
+            return bool(json.loads(read_lines(self.path).splitlines()[-1])["diverged"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return False
+
+    def is_known(self) -> bool:
+        """Whether the file holds what was written, no less and no more."""
+        now = _identity(self.path)
+        if now == self._seen:
+            return True
+        # Times also change without the content: on network file systems, by touch.
+        try:
+            return now is not None and read_regular(self.path, len(self._content)) == self._content
+        except OSError:  # larger, or no file at all
+            return False
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk; write them again if they are no longer in the file."""
+        if not self.is_known():
+            self._rewrite()
+            self._seen = _identity(self.path)
+        elif self._unsynced:
+            flush_to_disk(self.path)
+        self._unsynced = False
+
+    def _rewrite(self) -> None:
+        what = "was removed" if not self.path.exists() else "was changed by another program"
+        self._note(f"{self.path} {what} while the run went on; all its lines are written again")
+        write_atomically(self.path, bytes(self._content))
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_line(line: Any) -> bool:
+    """Whether every value is a number or missing, and those are there that a run needs."""
+    return (
+        isinstance(line, dict)
+        and {"test_error", "attack_success_rate"} <= line.keys()
+        and type(line.get("round")) is int
+        and all(isinstance(line.get(name), (int, float)) for name in ("diverged", "seconds"))
+        and all(
+            value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in line.values()
+        )
+    )
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def columns(lines: Sequence[Line]) -> dict[str, np.ndarray]:
+    """The lines as arrays over evaluations, NaN where there is no such quantity."""
+    return {
+        name: np.array([np.nan if line.get(name) is None else line[name] for line in lines], float)
+        for name in (lines[-1] if lines else {})
+    }

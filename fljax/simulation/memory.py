@@ -1,0 +1,287 @@
+"""What a run needs in memory, before it is compiled, and what to say where that is more than there is."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fljax.base import Aggregator
+from fljax.config.components import make_aggregator
+from fljax.engine.objectives import cross_entropy
+from fljax.errors import ConfigError, OutOfMemoryError
+from fljax.host.limits import Limit, gigabytes, room
+from fljax.simulation.assembly import Parts
+from fljax.simulation.model import clients_at_once
+
+P = ParamSpec("P")
+R = TypeVar("R")
+# Copies of the (n, d) stack that training, an attack and a rule together hold at once, and which share of a
+# gradient's intermediate results is held at once. With these the estimate is 1.0 to 1.4 times the compiler's
+# own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
+STACKS = 2
+HELD = 1 / 8
+# Bytes of an example of a batch: where it is, what it counts, whether an attacker appended it.
+DRAWN = 9
+# Matrices (n, n) that a rule or an attack holds at once, if it compares the clients in pairs.
+SQUARES = 3
+
+
+class Gradient(NamedTuple):
+    """What one gradient of a model costs, for one client.
+
+    Attributes:
+        params: shapes of the model's parameters.
+        batch: b.
+        inputs: bytes of the batch.
+        activations: bytes of the intermediate results that are held.
+        flops: operations.
+    """
+
+    params: Any
+    batch: int
+    inputs: int
+    activations: int
+    flops: float
+
+    @property
+    def num_params(self) -> int:
+        """Length of the raveled parameters, d."""
+        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
+
+
+def gradient_of(parts: Parts, count: bool = True) -> Gradient:
+    """What one gradient of a run's model costs; traced, not compiled. `count` says whether to count flops."""
+    model, local = parts.model, parts.config.local
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    largest = parts.data.table.shape[1]  # a larger batch is all of a client's examples
+    batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
+    x = jax.ShapeDtypeStruct((batch, *parts.dataset.input_shape), jnp.float32)
+    y = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
+    state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
+    gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)
+    jaxpr: Any = jax.make_jaxpr(gradient)(params, state, x, y, weights)
+    shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
+    held = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
+    cost: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() if count else {}
+    inputs = 4 * batch * int(np.prod(parts.dataset.input_shape))
+    return Gradient(params, batch, inputs, int(held), float((cost or {}).get("flops", 0.0)))
+
+
+class Part(NamedTuple):
+    """A part of what a run needs.
+
+    Attributes:
+        bytes: how much.
+        what: what it is, for a sentence.
+        lower: what to change.
+    """
+
+    bytes: int
+    what: str
+    lower: str
+
+
+class Need(NamedTuple):
+    """What a run needs in memory, estimated.
+
+    Attributes:
+        data: the examples, which all cells of a sweep share.
+        others: what every run has of its own.
+    """
+
+    data: Part
+    others: tuple[Part, ...]
+
+    @property
+    def own(self) -> int:
+        """Bytes without the data."""
+        return sum(part.bytes for part in self.others)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all of it."""
+        return self.data.bytes + self.own
+
+    @property
+    def largest(self) -> Part:
+        """The part that takes most."""
+        return max((self.data, *self.others), key=lambda part: part.bytes)
+
+
+def estimate(
+    parts: Parts, gradient: Gradient | None = None, entries: int = 0, rule: Aggregator | None = None
+) -> Need:
+    """What a run will need.
+
+    Args:
+        parts: its pieces.
+        gradient: from `gradient_of`, if it is known.
+        entries: of the largest intermediate result of rule and attack on few columns (`check_pieces`).
+        rule: instead of the configured one.
+
+    Returns:
+        The `Need`.
+    """
+    gradient = gradient or gradient_of(parts, count=False)
+    config, dataset = parts.config, parts.dataset
+    n, d, local = parts.cohort_size, gradient.num_params, config.local
+    chunk = clients_at_once(config, gradient.params, n)
+    rule = rule or make_aggregator(config.aggregator)
+    kept = jax.eval_shape(lambda: rule.init(parts.num_clients, d))
+    state = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+    squares = SQUARES * 4 * entries if entries >= n * n else 0
+    fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
+    data = dataset.train_x.nbytes + dataset.test_x.nbytes
+    return Need(
+        Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples"),
+        (
+            Part(
+                STACKS * 4 * n * d,
+                f"the updates, {n:,} clients × {d:,} parameters",
+                f"lower {fewer}, or take a smaller model",
+            ),
+            Part(
+                chunk * (gradient.inputs + gradient.activations),
+                f"the training of {chunk:,} clients at once, {gradient.batch:,} examples each",
+                "lower client_chunk or local.batch_size, or take a smaller model",
+            ),
+            Part(
+                squares,
+                f"comparing {n:,} clients in pairs",
+                f"lower {fewer}, or take another rule or attack",
+            ),
+            Part(
+                DRAWN * n * local.steps * gradient.batch,
+                f"a round's batches, {n:,} clients × {local.steps:,} steps × {gradient.batch:,} examples",
+                f"lower local.steps, local.batch_size, {fewer}",
+            ),
+            Part(
+                4 * parts.data.table.size,
+                f"the table of who holds which examples, {parts.num_clients:,} clients",
+                "lower num_clients",
+            ),
+            Part(
+                state,
+                f"what {config.aggregator.name} keeps of {parts.num_clients:,} clients from round to round",
+                "lower num_clients, or take a smaller model",
+            ),
+        ),
+    )
+
+
+# --- what to say --------------------------------------------------------------------------------------
+
+
+def shortage(need: Need, there: Limit, bytes_needed: int | None = None) -> str:
+    """The sentence for a run that does not fit.
+
+    Args:
+        need: the estimate.
+        there: what there is.
+        bytes_needed: what the compiler says, where that is known.
+    """
+    part = need.largest
+    figure = f"about {gigabytes(need.total)}" if bytes_needed is None else gigabytes(bytes_needed)
+    share = f"about {gigabytes(part.bytes)} of it" if bytes_needed is None else "most of it"
+    return (
+        f"memory: this needs {figure}, but {gigabytes(there.bytes)} are {there.whose}; "
+        f"{share} for {part.what}: {part.lower}"
+    )
+
+
+def check_before(need: Need, memory: float | None = None) -> None:
+    """Refuse a run that cannot fit, before it is compiled.
+
+    Args:
+        need: the estimate.
+        memory: gigabytes the user allows; None for what there is.
+
+    Raises:
+        ConfigError: if it cannot fit.
+    """
+    limit = room(memory)
+    if need.total > limit.most:
+        raise ConfigError(shortage(need, limit))
+
+
+def check_compiled(need: Need, compiled: Any, memory: float | None = None) -> None:
+    """Refuse a run of which the compiler says that it does not fit.
+
+    Raises:
+        ConfigError: if it does not fit.
+    """
+    limit = room(memory)
+    # Of what is free, the program's arguments have had their part already.
+    needed = program_bytes(compiled, arguments=memory is not None)
+    if needed > limit.bytes:
+        raise ConfigError(shortage(need, limit, needed))
+
+
+def program_bytes(compiled: Any, arguments: bool = True) -> int:
+    """What a compiled program needs by its own account: arguments, results and temporaries."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return 0
+    total = memory.output_size_in_bytes + memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return int(total + arguments * memory.argument_size_in_bytes)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is how Python, NumPy or XLA say that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    marks = ("RESOURCE_EXHAUSTED", "out of memory", "bad_alloc", "failed to allocate")
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(mark.lower() in text for mark in marks)
+
+
+def out_of_memory(error: BaseException, lower: str) -> OutOfMemoryError:
+    """The same as one sentence.
+
+    Args:
+        error: of which `is_out_of_memory` is true.
+        lower: what to change.
+    """
+    asked = re.search(r"allocat\w* (?:request for )?(\d+)(?: bytes)?", str(error))
+    amount = f" ({gigabytes(int(asked[1]))} more were asked for)" if asked else ""
+    return OutOfMemoryError(f"memory ran out{amount}: {lower}")
+
+
+def in_words(error: Exception, lower: str) -> Exception:
+    """The error, or where memory ran out one sentence in its place."""
+    return out_of_memory(error, lower) if is_out_of_memory(error) else error
+
+
+@contextmanager
+def explained(lower: str) -> Iterator[None]:
+    """Turn what is raised where memory runs out into one sentence, which says what to `lower`.
+
+    Raises:
+        OutOfMemoryError: instead.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, lower) from error
+
+
+def explained_by(lower: Callable[[Any], str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`explained` for a whole function; `lower` finds what to change from its first argument."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            with explained(lower(args[0])):
+                return function(*args, **kwargs)
+
+        return wrapped
+
+    return decorate

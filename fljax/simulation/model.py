@@ -1,0 +1,60 @@
+"""The configured model, and the number of clients that train at once."""
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+
+from fljax.config.components import (
+    make_model,
+)
+from fljax.config.schema import Component, ExperimentConfig
+from fljax.data import Dataset
+from fljax.errors import ConfigError, first_line
+from fljax.models import Model, as_model
+from fljax.simulation.checks import check_model
+
+
+def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple[Model, tuple[str, ...]]:
+    """The model, and what a report has to say about it."""
+    shape = dataset.input_shape
+    try:
+        if model is None:
+            return _configured_model(config.model.model_dump_json(), dataset.num_classes, shape)
+        return _checked(as_model(model, shape), shape, dataset.num_classes)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        name = config.model.name if model is None else type(model).__name__
+        raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {first_line(error)}") from None
+
+
+@lru_cache(maxsize=16)
+def _configured_model(table: str, num_classes: int, shape: tuple[int, ...]) -> tuple[Model, tuple[str, ...]]:
+    """Cached, so that runs of the same model share its compiled initialisation."""
+    module = make_model(Component.model_validate_json(table), num_classes)
+    model, notes = _checked(as_model(module, shape), shape, num_classes)
+    return model._replace(init=jax.jit(model.init)), notes
+
+
+def _checked(model: Model, shape: tuple[int, ...], num_classes: int) -> tuple[Model, tuple[str, ...]]:
+    key = jax.random.key(0)
+    return model, check_model(model, jax.eval_shape(model.init, key), shape, num_classes, key)
+
+
+def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
+    """How many clients to train at once; measured, see benchmarks/README.md."""
+    if config.client_chunk != "auto":
+        return min(config.client_chunk, cohort_size)
+    convolutions = num_convolutions(params)
+    target = cohort_size
+    if jax.default_backend() == "cpu" and convolutions > 0:
+        # A deep network's activations fill the cache with one client.
+        target = 2 if convolutions < 10 else 1
+    # A divisor of the cohort, so that no second program is compiled for a remainder.
+    return max(size for size in range(1, target + 1) if cohort_size % size == 0)
+
+
+def num_convolutions(params: Any) -> int:
+    """How many convolutions a model has, by the shapes of its parameters."""
+    return sum(len(leaf.shape) == 4 for leaf in jax.tree.leaves(params))

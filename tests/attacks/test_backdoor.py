@@ -1,0 +1,205 @@
+"""Backdoors: what is poisoned, by whom, how much it is enlarged, and what counts as success."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fljax
+from fljax.aggregators import Context
+from fljax.attacks import distributed_backdoor, label_flip, model_replacement, replace_model, scaling_attack
+from fljax.config.schema import parse_config
+from fljax.simulation.experiment import assemble
+
+COPIES = jnp.array([True, False])
+
+
+def parts_of(attack, shape, count):
+    """The positions that every member changes in a copy, and a check that originals stay."""
+    x, y = jnp.full((2, *shape), 0.5), jnp.array([5, 5])
+    found = []
+    for member in range(count):
+        marked, labels = attack.poison_data(x, y, COPIES, jnp.int32(member))
+        np.testing.assert_array_equal(marked[1], x[1])
+        np.testing.assert_array_equal(labels, [attack.trigger.target, 5])
+        found.append({tuple(map(int, at)) for at in np.argwhere(np.asarray(marked[0]) != 0.5)})
+    return found
+
+
+def test_distributed_trigger_for_mnist_is_the_published_one():
+    parts = parts_of(distributed_backdoor(image_shape=(28, 28, 1)), (28, 28, 1), 5)
+    bars = [(0, 0), (0, 6), (3, 0), (3, 6)]
+    for part, (row, column) in zip(parts, bars, strict=False):
+        assert part == {(row, column + k, 0) for k in range(4)}
+    assert parts[4] == parts[0]  # the fifth attacker starts again
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "size"),
+    [
+        ((32, 32, 3), {}, 24 * 3),
+        ((8, 8, 1), {}, 4),
+        ((64, 64, 1), {"num_parts": 2}, 4),
+        ((9, 9, 1), {"parts": [[(0, 0)], [(1, 1), (2, 2)], [(8, 8)]]}, 4),
+        ((561,), {"num_parts": 3}, 28),
+    ],
+)
+def test_parts_are_disjoint_and_make_up_the_trigger(shape, options, size):
+    image = shape if len(shape) == 3 else None
+    attack = distributed_backdoor(image_shape=image, **options)
+    count = len(options.get("parts", range(options.get("num_parts", 4))))
+    parts = parts_of(attack, shape, count)
+    whole = np.asarray(attack.trigger.embed(jnp.full(shape, 0.5)))
+    marked = {tuple(map(int, at)) for at in np.argwhere(whole != 0.5)}
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts)) == size
+    assert set.union(*parts) == marked
+    assert (whole[whole != 0.5] == (1.0 if image else 0.0)).all()
+
+
+def test_each_malicious_client_gets_its_own_part_in_a_run():
+    seen = {}
+
+    config = parse_config(
+        {
+            "rounds": 1,
+            "eval_every": 1,
+            "num_clients": 10,
+            "cohort_size": 6,
+            "model": {"name": "logistic_regression"},
+            "client_chunk": 1,
+            "attack": {"name": "none", "fraction": 0.5},
+        }
+    )
+    base = distributed_backdoor(image_shape=(8, 8, 1), poison_fraction=1.0)
+
+    def poison(x, y, is_copy, member):
+        marked, labels = base.poison_data(x, y, is_copy, member)
+        jax.debug.callback(
+            lambda k, c, a, b: seen.setdefault(int(k), []).append((c, a, b)), member, is_copy, x, marked
+        )
+        return marked, labels
+
+    experiment = assemble(config, attack=base._replace(poison_data=poison))
+    state = experiment.state.run
+    for _ in range(6):
+        state, _ = jax.jit(experiment.step)(state, experiment.state.data)
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    malicious = np.asarray(experiment.state.data.malicious)
+    attackers = set(range(malicious.sum()))
+    pixels = [(6, 6), (4, 6), (6, 4), (5, 5)]
+    checked = set()
+    for member, batches in seen.items():
+        for is_copy, x, marked in batches:
+            if not is_copy.any():
+                continue
+            row, column = pixels[member % 4]
+            assert (marked[is_copy][:, row, column, 0] == 1).all()
+            changed = np.argwhere((marked != x).any((0, 3)))
+            assert {tuple(at) for at in changed} <= {(row, column)}
+            checked.add(member)
+    assert checked == attackers
+
+
+def test_the_whole_trigger_is_measured():
+    """A model that answers the target only for the whole trigger: success 1 with it, 0 for parts."""
+    attack = distributed_backdoor(image_shape=(8, 8, 1), target=3)
+    x = jnp.zeros((1, 8, 8, 1))
+    assert float(attack.trigger.embed(x).sum()) == 4
+    for member in range(4):
+        part, _ = attack.poison_data(x, jnp.array([0]), jnp.array([True]), jnp.int32(member))
+        assert float(part.sum()) == 1
+    assert attack.trigger.target == 3
+
+
+def test_model_replacement_replaces_the_model():
+    random = np.random.default_rng(0)
+    for m in (1, 3):
+        updates = random.normal(size=(8, 5)).astype(np.float32)
+        updates[m:] -= updates[m:].mean(0)  # honest clients have converged
+        malicious = np.arange(8) < m
+        replaced = np.asarray(replace_model(updates, malicious, server_lr=0.5))
+        np.testing.assert_allclose(0.5 * replaced.mean(0), updates[:m].mean(0), rtol=1e-4, atol=1e-6)
+        assert replaced[m:].tobytes() == updates[m:].tobytes()
+    everybody, nobody = np.ones(8, bool), np.zeros(8, bool)
+    np.testing.assert_allclose(replace_model(updates, everybody), updates, rtol=1e-6)
+    np.testing.assert_array_equal(replace_model(updates, nobody), updates)
+    attack = model_replacement(image_shape=(8, 8, 1), server_lr=0.5, target=2)
+    corrupted, _ = attack.corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Context())
+    np.testing.assert_allclose(corrupted, replaced, rtol=1e-6)
+    with pytest.raises(ValueError, match="server_lr=0 must be larger than 0"):
+        replace_model(updates, malicious, server_lr=0)
+
+
+def test_uniform_shares_are_drawn_once_for_every_client():
+    attack = scaling_attack(image_shape=(8, 8, 1), poison_fraction="uniform")
+    assert attack.copies == 1.0
+    shares = np.array([float(attack.share(jnp.int32(k))) for k in range(200)])
+    assert ((shares > 0) & (shares <= 1)).all()
+    assert abs(shares.mean() - 0.5) < 0.06
+    assert abs(shares.std() - np.sqrt(1 / 12)) < 0.04
+
+
+def test_a_share_of_its_own_changes_how_many_copies_a_client_has():
+    captured = []
+
+    def poison(x, y, is_copy, member):
+        jax.debug.callback(lambda k, c: captured.append((int(k), c.mean())), member, is_copy)
+        return x, y
+
+    config = parse_config(
+        {
+            "num_clients": 4,
+            "model": {"name": "logistic_regression"},
+            "client_chunk": 1,
+            "local": {"batch_size": "full"},
+            "attack": {"name": "none", "fraction": 1.0},
+        }
+    )
+    attack = scaling_attack(image_shape=(8, 8, 1), poison_fraction="uniform")._replace(
+        poison_data=poison, share=lambda member: jnp.array([0.0, 0.25, 0.5, 1.0])[member]
+    )
+    experiment = assemble(config, attack=attack)
+    jax.block_until_ready(jax.jit(experiment.step)(experiment.state.run, experiment.state.data))
+    jax.effects_barrier()
+    data = experiment.state.data
+    width = 2 * data.table.shape[1]
+    for member, share in captured:
+        copies = np.ceil([0.0, 0.25, 0.5, 1.0][member] * int(data.counts[member]) - 1e-3)
+        assert round(float(share) * width) == copies
+    assert len(captured) == 4
+
+
+def test_source_to_target_flips_one_class():
+    y = jnp.arange(6)
+    np.testing.assert_array_equal(label_flip(y, num_classes=6, source=2, target=5), [0, 1, 5, 3, 4, 5])
+    with pytest.raises(ValueError, match="source=2 and target=None go together"):
+        label_flip(y, num_classes=6, source=2)
+    with pytest.raises(ValueError, match="target=6 is not one of the 6 labels"):
+        label_flip(y, num_classes=6, source=2, target=6)
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ({"name": "distributed_backdoor", "num_parts": 5}, "num_parts=5 exceeds the trigger's 4 pixels"),
+        (
+            {"name": "distributed_backdoor", "num_parts": 0},
+            "num_parts=0 must be a whole number of at least 1",
+        ),
+        ({"name": "distributed_backdoor", "parts": [[[0, 9]]]}, r"pixel \(0, 9\) lies outside images of 8×8"),
+        ({"name": "distributed_backdoor", "target": 10}, "target=10 is not one of the 10 labels"),
+        ({"name": "model_replacement", "server_lr": 0.0}, r"server_lr=0.0 must be larger than 0"),
+        ({"name": "scaling_attack", "poison_fraction": "half"}, "poison_fraction"),
+        ({"name": "scaling_attack", "poison_fraction": float("inf")}, "poison_fraction=inf must be"),
+        ({"name": "scaling_attack", "pixels": []}, "pixels must hold at least one"),
+        ({"name": "distributed_backdoor", "parts": []}, "parts must hold at least one"),
+        ({"name": "distributed_backdoor", "parts": [[]]}, "pixels must hold at least one"),
+        ({"name": "mimic", "target": 3_000_000_000}, "3000000000"),
+        ({"name": "label_flip", "source": 3}, "source=3 and target=None go together"),
+    ],
+)
+def test_bad_backdoors_are_one_sentence(attack, message):
+    with pytest.raises(fljax.ConfigError, match=message):
+        assemble(parse_config({"num_clients": 10, "attack": attack}))

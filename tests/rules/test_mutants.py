@@ -1,0 +1,41 @@
+"""The comparison with the references can fail: neither another rule nor a wrong version would pass it."""
+
+import numpy as np
+import pytest
+
+from tests.rules.cases import PRE_CASES, RULE_CASES, SAMPLES, on_samples
+from tests.rules.mutants import MUTANTS
+
+ALL = RULE_CASES + PRE_CASES
+
+
+def tells_apart(case, candidates):
+    """Whether some sample would fail `test_equals_the_float64_reference`, with room to spare."""
+    rtol = 2 * case.rtol[0]
+    return any(
+        candidate.shape != expected.shape or not np.allclose(candidate, expected, rtol=rtol, atol=rtol / 10)
+        for candidate, expected in zip(candidates, on_samples(case)[1], strict=True)
+    )
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.id)
+def test_no_rule_passes_for_another(case):
+    for other in ALL:
+        same = case.name == other.name or case.name in other.twins or other.name in case.twins
+        if not same and case.registry is other.registry:
+            assert tells_apart(case, on_samples(other)[0]), other.id
+
+
+@pytest.mark.parametrize("name", sorted({case.name for case in ALL}))
+def test_no_wrong_version_passes(name):
+    assert MUTANTS[name]
+    for wrong, mutant in MUTANTS[name].items():
+        found = False
+        for case in (case for case in ALL if case.name == name):
+            candidates = []
+            for updates, others in SAMPLES:
+                arrays = [others[array] for array in case.arrays]
+                drawn = case.draws(updates, *arrays, **case.hyper) if case.draws else arrays
+                candidates.append(np.asarray(mutant(updates, *drawn, **case.hyper)))
+            found = found or tells_apart(case, candidates)
+        assert found, wrong

@@ -1,0 +1,53 @@
+"""Rows of thousands of entries, where XLA reduces in another way: on a CPU its maximum then drops NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fljax.numerics.safe import largest_entries, row_norms
+from tests.rules.cases import PRE_CASES, RULE_CASES, N, Poisoned, make
+
+OPTIMIZED = True  # see quick_programs in conftest.py
+D = 5000
+# Random coordinates that miss the hostile one cannot show it.
+CASES = [c for c in RULE_CASES + PRE_CASES if c.tolerated and c.hyper.get("subspace_size", D) >= D]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38], ids=str)
+@pytest.mark.parametrize("where", [slice(None), D - 1], ids=["row", "last entry"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_hostile_rows_leave_the_result_near_the_honest_rows(case, where, value):
+    updates, others = make(d=D, spread=0.2)
+    order = np.random.default_rng(2).permutation(np.setdiff1d(np.arange(N), case.honest))
+    bad = order[: case.tolerated]
+    kept = np.setdiff1d(np.arange(N), bad)
+    poisoned = updates.copy()
+    poisoned[bad, where] = value
+    compute = compiled(case)
+    result, clean = np.asarray(compute(poisoned, others)), np.asarray(compute(updates, others))
+    if case.finite:
+        assert np.isfinite(result).all()
+    assert case.hostile(Poisoned(result, clean, updates[kept], kept, poisoned, others))
+
+
+PROGRAMS: dict = {}
+
+
+def compiled(case):
+    if case.id not in PROGRAMS:
+        PROGRAMS[case.id] = jax.jit(case.call)
+    return PROGRAMS[case.id]
+
+
+@pytest.mark.parametrize("d", [7, 1000, 4096, 50_000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_non_finite_entries_are_found_wherever_they_are(d, value):
+    for where in (0, d // 2, d - 1, slice(None)):
+        rows = np.ones((4, d), np.float32)
+        rows[1, where] = value
+        rows[2] = 1e-40
+        for function in (largest_entries, jax.jit(largest_entries), row_norms, jax.jit(row_norms)):
+            found = np.asarray(function(jnp.asarray(rows)))
+            np.testing.assert_array_equal(np.isinf(found), [False, True, False, False])
+            assert not np.isnan(found).any()
