@@ -11,7 +11,7 @@ Example:
     [[1.0], [-1.0]]
 """
 
-from fljax.aggregators.surrogates import SURROGATES
+from fljax.aggregators.registry import SURROGATES
 from fljax.attacks._alie import alie, alie_factor
 from fljax.attacks._fltrust_attack import fltrust_attack
 from fljax.attacks._free_rider import FreeRiderState, free_rider

@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import option, real
 from fljax.attacks.simple import draw_around
 from fljax.attacks.wrappers import State, check_stack
 from fljax.base import Attack, Context
-from fljax.numerics.checks import is_static, option, real
+from fljax.numerics.checks import is_static
 
 
 class FreeRiderState(NamedTuple):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.numerics.checks import whole
+from fljax.attacks.checks import whole
 
 
 def label_flip(

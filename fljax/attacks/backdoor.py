@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fljax.attacks.checks import fixed_real, option, real, whole
 from fljax.attacks.simple import scale
 from fljax.attacks.triggers import (
     default_parts,
@@ -20,7 +21,6 @@ from fljax.attacks.triggers import (
 )
 from fljax.attacks.wrappers import check_stack, on_updates
 from fljax.base import Attack, Task, Trigger
-from fljax.numerics.checks import fixed_real, option, real, whole
 
 # Copies per example; the round makes room for them.
 MOST_COPIES = 100

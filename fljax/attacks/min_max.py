@@ -8,9 +8,9 @@ import numpy as np
 from jax import Array, lax
 from jax.lax import Precision
 
+from fljax.attacks.checks import fixed_real, option
 from fljax.attacks.units import known_rate
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import check_options, fixed_real
 from fljax.numerics.neighbors import BLOCK
 from fljax.numerics.safe import distances_to
 from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of, only
@@ -133,7 +133,7 @@ def min_sum(
     authors' code (and most copies of it) by the smallest: min_sum(..., bound="smallest", search="published").
     See `min_max` for the rest, the sign of "std" included.
     """
-    check_options("min_sum", bound=(bound, ("largest", "smallest")))
+    option("min_sum", "bound", bound, ("largest", "smallest"))
     farthest = _sum_of_the_farthest if bound == "largest" else _sum_of_the_nearest
     return _pushed(
         "min_sum", farthest, updates, malicious, local_rate, direction, knowledge, search, start, tolerance
@@ -154,7 +154,8 @@ def _pushed(
 ) -> Array:
     """μ + γ p in the malicious rows; `farthest(rows, updates, mean, p/‖p‖)` is how far, γ ‖p‖."""
     updates, malicious = check_stack(attack, updates, malicious)
-    check_options(attack, direction=(direction, get_args(Direction)), search=(search, ("exact", "published")))
+    option(attack, "direction", direction, get_args(Direction))
+    option(attack, "search", search, ("exact", "published"))
     start = fixed_real(attack, "start", start, above=0, finite=True)
     tolerance = fixed_real(attack, "tolerance", tolerance, above=0)
     if not tolerance < start:

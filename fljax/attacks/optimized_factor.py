@@ -8,8 +8,8 @@ import numpy as np
 from jax import Array, lax
 
 from fljax.attacks._alie import alie_factor, mean_and_deviation
+from fljax.attacks.checks import fixed_real, whole
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import fixed_real, whole
 from fljax.numerics.safe import row_norms
 from fljax.numerics.subset_statistics import Knowledge, honest_rows, known_rows, mean_of
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.combining import context_arguments
+from fljax.attacks.checks import bounded, flag, real
 from fljax.base import Attack, Context
-from fljax.numerics.checks import Float, Int, as_number, bounded, flag, is_static, real
+from fljax.numerics.checks import Float, Int, as_number, is_static
 
 
 class Schedule(NamedTuple):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import option, real
 from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import check_options, real
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
@@ -71,7 +71,7 @@ def sign_flip(
     Source: Li et al., "RSA: Byzantine-robust stochastic aggregation methods", AAAI 2019.
     """
     updates, malicious = check_stack("sign_flip", updates, malicious)
-    check_options("sign_flip", of=(of, ("own", "mean")))
+    option("sign_flip", "of", of, ("own", "mean"))
     factor = real("sign_flip", "factor", factor)
     source = updates
     if of == "mean":
@@ -117,7 +117,7 @@ def gaussian(
     constant, 0 by default.
     """
     updates, malicious = check_stack("gaussian", updates, malicious)
-    check_options("gaussian", around=(around, ("zero", "own", "mean")))
+    option("gaussian", "around", around, ("zero", "own", "mean"))
     std = real("gaussian", "std", std, at_least=0)
     return draw_around(updates, malicious, key, std, around, max_malicious)
 

@@ -25,7 +25,7 @@ from fljax.aggregators import (
     stateless,
 )
 from fljax.aggregators.combining import array_arguments
-from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, SURROGATES, Attack, Task, on_updates, scheduled
+from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, Attack, Task, on_updates, scheduled
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.base import Context
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component
@@ -123,9 +123,9 @@ def as_aggregator(rule: Any) -> Aggregator:
             f"{type(rule).__name__}"
         )
     function, arguments, hyper = _parts_of(rule)
-    for entry in RULES.values():
+    for name, entry in RULES.items():
         if entry.function is function and not arguments and not set(hyper) & set(array_arguments(function)):
-            return entry.make(**hyper) if entry.make else stateless(entry.explained or function, **hyper)
+            return from_registry(RULES, name, **hyper)
     return stateless(rule)
 
 
@@ -155,9 +155,9 @@ def _parts_of(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 
 def make_surrogate(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator | None:
     """A smooth version of the configured rule for attacks that follow its gradient, or None."""
-    if config.name not in SURROGATES:
+    function = RULES[config.name].facts["surrogate"]
+    if function is None:
         return None
-    function = SURROGATES[config.name]
     taken = keyword_parameters(function)
     values = replaced(config.parameters, traced)
     hyper = {name: value for name, value in values.items() if name in taken}
