@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, cast
 
 import jax
@@ -37,6 +38,21 @@ def context_arguments(function: Callable[..., Any], context: Context, **more: An
     return found
 
 
+def _check_arguments(function: Callable[..., Any]) -> None:
+    """Whether a round has every array that a function names, those with a default included."""
+    parameters = inspect.signature(function).parameters
+    for name in array_arguments(function):
+        if name not in Context._fields:
+            title = getattr(function, "__name__", "the function")
+            verb = "needs" if parameters[name].default is inspect.Parameter.empty else "takes"
+            near = get_close_matches(name, Context._fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"{title}: {verb} {name}, which this round does not provide{hint} "
+                f"(it has {', '.join(Context._fields)})"
+            )
+
+
 def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
     """Wrap a pure rule, or one that returns `(update, info)`, as an `Aggregator` without state.
 
@@ -47,6 +63,9 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
     Returns:
         The `Aggregator`.
 
+    Raises:
+        ValueError: if it names an array that is no field of `Context`.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from fljax.aggregators import Context, stateless, trimmed_mean
@@ -55,6 +74,7 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
         >>> update.tolist()
         [2.0, 3.0]
     """
+    _check_arguments(function)
 
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
         result = function(updates, **context_arguments(function, context), **hyper)
@@ -75,7 +95,11 @@ def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, *
 
     Returns:
         The `PreAggregator`.
+
+    Raises:
+        ValueError: if it names an array that is no field of `Context`.
     """
+    _check_arguments(function)
 
     def transform(updates: Array, state: State, context: Context) -> tuple[Array, State, Context]:
         transformed = function(updates, **context_arguments(function, context), **hyper)
