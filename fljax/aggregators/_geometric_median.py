@@ -6,14 +6,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 from jax.scipy.sparse.linalg import cg
 
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import Float, Int, bounded, option, real
 from fljax.numerics.order_statistics import median_of_rows, sorted_rows
-from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all, for_any
+from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all, for_any
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
 from fljax.numerics.weights import relative_weights
 
@@ -50,7 +49,7 @@ def _coefficients(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Ar
 
 
 def _product(coefficients: Array, rows: Array) -> Array:
-    return jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+    return dot(coefficients, rows)
 
 
 def _nothing(coefficients: Array, rows: Array) -> Array:

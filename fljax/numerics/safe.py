@@ -37,6 +37,11 @@ class ScaledRows(NamedTuple):
     scales: Array
 
 
+def dot(left: Array, right: Array) -> Array:
+    """Matrix product at the highest precision: TF32 flips cosines that are nearly 0."""
+    return jnp.matmul(left, right, precision=Precision.HIGHEST)
+
+
 def for_all(fine: Array) -> Array:
     """A condition under which the fast path is right; vmapped over `RUNS`, whether it holds in all of them.
 
@@ -68,6 +73,11 @@ def divide(values: Array, divisor: Array) -> Array:
     # The barrier keeps XLA from moving the shifts through a later dot product, where they would overflow.
     above, below = jax.lax.optimization_barrier((values * shift, divisor * shift))
     return above / below
+
+
+def unit(vector: Array, norm: Array) -> Array:
+    """The vector at length 1; 0 where its norm is 0."""
+    return jnp.where(norm == 0, 0.0, divide(vector, jnp.where(norm == 0, 1.0, norm)))
 
 
 def largest_entries(updates: Array) -> Array:
@@ -122,7 +132,7 @@ def _finite_part(rows: Array) -> Array:
 @jax.custom_jvp
 def product(coefficients: Array, rows: Array) -> Array:
     """`coefficients @ rows`; a row with a non-finite entry gives its coefficient no derivative."""
-    return jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+    return dot(coefficients, rows)
 
 
 def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
@@ -130,9 +140,9 @@ def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tup
     result = product(coefficients, rows)
     slope = jnp.zeros_like(result)
     if not isinstance(of_rows, SymbolicZero):
-        slope += jnp.matmul(coefficients, of_rows, precision=Precision.HIGHEST)
+        slope += dot(coefficients, of_rows)
     if not isinstance(of_coefficients, SymbolicZero):
-        slope += jnp.matmul(of_coefficients, _finite_part(rows), precision=Precision.HIGHEST)
+        slope += dot(of_coefficients, _finite_part(rows))
     return result, slope
 
 
@@ -142,13 +152,13 @@ product.defjvp(_product_jvp, symbolic_zeros=True)
 @jax.custom_jvp
 def gram(rows: Array) -> Array:
     """`rows @ rows.T`; a row with a non-finite entry gives no derivative to other rows."""
-    return jnp.matmul(rows, rows.T, precision=Precision.HIGHEST)
+    return dot(rows, rows.T)
 
 
 @gram.defjvp
 def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (rows,), (tangent,) = primals, tangents
-    half = jnp.matmul(tangent, _finite_part(rows).T, precision=Precision.HIGHEST)
+    half = dot(tangent, _finite_part(rows).T)
     return gram(rows), half + half.T
 
 
