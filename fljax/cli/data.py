@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from fljax.cli.data_table import remarks, sizes_table, title
-from fljax.config.loading import apply_overrides, read_toml
+from fljax.config.loading import read_with
 from fljax.config.schema import parse_config
 from fljax.errors import ConfigError
 from fljax.report.partition import plot_partition
@@ -27,7 +27,7 @@ def show_partition(console: Console, config: Path, overrides: Mapping[str, Any],
         ConfigError: if the configuration cannot be run, or `path` not be written.
         DataError: if the data cannot be read.
     """
-    values = apply_overrides(read_toml(config), overrides)
+    values = read_with(config, overrides)
     values.pop("sweep", None)  # what all cells share
     loaded = parse_config(values)
     if path.suffix != ".png":

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import optax
 import pydantic
-from flax import linen
 from jax import Array
 
 from fljax.aggregators import (
@@ -33,6 +32,7 @@ from fljax.config.signatures import check_parameters, keyword_parameters, one_se
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError, first_line, unknown_name
 from fljax.models import MODELS
+from fljax.registry import load_installed
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 Parameters = Mapping[str, tuple[Any, Any]]
@@ -47,6 +47,8 @@ ACTUAL = "actual"
 
 def find(kind: str, registry: Mapping[str, Any], name: str) -> Any:
     """A registry entry, or a ConfigError with the nearest name."""
+    if name not in registry:
+        load_installed()
     if name not in registry:
         raise ConfigError(unknown_name(kind, name, registry))
     return registry[name]
@@ -218,27 +220,32 @@ def make_attack_schedule(config: Component) -> Callable[[Context], Array]:
         raise ConfigError(first_line(error)) from None
 
 
-def model_parameters(module: type[linen.Module]) -> dict[str, tuple[Any, Any]]:
-    """`{name: (type, default)}` of a flax module's fields; the number of classes comes from the data."""
-    hints = typing.get_type_hints(module)
+def model_parameters(model: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """`{name: (type, default)}` of a flax module's fields, or of a function's keyword parameters.
+
+    The number of classes comes from the data.
+    """
+    if not isinstance(model, type):
+        return keyword_parameters(model, hidden={"num_classes"})
+    hints = typing.get_type_hints(model)
     return {
         field.name: (hints[field.name], field.default)
-        for field in dataclasses.fields(module)
+        for field in dataclasses.fields(model)
         if field.name not in {"parent", "name", "num_classes"}
     }
 
 
-def make_model(config: Component, num_classes: int) -> linen.Module:
-    """The configured flax module."""
-    module = find("model", MODELS, config.name)
-    given = checked(f"model {config.name}", model_parameters(module), config)
-    return module(num_classes=num_classes, **given)
+def make_model(config: Component, num_classes: int) -> Any:
+    """The configured model, as `fljax.models.as_model` takes it."""
+    model = MODELS.find(config.name).function
+    given = checked(f"model {config.name}", model_parameters(model), config)
+    return model(num_classes=num_classes, **given)
 
 
 def dataset_options(config: Component) -> dict[str, Any]:
     """The configured data set's options, checked."""
-    entry = find("data set", DATASETS, config.name)
-    return checked(f"data {config.name}", keyword_parameters(entry.load), config)
+    entry = DATASETS.find(config.name)
+    return checked(f"data {config.name}", keyword_parameters(entry.function), config)
 
 
 def partition_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
@@ -248,7 +255,7 @@ def partition_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, A
 
 def partition_options(config: Component) -> dict[str, Any]:
     """The configured partition's parameters, checked."""
-    parameters = partition_parameters(find("partition", PARTITIONS, config.name).function)
+    parameters = partition_parameters(PARTITIONS.find(config.name).function)
     return checked(f"partition {config.name}", parameters, config)
 
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from fljax.config.bounds import Chunk, Count, Rate, Share, Steps, Whole
 from fljax.config.plain import jsonable
+from fljax.config.plugins import is_plugin, module_name
 from fljax.config.signatures import explain
 from fljax.errors import ConfigError
 
@@ -16,6 +17,12 @@ Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 # Keys that decide nothing about the numbers of a run.
 WITHOUT_EFFECT = frozenset({"checkpoint_every"})
+
+
+def _plugin(value: str) -> str:
+    if not is_plugin(value):
+        raise PydanticCustomError("plugin", 'the name of a module, for example "my_rules"')
+    return value
 
 
 class _Table(pydantic.BaseModel):
@@ -180,6 +187,8 @@ class ExperimentConfig(_Table):
         checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
         seed: the seed of everything that has none of its own in `seeds`.
+        plugins: modules to import first, which register rules, attacks, data sets and the like: beside the
+            configuration's file or on Python's path.
     """
 
     rounds: Count = 500
@@ -198,6 +207,7 @@ class ExperimentConfig(_Table):
     server: ServerConfig = ServerConfig()
     aggregator: AggregatorConfig = AggregatorConfig(name="fltrust")
     attack: AttackConfig = AttackConfig(name="none")
+    plugins: Annotated[tuple[Annotated[str, AfterValidator(_plugin)], ...], Field(strict=False)] = ()
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "ExperimentConfig":
@@ -215,7 +225,12 @@ class ExperimentConfig(_Table):
 
     def resolved(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them; what is not finite becomes the string "inf" or "nan"."""
-        return jsonable(self.model_dump())
+        return jsonable(self.model_dump(exclude=None if self.plugins else {"plugins"}))
+
+    @property
+    def plugin_names(self) -> list[str]:
+        """The plugins' modules without their folders: what decides about a run."""
+        return [module_name(plugin) for plugin in self.plugins]
 
     def seed_for(self, purpose: Purpose) -> int:
         """The seed of one purpose."""

@@ -5,7 +5,6 @@ them with some of the configuration's numbers replaced by traced ones.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from fljax.base import Aggregator, Attack, Task
+from fljax.config import keys
 from fljax.config.components import (
     NOTHING,
     Traced,
@@ -28,6 +28,7 @@ from fljax.config.components import (
     make_surrogate,
     partition_options,
 )
+from fljax.config.plugins import load_plugins
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
 from fljax.engine.evaluate import Evaluation, make_evaluation
@@ -96,7 +97,8 @@ class Composed(NamedTuple):
 
 
 def check_names(config: ExperimentConfig) -> None:
-    """Names and parameters alone, so that a misspelt one does not wait for the data."""
+    """Import the plugins and check names and parameters: a misspelt one does not wait for the data."""
+    load_plugins(config.plugins)
     dataset_options(config.data)
     partition_options(config.partition)
     make_aggregator(without_actual(config.aggregator))
@@ -138,7 +140,7 @@ def gather(
     data = data or make_clients(
         dataset,
         config.seed_for("data"),
-        PARTITIONS[config.partition.name].function,
+        PARTITIONS.find(config.partition.name).function,
         partition_options(config.partition),
         num_clients=config.num_clients,
         root=config.root.sample(),
@@ -202,9 +204,9 @@ def compose(
         ConfigError: if a component is unknown or the pieces do not fit.
     """
     config = parts.config
-    of = partial(_of, traced)
-    chosen_rule = rule or make_aggregator(config.aggregator, of("aggregator."))
-    chosen_attack = attack or make_attack(config.attack, parts.task, of("attack."))
+    of_rule = keys.within(traced, "aggregator")
+    chosen_rule = rule or make_aggregator(config.aggregator, of_rule)
+    chosen_attack = attack or make_attack(config.attack, parts.task, keys.within(traced, "attack"))
     entries = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.input_shape
@@ -243,7 +245,7 @@ def compose(
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
         chunk=clients_at_once(config, template, parts.cohort_size),
-        surrogate=make_surrogate(config.aggregator, of("aggregator.")) if rule is None else None,
+        surrogate=make_surrogate(config.aggregator, of_rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
     )
 
@@ -260,10 +262,3 @@ def compose(
 
     evaluate = make_evaluation(parts.model.apply, unravel, chosen_attack.trigger, evaluation_batch)
     return Composed(step, evaluate, init_state, unravel, entries)
-
-
-def _of(traced: Traced, prefix: str) -> Traced:
-    return {key.removeprefix(prefix): value for key, value in traced.items() if key.startswith(prefix)}
-
-
-# --- how many attackers a rule is told to expect ------------------------------------------------------

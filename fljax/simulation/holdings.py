@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fljax.config.components import dataset_options, partition_options
+from fljax.config.plugins import load_plugins
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
 from fljax.simulation.clients import make_clients
@@ -39,13 +40,14 @@ def draw(config: ExperimentConfig) -> tuple[Dataset, Holdings]:
         ConfigError: a component is unknown or does not fit the data.
         DataError: the data cannot be read.
     """
+    load_plugins(config.plugins)
     options, partition = dataset_options(config.data), partition_options(config.partition)
     seed = config.seed_for("data")
     dataset = load(config.data.name, config.data.dir, seed=seed, **options)
     data = make_clients(
         dataset,
         seed,
-        PARTITIONS[config.partition.name].function,
+        PARTITIONS.find(config.partition.name).function,
         partition,
         num_clients=config.num_clients,
         root=config.root.sample(),

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from fljax.config import keys
+from fljax.config.plugins import without_folders
 from fljax.config.schema import WITHOUT_EFFECT, parse_config
 from fljax.engine.loop import Pause, Record, no_metrics
 from fljax.engine.round import RoundMetrics
@@ -222,7 +224,7 @@ class RunFolder:
 
 
 def _same_config(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    before, after = _flat(_with_defaults(old)), _flat(new)
+    before, after = (keys.flatten(without_folders(values)) for values in (_with_defaults(old), new))
     changed = sorted(
         key
         for key in before.keys() | after.keys()
@@ -239,13 +241,3 @@ def _with_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return parse_config(values).resolved()
     except ConfigError:
         return values
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    if not isinstance(values, Mapping):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat

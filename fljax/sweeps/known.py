@@ -114,7 +114,7 @@ class Known:
 
     def _dataset(self, config: ExperimentConfig) -> Dataset:
         # A data set that ignores the seed is read once.
-        seed = config.seed_for("data") if DATASETS[config.data.name].seeded else None
+        seed = config.seed_for("data") if DATASETS.find(config.data.name).facts["seeded"] else None
         key = self._text(config.data), seed
         if key not in self._datasets:
             dataset = load_dataset(config)

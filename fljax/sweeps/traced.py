@@ -9,13 +9,14 @@ import pydantic
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.attacks.wrappers import TASK_ARGUMENTS
+from fljax.config import keys
 from fljax.config.components import parse_tables
 from fljax.config.schema import Component, ExperimentConfig, jsonable
 from fljax.config.signatures import traceable_parameters
 from fljax.simulation.assembly import Parts
 
 # Fields of a configuration that do not decide which program a cell needs; the shapes they lead to do.
-NOT_DECISIVE = ("seed", "seeds", "partition", "num_clients", "cohort_size")
+NOT_DECISIVE = ("seed", "seeds", "partition", "num_clients", "cohort_size", "plugins")
 
 
 # Keys of tables for which the same holds.
@@ -55,11 +56,7 @@ def masked(table: Any, arrays: tuple[str, ...]) -> str:
     """A field of a configuration as text, the dotted keys `arrays` of it left open."""
     values = jsonable(table.model_dump() if isinstance(table, pydantic.BaseModel) else table)
     for key in arrays:
-        place: Any = values
-        *parents, name = key.split(".")
-        for parent in parents:
-            place = place[int(parent)] if isinstance(place, list) else place[parent]
-        place[name] = "traced"
+        keys.put(values, key, "traced")
     return json.dumps(values, sort_keys=True, default=str)
 
 

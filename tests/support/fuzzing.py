@@ -52,6 +52,7 @@ def tried(counts: Counter, what: object, call, *allowed: type[Exception]) -> boo
 
 BASE = """
 rounds = 20
+plugins = ["fractions", "/nowhere/textwrap"]
 eval_every = 2
 num_clients = 8
 cohort_size = 6
@@ -166,8 +167,8 @@ def parameters_of(component: str, name: str) -> list[str]:
         "aggregator": lambda: components.rule_parameters(components.RULES[name].function),
         "attack": lambda: keyword_parameters(components.ATTACKS[name].function, components.TASK_ARGUMENTS),
         "partition": lambda: keyword_parameters(components.PARTITIONS[name].function),
-        "model": lambda: components.model_parameters(components.MODELS[name]),
-        "data": lambda: keyword_parameters(components.DATASETS[name].load),
+        "model": lambda: components.model_parameters(components.MODELS[name].function),
+        "data": lambda: keyword_parameters(components.DATASETS[name].function),
     }
     return list(registries[component]())
 
