@@ -1,4 +1,4 @@
-"""What the shell completes after a press of the Tab key; what needs JAX imports it only then."""
+"""Completions of the shell. JAX is imported only by those that need it."""
 
 from collections.abc import Callable
 from contextlib import suppress

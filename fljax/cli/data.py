@@ -11,7 +11,7 @@ from fljax.config.loading import read_with
 from fljax.config.schema import parse_config
 from fljax.errors import ConfigError
 from fljax.report.partition import plot_partition
-from fljax.simulation.holdings import draw
+from fljax.simulation.holdings import load_holdings
 
 
 def show_partition(console: Console, config: Path, overrides: Mapping[str, Any], path: Path) -> None:
@@ -38,7 +38,7 @@ def show_partition(console: Console, config: Path, overrides: Mapping[str, Any],
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {str(path)!r}: cannot make the folder ({error.strerror})") from None
-    dataset, holdings = draw(loaded)
+    dataset, holdings = load_holdings(loaded)
     notes = [f"note: {note}" for note in dataset.notes]
     for table in sizes_table(dataset, holdings):
         console.print(table)

@@ -148,7 +148,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def allowed(hint: Any, several: bool = False) -> str:
-    """What a file may give for a type, in words.
+    """The values that a file may give for a type, in words.
 
     Example:
         >>> allowed(float | typing.Literal["uniform"]), allowed(Sequence[tuple[int, int]] | None)
@@ -172,14 +172,14 @@ def allowed(hint: Any, several: bool = False) -> str:
 
 
 def public_name(entry: Listed) -> str:
-    """Where Python finds the function or class of a name, or "" where it is nobody's to call."""
+    """The import path of a name's function or class, or "" for one that is not public."""
     name = getattr(entry.function, "__name__", "")
     package = next((p for p in PACKAGES if name in importlib.import_module(p).__all__), None)
     return f"{package}.{name}" if package else ""
 
 
 def python_call(entry: Listed) -> str:
-    """How a public function or class is called."""
+    """The call of a public function or class."""
     signature = inspect.signature(entry.function) if entry.function else inspect.Signature()
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)

@@ -1,4 +1,4 @@
-"""What a configuration can name: an entry for each name of each registry, and the tables of `fljax list`."""
+"""The names that a configuration can use, of all registries, and the tables of `fljax list`."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

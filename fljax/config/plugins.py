@@ -30,7 +30,7 @@ def module_name(plugin: str) -> str:
 
 
 def is_plugin(plugin: str) -> bool:
-    """Whether a text is the name of a module, with or without a folder."""
+    """True for the name of a module, with or without a folder."""
     return _MODULE.fullmatch(module_name(plugin)) is not None and not plugin.endswith(".py")
 
 

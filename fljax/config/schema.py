@@ -1,6 +1,6 @@
 """The configuration of a run: a TOML file, validated key by key before anything else happens."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from fljax.config.bounds import Chunk, Count, Rate, Share, Steps, Whole
 from fljax.config.plain import jsonable
 from fljax.config.plugins import is_plugin, module_name
-from fljax.config.signatures import explain
+from fljax.config.signatures import check_parameters, explain
 from fljax.errors import ConfigError
 
 Purpose = Literal["data", "init", "train"]
@@ -59,9 +59,25 @@ class Component(pydantic.BaseModel):
         """Everything in the table but the keys every table of its kind has."""
         return dict(self.model_extra or {})
 
+    def checked(
+        self, where: str, parameters: Mapping[str, tuple[Any, Any]], without: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The parameters in the table, checked.
+
+        Args:
+            where: the component, for the message.
+            parameters: `{name: (type, default)}` that it takes, as `keyword_parameters` returns them.
+            without: those that are checked elsewhere.
+
+        Raises:
+            ConfigError: for an unknown, missing or mistyped parameter, naming the valid ones.
+        """
+        given = {name: value for name, value in self.parameters.items() if name not in without}
+        return check_parameters(where, parameters, given, type(self).model_fields)
+
 
 class DataConfig(Component):
-    """Which data set, and where its files are.
+    """A data set, and the folder of its files.
 
     Attributes:
         name: a registry name (`fljax list datasets`).
@@ -72,7 +88,7 @@ class DataConfig(Component):
 
 
 class AggregatorConfig(Component):
-    """Which rule, and what runs before it.
+    """A rule, and the pre-aggregators that run before it.
 
     Attributes:
         name: a registry name (`fljax list rules`).
@@ -83,7 +99,7 @@ class AggregatorConfig(Component):
 
 
 class AttackConfig(Component):
-    """Which attack, and how many clients are malicious.
+    """An attack, and the number of malicious clients.
 
     Attributes:
         name: a registry name (`fljax list attacks`), or "none".
@@ -134,7 +150,7 @@ class RootConfig(_Table):
     loss_reduction: Literal["mean", "sum"] = "mean"
 
     def sample(self) -> dict[str, Any]:
-        """What `fljax.data.root_dataset` is told."""
+        """Keyword arguments of `fljax.data.root_dataset`."""
         bias = None if self.bias == "uniform" else self.bias
         return {"size": self.size, "bias": bias, "bias_class": self.bias_class}
 

@@ -105,7 +105,7 @@ def attack_title(config: AttackConfig) -> str:
 
 
 def component_title(config: Component) -> str:
-    """What a component of any kind is called."""
+    """The title of a component of any kind."""
     if isinstance(config, AggregatorConfig):
         return rule_title(config)
     return attack_title(config) if isinstance(config, AttackConfig) else config.name
@@ -138,7 +138,7 @@ def titles(configs: Sequence[Component]) -> list[str]:
 
 
 def setting_titles(config: Mapping[str, Any]) -> dict[str, str]:
-    """What a resolved configuration trains on, in words: of its data, model and partition those it has.
+    """Data, model and partition of a resolved configuration in words, those of them that it has.
 
     Example:
         >>> setting_titles({"model": {"name": "cnn"}, "partition": {"name": "label_bias", "bias": 0.5}})

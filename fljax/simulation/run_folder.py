@@ -26,7 +26,7 @@ _FIRST = {LOCK, ".config.json.partial", ".sweep.json.partial"}
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing but what a process leaves that was killed before its first file."""
+    """True for a folder with nothing but leftovers of a process that was killed before its first file."""
     return all(each.name in _FIRST for each in path.iterdir())
 
 
@@ -64,7 +64,7 @@ def check_run_folder(path: Path, config: Mapping[str, Any], resume: bool) -> Non
 
 
 class Begun(NamedTuple):
-    """Where a run goes on.
+    """The place from which a run goes on.
 
     Attributes:
         state: the initial one, or that of the last checkpoint.
@@ -142,7 +142,7 @@ class RunFolder:
         self._tell(text)
 
     def begin(self, state: RunState) -> Begun:
-        """Where to go on: after the last checkpoint, with the lines of metrics.jsonl up to there.
+        """The last checkpoint, or the initial state, and the lines of metrics.jsonl up to there.
 
         Args:
             state: the initial one.
@@ -188,7 +188,7 @@ class RunFolder:
         self._metrics.append(line)
 
     def due(self, done: int) -> bool:
-        """Whether the state after so many rounds should be saved."""
+        """True if the state after so many rounds should be saved."""
         return self._cadence.due(done)
 
     def save(self, at: Record | Pause, seconds_wall: float) -> None:

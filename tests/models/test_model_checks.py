@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import nnx
 
 import fljax
-from fljax.config.components import check_local_optimizer
+from fljax.config.optimizers import check_local_optimizer
 from fljax.config.schema import Component, parse_config
 from fljax.data import Dataset
 from fljax.models import MODELS, Model, ResNet20, as_model, register_model

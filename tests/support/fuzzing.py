@@ -223,7 +223,7 @@ def fuzz_config(draw: random.Random, count: int, counts: Counter) -> None:
     from fljax.config import components
     from fljax.config.loading import load_config
     from fljax.errors import ConfigError, DataError
-    from fljax.simulation.assembly import check_names, compose, gather, load_dataset
+    from fljax.simulation.assembly import check_names, compose, load_dataset, make_parts
     from fljax.sweeps import load_sweep
 
     names = {
@@ -267,7 +267,7 @@ def fuzz_config(draw: random.Random, count: int, counts: Counter) -> None:
             check_names(config)
             if deep:
                 counts["deep"] += 1
-                compose(gather(config, load_dataset(config)))
+                compose(make_parts(config, load_dataset(config)))
                 counts["built"] += 1
 
         tried(counts, data, check, ConfigError, DataError)
