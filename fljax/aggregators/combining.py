@@ -2,48 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, cast
 
 import jax
 from jax import Array
 
+from fljax.aggregators.registry import Rule
 from fljax.base import Aggregator, Context, Info, PreAggregator, State
-
-
-class RuleFunction(Protocol):
-    """A pure rule: `(n, d)` updates first, other arrays by position, hyper-parameters by keyword."""
-
-    __name__: str
-
-    def __call__(self, updates: Array, /, *args: Any, **kwargs: Any) -> Array: ...
-
-
-class Rule(NamedTuple):
-    """One registry entry.
-
-    Attributes:
-        function: the public pure function.
-        title: the name the literature uses, for tables.
-        tolerates: the condition on n and f under which its guarantee holds.
-        source: where it was published, with the year.
-        explained: a function with the same arguments that returns `(update, info)`.
-        make: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round; the
-            arrays its function takes besides the context's are that state.
-        mixes_rows: whether row i of a pre-aggregator's result is not client i any more.
-    """
-
-    function: RuleFunction
-    title: str
-    tolerates: str
-    source: str
-    explained: Callable[..., tuple[Array, Info]] | None = None
-    make: Callable[..., Aggregator] | None = None
-    mixes_rows: bool = False
-
-    @property
-    def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").splitlines()[0]
+from fljax.registry import Entry
 
 
 def _no_state(num_clients: int, num_params: int) -> State:
@@ -167,15 +133,14 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
     return Aggregator(init, aggregate)
 
 
-def from_registry(rules: Mapping[str, Rule], name: str, **hyper: Any) -> Aggregator:
-    """The `Aggregator` of a registry entry, explained where the entry can explain itself."""
-    rule = rules[name]
-    if rule.make is not None:
-        return rule.make(**hyper)
-    return stateless(rule.explained or rule.function, **hyper)
+def from_registry(rules: Mapping[str, Entry], name: str, **hyper: Any) -> Aggregator:
+    """The `Aggregator` of a registry entry; its info is what the rule explains."""
+    entry = rules[name]
+    make, function = entry.facts["make"], cast(Rule, entry.function)
+    return make(**hyper) if make else stateless(function.explained, **hyper)
 
 
-def pre_from_registry(pieces: Mapping[str, Rule], name: str, **hyper: Any) -> PreAggregator:
+def pre_from_registry(pieces: Mapping[str, Entry], name: str, **hyper: Any) -> PreAggregator:
     """The `PreAggregator` of a registry entry."""
-    piece = pieces[name]
-    return stateless_pre(piece.function, mixes_rows=piece.mixes_rows, **hyper)
+    entry = pieces[name]
+    return stateless_pre(entry.function, mixes_rows=entry.facts["mixes_rows"], **hyper)

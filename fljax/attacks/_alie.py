@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtri
 
+from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import Float, Int, option, real
+from fljax.numerics.checks import Float, Int
 from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from jax import Array
 
 from fljax.attacks._scale import scale
+from fljax.attacks.checks import fixed_real, whole
 from fljax.attacks.poisoning import Embed, Pixels, poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.triggers import default_parts, feature_mask, feature_trigger, pattern_mask, pattern_trigger
 from fljax.attacks.wrappers import from_factory, on_updates
 from fljax.base import Attack, Task
-from fljax.numerics.checks import fixed_real, whole
 
 
 @register_attack(

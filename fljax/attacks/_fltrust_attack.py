@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators._fltrust import fltrust_explained
+from fljax.aggregators import fltrust
 from fljax.attacks._trim_attack import trim_attack
+from fljax.attacks.checks import option, real, shaped, whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.fltrust import (
     Chain,
@@ -24,7 +25,7 @@ from fljax.attacks.searches.fltrust import (
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
 from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import check_options, compute_dtype, real, shaped, whole
+from fljax.numerics.checks import compute_dtype
 from fljax.numerics.safe import divide, finite_rows, for_all, ordinary, row_norms, scale_rows, square_norms
 
 Search = Literal["zeroth_order", "gradient", "optimum"]
@@ -237,12 +238,9 @@ def fltrust_attack(
     root_update = shaped("fltrust_attack", "root_update", root_update, updates.shape[1:])
     # A gradient does not leave the rows without trust that the Trim attack makes.
     start = ("trim" if search == "zeroth_order" else "honest") if start is None else start
-    check_options(
-        "fltrust_attack",
-        search=(search, get_args(Search)),
-        probes=(probes, get_args(Probes)),
-        start=(start, get_args(Start)),
-    )
+    option("fltrust_attack", "search", search, get_args(Search))
+    option("fltrust_attack", "probes", probes, get_args(Probes))
+    option("fltrust_attack", "start", start, get_args(Start))
     probe_variance = real("fltrust_attack", "probe_variance", probe_variance, above=0, finite=True)
     probe_step = real("fltrust_attack", "probe_step", probe_step, above=0, finite=True)
     learning_rate = real("fltrust_attack", "learning_rate", learning_rate, at_least=0, finite=True)
@@ -251,7 +249,7 @@ def fltrust_attack(
     d = updates.shape[1]
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
-    before, info = fltrust_explained(stack, jnp.asarray(root_update).astype(dtype))
+    before, info = fltrust.explained(stack, jnp.asarray(root_update).astype(dtype))
     root, root_norm = (
         _unit(jnp.asarray(root_update, dtype)),
         row_norms(jnp.asarray(root_update, dtype)[None])[0],

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks._gaussian import draw_around
+from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import State, check_stack, from_factory
 from fljax.base import Attack, Context
-from fljax.numerics.checks import is_static, option, real
+from fljax.numerics.checks import is_static
 
 
 class FreeRiderState(NamedTuple):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import check_options, real
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
@@ -57,7 +57,7 @@ def gaussian(
     constant, 0 by default.
     """
     updates, malicious = check_stack("gaussian", updates, malicious)
-    check_options("gaussian", around=(around, ("zero", "own", "mean")))
+    option("gaussian", "around", around, ("zero", "own", "mean"))
     std = real("gaussian", "std", std, at_least=0)
     return draw_around(updates, malicious, key, std, around, max_malicious)
 

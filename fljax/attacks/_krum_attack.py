@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import bounded, option, real
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.krum import largest_selected, make_contest
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
 from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import Int, bounded, check_options, compute_dtype, option, real
+from fljax.numerics.checks import Int, compute_dtype
 from fljax.numerics.neighbors import first_row, nearest_values, reduce_distances
 from fljax.numerics.safe import safe_norms
 from fljax.numerics.subset_statistics import Knowledge, mean_of
@@ -179,10 +180,7 @@ def _direction(
 
 
 def _check(knowledge: str, direction: str, lambda_init: str, supporters: str) -> None:
-    check_options(
-        "krum_attack",
-        knowledge=(knowledge, ("full", "partial")),
-        direction=(direction, ("krum", "sum")),
-        lambda_init=(lambda_init, ("bound", "one")),
-        supporters=(supporters, ("ball", "copies")),
-    )
+    option("krum_attack", "knowledge", knowledge, ("full", "partial"))
+    option("krum_attack", "direction", direction, ("krum", "sum"))
+    option("krum_attack", "lambda_init", lambda_init, ("bound", "one"))
+    option("krum_attack", "supporters", supporters, ("ball", "copies"))

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import on_labels
-from fljax.numerics.checks import whole
 
 
 @register_attack(

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import bounded, shaped
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import Int, bounded, shaped
+from fljax.numerics.checks import Int
 from fljax.numerics.subset_statistics import honest_rows
 
 

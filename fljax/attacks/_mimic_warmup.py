@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from fljax.attacks.checks import option, whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import State, check_stack, from_factory
 from fljax.base import Attack, Context
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import check_options, whole
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
@@ -78,7 +78,7 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
     """
     warmup = whole("mimic_warmup", "warmup", warmup, smallest=1)
     seed = whole("mimic_warmup", "seed", seed)
-    check_options("mimic_warmup", choose=(choose, ("sum", "last")))
+    option("mimic_warmup", "choose", choose, ("sum", "last"))
 
     def init(num_clients: int, num_params: int) -> MimicState:
         start = jax.random.normal(jax.random.key(seed), (num_params,))

@@ -5,9 +5,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import option
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.direction import Direction, Search, push
-from fljax.numerics.checks import check_options
 from fljax.numerics.safe import distances_to
 from fljax.numerics.subset_statistics import Knowledge
 
@@ -65,7 +65,7 @@ def min_sum(
     authors' code (and most copies of it) by the smallest: min_sum(..., bound="smallest", search="published").
     See `min_max` for the rest, the sign of "std" included.
     """
-    check_options("min_sum", bound=(bound, ("largest", "smallest")))
+    option("min_sum", "bound", bound, ("largest", "smallest"))
     return push(
         "min_sum",
         updates,

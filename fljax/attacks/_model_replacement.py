@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks._scaling_attack import scaling_attack
+from fljax.attacks.checks import fixed_real, real
 from fljax.attacks.poisoning import Pixels
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack, from_factory, on_updates
 from fljax.base import Attack, Task
-from fljax.numerics.checks import fixed_real, real
 
 
 def replace_model(updates: Array, malicious: Array, *, server_lr: float | Array = 1.0) -> Array:

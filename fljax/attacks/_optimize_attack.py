@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.attacks._trim_attack import trim_attack
+from fljax.attacks.checks import option, real, whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import check_options, compute_dtype, real, whole
+from fljax.numerics.checks import compute_dtype
 from fljax.numerics.safe import finite_rows, row_norms
 from fljax.numerics.subset_statistics import along, honest_rows, mean_of
 
@@ -109,7 +110,7 @@ def optimize_attack(
     trimmed mean by hand.
     """
     updates, malicious = check_stack("optimize_attack", updates, malicious)
-    check_options("optimize_attack", start=(start, get_args(Start)))
+    option("optimize_attack", "start", start, get_args(Start))
     steps = whole("optimize_attack", "steps", steps)
     learning_rate = real("optimize_attack", "learning_rate", learning_rate, above=0, finite=True)
     rows = malicious_rows(malicious, max_malicious)

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks._alie import alie_factor, mean_and_deviation
+from fljax.attacks.checks import whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.factor import plan, send_best
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import whole
 from fljax.numerics.subset_statistics import Knowledge, known_rows
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.factor import plan, send_best
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import whole
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import real
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import real
 
 
 @register_attack(

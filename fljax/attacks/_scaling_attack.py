@@ -4,12 +4,12 @@ from functools import partial
 from typing import Literal
 
 from fljax.attacks._scale import scale
+from fljax.attacks.checks import fixed_real, whole
 from fljax.attacks.poisoning import Pixels, poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.triggers import default_pixels, feature_trigger, pattern_trigger
 from fljax.attacks.wrappers import from_factory, on_updates
 from fljax.base import Attack, Task
-from fljax.numerics.checks import fixed_real, whole
 
 
 @register_attack(

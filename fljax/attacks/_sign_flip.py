@@ -5,9 +5,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import check_options, real
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
@@ -49,7 +49,7 @@ def sign_flip(
     Source: Li et al., "RSA: Byzantine-robust stochastic aggregation methods", AAAI 2019.
     """
     updates, malicious = check_stack("sign_flip", updates, malicious)
-    check_options("sign_flip", of=(of, ("own", "mean")))
+    option("sign_flip", "of", of, ("own", "mean"))
     factor = real("sign_flip", "factor", factor)
     source = updates
     if of == "mean":

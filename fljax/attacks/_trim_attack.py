@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import flag, option, real, shaped
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import check_options, flag, real, shaped
 from fljax.numerics.subset_statistics import (
     Knowledge,
     deviation_of,
@@ -167,13 +167,10 @@ def _direction(
 
 
 def _check(knowledge: str, direction: str, pool: str, law: str, include_root: bool) -> None:
-    check_options(
-        "trim_attack",
-        knowledge=(knowledge, ("full", "partial")),
-        direction=(direction, ("sum", "rule")),
-        pool=(pool, ("honest", "all")),
-        law=(law, ("uniform", "divide", "fixed")),
-    )
+    option("trim_attack", "knowledge", knowledge, ("full", "partial"))
+    option("trim_attack", "direction", direction, ("sum", "rule"))
+    option("trim_attack", "pool", pool, ("honest", "all"))
+    option("trim_attack", "law", law, ("uniform", "divide", "fixed"))
     if knowledge == "partial":
         # What only an attacker who sees the honest rows can do.
         usual = {"direction": (direction, "sum"), "pool": (pool, "honest")}

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fljax.attacks.checks import option
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack, from_factory, malicious_rows
 from fljax.base import Attack, Context
-from fljax.numerics.checks import check_options
 from fljax.numerics.safe import row_norms
 from fljax.numerics.subset_statistics import along
 
@@ -75,7 +75,7 @@ def worst_case(
         raise ValueError("worst_case: attacks must be Attacks; on_updates makes one of a function")
     if not attacks:
         raise ValueError("worst_case: attacks must hold at least one attack")
-    check_options("worst_case", objective=(objective, ("direction", "distance")))
+    option("worst_case", "objective", objective, ("direction", "distance"))
     if any(attack.poison_data is not None or attack.active is not None for attack in attacks):
         raise ValueError(
             "worst_case: only attacks on updates, without poisoned data or a schedule, can be compared"

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import fixed_real, option, whole
 from fljax.base import Attack, Trigger
-from fljax.numerics.checks import fixed_real, option, whole
 
 # Copies per example; the round makes room for them.
 MOST_COPIES = 100

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.checks import bounded, flag, real
 from fljax.attacks.registry import register_schedule
 from fljax.base import Attack, Context
-from fljax.numerics.checks import Float, Int, as_number, bounded, flag, is_static, real
+from fljax.numerics.checks import Float, Int, as_number, is_static
 
 Schedule = Callable[[Context], Array]
 

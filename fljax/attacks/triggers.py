@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.numerics.checks import whole
+from fljax.attacks.checks import whole
 
 # The group's own code for 28×28 images; other sizes use the same offsets from the last row and column.
 PATTERN_28 = ((26, 26), (24, 26), (26, 24), (25, 25))

@@ -5,7 +5,8 @@ from typing import Any, Literal, get_args
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.numerics.checks import Float, check_options, real
+from fljax.attacks.checks import option, real
+from fljax.numerics.checks import Float
 
 Unit = Literal["mean", "sum"]
 
@@ -18,7 +19,7 @@ def gradient_in_updates(
     A step of SGD at rate β on the mean loss of b examples is w − β · (mean gradient) = w − β/b · (summed
     gradient). What is not known counts as 1.
     """
-    check_options(attack, unit=(unit, get_args(Unit)))
+    option(attack, "unit", unit, get_args(Unit))
     rate = jnp.asarray(known_rate(attack, local_rate), dtype)
     if batch_size is None:
         return rate

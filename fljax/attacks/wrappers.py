@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.combining import context_arguments
+from fljax.attacks.checks import as_stack, whole
 from fljax.base import Attack, Context, Task
-from fljax.numerics.checks import as_stack, shown, whole
+from fljax.numerics.checks import shown
 
 State = Any
 

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
+from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.aggregators.combining import array_arguments
-from fljax.config.components import find
 from fljax.errors import ConfigError, unknown_name
-from fljax.registry import load_installed
+from fljax.registry import Entry, load_installed
 
 DTYPES = ("float32", "bfloat16", "float64")
 COUNTS = ("num_malicious", "trim")  # both say how many malicious rows a rule expects
@@ -66,10 +65,22 @@ class Cell(NamedTuple):
     device: str
 
 
-def registry() -> dict[str, Rule]:
+def registry() -> dict[str, Entry]:
     """Everything there is to measure."""
     load_installed()
     return {**RULES, **PRE_AGGREGATORS}
+
+
+def entry_of(name: str) -> Entry:
+    """A rule or pre-aggregator by name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    known = registry()
+    if name not in known:
+        raise ConfigError(unknown_name("rule", name, known))
+    return known[name]
 
 
 def device_name(device: jax.Device) -> str:
@@ -118,7 +129,7 @@ def plan(
         ConfigError: one sentence, for a name that is not known or a number that makes no sense.
     """
     for name in rules:
-        find("rule", registry(), name)
+        entry_of(name)
     for kind, given, allowed in (("dtype", dtypes, DTYPES), ("preset", [preset or "paper"], PRESETS)):
         for name in given:
             if name not in allowed:
@@ -168,7 +179,7 @@ def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
     Raises:
         ValueError: the rule's own sentence if it refuses the size, or which argument has no value here.
     """
-    function = find("rule", registry(), cell.rule).function
+    function = entry_of(cell.rule).function
     n, d, f, given = cell.work
     parameters = inspect.signature(function).parameters
     needed = [name for name, p in list(parameters.items())[1:] if p.default is inspect.Parameter.empty]

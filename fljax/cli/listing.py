@@ -6,21 +6,21 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
+from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, SCHEDULES
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.components import (
     Parameters,
-    find,
     model_parameters,
     partition_parameters,
     rule_parameters,
 )
 from fljax.config.signatures import keyword_parameters
 from fljax.data import DATASETS, PARTITIONS
+from fljax.errors import ConfigError, unknown_name
 from fljax.host.terminal import Table
 from fljax.models import MODELS
-from fljax.registry import Registry
+from fljax.registry import Entry, Registry
 
 
 class Listed(NamedTuple):
@@ -60,8 +60,8 @@ class Kind(NamedTuple):
 
 
 def _rules() -> list[Listed]:
-    def entry(name: str, rule: Rule, table: str) -> Listed:
-        facts = {"tolerates f when": rule.tolerates, "source": rule.source}
+    def entry(name: str, rule: Entry, table: str) -> Listed:
+        facts = {"tolerates f when": rule.assumes, "source": rule.source}
         parameters = rule_parameters(rule.function)
         return Listed(name, rule.summary, rule.function, parameters, facts, table, rule.title)
 
@@ -157,7 +157,9 @@ def find_entry(kind: str, name: str) -> Listed:
         ConfigError: if there is none, with the nearest.
     """
     entries = {entry.name: entry for entry in KINDS[kind].entries()}
-    return find(KINDS[kind].one, entries, name)
+    if name not in entries:
+        raise ConfigError(unknown_name(KINDS[kind].one, name, entries))
+    return entries[name]
 
 
 def kind_of(name: str) -> str | None:

@@ -27,7 +27,6 @@ from fljax.attacks import (
     ATTACKS,
     NO_ATTACK,
     SCHEDULES,
-    SURROGATES,
     Attack,
     Task,
     attack_from_registry,
@@ -52,15 +51,6 @@ NOTHING: Traced = MappingProxyType({})
 # attack would be.
 COUNTS = ("num_malicious", "trim")
 ACTUAL = "actual"
-
-
-def find(kind: str, registry: Mapping[str, Any], name: str) -> Any:
-    """A registry entry, or a ConfigError with the nearest name."""
-    if name not in registry:
-        load_installed()
-    if name not in registry:
-        raise ConfigError(unknown_name(kind, name, registry))
-    return registry[name]
 
 
 def parse_tables(where: str, tables: Any) -> list[Component]:
@@ -150,8 +140,8 @@ def bind_rule(config: AggregatorConfig) -> Bound:
     Raises:
         ConfigError: for a name or a parameter that there is not.
     """
-    entry = find("rule", RULES, config.name)
-    pieces = [(piece, find("pre-aggregator", PRE_AGGREGATORS, piece.name)) for piece in config.pre]
+    entry = RULES.find(config.name)
+    pieces = [(piece, PRE_AGGREGATORS.find(piece.name)) for piece in config.pre]
     parts = {
         f"pre.{number}": _bind("pre-aggregator", found, piece, keyword_parameters(found.function))
         for number, (piece, found) in enumerate(pieces)
@@ -173,7 +163,7 @@ def make_aggregator(rule: Bound) -> Aggregator:
 
 def make_surrogate(rule: Bound) -> Aggregator | None:
     """A smooth version of a rule for attacks that follow its gradient, or None."""
-    function = SURROGATES.get(rule.name)
+    function = rule.entry.facts["surrogate"]
     if function is None:
         return None
     taken = keyword_parameters(function)
@@ -259,9 +249,9 @@ def as_aggregator(rule: Any) -> Aggregator:
             f"{type(rule).__name__}"
         )
     function, arguments, hyper = _parts_of(rule)
-    for entry in RULES.values():
+    for name, entry in RULES.items():
         if entry.function is function and not arguments and not set(hyper) & set(array_arguments(function)):
-            return entry.make(**hyper) if entry.make else stateless(entry.explained or function, **hyper)
+            return from_registry(RULES, name, **hyper)
     return stateless(rule)
 
 

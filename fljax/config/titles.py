@@ -7,8 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
-from fljax.attacks import ATTACKS
-from fljax.config.components import find
+from fljax.config.components import find_attack
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component, jsonable
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError
@@ -91,15 +90,15 @@ def axis_text(key: str, label: str) -> str:
 
 def rule_title(config: AggregatorConfig) -> str:
     """A rule's name in the literature, with what runs before it."""
-    before = [find("pre-aggregator", PRE_AGGREGATORS, piece.name).title for piece in config.pre]
-    return " + ".join([*before, find("rule", RULES, config.name).title])
+    before = [PRE_AGGREGATORS.find(piece.name).title for piece in config.pre]
+    return " + ".join([*before, RULES.find(config.name).title])
 
 
 def attack_title(config: AttackConfig) -> str:
     """An attack's name in the literature, with its factor if one was given."""
     if config.name == "none":
         return NO_ATTACK
-    title = find("attack", {"none": None, **ATTACKS}, config.name).title
+    title = find_attack(config.name).title
     factor = config.parameters.get("factor")
     return f"{title} ×{factor:g}" if isinstance(factor, (int, float)) else title
 

@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.lax import Precision
 
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import check_options
+from fljax.numerics.checks import named, option
 from fljax.numerics.order_statistics import ROWS_PER_STEP, sum_rows
 
 Knowledge = Literal["full", "partial"]
@@ -41,7 +41,8 @@ def honest_rows(malicious: Array) -> Array:
 
 def known_rows(attack: str, malicious: Array, knowledge: Knowledge) -> Array:
     """What the attackers see: "full" the honest rows, "partial" their own; all rows if that is none."""
-    check_options(attack, knowledge=(knowledge, ("full", "partial")))
+    with named(attack):
+        option("knowledge", knowledge, ("full", "partial"))
     return honest_rows(malicious if knowledge == "full" else ~malicious)
 
 

@@ -52,7 +52,7 @@ def test_fltrust_on_top_of_every_pre_aggregator(case):
     assert np.linalg.norm(result) <= np.linalg.norm(others["root_update"]) * (1 + 1e-6)
     assert jax.tree.structure(state) == jax.tree.structure(rule.init(N, D))
     # Trust scores speak of clients only while rows are clients'.
-    assert ("trust_scores" in info) == (not PRE_AGGREGATORS[case.name].mixes_rows)
+    assert ("trust_scores" in info) == (not PRE_AGGREGATORS[case.name].facts["mixes_rows"])
 
 
 def test_pieces_that_draw_draw_different_numbers():

@@ -111,7 +111,7 @@ def test_attacks_of_the_library_become_what_the_configuration_makes_of_them():
     ("given", "message"),
     [
         ({"aggregator": "krum"}, r"aggregator: must be an Aggregator or a function .*, got a str"),
-        ({"aggregator": RULES["krum"]}, "aggregator: must be an Aggregator .*, got a Rule"),
+        ({"aggregator": RULES["krum"]}, "aggregator: must be an Aggregator .*, got a Entry"),
         (
             {"aggregator": pre_from_registry(PRE_AGGREGATORS, "clip", radius=1.0)},
             "aggregator: must be an Aggregator .*, got a PreAggregator",

@@ -8,9 +8,9 @@ import numpy as np
 from jax import Array
 from jax.lax import Precision
 
+from fljax.attacks.checks import fixed_real, option
 from fljax.attacks.units import known_rate
 from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import check_options, fixed_real
 from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of
 
 Direction = Literal["unit", "std", "minus_std", "sign"]
@@ -52,7 +52,8 @@ def push(
         tolerance: the step at which it stops.
     """
     updates, malicious = check_stack(attack, updates, malicious)
-    check_options(attack, direction=(direction, get_args(Direction)), search=(search, ("exact", "published")))
+    option(attack, "direction", direction, get_args(Direction))
+    option(attack, "search", search, ("exact", "published"))
     start = fixed_real(attack, "start", start, above=0, finite=True)
     tolerance = fixed_real(attack, "tolerance", tolerance, above=0)
     if not tolerance < start:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fljax.numerics.checks import fixed_real
+from fljax.attacks.checks import fixed_real
 from fljax.numerics.safe import row_norms
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
