@@ -15,9 +15,12 @@ _LAZY = {
     "load_config": "fljax.config.loading",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
+    "register_attack": "fljax.attacks",
     "register_dataset": "fljax.data",
     "register_model": "fljax.models",
     "register_partition": "fljax.data",
+    "register_pre_aggregator": "fljax.aggregators",
+    "register_rule": "fljax.aggregators",
 }
 
 _MODULES = {
@@ -26,6 +29,8 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from fljax.aggregators import register_pre_aggregator, register_rule
+    from fljax.attacks import register_attack
     from fljax.config.loading import load_config
     from fljax.data import register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
@@ -39,9 +44,12 @@ __all__ = [
     "__version__",
     "build",
     "load_config",
+    "register_attack",
     "register_dataset",
     "register_model",
     "register_partition",
+    "register_pre_aggregator",
+    "register_rule",
     "run",
     "sweep",
 ]

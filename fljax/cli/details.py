@@ -173,9 +173,14 @@ def allowed(hint: Any, several: bool = False) -> str:
 
 def public_name(entry: Listed) -> str:
     """The import path of a name's function or class, or "" for one that is not public."""
-    name = getattr(entry.function, "__name__", "")
-    package = next((p for p in PACKAGES if name in importlib.import_module(p).__all__), None)
-    return f"{package}.{name}" if package else ""
+    name = getattr(entry.function, "__name__", None)
+    if name is None:
+        return ""
+    for package in PACKAGES:
+        if getattr(importlib.import_module(package), name, None) is entry.function:
+            return f"{package}.{name}"
+    module = entry.function.__module__
+    return "" if module.startswith("fljax.") else f"{module}.{name}"  # a plugin's
 
 
 def python_call(entry: Listed) -> str:

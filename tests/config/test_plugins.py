@@ -29,10 +29,11 @@ root = { size = 10 }
 data = { name = "two_rings", radius = 3.0 }
 partition = { name = "in_order", spare = 2 }
 model = { name = "one_layer", scale = 0.5 }
-aggregator = { name = "mean" }
+aggregator = { name = "halfway", share = 0.25, pre = [{ name = "signs" }] }
+attack = { name = "push", by = 2.0, fraction = 0.25 }
 plugins = ["study_parts"]
 """
-SWEEP = '\n[sweep]\nseeds = 2\naxes = { "partition.spare" = [0, 2] }\n'
+SWEEP = '\n[sweep]\nseeds = 2\naxes = { "aggregator.share" = [0.25, 0.75] }\n'
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,11 @@ def test_a_run_and_its_resumption_find_the_file_beside_the_configuration(study, 
 
 def test_a_sweep_a_report_and_a_resumed_sweep_know_the_names(study):
     table = fljax.sweep(study / "many.toml", study / "out", progress=False)
-    assert table["partition.spare"].tolist() == [0, 0, 2, 2]
+    assert table["aggregator.share"].tolist() == [0.25, 0.25, 0.75, 0.75]
+    assert set(table["group"]) == {0}  # one program: what the signature says may be traced is
+    assert set(table["aggregator"]) == {"Signs + Halfway"}
+    assert set(table["attack"]) == {"Push"}
+    assert table.curve_update_norm[2] != table.curve_update_norm[0]
     about = json.loads((study / "out" / "sweep.json").read_text())
     assert about["config"]["plugins"] == [f"{study}/study_parts"]
     fljax.sweep(study / "many.toml", study / "out", progress=False, resume=True)
@@ -97,9 +102,10 @@ def test_a_report_in_another_process_has_the_titles(study):
     fljax.run(load_config(study / "run.toml"), out=study / "out", progress=False)
     code = (
         "import sys; from fljax.report import load_results; from fljax.config.titles import setting_titles;"
-        "print(setting_titles(load_results(sys.argv[1]).config))"
+        "found = load_results(sys.argv[1]); print(found.rules, setting_titles(found.config))"
     )
     shown = python(code, study / "out").stdout
+    assert "Signs + Halfway" in shown
     assert "Two rings" in shown
     assert "One layer" in shown
     (study / "study_parts.py").unlink()  # results are read where their plugin is not
@@ -257,6 +263,7 @@ def test_an_installed_plugin_is_found_by_its_names_and_in_lists(installed, tmp_p
         config = fljax.load_config(sys.argv[1])
         from fljax.models import MODELS
         MODELS.find("mlp")
+        fljax.register_rule
         assert not looked and "study_installed" not in sys.modules
         from fljax.simulation.assembly import check_names
         check_names(config)
@@ -300,6 +307,16 @@ def test_commands_without_a_configuration_are_told_of_plugins(study, monkeypatch
             main()
         return leave.value.code or 0, *capsys.readouterr()
 
+    size = ("--n", "5", "--d", "10", "--repeats", "1", "--seconds", "0.01", "--out", "bench")
+    status, out, err = fljax_command(
+        "bench", "aggregators", "--plugin", "study_parts", "--rule", "halfway", *size
+    )
+    assert status == 0, err
+    assert "halfway" in Path("bench", "results.csv").read_text()
+    status, out, _ = fljax_command("list", "rules", "halfway", "--plugin", "study_parts")
+    assert "f = 0" in out
+    assert "of the way" in out
+    assert "study_parts.halfway(updates, weights=None, *, share=0.5)" in out
     status, out, _ = fljax_command("list", "models", "one_layer", "--plugin", "study_parts")
     assert status == 0
     assert "One layer" in out

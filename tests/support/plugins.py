@@ -15,12 +15,37 @@ REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS)
 ONE_OF_EACH = '''
 """A study's own components."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
 import fljax
 from fljax.data import Dataset
+
+
+@fljax.register_rule(title="Halfway", assumes="f = 0", source="this test, 2026")
+def halfway(updates, weights=None, *, share: float | jax.Array = 0.5):
+    """A step on the way to the mean.
+
+    Args:
+        updates: (n, d).
+        weights: (n,) or None.
+        share: of the way.
+    """
+    return share * jnp.average(updates, axis=0, weights=weights)
+
+
+@fljax.register_pre_aggregator(title="Signs")
+def signs(updates):
+    """The sign of every entry."""
+    return jnp.sign(updates)
+
+
+@fljax.register_attack("push", title="Push", assumes="own update", optimises="disturbance")
+def push(updates, malicious, *, by: float | jax.Array = 1.0):
+    """Every malicious row is moved by the same amount."""
+    return jnp.where(malicious[:, None], updates + by, updates)
 
 
 @fljax.register_dataset("two_rings", title="Two rings", source="this test, 2026", seeded=False)

@@ -19,6 +19,7 @@ from fljax.sweeps import make_plan, make_sweep, run_plan, sweep  # noqa: E402
 from fljax.sweeps.executors import ray as on_ray  # noqa: E402
 from fljax.sweeps.executors.base import Watcher  # noqa: E402
 from fljax.sweeps.executors.ray import Request, connected, prepare  # noqa: E402
+from tests.support.plugins import ONE_OF_EACH, no_trace  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # What compiles fast.
@@ -117,6 +118,33 @@ def test_the_results_are_those_of_the_local_executor(address, tmp_path, monkeypa
     assert set(table["device"]) == {"cpu: cpu"}
     # No more programs than workers: the third batch found its program compiled.
     assert table["seconds_compile"].nunique() <= 2
+
+
+@pytest.mark.slow
+def test_workers_import_the_plugins_of_a_sweep(address, tmp_path, monkeypatch):
+    (tmp_path / "study_on_ray.py").write_text(ONE_OF_EACH)
+    (tmp_path / "many.toml").write_text(
+        """
+        rounds = 2
+        eval_every = 2
+        num_clients = 4
+        root = { size = 10 }
+        data = { name = "two_rings" }
+        partition = { name = "in_order" }
+        model = { name = "one_layer" }
+        aggregator = { name = "halfway", pre = [{ name = "signs" }] }
+        attack = { name = "push", fraction = 0.25 }
+        plugins = ["study_on_ray"]
+        [sweep]
+        axes = { "local.steps" = [1, 2] }
+        """
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with no_trace():
+        table = sweep(tmp_path / "many.toml", executor="ray", address=address, progress=False)
+        assert set(table["aggregator"]) == {"Signs + Halfway"}
+        assert_same(table, sweep(tmp_path / "many.toml", progress=False))
 
 
 class Killer:
