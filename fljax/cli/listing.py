@@ -8,9 +8,9 @@ from rich.text import Text
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, SCHEDULES
-from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.components import (
     Parameters,
+    attack_parameters,
     model_parameters,
     partition_parameters,
     rule_parameters,
@@ -81,7 +81,7 @@ def _attacks() -> list[Listed]:
                 name,
                 attack.summary,
                 attack.function,
-                keyword_parameters(attack.function, TASK_ARGUMENTS),
+                attack_parameters(attack.function),
                 {
                     "knows": attack.assumes,
                     "optimises": attack.facts["optimises"],

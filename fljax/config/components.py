@@ -75,6 +75,11 @@ def rule_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     return parameters
 
 
+def attack_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """The parameters of an attack table; others come from the task."""
+    return keyword_parameters(function, hidden=TASK_ARGUMENTS)
+
+
 class Bound(NamedTuple):
     """A component of a configuration: what its name stands for, and its parameters, checked once.
 
@@ -206,7 +211,7 @@ def bind_attack(config: Component) -> Bound:
     if config.name == "none":
         return Bound("none", None, config.checked("attack none", {}))
     entry = find_attack(config.name)
-    parameters = keyword_parameters(entry.function, hidden=TASK_ARGUMENTS)
+    parameters = attack_parameters(entry.function)
     parts = {}
     if "attacks" in parameters and "attacks" in config.parameters:
         others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])

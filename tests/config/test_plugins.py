@@ -12,6 +12,7 @@ import pytest
 import fljax
 from fljax.config.loading import load_config
 from fljax.config.plugins import load_plugins
+from fljax.config.titles import setting_titles
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError
 from fljax.models import MODELS
@@ -98,18 +99,18 @@ def test_a_sweep_a_report_and_a_resumed_sweep_know_the_names(study):
     assert load_results(study / "out").config["plugins"] == [f"{study}/study_parts"]
 
 
-def test_a_report_in_another_process_has_the_titles(study):
-    fljax.run(load_config(study / "run.toml"), out=study / "out", progress=False)
-    code = (
-        "import sys; from fljax.report import load_results; from fljax.config.titles import setting_titles;"
-        "found = load_results(sys.argv[1]); print(found.rules, setting_titles(found.config))"
-    )
-    shown = python(code, study / "out").stdout
-    assert "Signs + Halfway" in shown
-    assert "Two rings" in shown
-    assert "One layer" in shown
-    (study / "study_parts.py").unlink()  # results are read where their plugin is not
-    assert "two rings" in python(code, study / "out").stdout
+def test_a_report_imports_the_plugin_for_the_titles(study):
+    with no_trace():
+        fljax.run(load_config(study / "run.toml"), out=study / "out", progress=False)
+    with no_trace():
+        found = load_results(study / "out")
+        assert found.rules == ["Signs + Halfway"]
+        assert setting_titles(found.config)["data"] == "Two rings (radius 3.0)"
+        assert setting_titles(found.config)["model"] == "One layer (scale 0.5)"
+    (study / "study_parts.py").unlink()
+    found = load_results(study / "out")  # results are read where their plugin is not
+    assert found.rules == ["halfway"]
+    assert setting_titles(found.config)["data"] == "two rings (radius 3.0)"
 
 
 def python(code, *words, **environment) -> subprocess.CompletedProcess[str]:
@@ -221,6 +222,16 @@ def test_another_module_of_the_same_name_is_not_taken_for_the_plugin(study):
     assert text == (
         f"plugin fractions: {study}/fractions.py cannot be imported beside another module of this name, "
         f"{fractions.__file__}"
+    )
+
+
+def test_the_presets_have_the_rules_and_attacks_of_plugins(study):
+    base = {"num_clients": 10, "plugins": [f"{study}/study_parts"]}
+    sweep = make_sweep(base, {"axes": {"aggregator": "all", "attack": "all"}})
+    assert sweep.axes["aggregator"][-1] == "Halfway"
+    assert sweep.axes["attack"][-1] == "Push"
+    assert (
+        "Halfway" not in make_sweep({"num_clients": 10}, {"axes": {"aggregator": "paper"}}).axes["aggregator"]
     )
 
 

@@ -165,7 +165,7 @@ def parameters_of(component: str, name: str) -> list[str]:
 
     registries = {
         "aggregator": lambda: components.rule_parameters(components.RULES[name].function),
-        "attack": lambda: keyword_parameters(components.ATTACKS[name].function, components.TASK_ARGUMENTS),
+        "attack": lambda: components.attack_parameters(components.ATTACKS[name].function),
         "partition": lambda: keyword_parameters(components.PARTITIONS[name].function),
         "model": lambda: components.model_parameters(components.MODELS[name].function),
         "data": lambda: keyword_parameters(components.DATASETS[name].function),
