@@ -82,7 +82,11 @@ def _attacks() -> list[Entry]:
                 attack.summary,
                 attack.function,
                 keyword_parameters(attack.function, TASK_ARGUMENTS),
-                {"knows": attack.knowledge, "optimises": attack.optimises, "source": attack.source},
+                {
+                    "knows": attack.assumes,
+                    "optimises": attack.facts["optimises"],
+                    "source": attack.source,
+                },
                 "attack = {}",
                 attack.title,
             )

@@ -25,7 +25,18 @@ from fljax.aggregators import (
     stateless,
 )
 from fljax.aggregators.combining import array_arguments
-from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, SURROGATES, Attack, Task, on_updates, scheduled
+from fljax.attacks import (
+    ATTACKS,
+    NO_ATTACK,
+    SCHEDULES,
+    SURROGATES,
+    Attack,
+    Task,
+    attack_from_registry,
+    on_updates,
+    schedule_from_registry,
+    scheduled,
+)
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.base import Context
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component
@@ -139,7 +150,8 @@ def as_attack(attack: Any, task: Task) -> Attack:
             f"a {type(attack).__name__}"
         )
     function, _, _ = _parts_of(attack)
-    make = next((entry.make for entry in ATTACKS.values() if entry.function is function), on_updates)
+    made = (entry.facts["make"] for entry in ATTACKS.values() if entry.function is function)
+    make = next(made, on_updates)
     try:
         return make(attack, task)
     except ValueError as error:
@@ -203,7 +215,7 @@ def _make_attack(config: Component, task: Task, traced: Traced, prefix: str = ""
         shared = type(config).model_fields
         given = check_parameters(f"attack {config.name}", parameters, rest, shared)
         given = replaced(given, traced, prefix)
-        return entry.make(entry.function, task, **given, **made)
+        return attack_from_registry(config.name, task, **given, **made)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 
@@ -213,7 +225,7 @@ def make_attack_schedule(config: Component) -> Callable[[Context], Array]:
     entry = find("schedule", SCHEDULES, config.name)
     given = checked(f"schedule {config.name}", keyword_parameters(entry.function), config)
     try:
-        return entry.make(**given)
+        return schedule_from_registry(config.name, **given)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 

@@ -12,10 +12,10 @@ import pytest
 import fljax
 from fljax.aggregators import Context, krum, median, nnm, trimmed_mean
 from fljax.attacks import (
-    ATTACKS,
     Task,
     alie,
     alie_factor,
+    attack_from_registry,
     constant,
     free_rider,
     gaussian,
@@ -441,7 +441,7 @@ def test_a_result_that_is_not_finite_is_no_success():
 
 
 def test_the_line_search_needs_the_round():
-    attack = ATTACKS["optimized_ipm"].make(optimized_ipm, TASK, evaluations=3)
+    attack = attack_from_registry("optimized_ipm", TASK, evaluations=3)
     updates, malicious = jnp.asarray(make(0, 9, 5)), jnp.arange(9) < 2
     with pytest.raises(ValueError, match="needs rule, which this round does not provide"):
         attack.corrupt(updates, malicious, (), Context())
