@@ -27,7 +27,7 @@ from fljax.attacks import (
     optimized_alie,
     optimized_ipm,
 )
-from fljax.config.components import make_attack
+from fljax.config.components import bind_attack, make_attack
 from fljax.config.schema import AttackConfig, parse_config
 from tests.attacks import reference_peers as reference
 from tests.support.programs import jitted
@@ -113,7 +113,9 @@ def test_constant_sends_what_it_is_told(value):
     config = AttackConfig(name="constant", value=value)
     for result in (
         constant(updates, malicious, value=value),
-        make_attack(config, TASK).corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Context())[0],
+        make_attack(bind_attack(config), TASK).corrupt(
+            jnp.asarray(updates), jnp.asarray(malicious), (), Context()
+        )[0],
     ):
         np.testing.assert_array_equal(result[:2], expected)
         np.testing.assert_array_equal(result[2:], updates[2:])
