@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from rich.console import Console
 
@@ -62,6 +62,28 @@ class RunDisplay:
         if due and not self._console.is_terminal:
             self._last_line = time.monotonic()
             self._console.print(f"round {done}/{self._rounds}  {text}", soft_wrap=True)
+
+
+@runtime_checkable
+class TellsPauses(Protocol):
+    """A progress that shows the time between two evaluations, too."""
+
+    def __call__(self, record: Record) -> object: ...
+
+    def paused(self, at: Pause) -> object: ...
+
+
+def teller(progress: Callable[[Record], object] | None) -> Callable[[Record | Pause], None]:
+    """What the host loop tells of every call of its program: the progress, of what that wants to hear."""
+
+    def tell(at: Record | Pause) -> None:
+        if isinstance(at, Record):
+            if progress is not None:
+                progress(at)
+        elif isinstance(progress, TellsPauses):
+            progress.paused(at)
+
+    return tell
 
 
 @contextmanager
