@@ -24,7 +24,7 @@ from fljax.host.signals import Stop
 from fljax.simulation.assembly import check_names, compose, gather, initial_model, load_dataset
 from fljax.simulation.clients import describe
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import Line, columns, metrics_line
+from fljax.simulation.lines import EVALUATED, Line, columns, metrics_line
 from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
 from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
@@ -346,8 +346,7 @@ def _summary(lines: Sequence[Line], seconds_wall: float, program: Program) -> di
     last = lines[-1]
     rounds, seconds = int(last["round"] or 0), sum(line["seconds"] or 0.0 for line in lines)
     return {
-        "test_error": last["test_error"],
-        "attack_success_rate": last["attack_success_rate"],
+        **{name: last[name] for name in EVALUATED},
         "rounds": rounds,
         "diverged": bool(last["diverged"]),
         "seconds_compile": round(program.seconds_compile, 3),
