@@ -137,13 +137,16 @@ def run(
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
+    from fljax.simulation.lines import EVALUATED
     from fljax.simulation.progress import duration
 
     table = Table(show_header=False)
-    success, wall = summary["attack_success_rate"], summary["rounds_per_second_wall"]
+    wall = summary["rounds_per_second_wall"]
     rows = {
-        "test error": f"{summary['test_error']:.4f}",
-        "attack success rate": "no trigger" if success is None else f"{success:.4f}",
+        **{
+            metric.title: metric.absent if summary[name] is None else f"{summary[name]:.4f}"
+            for name, metric in EVALUATED.items()
+        },
         "rounds": str(summary["rounds"]),
         "diverged": "yes" if summary["diverged"] else "no",
         "compile": duration(summary["seconds_compile"]),

@@ -20,7 +20,7 @@ from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
 from fljax.host.locking import FolderLock, check_free
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import to_json
+from fljax.simulation.lines import EVALUATED, MEASURED, to_json
 from fljax.simulation.run_folder import check_folder, is_empty
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import CellResult
@@ -31,15 +31,12 @@ from fljax.sweeps.tables import PARTS, parts_of, read_parquet
 Row = dict[str, Any]
 # Share of the time that writing the whole table may take; what has come since the last time is in parts/.
 WHOLE_SHARE = 0.05
-CURVES = (
-    *("round", "test_error", "attack_success_rate", "loss", "update_norm"),
-    *("trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"),
-)
+# The columns `curve_NAME`: values of all evaluations, a list a cell.
+CURVES = ("round", *MEASURED)
 _TYPES: Mapping[str, pa.DataType] = {
     "cell": pa.string(),
     "seed": pa.int64(),
-    "test_error": pa.float64(),
-    "attack_success_rate": pa.float64(),
+    **dict.fromkeys(EVALUATED, pa.float64()),
     "diverged": pa.bool_(),
     "rounds": pa.int32(),
     **dict.fromkeys(("seconds_compile", "seconds_run", "rounds_per_second"), pa.float64()),
@@ -80,9 +77,9 @@ def make_rows(
                 "cell": cell.id,
                 **{key: value for key, value in cell.axes.items() if key != "seed"},
                 "seed": cell.config.seed,
-                "test_error": last["test_error"],
-                "attack_success_rate": last["attack_success_rate"],
+                **{name: last[name] for name in EVALUATED},
                 "diverged": bool(last["diverged"]),
+                # As an axis it is the cell's place in the table; `curve_round` ends where a model diverged.
                 "rounds": cell.axes.get("rounds", rounds),
                 "seconds_compile": round(seconds_compile, 3),
                 "seconds_run": result.seconds,

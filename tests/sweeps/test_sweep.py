@@ -21,7 +21,8 @@ from fljax.numerics.safe import RUNS
 from fljax.sweeps import make_plan, make_sweep
 from fljax.sweeps import plan as planning
 from fljax.sweeps.batch import CellResult, run_batch
-from fljax.sweeps.executors import threads as local
+from fljax.sweeps.executors import base as local
+from fljax.sweeps.executors import threads
 from fljax.sweeps.executors.base import compile_within, interleaved, run_in_parts
 from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
@@ -374,7 +375,7 @@ def test_every_program_is_compiled_once(monkeypatch, tmp_path):
     for workers in (1, 2, 3):
         calls.clear()
         done = list(
-            local.run_locally(
+            threads.run_locally(
                 plan, batches, workers=workers, watcher=local.Watcher(), saved=lambda batch: None
             )
         )
