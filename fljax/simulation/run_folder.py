@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from fljax.config.schema import WITHOUT_EFFECT, parse_config
 from fljax.engine.loop import Pause, Record, Start, no_metrics
@@ -120,14 +119,6 @@ class RunFolder:
     def close(self) -> None:
         """Let others write the folder."""
         self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def note(self, text: str) -> None:
         """Tell a person, and keep it for summary.json."""

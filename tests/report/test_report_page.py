@@ -78,7 +78,7 @@ def test_the_licence_goes_with_the_script(page):
 
 
 def test_without_chromium_only_ci_fails(monkeypatch):
-    monkeypatch.setattr("browser.find", lambda *names: None)
+    monkeypatch.setattr("tests.support.browser.find", lambda *names: None)
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"):
         need_chromium()
