@@ -80,7 +80,7 @@ class Pause(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where a run or a batch goes on.
+    """The point at which a run or a batch goes on.
 
     Attributes:
         state: consumed by the first call.

@@ -35,7 +35,7 @@ def pictures(results: Results) -> list[Picture]:
 
 
 def before_tables(results: Results, drawn: Sequence[Picture]) -> int:
-    """How many of the first figures say more than the tables: lines of one attack over an axis."""
+    """The number of first figures that say more than the tables: lines of one attack over an axis."""
     if len(results.real_attacks) > 1:
         return 0
     return sum(picture.name.startswith("lines_") for picture in drawn)
@@ -87,7 +87,16 @@ def _comparisons(
         if not (points or curves):
             continue
         title = f"{heading(results)}: {describe(labels)}" if labels else heading(results)
-        figure = _comparison(results, mine, cells, title, points, curves, reference, attacks)
+        figure = _comparison(
+            results,
+            mine,
+            cells,
+            title=title,
+            points=points,
+            curves=curves,
+            reference=reference,
+            attacks=attacks,
+        )
         end = f"_{number}" if len(combinations) > 1 else ""
         text = "Mean and range of the seeds" if results.seeds > 1 else "Values"
         where = [" at the end"] * points + [" over the rounds"] * bool(curves)
@@ -99,6 +108,7 @@ def _comparison(
     results: Results,
     summary: pd.DataFrame,
     cells: pd.DataFrame,
+    *,
     title: str,
     points: bool,
     curves: Sequence[Panel],
@@ -154,7 +164,7 @@ def _planted(summary: pd.DataFrame, attacks: Sequence[str]) -> list[str]:
 
 
 def _crosses(planted: Sequence[str], summary: pd.DataFrame) -> list[Line2D]:
-    """What a cross means, if there is one."""
+    """The legend's entry for a cross, if there is one."""
     mine = summary[summary["attack"].isin(planted)]
     if not any(outcome(line).broken for line in mine.to_dict("records")):
         return []

@@ -60,7 +60,7 @@ def over_axis(
         The figure.
     """
     plain = summary[summary["attack"] == NO_ATTACK]
-    # Without an attack at one place only: no course over the axis, but what the others are compared with.
+    # FedAvg without an attack, run at one value of the axis, is the reference of the other lines.
     is_reference = len(plain) < len(summary) and plain["aggregator"].tolist() == [BASELINE]
     values = np.sort([float(text) for text in results.axes[axis]])
     shown = []

@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from fljax.config.titles import words
-from fljax.report.comparison import Place, comparison_caption, comparison_tables
+from fljax.report.comparison import Place, compare
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables
 from fljax.report.results import LISTS, Results
@@ -86,7 +86,7 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
         facts=facts(results, results.frame).removeprefix(f"{results.name} · "),
         state=state(results),
         sections=[
-            ("Beside published numbers", comparison_tables(compared), comparison_caption(compared)),
+            ("Beside published numbers", *compare(compared)),
             ("Tables", made, caption(results, made)),
         ],
         remarks=remarks(results),
@@ -161,7 +161,7 @@ def _entry(value: Any) -> tuple[str, Any]:
 
 
 def _versions(frame: pd.DataFrame) -> list[str]:
-    """What the cells ran on and with, each once."""
+    """The devices and versions that the cells ran with, each once."""
     found: dict[str, None] = {}
     for name in ("device", "versions"):
         if name in frame:

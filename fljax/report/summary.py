@@ -23,7 +23,7 @@ STATISTICS = ("mean", "std", "min", "max")
 
 
 class Entry(NamedTuple):
-    """What a table shows in one place; `mark` is "best", "worst" or nothing."""
+    """The text in one place of a table; `mark` is "best", "worst" or nothing."""
 
     text: str
     mark: str = ""
@@ -56,7 +56,12 @@ def summarize(results: Results) -> pd.DataFrame:
         A row per combination of the further axes, attack and rule: seeds, diverged (how many), and mean, std,
         min and max of every metric of an evaluation; NaN where there is no such quantity.
     """
-    groups = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True)
+    return statistics(results.frame, [*results.further, "attack", "aggregator"])
+
+
+def statistics(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The columns of `summarize`, a row for each combination of values in the columns `by`."""
+    groups = cells.groupby(list(by), observed=True)
     columns: dict[str, pd.Series] = {"seeds": groups.size(), "diverged": groups["diverged"].sum()}
     for name in EVALUATED:
         values = groups[name]
@@ -221,7 +226,7 @@ def _text(line: dict[str, Any] | None, seeds: int) -> str:
 
 
 def state(results: Results) -> str:
-    """How much of the sweep is there."""
+    """The share of the sweep that is there, in words."""
     if results.is_run:
         return results.progress
     done = len(results.frame)
@@ -230,7 +235,7 @@ def state(results: Results) -> str:
 
 
 def caption(results: Results, made: Iterable[Table]) -> str:
-    """What the numbers of the tables are, and what the signs mean that occur in them."""
+    """The meaning of the numbers in the tables, and of the signs that occur in them."""
     texts = [entry.text for table in made for _, row in table.rows for entry in row]
     spread = f", mean ± standard deviation over {results.seeds} seeds" if results.seeds > 1 else ""
     slash = "; after a slash the attack success rate" if any(" / " in text for text in texts) else ""
@@ -247,7 +252,7 @@ def caption(results: Results, made: Iterable[Table]) -> str:
 
 
 def remarks(results: Results) -> list[str]:
-    """What is not shown, in a sentence each."""
+    """The figures and tables that are left out, in a sentence each."""
     count = len(results.combinations())
     axes = ", ".join(map(axis_title, results.further))
     if count <= MOST_TABLES or (count <= MOST_ROWS and len(results.real_attacks) < 2):

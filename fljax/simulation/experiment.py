@@ -4,7 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ class Experiment:
 
 
 class RunResult(NamedTuple):
-    """What `fljax.run` returns.
+    """The result of `fljax.run`.
 
     Attributes:
         summary: the values of summary.json.
@@ -275,7 +275,7 @@ def run_experiment(
         folder, begun = None, Begun(Start(experiment.state.run))
         if out is not None:
             folder = RunFolder(Path(out), config.resolved(), resume, experiment.facts, note)
-            stack.enter_context(folder)
+            stack.enter_context(closing(folder))
         if folder is not None and resume:
             begun = folder.begin(experiment.state.run)
         state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop)
@@ -298,7 +298,7 @@ def _rounds(
     progress: Progress | None,
     stop: Stop | None,
 ) -> tuple[RunState, list[Line], float]:
-    """All rounds that are missing: the last state, all lines, and seconds of wall time."""
+    """Do the rounds that are missing; return the last state, all lines, and the seconds of wall time."""
     config, lines = experiment.config, list(begun.lines)
     # The compiled chunk consumes its state; the experiment keeps its own.
     start = begun.start._replace(state=jax.tree.map(jnp.copy, begun.start.state))

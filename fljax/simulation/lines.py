@@ -158,14 +158,14 @@ class LineFile:
         self._unsynced = True
 
     def ends_diverged(self) -> bool:
-        """Whether the last line says so."""
+        """True if the last line is of a model that diverged."""
         try:
             return bool(json.loads(read_lines(self.path).splitlines()[-1])["diverged"])
         except (ValueError, LookupError, TypeError, RecursionError):
             return False
 
     def is_known(self) -> bool:
-        """Whether the file holds what was written, no less and no more."""
+        """True if the file holds what was written, no less and no more."""
         now = _identity(self.path)
         if now == self._seen:
             return True

@@ -1,10 +1,9 @@
-"""What a person sees while a run is on its way: a bar on a terminal, plain lines elsewhere."""
+"""The display of a run under way: a bar on a terminal, plain lines elsewhere."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from rich.console import Console
@@ -37,9 +36,7 @@ class RunDisplay:
             self._console.print("compiling ...")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def __call__(self, record: Record) -> None:
@@ -75,7 +72,7 @@ class TellsPauses(Protocol):
 
 
 def teller(progress: Callable[[Record], object] | None) -> Callable[[Record | Pause], None]:
-    """What the host loop tells of every call of its program: the progress, of what that wants to hear."""
+    """One function for records and pauses; the progress hears of pauses if it has a method for them."""
 
     def tell(at: Record | Pause) -> None:
         if isinstance(at, Record):
@@ -91,7 +88,7 @@ def teller(progress: Callable[[Record], object] | None) -> Callable[[Record | Pa
 def shown(
     progress: bool | Callable[[Record], None] | None, rounds: int
 ) -> Iterator[Callable[[Record], None] | None]:
-    """What to call with every record: True shows them on the standard error, False and None nothing."""
+    """The function to call with every record; True shows records on the standard error."""
     if progress is True:
         with RunDisplay(Console(stderr=True), rounds) as display:
             yield display

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from fljax.config import keys
 from fljax.config.plugins import without_folders
@@ -122,14 +121,6 @@ class RunFolder:
     def close(self) -> None:
         """Let others write the folder."""
         self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def note(self, text: str) -> None:
         """Tell a person, and keep it for summary.json."""

@@ -21,7 +21,7 @@ from fljax.sweeps.program import GroupProgram
 
 
 class CellResult(NamedTuple):
-    """What came out of one cell.
+    """The result of one cell.
 
     Attributes:
         lines: one per evaluation, as in metrics.jsonl.
@@ -35,7 +35,7 @@ class CellResult(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """Where a batch saves what it has; how often, its configuration says (`checkpoint_every`).
+    """The folder in which a batch saves its state, as often as `checkpoint_every` of its configuration says.
 
     Attributes:
         folder: of this batch.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
@@ -101,7 +100,7 @@ def make_rows(
 
 
 class SweepFolder:
-    """Where a sweep's results are, whole at every moment; within a `with` no other process writes them.
+    """The results of a sweep, whole at every moment; within a `with` no other process writes them.
 
     The rows of a batch are in a file of their own until the whole table is written again, which would
     otherwise take longer with every batch.
@@ -141,9 +140,7 @@ class SweepFolder:
                 undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
 
@@ -189,7 +186,7 @@ class SweepFolder:
 
     @property
     def merged(self) -> bool:
-        """Whether results.parquet holds all rows."""
+        """True if results.parquet holds all rows."""
         return not (self.path / PARTS).exists()
 
     def merge(self) -> None:
@@ -225,7 +222,7 @@ class SweepFolder:
 
 
 def description(sweep: Sweep) -> dict[str, Any]:
-    """What sweep.json holds: the axes are those with more than one value, and rules, attacks and seeds."""
+    """The content of sweep.json; its axes are those with several values, and rules, attacks and seeds."""
     always = {"aggregator", "attack", "seed"}
     axes = {name: values for name, values in sweep.axes.items() if len(values) > 1 or name in always}
     return {"name": sweep.name, "axes": axes, "cells": len(sweep.cells), "config": sweep.given}
@@ -260,7 +257,7 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:
-    """What differs between two nested values, one phrase each.
+    """The differences of two nested values, one phrase each.
 
     Example:
         >>> differences({"rounds": 10, "sweep": {"seeds": 2}}, {"rounds": 20, "sweep": {"seeds": 2}})

@@ -15,7 +15,7 @@ from fljax.engine.state import RoundData, RunState
 from fljax.numerics.safe import RUNS
 from fljax.simulation.assembly import compose
 from fljax.simulation.memory import program_bytes
-from fljax.sweeps.inputs import Inputs, gather_inputs, of_batch
+from fljax.sweeps.inputs import Inputs, group_inputs, of_batch
 from fljax.sweeps.plan import Group
 
 # Test examples all cells of a batch evaluate at once.
@@ -56,12 +56,9 @@ class GroupProgram(NamedTuple):
         )
 
 
-# --- the program --------------------------------------------------------------------------------------
-
-
 def compile_group(group: Group) -> GroupProgram:
     """Compile a group's programs for batches of `group.size` cells."""
-    inputs = gather_inputs(group)
+    inputs = group_inputs(group)
     # A bound for all cells; what attacks draw for their rows does not depend on it.
     most = max(p.task.max_malicious or 0 for p in group.parts)
     first = group.parts[0]
@@ -105,13 +102,13 @@ def compile_group(group: Group) -> GroupProgram:
     compiled_evaluate = jax.jit(evaluate).lower(given.params, *test).compile()
     seconds = time.perf_counter() - begin
     return GroupProgram(
-        group.size,
-        compiled_start,
-        compiled_chunk,
-        compiled_evaluate,
-        seconds,
-        program_bytes(compiled_chunk),
-        inputs,
+        size=group.size,
+        start=compiled_start,
+        chunk=compiled_chunk,
+        evaluate=compiled_evaluate,
+        seconds_compile=seconds,
+        bytes=program_bytes(compiled_chunk),
+        inputs=inputs,
     )
 
 

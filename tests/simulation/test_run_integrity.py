@@ -131,7 +131,9 @@ def test_a_sweep_s_folder_in_use_is_refused_but_can_be_read(plan, tmp_path):
             said.append(str(error.value))
         assert len(load_results(out).frame) == 2 * (len(said) // 2)
 
-    run_plan(plan, out, finished=intrude)
+    watcher = Watcher()
+    watcher.finished = intrude
+    run_plan(plan, out, watcher=watcher)
     assert said == [f"{out} is in use by process {os.getpid()} on {socket.gethostname()}"] * 4
     assert {path.name for path in out.iterdir()} == {"sweep.json", "results.parquet"}
 
