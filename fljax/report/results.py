@@ -10,17 +10,19 @@ import pandas as pd
 import pyarrow
 from pyarrow import compute
 
+from fljax.config.plugins import load_recorded
 from fljax.config.titles import NO_ATTACK
 from fljax.errors import DataError
 from fljax.files import read_json
-from fljax.report.run_folder import CURVES, RUN_FILES, read_run
+from fljax.report.run_folder import RUN_FILES, read_run
+from fljax.simulation.lines import EVALUATED, MEASURED
 from fljax.sweeps.tables import parts_of, read_parquet
 
 BASELINE = "FedAvg"
 # These always are columns; with seeds they are not axes of their own in a table.
 MAIN_AXES = ("aggregator", "attack", "seed")
-LISTS = ("curve_round", *(f"curve_{name}" for name in CURVES))
-NUMBERS = ("test_error", "attack_success_rate", "seconds_compile", "seconds_run", "rounds_per_second")
+LISTS = ("curve_round", *(f"curve_{name}" for name in MEASURED))
+NUMBERS = (*EVALUATED, "seconds_compile", "seconds_run", "rounds_per_second")
 REQUIRED = ("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds")
 
 
@@ -211,7 +213,9 @@ def _read_about(path: Path) -> dict[str, Any]:
     if isinstance(about["cells"], bool) or about["cells"] < 1:
         raise DataError(f"{path} is damaged: cells = {about['cells']}, but a sweep has at least one")
     config = about.get("config", {})
-    return about | {"config": config if isinstance(config, dict) else {}}
+    config = config if isinstance(config, dict) else {}
+    load_recorded(config)
+    return about | {"config": config}
 
 
 def _are_labels(values: Any) -> bool:

@@ -9,6 +9,7 @@ import pandas as pd
 from fljax.config.titles import axis_text, axis_title, axis_value
 from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
+from fljax.simulation.lines import EVALUATED
 
 WORST_CASE = "worst case"
 # Up to this many combinations of further axes have a table and a figure each, rows of attacks.
@@ -17,7 +18,8 @@ MOST_TABLES = 8
 MOST_ROWS = 60
 # More columns than this become rows, if there are fewer rows.
 MOST_COLUMNS = 10
-QUANTITIES = ("test_error", "attack_success_rate")
+# Of the seeds, in the order of their columns.
+STATISTICS = ("mean", "std", "min", "max")
 
 
 class Entry(NamedTuple):
@@ -52,15 +54,17 @@ def summarize(results: Results) -> pd.DataFrame:
 
     Returns:
         A row per combination of the further axes, attack and rule: seeds, diverged (how many), and mean, std,
-        min and max of test_error and attack_success_rate; NaN where there is no such quantity.
+        min and max of every metric of an evaluation; NaN where there is no such quantity.
     """
     groups = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True)
     columns: dict[str, pd.Series] = {"seeds": groups.size(), "diverged": groups["diverged"].sum()}
-    for name in QUANTITIES:
-        columns[f"{name}_mean"] = groups[name].mean()
-        columns[f"{name}_std"] = groups[name].std(ddof=0)
-        columns[f"{name}_min"] = groups[name].min()
-        columns[f"{name}_max"] = groups[name].max()
+    for name in EVALUATED:
+        values = groups[name]
+        columns |= zip(
+            (f"{name}_{end}" for end in STATISTICS),
+            (values.mean(), values.std(ddof=0), values.min(), values.max()),
+            strict=True,
+        )
     return pd.DataFrame(columns).reset_index()
 
 
@@ -91,8 +95,11 @@ def worst_cases(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "seeds": pd.concat([worst["seeds"], backdoor["seeds"]], axis=1).min(axis=1).astype(int),
         "diverged": pd.concat([worst["diverged"], backdoor["diverged"]], axis=1).max(axis=1).astype(int),
-        **{name: worst[name] for name in worst if name.startswith("test_error")},
-        **{name: backdoor[name] for name in worst if name.startswith("attack_success_rate")},
+        **{
+            f"{name}_{end}": (backdoor if name == "attack_success_rate" else worst)[f"{name}_{end}"]
+            for name in EVALUATED
+            for end in STATISTICS
+        },
         "worst_attack": worst["attack"].astype(str),
         "worst_backdoor": backdoor["attack"].astype(object),
         "complete": groups["full"].sum() == len(results.real_attacks),

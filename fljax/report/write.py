@@ -12,7 +12,7 @@ from fljax.report.comparison import Place, comparison_frame, places
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables, pictures
 from fljax.report.page import page
-from fljax.report.results import CURVES, LISTS, Results, load_results
+from fljax.report.results import LISTS, Results, load_results
 from fljax.report.summary import WORST_CASE, ranked, state, summarize, worst_cases
 from fljax.report.text import escape, markdown_tables
 
@@ -114,7 +114,7 @@ def long_curves(results: Results) -> pd.DataFrame:
         for name in LISTS
     }
     long = frame.assign(**whole).explode(list(LISTS), ignore_index=True)
-    long = long.rename(columns={f"curve_{name}": name for name in ("round", *CURVES)})
+    long = long.rename(columns={name: name.removeprefix("curve_") for name in LISTS})
     return long.dropna(subset="round")
 
 

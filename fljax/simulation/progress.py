@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from rich.console import Console
 
 from fljax.engine.loop import Pause, Record
 from fljax.host.terminal import Bar
+from fljax.simulation.lines import EVALUATED, PER_ROUND
 
 # Seconds between two plain lines; a log should not grow with the speed of the machine.
 LINE_EVERY = 10.0
@@ -64,6 +65,28 @@ class RunDisplay:
             self._console.print(f"round {done}/{self._rounds}  {text}", soft_wrap=True)
 
 
+@runtime_checkable
+class TellsPauses(Protocol):
+    """A progress that shows the time between two evaluations, too."""
+
+    def __call__(self, record: Record) -> object: ...
+
+    def paused(self, at: Pause) -> object: ...
+
+
+def teller(progress: Callable[[Record], object] | None) -> Callable[[Record | Pause], None]:
+    """What the host loop tells of every call of its program: the progress, of what that wants to hear."""
+
+    def tell(at: Record | Pause) -> None:
+        if isinstance(at, Record):
+            if progress is not None:
+                progress(at)
+        elif isinstance(progress, TellsPauses):
+            progress.paused(at)
+
+    return tell
+
+
 @contextmanager
 def shown(
     progress: bool | Callable[[Record], None] | None, rounds: int
@@ -83,13 +106,16 @@ def say_how_to_go_on(error: BaseException, call: str) -> None:
 
 def describe(record: Record, rate: float, rounds: int) -> str:
     """One line on where a run stands."""
-    parts = [f"test error {record.evaluation.test_error:.3f}"]
-    success = record.evaluation.attack_success_rate
-    if not math.isnan(success):
-        parts.append(f"attack success {success:.3f}")
-    trust = float(record.metrics.trust_benign[-1]), float(record.metrics.trust_malicious[-1])
-    if not math.isnan(trust[0]):
-        parts.append("trust benign {:.2f} malicious {:.2f}".format(*trust))
+    parts = [
+        f"{metric.short} {value:.3f}"
+        for name, metric in EVALUATED.items()
+        if not math.isnan(value := getattr(record.evaluation, name))
+    ]
+    for word in dict.fromkeys(metric.spoken for metric in PER_ROUND.values() if metric.spoken):
+        together = {name: metric for name, metric in PER_ROUND.items() if metric.spoken == word}
+        last = {m.who: float(getattr(record.metrics, name)[-1]) for name, m in together.items()}
+        if not math.isnan(next(iter(last.values()))):
+            parts.append(" ".join([word, *(f"{who} {value:.2f}" for who, value in last.items())]))
     parts.append(per_second(rate))
     if record.diverged:
         parts.append("diverged")

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.console import Group as Stack
@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from fljax.host.terminal import Bar, Table
+from fljax.simulation.lines import EVALUATED
 from fljax.simulation.progress import duration, per_second
 from fljax.sweeps.cells import Told
 from fljax.sweeps.executors.base import Finished, Watcher
@@ -209,7 +210,7 @@ class SweepDisplay(Watcher):
     def _stack(self, rows: Sequence[Row]) -> Stack:
         table = Table(title="latest cells", title_justify="left")
         axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
-        for name in [*axes, "test error", "attack success"]:
+        for name in [*axes, *(metric.short for metric in EVALUATED.values())]:
             table.add_column(name)
         for row in rows:
             table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
@@ -217,10 +218,10 @@ class SweepDisplay(Watcher):
 
 
 def _numbers(row: Row) -> list[str]:
-    def shown(value: Any) -> str:
-        return "" if value is None or math.isnan(value) else f"{value:.4f}"
-
-    return [shown(row["test_error"]) + (" †" if row["diverged"] else ""), shown(row["attack_success_rate"])]
+    """The final metrics of a cell; a model that diverged has a dagger behind the first."""
+    values = [row[name] for name in EVALUATED]
+    first, *rest = ("" if value is None or math.isnan(value) else f"{value:.4f}" for value in values)
+    return [f"{first} †" if row["diverged"] else first, *rest]
 
 
 def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:

@@ -28,6 +28,7 @@ import fljax
 from fljax.cli import sweep as command
 from fljax.cli.app import main
 from fljax.config.schema import parse_config
+from fljax.engine.loop import StoppedError
 from fljax.errors import ConfigError, DataError, SweepError
 from fljax.host import limits
 from fljax.host.limits import Limit
@@ -36,9 +37,9 @@ from fljax.report import load_results
 from fljax.simulation.progress import duration
 from fljax.sweeps import load_sweep, make_plan, make_sweep, run_plan
 from fljax.sweeps import run as sweeping
-from fljax.sweeps.batch import CellResult, StoppedError
+from fljax.sweeps.batch import CellResult
 from fljax.sweeps.display import Planning, SweepDisplay
-from fljax.sweeps.executors import threads as local
+from fljax.sweeps.executors import base as local
 from fljax.sweeps.executors.base import Finished, Watcher
 from fljax.sweeps.folder import CURVES, SweepFolder, read_rows, write_rows
 from fljax.sweeps.run import batch_id, missing

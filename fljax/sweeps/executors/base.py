@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from fljax.engine.loop import StoppedError
 from fljax.errors import ConfigError
 from fljax.host.limits import Limit, available
 from fljax.simulation.memory import shortage
-from fljax.sweeps.batch import CellResult, Saved, StoppedError, run_batch
+from fljax.sweeps.batch import CellResult, Saved, run_batch
 from fljax.sweeps.folder import Row
 from fljax.sweeps.plan import Batch, Group, Plan
 from fljax.sweeps.program import GroupProgram, compile_group

@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 
+from fljax.engine.loop import StoppedError
 from fljax.simulation.memory import in_words
-from fljax.sweeps.batch import Saved, StoppedError
+from fljax.sweeps.batch import Saved
 from fljax.sweeps.executors.base import POLL, Finished, Watcher, _Programs, interleaved, run_in_parts
 from fljax.sweeps.plan import Batch, Group, Plan
 
