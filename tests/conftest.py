@@ -8,10 +8,14 @@ from pathlib import Path
 # All of this before jax starts, and for the processes that tests start. Two host devices: the sharded tests
 # need them. Most of a test's time is compilation: XLA's older emitter of loops and no more optimisations than
 # needed take a quarter of its time. `optimized` in support/programs.py compiles as users do.
-flags = "--xla_force_host_platform_device_count=2"
-if version("jaxlib").startswith("0.10."):  # XLA ends a process that gives it a flag it does not know
-    flags += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        *os.environ.get("XLA_FLAGS", "").split(),
+        "--xla_force_host_platform_device_count=2",
+        # XLA ends a process that gives it a flag it does not know.
+        *(["--xla_cpu_use_fusion_emitters=false"] if version("jaxlib").startswith("0.10.") else []),
+    ]
+)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # Programs are kept: for the other workers, for the processes that tests start, and for the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
