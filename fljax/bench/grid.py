@@ -1,4 +1,4 @@
-"""What is measured: rules, sizes, types and devices, and the arguments a rule gets."""
+"""The grid of a benchmark: rules, sizes, types, devices, and the arguments of every rule."""
 
 import inspect
 import math

@@ -137,13 +137,16 @@ def run(
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
+    from fljax.simulation.lines import EVALUATED
     from fljax.simulation.progress import duration
 
     table = Table(show_header=False)
-    success, wall = summary["attack_success_rate"], summary["rounds_per_second_wall"]
+    wall = summary["rounds_per_second_wall"]
     rows = {
-        "test error": f"{summary['test_error']:.4f}",
-        "attack success rate": "no trigger" if success is None else f"{success:.4f}",
+        **{
+            metric.title: metric.absent if summary[name] is None else f"{summary[name]:.4f}"
+            for name, metric in EVALUATED.items()
+        },
         "rounds": str(summary["rounds"]),
         "diverged": "yes" if summary["diverged"] else "no",
         "compile": duration(summary["seconds_compile"]),
@@ -193,7 +196,16 @@ def sweep_command(
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")
     folder = out or free_path(name_of(config))
     options = Options(
-        resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
+        resume=resume,
+        dry_run=dry_run,
+        executor=executor,
+        address=address,
+        ray_cpus=ray_cpus,
+        ray_gpus=ray_gpus,
+        workers=workers,
+        memory=memory,
+        csv=csv,
+        tensorboard=tensorboard,
     )
     # With all of them: which cells run at the same time, and so which checkpoints fit, depends on some.
     given = {
@@ -218,7 +230,7 @@ def _how_to_go_on(
 
 
 def _say_interrupted(error: KeyboardInterrupt, hint: str) -> None:
-    """How to go on, and the exit status of the signal."""
+    """Print how to go on, and end with the exit status of the signal."""
     with suppress(OSError):  # a terminal that is gone
         _console().print(f"interrupted; {hint}", markup=False, soft_wrap=True, highlight=False)
     raise typer.Exit(status_of(error))
@@ -312,7 +324,15 @@ def bench_aggregators(
 
     console = _console()
     load_named(plugin or ())
-    cells = grid.plan(rule or [], n or [], d or [], dtype or [], device or [], fraction_malicious, preset)
+    cells = grid.plan(
+        rules=rule or [],
+        n=n or [],
+        d=d or [],
+        dtypes=dtype or [],
+        devices=device or [],
+        fraction=fraction_malicious,
+        preset=preset,
+    )
     limits = measure.Limits(repeats, seconds)
     if repeats < 1:
         raise ConfigError(f"--repeats must be at least 1, got {repeats}")

@@ -1,4 +1,4 @@
-"""What `fljax data` does."""
+"""The command `fljax data`."""
 
 from collections.abc import Mapping
 from pathlib import Path

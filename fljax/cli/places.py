@@ -1,4 +1,4 @@
-"""Where a command writes that was not told where."""
+"""Default places for the output of commands."""
 
 import itertools
 from pathlib import Path

@@ -14,14 +14,15 @@ from fljax.config.plugins import load_recorded
 from fljax.config.titles import NO_ATTACK
 from fljax.errors import DataError
 from fljax.files import read_json
-from fljax.report.run_folder import CURVES, RUN_FILES, read_run
+from fljax.report.run_folder import RUN_FILES, read_run
+from fljax.simulation.lines import EVALUATED, MEASURED
 from fljax.sweeps.tables import parts_of, read_parquet
 
 BASELINE = "FedAvg"
 # These always are columns; with seeds they are not axes of their own in a table.
 MAIN_AXES = ("aggregator", "attack", "seed")
-LISTS = ("curve_round", *(f"curve_{name}" for name in CURVES))
-NUMBERS = ("test_error", "attack_success_rate", "seconds_compile", "seconds_run", "rounds_per_second")
+LISTS = ("curve_round", *(f"curve_{name}" for name in MEASURED))
+NUMBERS = (*EVALUATED, "seconds_compile", "seconds_run", "rounds_per_second")
 REQUIRED = ("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds")
 
 
@@ -49,7 +50,7 @@ class Results:
 
     @property
     def is_run(self) -> bool:
-        """Whether this is a single run's folder."""
+        """True if this is a single run's folder."""
         return bool(self.progress)
 
     @property
@@ -74,7 +75,7 @@ class Results:
 
     @property
     def seeds(self) -> int:
-        """How many seeds there will be of everything."""
+        """The number of seeds of every combination when the sweep is finished."""
         return max(len(self.axes.get("seed", [])), 1)
 
     def combinations(self) -> list[tuple[dict[str, str], pd.DataFrame]]:
@@ -117,7 +118,15 @@ def load_results(folder: str | Path) -> Results:
         name, row, config, progress = read_run(folder)
         frame = pd.DataFrame([row]).assign(**{name: [row[name]] for name in LISTS})
         frame = _categories(_numbers(frame, folder), {})[0]
-        return Results(name, {}, frozenset(), 1, config, frame, progress)
+        return Results(
+            name=name,
+            axes={},
+            numeric=frozenset(),
+            total=1,
+            config=config,
+            frame=frame,
+            progress=progress,
+        )
     about = _read_about(folder / "sweep.json")
     path = folder / "results.parquet"
     if not path.is_file():
@@ -135,7 +144,14 @@ def load_results(folder: str | Path) -> Results:
     _check_curves(table, path)
     frame, axes = _categories(_numbers(frame, path), given)
     numeric = frozenset(name for name, values in given.items() if values and all(map(_is_number, values)))
-    return Results(about["name"], axes, numeric, about["cells"], about["config"], frame)
+    return Results(
+        name=about["name"],
+        axes=axes,
+        numeric=numeric,
+        total=about["cells"],
+        config=about["config"],
+        frame=frame,
+    )
 
 
 def _numbers(frame: pd.DataFrame, path: Path) -> pd.DataFrame:

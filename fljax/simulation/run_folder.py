@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from fljax.config import keys
 from fljax.config.plugins import without_folders
 from fljax.config.schema import WITHOUT_EFFECT, parse_config
-from fljax.engine.loop import Pause, Record, no_metrics
-from fljax.engine.round import RoundMetrics
+from fljax.engine.loop import Pause, Record, Start, no_metrics
 from fljax.engine.state import RunState
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
@@ -67,17 +65,13 @@ class Begun(NamedTuple):
     """The place from which a run goes on.
 
     Attributes:
-        state: the initial one, or that of the last checkpoint.
-        metrics: of the rounds since the last evaluation; None where there are none.
+        start: the initial state, or that of the last checkpoint.
         lines: of metrics.jsonl up to there.
-        seconds: what those rounds since the last evaluation have taken.
         seconds_wall: what everything up to there has taken.
     """
 
-    state: RunState
-    metrics: RoundMetrics | None = None
+    start: Start
     lines: Sequence[Line] = ()
-    seconds: float = 0.0
     seconds_wall: float = 0.0
 
 
@@ -128,14 +122,6 @@ class RunFolder:
         """Let others write the folder."""
         self._lock.release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def note(self, text: str) -> None:
         """Tell a person, and keep it for summary.json."""
         self.notes.append(text)
@@ -163,7 +149,7 @@ class RunFolder:
             if self._metrics.path.exists():
                 self.note(f"{self.path} has no checkpoint: the run starts again from round 0")
             self._metrics.restore(0, eval_every, None)
-            return Begun(state)
+            return Begun(Start(state))
         done, about = int(found.state.round), found.about
         lines = self._metrics.restore(done - done % eval_every, eval_every, about.get("lines"))
         self.notes = [*about.get("notes", []), *self.notes]
@@ -179,9 +165,8 @@ class RunFolder:
                 "from those of a run in one piece"
             )
         self._cadence = Cadence(self._config.get("checkpoint_every", "auto"), done)
-        return Begun(
-            found.state, found.metrics, lines, about.get("seconds", 0.0), about.get("seconds_wall", 0.0)
-        )
+        start = Start(found.state, found.metrics, about.get("seconds", 0.0))
+        return Begun(start, lines, about.get("seconds_wall", 0.0))
 
     def append(self, line: Line) -> None:
         """Add one line to metrics.jsonl."""

@@ -216,7 +216,7 @@ def _without(points: list[dict[str, Any]], rules: Sequence[Mapping[str, Any]]) -
 
 
 def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    """Whether a cell has all the values of an `exclude` table; a string names a component."""
+    """True if a cell has all the values of an `exclude` table; a string names a component."""
     for key, wanted in rule.items():
         value = point[key]
         if key in COMPONENTS:

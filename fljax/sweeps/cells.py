@@ -157,7 +157,7 @@ def _configure(values: Mapping[str, Any], point: Point) -> ExperimentConfig:
 def _shown(
     tables: _Tables, points: Sequence[Point], configs: Sequence[ExperimentConfig]
 ) -> dict[str, list[Any]]:
-    """What tables show of every cell; aggregator, attack, data and seed also where they do not vary."""
+    """The columns that tell cells apart; aggregator, attack, data and seed also where they do not vary."""
     names = dict.fromkeys(key for point in points for key in point)
     shown: dict[str, list[Any]] = {}
     for key in dict.fromkeys(["aggregator", "attack", "data", *names]):

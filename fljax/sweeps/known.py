@@ -1,4 +1,4 @@
-"""What the cells of a sweep have in common, worked out once: data, clients, checks, programs."""
+"""A memory of the planner, so that cells share what they have in common: data, clients, checks, programs."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ class Member(NamedTuple):
 
 
 class Known:
-    """What cells have in common; keys are the texts of their tables, or the tables themselves."""
+    """The results of earlier cells; keys are the texts of their tables, or the tables themselves."""
 
     def __init__(self) -> None:
         self._members: dict[Any, Member] = {}
@@ -85,14 +85,14 @@ class Known:
         return member
 
     def _shapes(self, dataset: Dataset, data: RoundData) -> tuple[Any, ...]:
-        """What else decides about a cell with the same tables."""
+        """The shapes and counts on which a cell depends besides its tables."""
         if id(data) not in self._malicious:
             self._malicious[id(data)] = int(data.malicious.sum())
         shapes = dataset.train_x.shape, dataset.test_x.shape, dataset.num_classes
         return (*shapes, len(data.counts), self._malicious[id(data)])
 
     def gradient(self, parts: Parts) -> Gradient:
-        """What one gradient of the cell's model costs."""
+        """The cost of one gradient of the cell's model."""
         config, width = parts.config, parts.data.table.shape[1]
         batch = width if config.local.batch_size == "full" else config.local.batch_size
         key = self._text(config.model), parts.dataset.input_shape, parts.dataset.num_classes, batch
@@ -122,11 +122,13 @@ class Known:
         return self._datasets[key]
 
     def _dealt(self, config: ExperimentConfig, dataset: Dataset) -> RoundData | None:
-        """The clients that a cell with the same data has, with this one's attackers; None so far."""
+        """The clients of an earlier cell with the same data, with this cell's attackers; None if none was."""
         data = self._clients.get(self._clients_key(config, dataset))
+        return None if data is None else self._with_attackers(config, data)
+
+    def _with_attackers(self, config: ExperimentConfig, data: RoundData) -> RoundData:
+        """The same clients, of which those are malicious that the configuration draws."""
         fraction = 0.0 if config.attack.name == "none" else config.attack.fraction
-        if data is None:
-            return None
         key = id(data), fraction
         if key not in self._clients:
             malicious = choose_malicious(config.seed_for("data"), len(data.counts), fraction)
@@ -146,10 +148,8 @@ class Known:
         dataset = self._dataset(config)
         data = self._dealt(config, dataset)
         if data is None:
-            parts = make_parts(config, dataset)
-            self._clients[self._clients_key(config, dataset)] = parts.data
-            data = self._dealt(config, dataset)
-        assert data is not None
+            dealt = self._clients[self._clients_key(config, dataset)] = make_parts(config, dataset).data
+            data = self._with_attackers(config, dealt)
         key = (
             *(
                 self._text(getattr(config, name))
@@ -176,14 +176,14 @@ class Known:
         return max(self._entries[key] for key in self._pieces(parts))
 
     def _pieces(self, parts: Parts) -> tuple[Any, Any]:
-        """What decides whether rule and attack fit."""
+        """The keys of the checks of the rule and of the attack."""
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
         attack = self._mask(config.attack, ARRAYS["attack"])
         return (self._text(config.aggregator), sizes), (attack, sizes, parts.task.num_classes)
 
     def _check(self, parts: Parts) -> None:
-        """Whether the pieces fit: rule and attack on their own, and together if the attack asks the rule."""
+        """Check rule and attack on their own, and together if the attack asks the rule."""
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
         rest = tuple(self._text(getattr(config, name)) for name in ("local", "root", "server", "model"))

@@ -1,4 +1,4 @@
-"""How long a plan will take, roughly, without running it."""
+"""A rough estimate of the time of a plan, without running it."""
 
 import time
 

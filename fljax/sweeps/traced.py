@@ -29,7 +29,7 @@ def masked(table: Any, arrays: tuple[str, ...]) -> str:
 def signature(
     parts: Parts, numbers: Mapping[str, Any], mask: Callable[[Any, tuple[str, ...]], str] = masked
 ) -> str:
-    """What decides which program a cell needs, as text: its configuration without what may be an array.
+    """The key of a cell's program: its configuration as text, without the numbers that may be arrays.
 
     Args:
         parts: its pieces.

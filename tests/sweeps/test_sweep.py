@@ -21,8 +21,9 @@ from fljax.numerics.safe import RUNS
 from fljax.sweeps import make_plan, make_sweep
 from fljax.sweeps import plan as planning
 from fljax.sweeps.batch import CellResult, run_batch
-from fljax.sweeps.executors import threads as local
-from fljax.sweeps.executors.base import compile_within, interleaved, run_in_parts
+from fljax.sweeps.executors import base as local
+from fljax.sweeps.executors.base import Work, compile_within, interleaved, run_in_parts
+from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
 from fljax.sweeps.timing import estimate_seconds
@@ -373,11 +374,8 @@ def test_every_program_is_compiled_once(monkeypatch, tmp_path):
     assert len(batches) == 4 * 5
     for workers in (1, 2, 3):
         calls.clear()
-        done = list(
-            local.run_locally(
-                plan, batches, workers=workers, watcher=local.Watcher(), saved=lambda batch: None
-            )
-        )
+        with Threads(workers).run(Work(plan, batches)) as finished:
+            done = list(finished)
         assert sorted(calls) == [0, 1, 2, 3]
         assert len(done) == len(batches)
         assert all(finished.error is None for finished in done)
@@ -454,7 +452,7 @@ def test_in_parts_the_results_are_the_same(diverging):
     whole = run_batch(group, group.batches[0], program)
     half = compile_within(group, program.bytes - 1)
     assert half.size < program.size
-    parts = run_in_parts(group, group.batches[0], half, lambda part: None, lambda *_: None, lambda: False)
+    parts = run_in_parts(group, group.batches[0], half)
     for mine, other in zip(whole, parts, strict=True):
         assert len(mine.lines) == len(other.lines)
         for left, right in zip(mine.lines, other.lines, strict=True):
