@@ -25,6 +25,7 @@ from fljax.attacks import (
     SURROGATES,
     Attack,
     Task,
+    attack_from_registry,
     fltrust_attack,
     krum_attack,
     optimize_attack,
@@ -55,11 +56,10 @@ TRIM = 20
 
 
 def make(name: str, task: Task, hyper: dict[str, Any]) -> Attack:
-    entry = ATTACKS[name]
     if name == "worst_case":
         others = tuple(make(other, task, {}) for other in ("sign_flip", "trim_attack", "krum_attack", "alie"))
         hyper = {"attacks": others}
-    return entry.make(entry.function, task, **hyper)
+    return attack_from_registry(name, task, **hyper)
 
 
 def context(d: int, n: int) -> dict[str, Any]:

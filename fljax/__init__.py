@@ -15,6 +15,9 @@ _LAZY = {
     "load_config": "fljax.config.loading",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
+    "register_dataset": "fljax.data",
+    "register_model": "fljax.models",
+    "register_partition": "fljax.data",
 }
 
 _MODULES = {
@@ -24,11 +27,24 @@ _MODULES = {
 
 if TYPE_CHECKING:
     from fljax.config.loading import load_config
+    from fljax.data import register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
+    from fljax.models import register_model
     from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
 
-__all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "run", "sweep"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "__version__",
+    "build",
+    "load_config",
+    "register_dataset",
+    "register_model",
+    "register_partition",
+    "run",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

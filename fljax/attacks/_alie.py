@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtri
 
+from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack
 from fljax.numerics.checks import Float, Int, option, real
 from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of
@@ -38,6 +39,13 @@ def alie_factor(num_rows: int, num_malicious: Int) -> Array:
     return ndtri(jnp.clip(share, min(1 / n, 0.5), max(1 - 1 / n, 0.5)))
 
 
+@register_attack(
+    "alie",
+    title="ALIE",
+    source="Baruch et al. 2019",
+    assumes="attackers' updates",
+    optimises="error within the spread",
+)
 def alie(
     updates: Array,
     malicious: Array,

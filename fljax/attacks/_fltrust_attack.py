@@ -10,6 +10,7 @@ from jax.lax import Precision
 
 from fljax.aggregators._fltrust import fltrust_explained
 from fljax.attacks._trim_attack import trim_attack
+from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.fltrust import (
     Chain,
     Game,
@@ -147,6 +148,13 @@ def _best_row(root: Array, sign: Array, count: Array, game: Game) -> Array:
     return cosine * root + sine * across
 
 
+@register_attack(
+    "fltrust_attack",
+    title="Adaptive attack",
+    source="Cao et al. 2021",
+    assumes="all updates, root update",
+    optimises="error of FLTrust",
+)
 def fltrust_attack(
     updates: Array,
     root_update: Array,

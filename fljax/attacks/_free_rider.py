@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.simple import draw_around
-from fljax.attacks.wrappers import State, check_stack
+from fljax.attacks._gaussian import draw_around
+from fljax.attacks.registry import register_attack
+from fljax.attacks.wrappers import State, check_stack, from_factory
 from fljax.base import Attack, Context
 from fljax.numerics.checks import is_static, option, real
 
@@ -25,6 +26,14 @@ class FreeRiderState(NamedTuple):
     scale: Array
 
 
+@register_attack(
+    "free_rider",
+    title="Free-rider",
+    source="Lin et al. 2019",
+    assumes="the global model",
+    optimises="the model without training",
+    make=from_factory,
+)
 def free_rider(
     *,
     kind: Literal["zero", "noise", "delta"] = "zero",

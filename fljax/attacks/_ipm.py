@@ -3,11 +3,19 @@
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack
 from fljax.numerics.checks import real
 from fljax.numerics.subset_statistics import known_rows, mean_of
 
 
+@register_attack(
+    "ipm",
+    title="IPM",
+    source="Xie et al. 2020",
+    assumes="all updates",
+    optimises="negative inner product",
+)
 def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
     """Inner product manipulation (Fall of Empires): a negative multiple of the honest mean.
 

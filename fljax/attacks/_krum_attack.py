@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.krum import largest_selected, make_contest
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
@@ -16,6 +17,13 @@ from fljax.numerics.safe import safe_norms
 from fljax.numerics.subset_statistics import Knowledge, mean_of
 
 
+@register_attack(
+    "krum_attack",
+    title="Krum attack",
+    source="Fang et al. 2020",
+    assumes="all updates",
+    optimises="error of Krum",
+)
 def krum_attack(
     updates: Array,
     malicious: Array,

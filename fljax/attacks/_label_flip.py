@@ -3,9 +3,19 @@
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.registry import register_attack
+from fljax.attacks.wrappers import on_labels
 from fljax.numerics.checks import whole
 
 
+@register_attack(
+    "label_flip",
+    title="Label flipping",
+    source="Fang et al. 2020",
+    assumes="own data",
+    optimises="untargeted error",
+    make=on_labels,
+)
 def label_flip(
     labels: Array, *, num_classes: int, source: int | None = None, target: int | None = None
 ) -> Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.attacks._trim_attack import trim_attack
+from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack, malicious_rows
 from fljax.numerics.checks import check_options, compute_dtype, real, whole
 from fljax.numerics.safe import finite_rows, row_norms
@@ -44,6 +45,13 @@ def _better(found: _Found, value: Array, candidate: Array) -> _Found:
     return _Found(jnp.where(better, value, found.value), jnp.where(better, candidate, found.best))
 
 
+@register_attack(
+    "optimize_attack",
+    title="Optimised attack",
+    source="Fang et al. 2020",
+    assumes="all updates, rule",
+    optimises="error of any rule",
+)
 def optimize_attack(
     updates: Array,
     malicious: Array,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.wrappers import check_stack, malicious_rows
 from fljax.numerics.checks import check_options, flag, real, shaped
@@ -23,6 +24,13 @@ from fljax.numerics.subset_statistics import (
 NEAREST, FARTHEST = 3.0, 4.0
 
 
+@register_attack(
+    "trim_attack",
+    title="Trim attack",
+    source="Fang et al. 2020",
+    assumes="all updates",
+    optimises="error of trimmed mean",
+)
 def trim_attack(
     updates: Array,
     malicious: Array,

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.attacks.wrappers import check_stack, malicious_rows
+from fljax.attacks.registry import register_attack
+from fljax.attacks.wrappers import check_stack, from_factory, malicious_rows
 from fljax.base import Attack, Context
 from fljax.numerics.checks import check_options
 from fljax.numerics.safe import row_norms
@@ -26,6 +27,14 @@ class WorstCaseState(NamedTuple):
     chosen: Array
 
 
+@register_attack(
+    "worst_case",
+    title="Worst case",
+    source="this library",
+    assumes="all updates, the rule",
+    optimises="the strongest of a list of attacks",
+    make=from_factory,
+)
 def worst_case(
     *,
     attacks: Sequence[Attack],

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 from jax import Array
@@ -20,31 +20,6 @@ class AttackFunction(Protocol):
     __name__: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
-
-
-class AttackEntry(NamedTuple):
-    """One registry entry.
-
-    Attributes:
-        function: the public pure function, or the factory that returns the `Attack`.
-        title: the name the literature uses, for tables.
-        knowledge: what the attacker must know.
-        optimises: what it tries to do.
-        source: where it was published, with the year.
-        make: `make(function, task, **hyper) -> Attack`.
-    """
-
-    function: AttackFunction
-    title: str
-    knowledge: str
-    optimises: str
-    source: str
-    make: Callable[..., Attack]
-
-    @property
-    def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").splitlines()[0]
 
 
 # Arguments of an attack that the task provides, not the configuration.

@@ -12,6 +12,7 @@ from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
 from fljax.aggregators.combining import array_arguments
 from fljax.config.components import find
 from fljax.errors import ConfigError, unknown_name
+from fljax.registry import load_installed
 
 DTYPES = ("float32", "bfloat16", "float64")
 COUNTS = ("num_malicious", "trim")  # both say how many malicious rows a rule expects
@@ -67,6 +68,7 @@ class Cell(NamedTuple):
 
 def registry() -> dict[str, Rule]:
     """Everything there is to measure."""
+    load_installed()
     return {**RULES, **PRE_AGGREGATORS}
 
 

@@ -32,6 +32,10 @@ ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A TOML file, or the config.json of a run.")
 ]
 SweepPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with a [sweep] table.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="A module that registers names, in this folder or on Python's path."),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
 ]
@@ -309,14 +313,17 @@ def bench_aggregators(
     repeats: Annotated[int, typer.Option(help="Calls after the warm-up.")] = 20,
     seconds: Annotated[float, typer.Option(help="Time budget of a cell, for each library.")] = 5.0,
     peers: Annotated[bool, typer.Option("--peers", help="Measure ByzFL in the same run.")] = False,
+    plugin: Plugins = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; default runs/bench-aggregators.")] = None,
 ) -> None:
     """Time aggregation rules over sizes, types and devices."""
     from fljax.bench import grid, measure, report
     from fljax.bench.peers import load
+    from fljax.config.plugins import load_named
     from fljax.simulation.run_folder import check_folder
 
     console = _console()
+    load_named(plugin or ())
     cells = grid.plan(
         rules=rule or [],
         n=n or [],
@@ -381,10 +388,13 @@ def list_command(
             help="One of them, to show what it does and takes, in full.", autocompletion=listed_names
         ),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """List what a configuration can name, or show one name in full."""
     from fljax.cli.details import show_list
+    from fljax.config.plugins import load_named
 
+    load_named(plugin or ())
     show_list(_console(), kind, name)
 
 

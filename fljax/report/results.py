@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow
 from pyarrow import compute
 
+from fljax.config.plugins import load_recorded
 from fljax.config.titles import NO_ATTACK
 from fljax.errors import DataError
 from fljax.files import read_json
@@ -227,7 +228,9 @@ def _read_about(path: Path) -> dict[str, Any]:
     if isinstance(about["cells"], bool) or about["cells"] < 1:
         raise DataError(f"{path} is damaged: cells = {about['cells']}, but a sweep has at least one")
     config = about.get("config", {})
-    return about | {"config": config if isinstance(config, dict) else {}}
+    config = config if isinstance(config, dict) else {}
+    load_recorded(config)
+    return about | {"config": config}
 
 
 def _are_labels(values: Any) -> bool:

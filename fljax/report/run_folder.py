@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fljax.config.plugins import load_recorded
 from fljax.config.titles import component_titles
 from fljax.errors import DataError
 from fljax.files import read_json
@@ -27,6 +28,7 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         DataError: if a file is damaged, or there is no evaluation yet.
     """
     config = _read_table(folder / RUN_FILES[0])
+    load_recorded(config)
     summary = _read_table(folder / "summary.json") if (folder / "summary.json").is_file() else {}
     lines = _read_lines(folder / RUN_FILES[1])
     last = lines[-1]

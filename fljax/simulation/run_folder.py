@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fljax.config import keys
+from fljax.config.plugins import without_folders
 from fljax.config.schema import WITHOUT_EFFECT, parse_config
 from fljax.engine.loop import Pause, Record, Start, no_metrics
 from fljax.engine.state import RunState
@@ -22,7 +24,7 @@ _FIRST = {LOCK, ".config.json.partial", ".sweep.json.partial"}
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing but what a process leaves that was killed before its first file."""
+    """True for a folder with nothing but leftovers of a process that was killed before its first file."""
     return all(each.name in _FIRST for each in path.iterdir())
 
 
@@ -60,7 +62,7 @@ def check_run_folder(path: Path, config: Mapping[str, Any], resume: bool) -> Non
 
 
 class Begun(NamedTuple):
-    """A run where it goes on.
+    """The place from which a run goes on.
 
     Attributes:
         start: the initial state, or that of the last checkpoint.
@@ -126,7 +128,7 @@ class RunFolder:
         self._tell(text)
 
     def begin(self, state: RunState) -> Begun:
-        """Where to go on: after the last checkpoint, with the lines of metrics.jsonl up to there.
+        """The last checkpoint, or the initial state, and the lines of metrics.jsonl up to there.
 
         Args:
             state: the initial one.
@@ -171,7 +173,7 @@ class RunFolder:
         self._metrics.append(line)
 
     def due(self, done: int) -> bool:
-        """Whether the state after so many rounds should be saved."""
+        """True if the state after so many rounds should be saved."""
         return self._cadence.due(done)
 
     def save(self, at: Record | Pause, seconds_wall: float) -> None:
@@ -207,7 +209,7 @@ class RunFolder:
 
 
 def _same_config(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    before, after = _flat(_with_defaults(old)), _flat(new)
+    before, after = (keys.flatten(without_folders(values)) for values in (_with_defaults(old), new))
     changed = sorted(
         key
         for key in before.keys() | after.keys()
@@ -224,13 +226,3 @@ def _with_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return parse_config(values).resolved()
     except ConfigError:
         return values
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    if not isinstance(values, Mapping):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat

@@ -1,5 +1,6 @@
 """A sweep's folder: sweep.json, results.parquet with one row per finished cell, batches/ under way."""
 
+import copy
 import json
 import shutil
 import time
@@ -12,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fljax.config import keys
+from fljax.config.plugins import without_folders
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
 from fljax.host.locking import FolderLock, check_free
@@ -240,17 +243,17 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
     about = read_json(path / "sweep.json")
     if not isinstance(about, dict) or not isinstance(known := about.get("config"), dict):
         raise DataError(f"{path}/sweep.json is damaged: it holds no configuration")
-    changes = differences(_without_published(known), _without_published(json.loads(to_json(sweep.given))))
+    changes = differences(_identity(known), _identity(json.loads(to_json(sweep.given))))
     if changes:
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
         raise ConfigError(f"{path} holds another sweep: {shown}")
 
 
-def _without_published(config: Any) -> Any:
-    """The configuration without `sweep.published`, which has no influence on the cells."""
-    if not (isinstance(config, dict) and isinstance(config.get("sweep"), dict)):
-        return config
-    return config | {"sweep": {k: v for k, v in config["sweep"].items() if k != "published"}}
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """A sweep's configuration without what its cells do not depend on."""
+    config = copy.deepcopy(without_folders(config))
+    keys.delete(config, "sweep.published")  # results that a report shows beside them
+    return config
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:

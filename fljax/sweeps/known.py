@@ -7,18 +7,18 @@ import pydantic
 
 from fljax.aggregators import Aggregator, mean, stateless
 from fljax.attacks import NO_ATTACK
-from fljax.config.components import make_aggregator, make_attack
+from fljax.config.components import make_aggregator
 from fljax.config.schema import ExperimentConfig
 from fljax.data import DATASETS, Dataset
 from fljax.engine.state import RoundData
 from fljax.errors import ConfigError
 from fljax.host.limits import available, gigabytes
-from fljax.simulation.assembly import Parts, check_names, compose, gather, load_dataset
+from fljax.simulation.assembly import Parts, check_names, compose, load_dataset, make_parts
 from fljax.simulation.checks import check_pieces
 from fljax.simulation.clients import choose_malicious
 from fljax.simulation.memory import Gradient, gradient_of
 from fljax.sweeps.cells import text_of
-from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature, traceable
+from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
 
 # Share of the available memory that data may take before anything runs.
 DATA_SHARE = 0.5
@@ -50,7 +50,6 @@ class Known:
         self._bytes = 0
         self._clients: dict[Any, RoundData] = {}
         self._parts: dict[Any, Parts] = {}
-        self._numbers: dict[Any, Mapping[str, Any]] = {}
         self._masked: dict[Any, str] = {}
         self._checked: set[Any] = set()
         # Entries of the largest intermediate result of every rule and attack that was checked.
@@ -77,12 +76,7 @@ class Known:
                     config = config.model_copy(update={"aggregator": like.parts.config.aggregator})
                 return like._replace(parts=like.parts._replace(config=config, dataset=dataset, data=data))
         parts = self._parts_of(config)
-        key = tuple(
-            self._text(getattr(parts.config, name)) for name in ("aggregator", "attack", "local", "server")
-        )
-        if key not in self._numbers:
-            self._numbers[key] = traceable(parts.config)
-        numbers = self._numbers[key]
+        numbers = parts.resolved.numbers
         self._check(parts)
         member = Member(parts, numbers, signature(parts, numbers, self._mask))
         self._kept.append(config)  # the identities of its tables stay theirs
@@ -114,7 +108,7 @@ class Known:
 
     def _dataset(self, config: ExperimentConfig) -> Dataset:
         # A data set that ignores the seed is read once.
-        seed = config.seed_for("data") if DATASETS[config.data.name].seeded else None
+        seed = config.seed_for("data") if DATASETS.find(config.data.name).facts["seeded"] else None
         key = self._text(config.data), seed
         if key not in self._datasets:
             dataset = load_dataset(config)
@@ -154,14 +148,17 @@ class Known:
         dataset = self._dataset(config)
         data = self._dealt(config, dataset)
         if data is None:
-            dealt = self._clients[self._clients_key(config, dataset)] = gather(config, dataset).data
+            dealt = self._clients[self._clients_key(config, dataset)] = make_parts(config, dataset).data
             data = self._with_attackers(config, dealt)
         key = (
-            *(self._text(getattr(config, name)) for name in ("aggregator", "attack", "model")),
+            *(
+                self._text(getattr(config, name))
+                for name in ("aggregator", "attack", "local", "server", "model")
+            ),
             *(config.cohort_size, *self._shapes(dataset, data)),
         )
         if key not in self._parts:
-            self._parts[key] = gather(config, dataset, data=data)
+            self._parts[key] = make_parts(config, dataset, data=data)
         like = self._parts[key]
         config = config.model_copy(update={"aggregator": like.config.aggregator})
         return like._replace(config=config, dataset=dataset, data=data)
@@ -194,10 +191,10 @@ class Known:
             compose(parts, check=False)
         rule, attack = pieces = self._pieces(parts)
         if rule not in self._entries:
-            self._entries[rule] = check_pieces(make_aggregator(config.aggregator), NO_ATTACK, *sizes)
+            self._entries[rule] = check_pieces(make_aggregator(parts.resolved.rule), NO_ATTACK, *sizes)
         if attack not in self._entries:
             spy = _Spy()
-            self._entries[attack] = check_pieces(spy.rule, make_attack(config.attack, parts.task), *sizes)
+            self._entries[attack] = check_pieces(spy.rule, parts.resolved.make_attack(parts.task), *sizes)
             if spy.asked > 1:
                 self._asking.add(attack)
         if attack in self._asking and pieces not in self._checked:

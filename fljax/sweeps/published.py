@@ -6,6 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+from fljax.config import keys
 from fljax.config.components import COUNTS
 from fljax.errors import ConfigError, unknown_name
 
@@ -113,9 +114,7 @@ def _value(text: str) -> Value | None:
 def _agrees(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """True if a resolved configuration has the wanted values, by dotted key."""
     for key, item in wanted.items():
-        value: Any = config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = keys.get(config, key)
         if not (_matches(value, item, (*COUNTS, "strict")) if isinstance(item, dict) else value == item):
             return False
     return True

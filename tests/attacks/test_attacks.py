@@ -11,6 +11,7 @@ from fljax.aggregators import RULES, Context
 from fljax.attacks import (
     ATTACKS,
     Task,
+    attack_from_registry,
     feature_trigger,
     label_flip,
     pattern_trigger,
@@ -198,7 +199,7 @@ def test_masks_and_shapes_are_checked():
 def test_label_flip():
     np.testing.assert_array_equal(label_flip(np.arange(6), num_classes=6), [5, 4, 3, 2, 1, 0])
     assert int(label_flip(2, num_classes=5)) == 2
-    attack = ATTACKS["label_flip"].make(label_flip, TASK)
+    attack = attack_from_registry("label_flip", TASK)
     x, y = attack.poison_data(jnp.ones((3, 8, 8, 1)), jnp.array([0, 4, 9]), jnp.zeros(3, bool), jnp.int32(0))
     np.testing.assert_array_equal(y, [9, 5, 0])
     np.testing.assert_array_equal(x, 1.0)

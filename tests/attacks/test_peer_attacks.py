@@ -12,10 +12,10 @@ import pytest
 import fljax
 from fljax.aggregators import Context, krum, median, nnm, trimmed_mean
 from fljax.attacks import (
-    ATTACKS,
     Task,
     alie,
     alie_factor,
+    attack_from_registry,
     constant,
     free_rider,
     gaussian,
@@ -27,7 +27,7 @@ from fljax.attacks import (
     optimized_alie,
     optimized_ipm,
 )
-from fljax.config.components import make_attack
+from fljax.config.components import bind_attack, make_attack
 from fljax.config.schema import AttackConfig, parse_config
 from tests.attacks import reference_peers as reference
 from tests.support.programs import jitted
@@ -113,7 +113,9 @@ def test_constant_sends_what_it_is_told(value):
     config = AttackConfig(name="constant", value=value)
     for result in (
         constant(updates, malicious, value=value),
-        make_attack(config, TASK).corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Context())[0],
+        make_attack(bind_attack(config), TASK).corrupt(
+            jnp.asarray(updates), jnp.asarray(malicious), (), Context()
+        )[0],
     ):
         np.testing.assert_array_equal(result[:2], expected)
         np.testing.assert_array_equal(result[2:], updates[2:])
@@ -441,7 +443,7 @@ def test_a_result_that_is_not_finite_is_no_success():
 
 
 def test_the_line_search_needs_the_round():
-    attack = ATTACKS["optimized_ipm"].make(optimized_ipm, TASK, evaluations=3)
+    attack = attack_from_registry("optimized_ipm", TASK, evaluations=3)
     updates, malicious = jnp.asarray(make(0, 9, 5)), jnp.arange(9) < 2
     with pytest.raises(ValueError, match="needs rule, which this round does not provide"):
         attack.corrupt(updates, malicious, (), Context())

@@ -9,7 +9,7 @@ import pytest
 
 import fljax
 from fljax.aggregators import Context, krum, mean, median, trimmed_mean
-from fljax.attacks import ATTACKS, Task, scaling_attack, scheduled, worst_case
+from fljax.attacks import Task, attack_from_registry, scaling_attack, scheduled, worst_case
 from fljax.config.schema import parse_config
 from fljax.simulation.experiment import assemble
 from tests.support.programs import jitted
@@ -25,7 +25,7 @@ RULES = {
 
 
 def attacks(task=TASK):
-    return [ATTACKS[name].make(ATTACKS[name].function, task, **hyper) for name, hyper in NAMES.items()]
+    return [attack_from_registry(name, task, **hyper) for name, hyper in NAMES.items()]
 
 
 # Compiled once for all tests.
@@ -79,7 +79,7 @@ def test_rules_differ_in_what_hurts_them_most():
 
 
 def test_a_result_that_is_not_finite_is_the_worst():
-    made = [*attacks(), ATTACKS["sign_flip"].make(ATTACKS["sign_flip"].function, TASK, factor=float("nan"))]
+    made = [*attacks(), attack_from_registry("sign_flip", TASK, factor=float("nan"))]
     attack = worst_case(attacks=made, max_malicious=3)
     updates, malicious = stacks(0)
     sent, state = attack.corrupt(

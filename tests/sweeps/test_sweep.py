@@ -12,7 +12,8 @@ import fljax
 from fljax.aggregators import PRE_AGGREGATORS, RULES, Context
 from fljax.attacks import ATTACKS, Task
 from fljax.attacks.wrappers import TASK_ARGUMENTS
-from fljax.config.components import make_aggregator, make_attack
+from fljax.config.components import bind_attack, bind_rule, make_aggregator, make_attack
+from fljax.config.resolve import resolve
 from fljax.config.schema import AggregatorConfig, AttackConfig
 from fljax.config.signatures import keyword_parameters, traceable_parameters
 from fljax.errors import ConfigError
@@ -26,7 +27,7 @@ from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
 from fljax.sweeps.timing import estimate_seconds
-from fljax.sweeps.traced import signature, traceable
+from fljax.sweeps.traced import signature
 
 BASE: dict[str, Any] = {
     "rounds": 4,
@@ -538,13 +539,13 @@ def _component(kind, name, given):
     updates = _stack()
     if kind == "attack":
         config = AttackConfig(name=name, **given)
-        middle = make_aggregator(AggregatorConfig(name="mean"))
+        middle = make_aggregator(bind_rule(AggregatorConfig(name="mean")))
 
         def rule(stack):
             return middle.aggregate(stack, (), _context())[0]
 
         def attack(traced):
-            made = make_attack(config, Task(10, 3), traced)
+            made = make_attack(bind_attack(config).replaced(traced), Task(10, 3))
             malicious = jnp.arange(N) % 4 == 1
             known = _context(rule=rule, surrogate=rule)
             return made.corrupt(updates, malicious, made.init(N, D), known)[0]
@@ -553,7 +554,7 @@ def _component(kind, name, given):
     table = {"name": "mean", "pre": [{"name": name, **given}]} if kind == "pre" else {"name": name, **given}
 
     def aggregate(traced):
-        made = make_aggregator(AggregatorConfig(**table), traced)
+        made = make_aggregator(bind_rule(AggregatorConfig(**table)).replaced(traced))
         return made.aggregate(updates, made.init(N, D), _context())[0]
 
     return aggregate
@@ -592,7 +593,7 @@ def test_the_planner_finds_every_traceable_parameter():
     }
     attack = {"name": "worst_case", "attacks": [{"name": "alie", "z": 1}, {"name": "sign_flip"}]}
     config = make_sweep(BASE | {"aggregator": rule, "attack": attack}, {}).cells[0].config
-    assert traceable(config) == {
+    assert resolve(config).numbers == {
         "aggregator.num_malicious": 1,
         "aggregator.num_neighbors": 3,
         "aggregator.pre.0.num_malicious": 1,
@@ -603,4 +604,4 @@ def test_the_planner_finds_every_traceable_parameter():
         "server.learning_rate": 1.0,
     }
     part = plan_of({}, BASE | {"aggregator": rule, "attack": attack}).groups[0].parts[0]
-    assert "traced" in signature(part, traceable(part.config))
+    assert "traced" in signature(part, part.resolved.numbers)

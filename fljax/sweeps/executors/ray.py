@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fljax.config.plugins import load_plugins
 from fljax.errors import ConfigError
 from fljax.host.limits import device_memory
 from fljax.host.signals import kept
@@ -349,6 +350,7 @@ def run_task(cells: list[Cell], task: _Task, setting: _Setting) -> _Outcome:
     prepare(setting.request)
     if setting.data is not None:
         os.environ["FLJAX_DATA"] = setting.data
+    load_plugins(cells[0].config.plugins)
     with chdir(setting.folder) if Path(setting.folder).is_dir() else nullcontext():
         group, program = _program(cells, task)
     wanted = set(task.ids)
