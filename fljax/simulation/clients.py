@@ -24,7 +24,7 @@ def num_attackers(fraction: float, num_clients: int) -> int:
 
 
 def choose_malicious(seed: int, num_clients: int, fraction: float) -> np.ndarray:
-    """A mask of the malicious clients, the first of one seeded order: a larger share keeps those of a smaller.
+    """A mask of the malicious clients: the first of one seeded order, so that a larger share keeps a smaller.
 
     Args:
         seed: of the clients.

@@ -552,7 +552,7 @@ def test_sweep_writes_the_right_cells(cli, tmp_path):
 )
 def test_a_bad_cell_is_reported_before_any_cell_runs(cli, tmp_path, monkeypatch, old, new, fragments):
     monkeypatch.setattr(
-        "fljax.sweeps.executors.threads.compile_group", lambda *_: pytest.fail("a cell was compiled")
+        "fljax.sweeps.executors.base.compile_group", lambda *_: pytest.fail("a cell was compiled")
     )
     assert SWEEP.count(old) == 1
     (tmp_path / "many.toml").write_text(SWEEP.replace(old, new))

@@ -38,7 +38,6 @@ from tests.support.run_folders import (
     strict_json,
 )
 
-OPTIMIZED = True  # as the processes it starts are
 TOML = """
 rounds = 600
 eval_every = 1

@@ -1,4 +1,4 @@
-"""Fuzzers, each a process of its own: `python tests/fuzz.py config 0 500` prints what became of 500 inputs.
+"""Fuzzers, each a process of its own: `python fuzzing.py config 0 500` prints what became of 500 inputs.
 
 Whatever goes in, it comes back as a value or as one sentence, within the minute and in bounded memory. The
 same seed makes the same inputs; the one that failed is in the message.

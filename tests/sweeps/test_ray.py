@@ -99,6 +99,7 @@ class Recorder(Watcher):
         self.told.append(("compiled", group.number))
 
 
+@pytest.mark.slow
 def test_the_results_are_those_of_the_local_executor(address, tmp_path, monkeypatch):
     # A relative path means the same in a worker, whose own folder is another.
     monkeypatch.chdir(tmp_path)
@@ -135,6 +136,7 @@ class Killer(Watcher):
             self.killed = victim.pid
 
 
+@pytest.mark.slow
 def test_a_killed_worker_runs_its_batch_again(address, cells, table, tmp_path):
     plan, killer = make_plan(cells), Killer()
     found = run_plan(plan, tmp_path / "out", executor=Ray(address), watcher=killer)
@@ -143,6 +145,7 @@ def test_a_killed_worker_runs_its_batch_again(address, cells, table, tmp_path):
     assert_same(found, table)
 
 
+@pytest.mark.slow
 def test_a_batch_whose_worker_always_dies_is_an_error(address, cells, table, tmp_path, monkeypatch):
     # Without retries the kill shows, so in the test above it did interrupt something.
     monkeypatch.setattr(on_ray, "RETRIES", 0)
@@ -152,6 +155,7 @@ def test_a_batch_whose_worker_always_dies_is_an_error(address, cells, table, tmp
     assert_same(run_plan(plan, tmp_path / "out", resume=True), table)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_task_is_reported_and_the_cluster_stays(address, tmp_path):
     file = tmp_path / "mine.npz"
     x, y = np.ones((150, 5), np.float32), np.arange(150) % 3
@@ -175,6 +179,7 @@ def test_an_error_in_a_task_is_reported_and_the_cluster_stays(address, tmp_path)
     assert not (tmp_path / "large").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_and_a_folder_to_continue(tmp_path):
     config = tmp_path / "long.toml"
     config.write_text(
