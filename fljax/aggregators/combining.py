@@ -1,13 +1,14 @@
 """The pieces a round is composed of: rules and pre-aggregators with their state, and what a round knows."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 from jax import Array
 
 from fljax.base import Aggregator, Context, Info, PreAggregator, State
+from fljax.errors import unknown_name
 
 
 class RuleFunction(Protocol):
@@ -56,19 +57,32 @@ def array_arguments(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
 
-def context_arguments(function: Callable[..., Any], context: Context, **more: Any) -> dict[str, Any]:
-    """The arrays `function` names, from the context or `more`; an optional one may be absent."""
+def check_arguments(function: Callable[..., Any], known: Collection[str]) -> None:
+    """Refuse a function that names an array which no round has.
+
+    Raises:
+        ValueError: with the nearest name; an optional argument would never be filled in.
+    """
+    for name in array_arguments(function):
+        if name not in known:
+            sentence = unknown_name("argument", name, known)
+            raise ValueError(f"{_title(function)}: {sentence}; hyper-parameters are keyword-only")
+
+
+def context_arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays that `function` names, of those that a round has; an optional one may be None."""
     found: dict[str, Any] = {}
-    known = {**context._asdict(), **more}
     parameters = inspect.signature(function).parameters
     for name in array_arguments(function):
-        value = known.get(name)
-        if value is not None:
-            found[name] = value
+        if known[name] is not None:
+            found[name] = known[name]
         elif parameters[name].default is inspect.Parameter.empty:
-            title = getattr(function, "__name__", "the function")
-            raise ValueError(f"{title}: needs {name}, which this round does not provide")
+            raise ValueError(f"{_title(function)}: needs {name}, which this round does not provide")
     return found
+
+
+def _title(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "the function")
 
 
 def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
@@ -89,9 +103,10 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
         >>> update.tolist()
         [2.0, 3.0]
     """
+    check_arguments(function, Context._fields)
 
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
-        result = function(updates, **context_arguments(function, context), **hyper)
+        result = function(updates, **context_arguments(function, context._asdict()), **hyper)
         update, info = result if isinstance(result, tuple) else (result, {})
         return update, state, info
 
@@ -110,9 +125,10 @@ def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, *
     Returns:
         The `PreAggregator`.
     """
+    check_arguments(function, Context._fields)
 
     def transform(updates: Array, state: State, context: Context) -> tuple[Array, State, Context]:
-        transformed = function(updates, **context_arguments(function, context), **hyper)
+        transformed = function(updates, **context_arguments(function, context._asdict()), **hyper)
         if mixes_rows:
             context = context._replace(weights=None, client_ids=None)
         return transformed, state, context

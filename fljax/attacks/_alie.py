@@ -12,7 +12,7 @@ from jax.scipy.special import ndtri
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack
 from fljax.numerics.checks import Float, Int, option, real
-from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of
+from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, mean_of
 
 
 def alie_factor(num_rows: int, num_malicious: Int) -> Array:
@@ -51,7 +51,7 @@ def alie(
     malicious: Array,
     *,
     z: float | Array | None = None,
-    knowledge: Knowledge = "partial",
+    knowledge: Sight = "partial",
     ddof: int = 0,
 ) -> Array:
     """A little is enough: the mean of the known rows, shifted by z standard deviations in every coordinate.

@@ -7,8 +7,8 @@ from jax import Array
 
 from fljax.attacks._gaussian import draw_around
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import State, check_stack, from_factory
-from fljax.base import Attack, Context
+from fljax.attacks.wrappers import check_stack, from_factory
+from fljax.base import Attack, Knowledge, State
 from fljax.numerics.checks import is_static, option, real
 
 
@@ -68,8 +68,9 @@ def free_rider(
     Example:
         >>> attack = free_rider(kind="delta")
         >>> rows, mask = jnp.ones((2, 1)), jnp.array([True, False])
-        >>> _, state = attack.corrupt(rows, mask, attack.init(2, 1), Context(params=jnp.array([5.0])))
-        >>> attack.corrupt(rows, mask, state, Context(params=jnp.array([5.5])))[0].tolist()
+        >>> before, now = (Knowledge(Context(params=jnp.array([w]))) for w in (5.0, 5.5))
+        >>> _, state = attack.corrupt(rows, mask, attack.init(2, 1), before)
+        >>> attack.corrupt(rows, mask, state, now)[0].tolist()
         [[0.5], [1.0]]
 
     Source: "zero" and "noise" are the plain and the disguised attack of Fraboni, Vidal & Lorenzi, "Free-rider
@@ -87,8 +88,9 @@ def free_rider(
         return FreeRiderState(jnp.int32(0), jnp.zeros((num_params,)), jnp.zeros(()))
 
     def corrupt(
-        updates: Array, malicious: Array, state: FreeRiderState, context: Context
+        updates: Array, malicious: Array, state: FreeRiderState, knowledge: Knowledge
     ) -> tuple[Array, State]:
+        context = knowledge.context
         updates, malicious = check_stack("free_rider", updates, malicious)
         if kind == "zero":
             return jnp.where(malicious[:, None], jnp.zeros((), updates.dtype), updates), state

@@ -14,7 +14,7 @@ from fljax.attacks.wrappers import check_stack, malicious_rows
 from fljax.numerics.checks import Int, bounded, check_options, compute_dtype, option, real
 from fljax.numerics.neighbors import first_row, nearest_values, reduce_distances
 from fljax.numerics.safe import safe_norms
-from fljax.numerics.subset_statistics import Knowledge, mean_of
+from fljax.numerics.subset_statistics import Sight, mean_of
 
 
 @register_attack(
@@ -34,7 +34,7 @@ def krum_attack(
     num_malicious: Int | None = None,
     threshold: float | Array = 1e-5,
     spread: float | Array = 0.01,
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     direction: Literal["krum", "sum"] = "krum",
     lambda_init: Literal["bound", "one"] = "bound",
     supporters: Literal["ball", "copies"] = "ball",

@@ -8,8 +8,8 @@ from jax import Array
 from jax.lax import Precision
 
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import State, check_stack, from_factory
-from fljax.base import Attack, Context
+from fljax.attacks.wrappers import check_stack, from_factory
+from fljax.base import Attack, Knowledge, State
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import check_options, whole
 from fljax.numerics.subset_statistics import honest_rows, mean_of
@@ -67,8 +67,8 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
     Example:
         >>> attack = mimic_warmup(warmup=1)
         >>> rows = jnp.array([[1.0, 0.0], [9.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        >>> context = Context(client_ids=jnp.arange(4))
-        >>> sent, _ = attack.corrupt(rows, jnp.arange(4) == 3, attack.init(4, 2), context)
+        >>> known = Knowledge(Context(client_ids=jnp.arange(4)))
+        >>> sent, _ = attack.corrupt(rows, jnp.arange(4) == 3, attack.init(4, 2), known)
         >>> sent[3].tolist()
         [9.0, 0.0]
 
@@ -90,9 +90,12 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
             scores=jnp.full((num_clients,), 0.0 if choose == "sum" else jnp.finfo(start.dtype).min),
         )
 
-    def corrupt(updates: Array, malicious: Array, state: MimicState, context: Context) -> tuple[Array, State]:
+    def corrupt(
+        updates: Array, malicious: Array, state: MimicState, knowledge: Knowledge
+    ) -> tuple[Array, State]:
         updates, malicious = check_stack("mimic_warmup", updates, malicious)
-        ids = jnp.arange(updates.shape[0]) if context.client_ids is None else context.client_ids
+        ids = knowledge.context.client_ids
+        ids = jnp.arange(updates.shape[0]) if ids is None else ids
         # A cohort without an honest client teaches nothing.
         learning = (state.rounds < warmup) & ~jnp.all(malicious)
         learnt = _learn(updates, ~malicious, ids, state, choose == "sum")

@@ -7,7 +7,7 @@ from jax.lax import Precision
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.direction import Direction, Search, push
 from fljax.numerics.neighbors import BLOCK
-from fljax.numerics.subset_statistics import Knowledge, only
+from fljax.numerics.subset_statistics import Sight, only
 
 
 @register_attack(
@@ -23,7 +23,7 @@ def min_max(
     local_rate: Array | None = None,
     *,
     direction: Direction = "unit",
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     search: Search = "exact",
     start: float = 10.0,
     tolerance: float = 1e-5,

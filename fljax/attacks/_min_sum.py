@@ -9,7 +9,7 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.direction import Direction, Search, push
 from fljax.numerics.checks import check_options
 from fljax.numerics.safe import distances_to
-from fljax.numerics.subset_statistics import Knowledge
+from fljax.numerics.subset_statistics import Sight
 
 
 @register_attack(
@@ -26,7 +26,7 @@ def min_sum(
     *,
     direction: Direction = "unit",
     bound: Literal["largest", "smallest"] = "largest",
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     search: Search = "exact",
     start: float = 10.0,
     tolerance: float = 1e-5,

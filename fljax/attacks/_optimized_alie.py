@@ -10,7 +10,7 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.factor import plan, send_best
 from fljax.attacks.wrappers import check_stack
 from fljax.numerics.checks import whole
-from fljax.numerics.subset_statistics import Knowledge, known_rows
+from fljax.numerics.subset_statistics import Sight, known_rows
 
 
 @register_attack(
@@ -28,7 +28,7 @@ def optimized_alie(
     evaluations: int = 20,
     smallest: float = 0.125,
     largest: float = 64.0,
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
 ) -> Array:
     """ALIE with the factor searched for through the round's rule and its pre-aggregators.
 

@@ -12,7 +12,7 @@ from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.wrappers import check_stack, malicious_rows
 from fljax.numerics.checks import check_options, flag, real, shaped
 from fljax.numerics.subset_statistics import (
-    Knowledge,
+    Sight,
     deviation_of,
     extreme_of,
     honest_rows,
@@ -39,7 +39,7 @@ def trim_attack(
     root_update: Array | None = None,
     *,
     stretch: float | Array = 2.0,
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     direction: Literal["sum", "rule"] = "sum",
     pool: Literal["honest", "all"] = "honest",
     law: Literal["uniform", "divide", "fixed"] = "uniform",

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import check_stack, from_factory, malicious_rows
-from fljax.base import Attack, Context
+from fljax.base import Attack, Knowledge
 from fljax.numerics.checks import check_options
 from fljax.numerics.safe import row_norms
 from fljax.numerics.subset_statistics import along
@@ -64,9 +64,9 @@ def worst_case(
         >>> from fljax.attacks import Task, on_updates, scale, sign_flip
         >>> made = [on_updates(scale, Task(10)), on_updates(sign_flip, Task(10), factor=5.0)]
         >>> attack = worst_case(attacks=made)
-        >>> context = Context(key=jax.random.key(0), rule=lambda stack: jnp.mean(stack, 0))
+        >>> known = Knowledge(Context(key=jax.random.key(0)), rule=lambda stack: jnp.mean(stack, 0))
         >>> rows, malicious = jnp.array([[1.0], [1.0]]), jnp.array([False, True])
-        >>> attack.corrupt(rows, malicious, attack.init(2, 1), context)[0].tolist()
+        >>> attack.corrupt(rows, malicious, attack.init(2, 1), known)[0].tolist()
         [[1.0], [-5.0]]
 
     Source: the direction is the objective of Fang et al., USENIX Security 2020, equation 1.
@@ -86,9 +86,9 @@ def worst_case(
         return WorstCaseState(states, jnp.zeros((len(attacks),), jnp.int32))
 
     def corrupt(
-        updates: Array, malicious: Array, state: WorstCaseState, context: Context
+        updates: Array, malicious: Array, state: WorstCaseState, knowledge: Knowledge
     ) -> tuple[Array, WorstCaseState]:
-        rule = context.rule
+        rule, context = knowledge.rule, knowledge.context
         if rule is None:
             raise ValueError("worst_case: needs rule, which this round does not provide")
         updates, malicious = check_stack("worst_case", updates, malicious)
@@ -96,7 +96,8 @@ def worst_case(
         candidates, states = [], []
         for i, (attack, own) in enumerate(zip(attacks, state.states, strict=True)):
             key = None if context.key is None else jax.random.fold_in(context.key, i)
-            stack, own = attack.corrupt(updates, malicious, own, context._replace(key=key))
+            known = knowledge._replace(context=context._replace(key=key))
+            stack, own = attack.corrupt(updates, malicious, own, known)
             candidates.append(stack.at[rows].get(mode="clip"))
             states.append(own)
         before = rule(updates)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.combining import context_arguments
+from fljax.aggregators.combining import check_arguments, context_arguments
 from fljax.attacks.wrappers import on_updates
 from fljax.base import Attack, Context, Task
 from fljax.registry import F, Registry
@@ -96,9 +96,10 @@ def schedule_from_registry(name: str, **hyper: Any) -> Callable[[Context], Array
         False
     """
     function = SCHEDULES.find(name).function
+    check_arguments(function, Context._fields)
 
     def active(context: Context) -> Array:
-        return function(context.round, **context_arguments(function, context), **hyper)
+        return function(context.round, **context_arguments(function, context._asdict()), **hyper)
 
     # The function checks its parameters, which need not wait for the first round.
     one = Context(jax.random.key(0), jnp.int32(0), jnp.zeros(1, jnp.int32), jnp.ones(1), jnp.zeros(1))

@@ -7,11 +7,9 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.combining import context_arguments
-from fljax.base import Attack, Context, Task
+from fljax.aggregators.combining import check_arguments, context_arguments
+from fljax.base import Attack, Context, Knowledge, State, Task
 from fljax.numerics.checks import as_stack, shown, whole
-
-State = Any
 
 
 class AttackFunction(Protocol):
@@ -24,6 +22,8 @@ class AttackFunction(Protocol):
 
 # Arguments of an attack that the task provides, not the configuration.
 TASK_ARGUMENTS = frozenset(Task._fields)
+# Those that a round fills in, by name.
+ROUND_ARGUMENTS = ("malicious", *Context._fields, *Knowledge._fields[1:])
 
 
 def task_arguments(function: Callable[..., Any], task: Task) -> dict[str, Any]:
@@ -38,12 +38,26 @@ def no_state(num_clients: int, num_params: int) -> State:
 
 
 def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
-    """An `Attack` from a pure function on updates; the arrays it names come from the context."""
+    """An `Attack` from a pure function on updates.
+
+    Args:
+        function: `function(updates, malicious, ..., *, hyper-parameters) -> updates`; what it names besides
+            comes from the round's `Context` and `Knowledge`.
+        task: what it attacks; hyper-parameters that it has come from there.
+        **hyper: the other hyper-parameters.
+
+    Returns:
+        The `Attack`, without state.
+
+    Raises:
+        ValueError: if it names an argument, optional or not, that no round has.
+    """
+    check_arguments(function, ROUND_ARGUMENTS)
     hyper = task_arguments(function, task) | hyper
 
-    def corrupt(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
-        known = context_arguments(function, context, malicious=malicious)
-        return function(updates, **known, **hyper), state
+    def corrupt(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
+        known = {"malicious": malicious, **knowledge.context._asdict(), **knowledge._asdict()}
+        return function(updates, **context_arguments(function, known), **hyper), state
 
     return Attack(no_state, corrupt)
 
@@ -63,7 +77,7 @@ def from_factory(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
     return function(**task_arguments(function, task), **hyper)
 
 
-def leave(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
+def leave(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
     """The `corrupt` of an attack that sends what it trained."""
     return updates, state
 

@@ -137,7 +137,10 @@ def as_aggregator(rule: Any) -> Aggregator:
     for entry in RULES.values():
         if entry.function is function and not arguments and not set(hyper) & set(array_arguments(function)):
             return entry.make(**hyper) if entry.make else stateless(entry.explained or function, **hyper)
-    return stateless(rule)
+    try:
+        return stateless(rule)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from None
 
 
 def as_attack(attack: Any, task: Task) -> Attack:

@@ -12,7 +12,7 @@ from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import check_options
 from fljax.numerics.order_statistics import ROWS_PER_STEP, sum_rows
 
-Knowledge = Literal["full", "partial"]
+Sight = Literal["full", "partial"]
 
 
 def row_sum(weights: Array, updates: Array) -> Array:
@@ -39,7 +39,7 @@ def honest_rows(malicious: Array) -> Array:
     return ~malicious | jnp.all(malicious)
 
 
-def known_rows(attack: str, malicious: Array, knowledge: Knowledge) -> Array:
+def known_rows(attack: str, malicious: Array, knowledge: Sight) -> Array:
     """What the attackers see: "full" the honest rows, "partial" their own; all rows if that is none."""
     check_options(attack, knowledge=(knowledge, ("full", "partial")))
     return honest_rows(malicious if knowledge == "full" else ~malicious)

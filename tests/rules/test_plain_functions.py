@@ -23,6 +23,7 @@ from fljax.aggregators import (
 from fljax.attacks import (
     ATTACKS,
     Attack,
+    Knowledge,
     Task,
     attack_from_registry,
     label_flip,
@@ -89,7 +90,7 @@ def test_a_rule_of_the_library_keeps_its_state_and_its_explanation():
 
 def test_attacks_of_the_library_become_what_the_configuration_makes_of_them():
     def sent(attack):
-        return attack.corrupt(jnp.asarray(ROWS), MASK, attack.init(12, 5), CONTEXT)[0]
+        return attack.corrupt(jnp.asarray(ROWS), MASK, attack.init(12, 5), Knowledge(CONTEXT))[0]
 
     for function, hyper in ((scale, {"factor": 4.0}), (trim_attack, {"stretch": 3.0})):
         np.testing.assert_array_equal(
@@ -116,8 +117,8 @@ def test_attacks_of_the_library_become_what_the_configuration_makes_of_them():
             {"aggregator": pre_from_registry(PRE_AGGREGATORS, "clip", radius=1.0)},
             "aggregator: must be an Aggregator .*, got a PreAggregator",
         ),
-        ({"aggregator": lambda updates, server: server}, "<lambda>: needs server, which this round does not"),
-        ({"aggregator": partial(lambda updates, server: server)}, "needs server, which this round does not"),
+        ({"aggregator": lambda updates, server: server}, "<lambda>: unknown argument 'server'"),
+        ({"aggregator": partial(lambda updates, server: server)}, "unknown argument 'server'"),
         (
             {"aggregator": lambda updates: updates},
             r"aggregator turns updates \(6, 4\) into float32 of shape \(6, 4\), not \(4,\)",

@@ -11,7 +11,7 @@ from jax.lax import Precision
 from fljax.attacks.units import known_rate
 from fljax.attacks.wrappers import check_stack
 from fljax.numerics.checks import check_options, fixed_real
-from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of
+from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, mean_of
 
 Direction = Literal["unit", "std", "minus_std", "sign"]
 
@@ -31,7 +31,7 @@ def push(
     *,
     local_rate: Array | None,
     direction: Direction,
-    knowledge: Knowledge,
+    knowledge: Sight,
     search: Search,
     start: float,
     tolerance: float,
