@@ -1,14 +1,25 @@
 """The contracts between a round and its pieces: rules, attacks and models."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from jax import Array
 
 State = Any
 
 
-Info = dict[str, Array]
+class Info(TypedDict, total=False):
+    """What explains a rule's decision, as far as the rule has it.
+
+    Attributes:
+        trust_scores: (n,) how far each row is trusted.
+        weights: (n,) what each row counts.
+        selected: (n,) bool, the rows that the update is made of.
+    """
+
+    trust_scores: Array
+    weights: Array
+    selected: Array
 
 
 class Context(NamedTuple):
@@ -56,8 +67,7 @@ class Aggregator(NamedTuple):
     Attributes:
         init: `init(num_clients, num_params) -> state`.
         aggregate: `aggregate(updates, state, context) -> (update, state, info)`; `updates` is (n, d),
-            `update` (d,), and `info` explains the decision with (n,) arrays: `trust_scores`, `weights`,
-            `selected`, as far as the rule has them.
+            `update` (d,), and `info` explains the decision.
     """
 
     init: Callable[[int, int], State]

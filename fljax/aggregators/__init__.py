@@ -9,157 +9,59 @@ Example:
     (5,)
 """
 
-from fljax.aggregators._bulyan import bulyan, bulyan_explained
-from fljax.aggregators._centered_clipping import carried_clipping, centered_clipping
-from fljax.aggregators._covariance_filter import covariance_filter, covariance_filter_explained
-from fljax.aggregators._divide_and_conquer import divide_and_conquer, divide_and_conquer_explained
-from fljax.aggregators._fltrust import fltrust, fltrust_explained, root_only, trust_scores
-from fljax.aggregators._foolsgold import (
-    foolsgold,
-    foolsgold_aggregator,
-    foolsgold_mean,
-    foolsgold_mean_explained,
-)
-from fljax.aggregators._geometric_median import geometric_median
-from fljax.aggregators._krum import krum, krum_explained, krum_scores, multi_krum, multi_krum_explained
-from fljax.aggregators._minimum_diameter import minimum_diameter, minimum_diameter_explained
-from fljax.aggregators._nearest import (
-    nearest_to_pivot,
-    nearest_to_pivot_explained,
-    norm_filter,
-    norm_filter_explained,
-)
-from fljax.aggregators._sign_guard import sign_guard, sign_guard_explained
-from fljax.aggregators._sign_majority import sign_majority
-from fljax.aggregators._smallest_spectrum import smallest_spectrum, smallest_spectrum_explained
-from fljax.aggregators.combining import (
-    Rule,
-    chain,
-    from_registry,
-    pre_from_registry,
-    stateless,
-    stateless_pre,
-)
-from fljax.aggregators.coordinatewise import (
-    mean,
-    mean_around_median,
-    mean_explained,
-    median,
-    phocas,
-    trimmed_mean,
-)
-from fljax.aggregators.pre_aggregators import adaptive_clip, bucketing, clip, nnm
-from fljax.aggregators.pytrees import on_pytrees
-from fljax.base import Aggregator, Context, PreAggregator
+from types import ModuleType
 
-RULES: dict[str, Rule] = {
-    "mean": Rule(mean, "FedAvg", "f = 0", "McMahan et al. 2017", mean_explained),
-    "median": Rule(median, "Median", "n > 2f", "Yin et al. 2018"),
-    "trimmed_mean": Rule(trimmed_mean, "Trim-mean", "n > 2f, f = trim", "Yin et al. 2018"),
-    "mean_around_median": Rule(mean_around_median, "MeaMed", "n > 2f", "Xie et al. 2018"),
-    "phocas": Rule(phocas, "Phocas", "n > 2f, f = trim", "Xie et al. 2018"),
-    "krum": Rule(krum, "Krum", "n > 2f + 2", "Blanchard et al. 2017", krum_explained),
-    "multi_krum": Rule(multi_krum, "Multi-Krum", "n > 2f + 2", "Blanchard et al. 2017", multi_krum_explained),
-    "bulyan": Rule(bulyan, "Bulyan", "n ≥ 4f + 3", "El Mhamdi et al. 2018", bulyan_explained),
-    "geometric_median": Rule(geometric_median, "Geometric median", "n > 2f", "Pillutla et al. 2019"),
-    "centered_clipping": Rule(
-        centered_clipping,
-        "Centred clipping",
-        "n > 2f, with a good centre",
-        "Karimireddy et al. 2021",
-        make=carried_clipping,
-    ),
-    "norm_filter": Rule(
-        norm_filter, "CGE", "n > 2f; bounds the length", "Gupta et al. 2020", norm_filter_explained
-    ),
-    "nearest_to_pivot": Rule(
-        nearest_to_pivot,
-        "MoNNA",
-        "n > 2f, with an honest pivot",
-        "Farhadkhani et al. 2023",
-        nearest_to_pivot_explained,
-    ),
-    "sign_majority": Rule(sign_majority, "Majority vote", "n > 2f per coordinate", "Bernstein et al. 2019"),
-    "sign_guard": Rule(
-        sign_guard, "SignGuard", "n > 2f; bounds the length", "Xu et al. 2022", sign_guard_explained
-    ),
-    "foolsgold": Rule(
-        foolsgold_mean,
-        "FoolsGold",
-        "any number of sybils, no lone attacker",
-        "Fung et al. 2020",
-        foolsgold_mean_explained,
-        foolsgold_aggregator,
-    ),
-    "minimum_diameter": Rule(
-        minimum_diameter, "MDA", "n > 2f", "El Mhamdi et al. 2020", minimum_diameter_explained
-    ),
-    "smallest_spectrum": Rule(
-        smallest_spectrum, "SMEA", "n > 2f", "Allouah et al. 2023", smallest_spectrum_explained
-    ),
-    "covariance_filter": Rule(
-        covariance_filter, "CAF", "n > 2f", "Allouah et al. 2025", covariance_filter_explained
-    ),
-    "divide_and_conquer": Rule(
-        divide_and_conquer, "DnC", "n > 2f", "Shejwalkar and Houmansadr 2021", divide_and_conquer_explained
-    ),
-    "fltrust": Rule(fltrust, "FLTrust", "any f, with a clean root", "Cao et al. 2021", fltrust_explained),
-    "root_only": Rule(root_only, "FLTrust-Server", "any f", "Cao et al. 2021"),
-}
+# In the order in which tables and figures have them. An import registers what its module defines.
+# isort: off
+from fljax.aggregators._mean import mean as mean
+from fljax.aggregators._median import median as median
+from fljax.aggregators._trimmed_mean import trimmed_mean as trimmed_mean
+from fljax.aggregators._mean_around_median import mean_around_median as mean_around_median
+from fljax.aggregators._phocas import phocas as phocas
+from fljax.aggregators._krum_scores import krum_scores as krum_scores
+from fljax.aggregators._krum import krum as krum
+from fljax.aggregators._multi_krum import multi_krum as multi_krum
+from fljax.aggregators._bulyan import bulyan as bulyan
+from fljax.aggregators._geometric_median import geometric_median as geometric_median
+from fljax.aggregators._centered_clipping import centered_clipping as centered_clipping
+from fljax.aggregators._centered_clipping import carried_clipping as carried_clipping
+from fljax.aggregators._norm_filter import norm_filter as norm_filter
+from fljax.aggregators._nearest_to_pivot import nearest_to_pivot as nearest_to_pivot
+from fljax.aggregators._sign_majority import sign_majority as sign_majority
+from fljax.aggregators._sign_guard import sign_guard as sign_guard
+from fljax.aggregators._foolsgold import foolsgold as foolsgold
+from fljax.aggregators._foolsgold import foolsgold_aggregator as foolsgold_aggregator
+from fljax.aggregators._foolsgold import foolsgold_mean as foolsgold_mean
+from fljax.aggregators._minimum_diameter import minimum_diameter as minimum_diameter
+from fljax.aggregators._smallest_spectrum import smallest_spectrum as smallest_spectrum
+from fljax.aggregators._covariance_filter import covariance_filter as covariance_filter
+from fljax.aggregators._divide_and_conquer import divide_and_conquer as divide_and_conquer
+from fljax.aggregators._fltrust import fltrust as fltrust
+from fljax.aggregators._fltrust import trust_scores as trust_scores
+from fljax.aggregators._root_only import root_only as root_only
+from fljax.aggregators._nnm import nnm as nnm
+from fljax.aggregators._bucketing import bucketing as bucketing
+from fljax.aggregators._clip import clip as clip
+from fljax.aggregators._adaptive_clip import adaptive_clip as adaptive_clip
 
-PRE_AGGREGATORS: dict[str, Rule] = {
-    "nnm": Rule(nnm, "NNM", "n > 2f", "Allouah et al. 2023", mixes_rows=True),
-    "bucketing": Rule(
-        bucketing,
-        "Bucketing",
-        "f of ⌈n / bucket_size⌉, by the rule that follows",
-        "Karimireddy et al. 2022",
-        mixes_rows=True,
-    ),
-    "clip": Rule(clip, "Clipping", "bounds each row's influence", "Sun et al. 2019"),
-    "adaptive_clip": Rule(adaptive_clip, "ARC", "n > 2f", "Allouah et al. 2024"),
-}
+# isort: on
+from fljax.aggregators.combining import chain as chain
+from fljax.aggregators.combining import from_registry as from_registry
+from fljax.aggregators.combining import pre_from_registry as pre_from_registry
+from fljax.aggregators.combining import stateless as stateless
+from fljax.aggregators.combining import stateless_pre as stateless_pre
+from fljax.aggregators.pytrees import on_pytrees as on_pytrees
+from fljax.aggregators.registry import PRE_AGGREGATORS as PRE_AGGREGATORS
+from fljax.aggregators.registry import RULES as RULES
+from fljax.aggregators.registry import Rule as Rule
+from fljax.aggregators.registry import register_pre_aggregator as register_pre_aggregator
+from fljax.aggregators.registry import register_rule as register_rule
+from fljax.base import Aggregator as Aggregator
+from fljax.base import Context as Context
+from fljax.base import PreAggregator as PreAggregator
 
-__all__ = [
-    "PRE_AGGREGATORS",
-    "RULES",
-    "Aggregator",
-    "Context",
-    "PreAggregator",
-    "Rule",
-    "adaptive_clip",
-    "bucketing",
-    "bulyan",
-    "centered_clipping",
-    "chain",
-    "clip",
-    "covariance_filter",
-    "divide_and_conquer",
-    "fltrust",
-    "foolsgold",
-    "foolsgold_aggregator",
-    "foolsgold_mean",
-    "from_registry",
-    "geometric_median",
-    "krum",
-    "krum_scores",
-    "mean",
-    "mean_around_median",
-    "median",
-    "minimum_diameter",
-    "multi_krum",
-    "nearest_to_pivot",
-    "nnm",
-    "norm_filter",
-    "on_pytrees",
-    "phocas",
-    "pre_from_registry",
-    "root_only",
-    "sign_guard",
-    "sign_majority",
-    "smallest_spectrum",
-    "stateless",
-    "stateless_pre",
-    "trimmed_mean",
-    "trust_scores",
-]
+__all__ = sorted(  # what was imported above
+    name
+    for name, value in globals().items()
+    if not name.startswith("_") and value is not ModuleType and not isinstance(value, ModuleType)
+)

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fljax.aggregators.registry import register_rule
 from fljax.base import Info
-from fljax.numerics.checks import Int, as_stack, compute_dtype, output_dtype, tolerated
+from fljax.numerics.checks import Int, tolerated
 from fljax.numerics.neighbors import Nearest, first_row, squared_distances
 from fljax.numerics.order_statistics import (
     LARGEST_NETWORK,
@@ -67,33 +68,8 @@ def _picks(squares: Array, finite: Array, num_malicious: Int) -> tuple[Array, Ar
     return ~alive, first
 
 
-def bulyan_explained(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
-    """`bulyan`, and which rows Krum picked."""
-    updates = as_stack("bulyan", updates)
-    n = updates.shape[0]
-    # One of the n − 2f picked rows must remain in the mean: n − 4f > 0.
-    f = tolerated("bulyan", num_malicious, n, (4, 2), least=(4, 0), strict=strict)
-    stack = updates.astype(compute_dtype(updates))
-    squares = lax.stop_gradient(squared_distances(stack))
-    finite = finite_rows(stack, jnp.max(squares))
-    selected, first = _picks(squares, finite, f)
-    theta = n - 2 * f
-    # With too few finite rows, the first pick stands for those that are missing.
-    if isinstance(theta, int) and theta <= LARGEST_NETWORK:
-        # Picked rows in their order; they are read where they lie.
-        ids = jnp.nonzero(selected, size=theta)[0]
-        ids = jnp.where(finite[ids], ids, first)
-        rows = sorted_rows([stack[ids[i]] for i in range(theta)])
-        total = sum_nearest(stack, median_of_rows(stack, rows), theta - 2 * f, rows)
-    else:
-        usable = jnp.where(finite[:, None], stack, stack[first])
-        picked = jnp.where(selected[:, None], usable, jnp.inf)
-        low, high = select_ranks(picked, [(theta - 1) // 2, theta // 2])
-        total = sum_nearest(picked, midpoint(low, high), theta - 2 * f, None)
-    return (total / (theta - 2 * f)).astype(output_dtype(updates)), {"selected": selected & finite}
-
-
-def bulyan(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
+@register_rule(title="Bulyan", assumes="n ≥ 4f + 3", source="El Mhamdi et al. 2018")
+def bulyan(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Bulyan: n − 2f rows picked by Krum, then per coordinate the mean of those nearest their median.
 
     θ = n − 2f times, the row with the smallest Krum score among the m remaining ones (over its m − f − 2
@@ -127,4 +103,23 @@ def bulyan(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
     ICML 2018. Flower's older rule (flwr.server) counts at least one neighbour as well, and its ties go to the
     lowest row; its newer one (flwr.serverapp) and others score once and take the n − 2f best, other rows.
     """
-    return bulyan_explained(updates, num_malicious=num_malicious, strict=strict)[0]
+    n = updates.shape[0]
+    # One of the n − 2f picked rows must remain in the mean: n − 4f > 0.
+    f = tolerated(num_malicious, n, (4, 2), least=(4, 0), strict=strict)
+    squares = lax.stop_gradient(squared_distances(updates))
+    finite = finite_rows(updates, jnp.max(squares))
+    selected, first = _picks(squares, finite, f)
+    theta = n - 2 * f
+    # With too few finite rows, the first pick stands for those that are missing.
+    if isinstance(theta, int) and theta <= LARGEST_NETWORK:
+        # Picked rows in their order; they are read where they lie.
+        ids = jnp.nonzero(selected, size=theta)[0]
+        ids = jnp.where(finite[ids], ids, first)
+        rows = sorted_rows([updates[ids[i]] for i in range(theta)])
+        total = sum_nearest(updates, median_of_rows(updates, rows), theta - 2 * f, rows)
+    else:
+        usable = jnp.where(finite[:, None], updates, updates[first])
+        picked = jnp.where(selected[:, None], usable, jnp.inf)
+        low, high = select_ranks(picked, [(theta - 1) // 2, theta // 2])
+        total = sum_nearest(picked, midpoint(low, high), theta - 2 * f, None)
+    return total / (theta - 2 * f), {"selected": selected & finite}

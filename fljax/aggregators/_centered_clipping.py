@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
+from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
-from fljax.numerics.checks import Float, as_stack, compute_dtype, output_dtype, real, shaped, whole
+from fljax.numerics.checks import Float, compute_dtype, output_dtype, real, shaped, whole
 from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from
 
@@ -55,6 +56,35 @@ def _in_range(updates: Array, center: Array, radius: Array) -> Array:
     return fine & (radius > SMALLEST_SQUARE**0.5)
 
 
+def carried_clipping(*, radius: Float, num_iterations: int = 1) -> Aggregator:
+    """`centered_clipping` for the round: its state is the centre, the previous aggregate, zero at first.
+
+    Args:
+        radius: as for `centered_clipping`.
+        num_iterations: as for `centered_clipping`.
+
+    Returns:
+        The `Aggregator`.
+    """
+
+    def init(num_clients: int, num_params: int) -> State:
+        return jnp.zeros((num_params,))
+
+    def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
+        # The centre keeps the digits that half precision would take from small steps.
+        stack = updates.astype(compute_dtype(updates))
+        center = centered_clipping(stack, state, radius=radius, num_iterations=num_iterations)
+        return center.astype(output_dtype(updates)), center.astype(state.dtype), {}
+
+    return Aggregator(init, aggregate)
+
+
+@register_rule(
+    title="Centred clipping",
+    assumes="n > 2f, with a good centre",
+    source="Karimireddy et al. 2021",
+    make=carried_clipping,
+)
 def centered_clipping(updates: Array, center: Array, *, radius: Float, num_iterations: int = 1) -> Array:
     """The centre moved by the mean of the differences from it, each clipped to `radius`.
 
@@ -82,42 +112,17 @@ def centered_clipping(updates: Array, center: Array, *, radius: Float, num_itera
     Source: Karimireddy, He, Jaggi, "Learning from history for Byzantine robust optimization", ICML 2021.
     ByzFL defaults to a radius of 100; fedlib iterates 5 times.
     """
-    updates = as_stack("centered_clipping", updates)
     d = updates.shape[1]
-    radius = real("centered_clipping", "radius", radius, above=0)
-    num_iterations = whole("centered_clipping", "num_iterations", num_iterations, smallest=1)
-    stack = updates.astype(compute_dtype(updates))
-    point = shaped("centered_clipping", "center", center, (d,)).astype(stack.dtype)
-    length = jnp.asarray(radius, stack.dtype)
+    radius = real("radius", radius, above=0)
+    num_iterations = whole("num_iterations", num_iterations, smallest=1)
+    point = shaped("center", center, (d,)).astype(updates.dtype)
+    length = jnp.asarray(radius, updates.dtype)
     result = lax.cond(
-        for_all(_in_range(stack, point, length)),
+        for_all(_in_range(updates, point, length)),
         _clipping(True, num_iterations),
         _clipping(False, num_iterations),
-        stack,
+        updates,
         point,
         length,
     )
-    return result.astype(output_dtype(updates))
-
-
-def carried_clipping(*, radius: Float, num_iterations: int = 1) -> Aggregator:
-    """`centered_clipping` for the round: its state is the centre, the previous aggregate, zero at first.
-
-    Args:
-        radius: as for `centered_clipping`.
-        num_iterations: as for `centered_clipping`.
-
-    Returns:
-        The `Aggregator`.
-    """
-
-    def init(num_clients: int, num_params: int) -> State:
-        return jnp.zeros((num_params,))
-
-    def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
-        # The centre keeps the digits that half precision would take from small steps.
-        stack = updates.astype(compute_dtype(updates))
-        center = centered_clipping(stack, state, radius=radius, num_iterations=num_iterations)
-        return center.astype(output_dtype(updates)), center.astype(state.dtype), {}
-
-    return Aggregator(init, aggregate)
+    return result

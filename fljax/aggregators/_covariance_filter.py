@@ -1,24 +1,16 @@
-"""Rules that look at the direction of largest variance, where colluding rows betray themselves."""
+"""The covariance filter (CAF): rows lose weight that deviate along the direction of largest variance."""
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
+from fljax.aggregators.registry import as_rule, register_rule
 from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Int,
-    as_stack,
-    compute_dtype,
-    output_dtype,
-    tolerated,
-)
+from fljax.numerics.checks import Int, tolerated
 from fljax.numerics.eigen import as_shares, crowd, leading_variance
 from fljax.numerics.neighbors import squared_distances
-
-# --- covariance filter --------------------------------------------------------------------------------
 
 
 class _Filter(NamedTuple):
@@ -55,21 +47,47 @@ def _reweigh(state: _Filter) -> _Filter:
     )
 
 
-def covariance_filter_explained(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
-    """`covariance_filter`, and the weights c_i / Σ c_j of the rows."""
-    updates = as_stack("covariance_filter", updates)
+def _filter(updates: Array, num_malicious: Int) -> Array:
+    """The weights c_i / Σ c_j that the filter leaves the rows, (n,)."""
     n = updates.shape[0]
-    f = tolerated("covariance_filter", num_malicious, n, (2, 0))
-    stack = updates.astype(compute_dtype(updates))
-    squares, present = crowd(squared_distances(stack))
-    weights = present.astype(stack.dtype)
-    enough = jnp.asarray((n - 2 * f) * (1 + _slack(n, stack.dtype)), stack.dtype)
-    start = _Filter(squares, enough, weights, as_shares(weights), jnp.asarray(jnp.inf, stack.dtype))
-    best = jax.lax.while_loop(_too_heavy, _reweigh, start).best
-    return weighted_rows(best, stack).astype(output_dtype(updates)), {"weights": best}
+    f = tolerated(num_malicious, n, (2, 0))
+    squares, present = crowd(squared_distances(updates))
+    weights = present.astype(updates.dtype)
+    enough = jnp.asarray((n - 2 * f) * (1 + _slack(n, updates.dtype)), updates.dtype)
+    start = _Filter(squares, enough, weights, as_shares(weights), jnp.asarray(jnp.inf, updates.dtype))
+    return lax.while_loop(_too_heavy, _reweigh, start).best
 
 
-def covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
+@as_rule
+def frozen_covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
+    """The covariance filter with its weights taken as constants, because its loop has no gradient.
+
+    Args:
+        updates: (n, d).
+        num_malicious: as for `covariance_filter`.
+
+    Returns:
+        (d,), in the type of `updates`: what the rule returns.
+
+    Raises:
+        ValueError: as `covariance_filter` does.
+
+    Example:
+        >>> rows = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [9.0, 9.0]])
+        >>> gradient = jax.grad(lambda u: frozen_covariance_filter(u, num_malicious=1)[0])(rows)
+        >>> [round(float(share), 1) for share in gradient[:, 0]]
+        [0.2, 0.3, 0.3, 0.3, 0.0]
+
+    Source: this library; it stands in for the covariance filter (Allouah et al., ICML 2025).
+    """
+    weights = _filter(lax.stop_gradient(updates), num_malicious)
+    return weighted_rows(weights, updates)
+
+
+@register_rule(
+    title="CAF", assumes="n > 2f", source="Allouah et al. 2025", surrogate=frozen_covariance_filter
+)
+def covariance_filter(updates: Array, *, num_malicious: Int) -> tuple[Array, Info]:
     """Mean after taking weight from rows that deviate along the direction of largest variance (CAF).
 
     From c_i = 1, while Σ c_i > n − 2f: μ = Σ c_i g_i / Σ c_i; (λ, v) the leading eigenpair of
@@ -104,7 +122,5 @@ def covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
     which a pass may change next to nothing; and the eigenpair from one or three power iterations, ByzFL's
     from unseeded noise.
     """
-    return covariance_filter_explained(updates, num_malicious=num_malicious)[0]
-
-
-# --- divide and conquer -------------------------------------------------------------------------------
+    weights = _filter(updates, num_malicious)
+    return weighted_rows(weights, updates), {"weights": weights}

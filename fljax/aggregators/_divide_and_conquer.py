@@ -4,77 +4,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Float,
-    Int,
-    as_stack,
-    below_half,
-    compute_dtype,
-    output_dtype,
-    real,
-    whole,
-)
+from fljax.numerics.checks import Float, Int, below_half, real, whole
 from fljax.numerics.eigen import as_shares, crowd, leading_variance
 from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.safe import finite_rows
+from fljax.numerics.subsets import random_coordinates
 
 
-def _coordinates(key: Array, d: int, size: int, iterations: int) -> list[Array]:
-    """For each iteration `size` different coordinates out of d, drawn with equal chances."""
-    # Those with the largest of d random numbers: a tenth of the time of a random permutation. float32, for
-    # which XLA has a fast way on a CPU; that two of them are equal is too rare to matter.
-    keys = jax.random.split(key, iterations)
-    return [jax.lax.top_k(jax.random.uniform(each, (d,), jnp.float32), size)[1] for each in keys]
-
-
-def divide_and_conquer_explained(
-    updates: Array,
-    key: Array,
-    *,
-    num_malicious: Int,
-    num_iterations: int = 1,
-    subspace_size: int = 10_000,
-    filter_fraction: Float = 1.0,
-    strict: bool = True,
-) -> tuple[Array, Info]:
-    """`divide_and_conquer`, and which rows it averaged."""
-    rule = "divide_and_conquer"
-    updates = as_stack(rule, updates)
-    n, d = updates.shape
-    f = below_half(rule, num_malicious, n, strict)
-    num_iterations = whole(rule, "num_iterations", num_iterations, smallest=1)
-    subspace_size = whole(rule, "subspace_size", subspace_size, smallest=1)
-    filter_fraction = real(rule, "filter_fraction", filter_fraction, above=0, finite=True)
-    # 0.29 · 100 is a little below 29 in floating point, and no part of a row is meant.
-    removed = jnp.floor(jnp.asarray(filter_fraction * f, jnp.float32) + 1e-4)
-    num_kept = jnp.maximum(n - removed.astype(jnp.int32), 1)
-    # Which rows are kept is a step function of the updates: no gradient passes through it.
-    fixed = jax.lax.stop_gradient(updates)
-    finite = finite_rows(fixed.astype(compute_dtype(updates)))
-
-    def kept(part: Array) -> Array:
-        apart = squared_distances(part.astype(compute_dtype(updates)))
-        among, present = crowd(jnp.where(finite[:, None] & finite[None, :], apart, jnp.inf))
-        scores = leading_variance(among, as_shares(present.astype(apart.dtype)))[1]
-        # A row removed beforehand counts among the removed.
-        order = jnp.argsort(jnp.where(present, scores, jnp.inf))
-        return (jnp.argsort(order) < num_kept) & present
-
-    # All coordinates are the same in every iteration.
-    parts = [fixed]
-    if subspace_size < d:
-        drawn = _coordinates(key, d, subspace_size, num_iterations)
-        parts = [jnp.take(fixed, those, axis=1, unique_indices=True, mode="clip") for those in drawn]
-    votes = jnp.sum(jnp.stack([kept(part) for part in parts]), axis=0)
-    # The rows kept every time; should there be none, those kept most often.
-    selected = (votes == jnp.max(votes)) & (votes > 0)
-    stack = updates.astype(compute_dtype(updates))
-    weights = as_shares(selected.astype(stack.dtype))
-    return weighted_rows(weights, stack).astype(output_dtype(updates)), {"selected": selected}
-
-
+@register_rule(title="DnC", assumes="n > 2f", source="Shejwalkar and Houmansadr 2021")
 def divide_and_conquer(
     updates: Array,
     key: Array,
@@ -84,7 +24,7 @@ def divide_and_conquer(
     subspace_size: int = 10_000,
     filter_fraction: Float = 1.0,
     strict: bool = True,
-) -> Array:
+) -> tuple[Array, Info]:
     """Mean of the rows that are no outliers along the first singular vector of random coordinates (DnC).
 
     Each iteration draws r = min(d, `subspace_size`) coordinates without replacement, centres the rows' parts
@@ -119,12 +59,33 @@ def divide_and_conquer(
     Source: Shejwalkar and Houmansadr, "Manipulating the Byzantine", NDSS 2021. Blades has the same defaults
     (and ⌊c·f⌋), but averages the union of the iterations' rows instead of their intersection.
     """
-    return divide_and_conquer_explained(
-        updates,
-        key,
-        num_malicious=num_malicious,
-        num_iterations=num_iterations,
-        subspace_size=subspace_size,
-        filter_fraction=filter_fraction,
-        strict=strict,
-    )[0]
+    n, d = updates.shape
+    f = below_half(num_malicious, n, strict)
+    num_iterations = whole("num_iterations", num_iterations, smallest=1)
+    subspace_size = whole("subspace_size", subspace_size, smallest=1)
+    filter_fraction = real("filter_fraction", filter_fraction, above=0, finite=True)
+    # 0.29 · 100 is a little below 29 in floating point, and no part of a row is meant.
+    removed = jnp.floor(jnp.asarray(filter_fraction * f, jnp.float32) + 1e-4)
+    num_kept = jnp.maximum(n - removed.astype(jnp.int32), 1)
+    # Which rows are kept is a step function of the updates: no gradient passes through it.
+    fixed = jax.lax.stop_gradient(updates)
+    finite = finite_rows(fixed)
+
+    def kept(part: Array) -> Array:
+        apart = squared_distances(part)
+        among, present = crowd(jnp.where(finite[:, None] & finite[None, :], apart, jnp.inf))
+        scores = leading_variance(among, as_shares(present.astype(apart.dtype)))[1]
+        # A row removed beforehand counts among the removed.
+        order = jnp.argsort(jnp.where(present, scores, jnp.inf))
+        return (jnp.argsort(order) < num_kept) & present
+
+    # All coordinates are the same in every iteration.
+    parts = [fixed]
+    if subspace_size < d:
+        drawn = random_coordinates(key, d, subspace_size, num_iterations)
+        parts = [jnp.take(fixed, those, axis=1, unique_indices=True, mode="clip") for those in drawn]
+    votes = jnp.sum(jnp.stack([kept(part) for part in parts]), axis=0)
+    # The rows kept every time; should there be none, those kept most often.
+    selected = (votes == jnp.max(votes)) & (votes > 0)
+    weights = as_shares(selected.astype(updates.dtype))
+    return weighted_rows(weights, updates), {"selected": selected}

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.lax import Precision
 
+from fljax.aggregators.registry import register_rule, takes_updates
 from fljax.base import Info
-from fljax.numerics.checks import as_stack, compute_dtype, flag, option, output_dtype, shaped
+from fljax.numerics.checks import flag, option, shaped
 from fljax.numerics.safe import (
     contained,
     divide,
@@ -22,12 +22,6 @@ from fljax.numerics.safe import (
 )
 
 Normalization = Literal["full", "shrink", "none"]
-
-
-def _checked(rule: str, updates: Array, root_update: Array) -> tuple[Array, Array]:
-    """Both as JAX arrays, or what is wrong with them."""
-    updates = as_stack(rule, updates)
-    return updates, shaped(rule, "root_update", root_update, updates.shape[1:])
 
 
 def _unit_root(root_update: Array) -> tuple[Array, Array]:
@@ -49,6 +43,7 @@ def _cosines(rows: Array, squares: Array, direction: Array) -> tuple[Array, Arra
     return jnp.clip(cosines, -1.0, 1.0), jnp.where(zero, 0.0, 1.0 / norms)
 
 
+@takes_updates
 def trust_scores(updates: Array, root_update: Array) -> Array:
     """FLTrust's trust score of every row: TS_i = max(0, cos(g_i, g_0)).
 
@@ -71,8 +66,7 @@ def trust_scores(updates: Array, root_update: Array) -> Array:
 
     Source: Cao et al., "FLTrust: Byzantine-robust federated learning via trust bootstrapping", NDSS 2021.
     """
-    updates, root_update = _checked("trust_scores", updates, root_update)
-    return fltrust_explained(updates, root_update)[1]["trust_scores"]
+    return _average(updates, root_update, clip_negative=True, normalize="full", include_root=False)[1]
 
 
 class _Branches(NamedTuple):
@@ -120,32 +114,15 @@ def _branches(clip_negative: bool, normalize: Normalization, include_root: bool)
     return _Branches(plain, careful)
 
 
-def fltrust_explained(
-    updates: Array,
-    root_update: Array,
-    *,
-    clip_negative: bool = True,
-    normalize: Normalization = "full",
-    include_root: bool = False,
-) -> tuple[Array, Info]:
-    """`fltrust`, and the trust scores."""
-    updates, root_update = _checked("fltrust", updates, root_update)
-    normalize = option("fltrust", "normalize", normalize, ("full", "shrink", "none"))
-    clip_negative = flag("fltrust", "clip_negative", clip_negative)
-    include_root = flag("fltrust", "include_root", include_root)
-    dtype = compute_dtype(updates)
-    stack = contained(updates.astype(dtype))
+def _average(updates: Array, root_update: Array, **variant: Any) -> tuple[Array, Array]:
+    """The update and the trust scores of one variant."""
+    root = shaped("root_update", root_update, updates.shape[1:]).astype(updates.dtype)
+    stack = contained(updates)
     squares = square_norms(stack)
-    update, scores = jax.lax.cond(
-        for_all(ordinary(squares)),
-        *_branches(clip_negative, normalize, include_root),
-        stack,
-        squares,
-        *_unit_root(root_update.astype(dtype)),
-    )
-    return update.astype(output_dtype(updates)), {"trust_scores": scores}
+    return lax.cond(for_all(ordinary(squares)), *_branches(**variant), stack, squares, *_unit_root(root))
 
 
+@register_rule(title="FLTrust", assumes="any f, with a clean root", source="Cao et al. 2021")
 def fltrust(
     updates: Array,
     root_update: Array,
@@ -153,7 +130,7 @@ def fltrust(
     clip_negative: bool = True,
     normalize: Normalization = "full",
     include_root: bool = False,
-) -> Array:
+) -> tuple[Array, Info]:
     """FLTrust: the average of the updates rescaled to ‖g_0‖, weighted by their trust scores.
 
     g = Σ_i TS_i · (‖g_0‖ / ‖g_i‖) · g_i / Σ_j TS_j, with TS_i = max(0, cos(g_i, g_0)). It needs no bound on
@@ -183,33 +160,11 @@ def fltrust(
 
     Source: Cao et al., NDSS 2021, Algorithm 2 and the variants of its Table IV.
     """
-    return fltrust_explained(
+    update, scores = _average(
         updates,
         root_update,
-        clip_negative=clip_negative,
-        normalize=normalize,
-        include_root=include_root,
-    )[0]
-
-
-def root_only(updates: Array, root_update: Array) -> Array:
-    """The server's own update alone, g = g_0: the paper's FLTrust-Server, which ignores the clients.
-
-    Args:
-        updates: (n, d), not read.
-        root_update: (d,), g_0.
-
-    Returns:
-        (d,), in the type of `updates`.
-
-    Raises:
-        ValueError: if the shapes do not fit.
-
-    Example:
-        >>> root_only(jnp.ones((3, 2)), jnp.array([1.0, 2.0])).tolist()
-        [1.0, 2.0]
-
-    Source: Cao et al., NDSS 2021, Table IV.
-    """
-    updates, root_update = _checked("root_only", updates, root_update)
-    return root_update.astype(output_dtype(updates))
+        clip_negative=flag("clip_negative", clip_negative),
+        normalize=option("normalize", normalize, ("full", "shrink", "none")),
+        include_root=flag("include_root", include_root),
+    )
+    return update, {"trust_scores": scores}

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.aggregators.registry import register_rule, takes_updates
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import Float, as_stack, compute_dtype, option, output_dtype, real, shaped
+from fljax.numerics.checks import Float, as_stack, compute_dtype, named, option, output_dtype, real, shaped
 from fljax.numerics.cosines import ROUNDING, Cosines, pairwise_cosines
 from fljax.numerics.safe import contained, finite_rows
 
@@ -16,9 +17,9 @@ Normalization = Literal["clients", "weights", "none"]
 
 
 def _checked(confidence: Float, normalize: str = "clients") -> Float:
-    """The confidence, if both are what they may be."""
-    option("foolsgold", "normalize", normalize, ("clients", "weights", "none"))
-    return real("foolsgold", "confidence", confidence, above=0)
+    """The confidence, if it and `normalize` are what they may be."""
+    option("normalize", normalize, ("clients", "weights", "none"))
+    return real("confidence", confidence, above=0)
 
 
 def _weights(similarity: Cosines, takes_part: Array, confidence: Float) -> Array:
@@ -43,6 +44,7 @@ def _weights(similarity: Cosines, takes_part: Array, confidence: Float) -> Array
     return jnp.where(between, jnp.clip(confidence * logits, 0.0, 1.0), shares)
 
 
+@takes_updates
 def foolsgold(history: Array, *, confidence: Float = 1.0) -> Array:
     """FoolsGold's weight of every client, from the sums of its updates so far.
 
@@ -79,9 +81,8 @@ def foolsgold(history: Array, *, confidence: Float = 1.0) -> Array:
     paper's optional weights of features by their size in the model's output layer are left out; the deep
     variant of the authors' code looks at the last layer's weights only: pass those columns to do so.
     """
-    history = as_stack("foolsgold", history)
     confidence = _checked(confidence)
-    similarity = pairwise_cosines(history.astype(compute_dtype(history)))
+    similarity = pairwise_cosines(history)
     return _weights(similarity, jnp.ones(history.shape[:1], bool), confidence)
 
 
@@ -94,55 +95,6 @@ def _combine(stack: Array, weights: Array, normalize: Normalization) -> Array:
     else:
         shares = weights
     return weighted_rows(shares, contained(stack))
-
-
-def foolsgold_mean_explained(
-    updates: Array, history: Array, *, confidence: Float = 1.0, normalize: Normalization = "clients"
-) -> tuple[Array, Info]:
-    """`foolsgold_mean`, and the weights w_i."""
-    updates = as_stack("foolsgold", updates)
-    confidence = _checked(confidence, normalize)
-    history = shaped("foolsgold", "history", history, updates.shape, ", one row per update")
-    stack = updates.astype(compute_dtype(updates))
-    similarity = pairwise_cosines(history.astype(compute_dtype(history)))
-    weights = _weights(similarity, finite_rows(stack), confidence).astype(stack.dtype)
-    update = _combine(stack, weights, normalize)
-    return update.astype(output_dtype(updates)), {"weights": weights}
-
-
-def foolsgold_mean(
-    updates: Array, history: Array, *, confidence: Float = 1.0, normalize: Normalization = "clients"
-) -> Array:
-    """FoolsGold: the updates weighted down by how much their clients' past updates agree with another's.
-
-    g = (1/n) Σ_i w_i g_i with the weights w of `foolsgold(history)`, which says what they tolerate. Only
-    directions count: the length of a row is not bounded, so put `clip` in front of it. A row of `updates`
-    with a non-finite entry has weight 0. In a round, `foolsgold_aggregator` keeps the history.
-
-    Args:
-        updates: (n, d), this round's.
-        history: (n, d), row i the sum of client i's updates up to and including this round's.
-        confidence: κ > 0; may be traced.
-        normalize: what Σ_i w_i g_i is divided by: "clients" (n), "weights" (Σ_i w_i) or "none".
-
-    Returns:
-        (d,), in the type of `updates`; 0 if all weights are.
-
-    Raises:
-        ValueError: if the shapes differ, a static `confidence` is not positive or `normalize` is not one of
-            the three.
-
-    Example:
-        >>> sums = jnp.array([[3.0, 4.0, 0.0], [3.0, 4.0, 0.0], [0.0, 2.0, 1.0], [0.0, 0.0, -2.0]])
-        >>> print("{:.2f} {:.2f} {:.2f}".format(*foolsgold_mean(sums, sums, normalize="weights")))
-        0.00 0.62 -1.07
-
-    Source: Fung, Yoon, Beschastnikh, RAID 2020. Its Algorithm 1 adds Σ_i w_i g_i to the model ("none"; rows
-    longer than 1 shortened to 1 before in the authors' code), which for updates the size of a local training
-    is n times a usual step; their code for deep models divides by n, the default here. Ports differ: some
-    divide by Σ_i w_i.
-    """
-    return foolsgold_mean_explained(updates, history, confidence=confidence, normalize=normalize)[0]
 
 
 def _add_in_order(history: Array, rows: Array, client_ids: Array) -> Array:
@@ -182,13 +134,15 @@ def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Normalization = 
 
     Source: Fung, Yoon, Beschastnikh, RAID 2020.
     """
-    confidence = _checked(confidence, normalize)
+    with named("foolsgold"):
+        confidence = _checked(confidence, normalize)
 
     def init(num_clients: int, num_params: int) -> State:
         return jnp.zeros((num_clients, num_params))
 
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
-        updates = as_stack("foolsgold", updates)
+        with named("foolsgold"):
+            updates = as_stack(updates)
         num_clients, ids = state.shape[0], context.client_ids
         if ids is None and len(updates) != num_clients:
             raise ValueError(
@@ -216,3 +170,49 @@ def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Normalization = 
         return update.astype(output_dtype(updates)), state, {"weights": weights}
 
     return Aggregator(init, aggregate)
+
+
+@register_rule(
+    "foolsgold",
+    title="FoolsGold",
+    assumes="any number of sybils, no lone attacker",
+    source="Fung et al. 2020",
+    make=foolsgold_aggregator,
+)
+def foolsgold_mean(
+    updates: Array, history: Array, *, confidence: Float = 1.0, normalize: Normalization = "clients"
+) -> tuple[Array, Info]:
+    """FoolsGold: the updates weighted down by how much their clients' past updates agree with another's.
+
+    g = (1/n) Σ_i w_i g_i with the weights w of `foolsgold(history)`, which says what they tolerate. Only
+    directions count: the length of a row is not bounded, so put `clip` in front of it. A row of `updates`
+    with a non-finite entry has weight 0. In a round, `foolsgold_aggregator` keeps the history.
+
+    Args:
+        updates: (n, d), this round's.
+        history: (n, d), row i the sum of client i's updates up to and including this round's.
+        confidence: κ > 0; may be traced.
+        normalize: what Σ_i w_i g_i is divided by: "clients" (n), "weights" (Σ_i w_i) or "none".
+
+    Returns:
+        (d,), in the type of `updates`; 0 if all weights are.
+
+    Raises:
+        ValueError: if the shapes differ, a static `confidence` is not positive or `normalize` is not one of
+            the three.
+
+    Example:
+        >>> sums = jnp.array([[3.0, 4.0, 0.0], [3.0, 4.0, 0.0], [0.0, 2.0, 1.0], [0.0, 0.0, -2.0]])
+        >>> print("{:.2f} {:.2f} {:.2f}".format(*foolsgold_mean(sums, sums, normalize="weights")))
+        0.00 0.62 -1.07
+
+    Source: Fung, Yoon, Beschastnikh, RAID 2020. Its Algorithm 1 adds Σ_i w_i g_i to the model ("none"; rows
+    longer than 1 shortened to 1 before in the authors' code), which for updates the size of a local training
+    is n times a usual step; their code for deep models divides by n, the default here. Ports differ: some
+    divide by Σ_i w_i.
+    """
+    confidence = _checked(confidence, normalize)
+    history = shaped("history", history, updates.shape, ", one row per update")
+    similarity = pairwise_cosines(history.astype(compute_dtype(history)))
+    weights = _weights(similarity, finite_rows(updates), confidence).astype(updates.dtype)
+    return _combine(updates, weights, normalize), {"weights": weights}

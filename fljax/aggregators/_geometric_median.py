@@ -9,8 +9,9 @@ from jax import Array, lax
 from jax.lax import Precision
 from jax.scipy.sparse.linalg import cg
 
+from fljax.aggregators.registry import register_rule
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import Float, Int, as_stack, bounded, compute_dtype, option, output_dtype, real
+from fljax.numerics.checks import Float, Int, bounded, option, real
 from fljax.numerics.order_statistics import median_of_rows, sorted_rows
 from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all, for_any
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
@@ -165,6 +166,7 @@ def _in_range(updates: Array, point: Array) -> Array:
     return jnp.all(squares < LARGEST_SQUARE) & (usual > SMALLEST_SQUARE)
 
 
+@register_rule(title="Geometric median", assumes="n > 2f", source="Pillutla et al. 2019")
 def geometric_median(
     updates: Array,
     weights: Array | None = None,
@@ -217,46 +219,43 @@ def geometric_median(
     depth", PNAS 2000. ByzFL stops after 3 steps: `start="zero", smoothing=0.1, smoothing_unit=1.0,
     max_iterations=3, tolerance=0.0`.
     """
-    updates = as_stack("geometric_median", updates)
     n, d = updates.shape
-    stack = updates.astype(compute_dtype(updates))
-    share = relative_weights("geometric_median", weights, n, stack.dtype)
-    smoothing = real("geometric_median", "smoothing", smoothing, at_least=0)
-    tolerance = real("geometric_median", "tolerance", tolerance, at_least=0)
+    share = relative_weights(weights, n, updates.dtype)
+    smoothing = real("smoothing", smoothing, at_least=0)
+    tolerance = real("tolerance", tolerance, at_least=0)
     if smoothing_unit is not None:
-        smoothing_unit = real("geometric_median", "smoothing_unit", smoothing_unit, at_least=0)
+        smoothing_unit = real("smoothing_unit", smoothing_unit, at_least=0)
     max_iterations = bounded(
-        "geometric_median",
         "max_iterations",
         max_iterations,
         smallest=1,
         largest=2**31 - 1,
         needs="to be less than 2^31",
     )
-    start = option("geometric_median", "start", start, ("median", "mean", "zero"))
+    start = option("start", start, ("median", "mean", "zero"))
     weighed = jnp.any(share != 0)
     share = jnp.where(weighed, share, 1.0)
-    fixed = lax.stop_gradient(stack)
+    fixed = lax.stop_gradient(updates)
     if start == "median":
         point = median_of_rows(fixed, sorted_rows(fixed))
     elif start == "mean":
         point = weighted_rows(share / jnp.sum(share), fixed)
     else:
-        point = jnp.zeros((d,), stack.dtype)
+        point = jnp.zeros((d,), updates.dtype)
     # Computed once, not again inside every kernel that reads it.
     point = lax.optimization_barrier(jnp.where(jnp.all(jnp.isfinite(point)), point, 0.0))
-    factor, zero = jnp.asarray(smoothing, stack.dtype), jnp.zeros((), stack.dtype)
-    absolute = zero if smoothing_unit is None else factor * jnp.asarray(smoothing_unit, stack.dtype)
+    factor, zero = jnp.asarray(smoothing, updates.dtype), jnp.zeros((), updates.dtype)
+    absolute = zero if smoothing_unit is None else factor * jnp.asarray(smoothing_unit, updates.dtype)
     result = lax.cond(
         for_all(_in_range(fixed, point)),
         _weiszfeld(True),
         _weiszfeld(False),
-        stack,
+        updates,
         share,
         _Smoothing(factor if smoothing_unit is None else zero, absolute),
         point,
-        jnp.asarray(tolerance, stack.dtype),
+        jnp.asarray(tolerance, updates.dtype),
         jnp.asarray(max_iterations, jnp.int32),
         jnp.asarray(start != "zero"),
     )
-    return jnp.where(weighed, result, 0.0).astype(output_dtype(updates))
+    return jnp.where(weighed, result, 0.0)

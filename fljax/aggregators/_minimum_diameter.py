@@ -4,51 +4,27 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import mean_of_rows
-from fljax.numerics.checks import Int, as_stack, below_half, compute_dtype, output_dtype
+from fljax.numerics.checks import ArgumentError, Int, below_half
 from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.safe import finite_rows
 from fljax.numerics.vertex_cover import LARGEST_SEARCH, smallest_diameter
 
 
-def average_of_selected(
+def mean_of_selected(
     updates: Array, selected: Array, squares: Array, num_malicious: Int
 ) -> tuple[Array, Info]:
     """Mean of the selected rows; with more than f rows that are not finite, of all the others."""
-    stack = updates.astype(compute_dtype(updates))
-    finite = finite_rows(stack, jnp.max(squares))
+    finite = finite_rows(updates, jnp.max(squares))
     selected = jnp.where(jnp.sum(~finite) > num_malicious, finite | ~jnp.any(finite), selected)
-    update, selected = mean_of_rows(selected, stack)
-    return update.astype(output_dtype(updates)), {"selected": selected}
+    update, selected = mean_of_rows(selected, updates)
+    return update, {"selected": selected}
 
 
-def minimum_diameter_explained(
-    updates: Array, *, num_malicious: Int, strict: bool = True
-) -> tuple[Array, Info]:
-    """`minimum_diameter`, and which rows it averaged."""
-    rule = "minimum_diameter"
-    updates = as_stack(rule, updates)
-    n = updates.shape[0]
-    f = below_half(rule, num_malicious, n, strict)
-    depth = f if isinstance(f, int) else (n - 1) // (2 if strict else 1)
-    if depth > LARGEST_SEARCH:
-        if not isinstance(f, int):
-            raise ValueError(
-                f"{rule}: a traced num_malicious could be up to {depth} for n={n}, more than the "
-                f"{LARGEST_SEARCH} rows its search leaves out; pass a plain number"
-            )
-        raise ValueError(
-            f"{rule}: num_malicious={f} is more than the {LARGEST_SEARCH} rows its search leaves out; "
-            "use multi_krum or covariance_filter instead"
-        )
-    squares = squared_distances(jax.lax.stop_gradient(updates.astype(compute_dtype(updates))))
-    return average_of_selected(
-        updates, smallest_diameter(squares, jnp.asarray(f, jnp.int32), depth), squares, f
-    )
-
-
-def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
+@register_rule(title="MDA", assumes="n > 2f", source="El Mhamdi et al. 2020")
+def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Mean of the n − f rows that lie closest together: those with the smallest diameter (MDA).
 
     g = mean of S with S = argmin over |S| = n − f of max_{i,j ∈ S} ‖g_i − g_j‖, f = `num_malicious`. Exact,
@@ -77,4 +53,18 @@ def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True)
     Rousseeuw's minimal volume idea of 1985. ByzFL goes through all subsets, which ends at about n = 20, and
     breaks ties in the same way.
     """
-    return minimum_diameter_explained(updates, num_malicious=num_malicious, strict=strict)[0]
+    n = updates.shape[0]
+    f = below_half(num_malicious, n, strict)
+    depth = f if isinstance(f, int) else (n - 1) // (2 if strict else 1)
+    if depth > LARGEST_SEARCH:
+        if not isinstance(f, int):
+            raise ArgumentError(
+                f"a traced num_malicious could be up to {depth} for n={n}, more than the "
+                f"{LARGEST_SEARCH} rows its search leaves out; pass a plain number"
+            )
+        raise ArgumentError(
+            f"num_malicious={f} is more than the {LARGEST_SEARCH} rows its search leaves out; "
+            "use multi_krum or covariance_filter instead"
+        )
+    squares = squared_distances(jax.lax.stop_gradient(updates))
+    return mean_of_selected(updates, smallest_diameter(squares, jnp.asarray(f, jnp.int32), depth), squares, f)

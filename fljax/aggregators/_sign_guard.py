@@ -1,4 +1,4 @@
-"""Rules that look at the signs of the updates: the majority vote, and SignGuard."""
+"""SignGuard: rows of usual norm and usual sign statistics, clipped to the median norm."""
 
 from typing import Literal
 
@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import Float, as_stack, compute_dtype, fixed_real, option, output_dtype, real
+from fljax.numerics.checks import ArgumentError, Float, fixed_real, option, real
 from fljax.numerics.cosines import pairwise_cosines
 from fljax.numerics.mean_shift import bandwidth_of, largest_cluster
 from fljax.numerics.order_statistics import midpoint
@@ -69,55 +70,13 @@ def _some_rows(features: Array, valid: Array, key: Array) -> tuple[Array, Array]
 
 
 def _limits(lower: Float, upper: Float) -> tuple[Float, Float]:
-    lower, upper = real("sign_guard", "lower", lower, at_least=0), real("sign_guard", "upper", upper)
+    lower, upper = real("lower", lower, at_least=0), real("upper", upper)
     if isinstance(lower, float) and isinstance(upper, float) and not lower < upper:
-        raise ValueError(f"sign_guard: upper={upper} must be larger than lower={lower}")
+        raise ArgumentError(f"upper={upper} must be larger than lower={lower}")
     return lower, upper
 
 
-def sign_guard_explained(
-    updates: Array,
-    key: Array,
-    *,
-    lower: Float = 0.1,
-    upper: Float = 3.0,
-    coordinate_fraction: float = 0.1,
-    quantile: Float = 0.5,
-    similarity: Similarity = "none",
-) -> tuple[Array, Info]:
-    """`sign_guard`, and which rows it averaged."""
-    updates = as_stack("sign_guard", updates)
-    lower, upper = _limits(lower, upper)
-    share = fixed_real("sign_guard", "coordinate_fraction", coordinate_fraction, above=0, at_most=1)
-    quantile = real("sign_guard", "quantile", quantile, at_least=0, at_most=1)
-    option("sign_guard", "similarity", similarity, ("none", "cosine", "distance"))
-    d = updates.shape[1]
-    stack = contained(updates.astype(compute_dtype(updates)))
-    norms = row_norms(stack)
-    valid = jnp.isfinite(norms)
-    middle = _median(norms, valid)
-    usual = valid & (norms > lower * middle) & (norms < upper * middle)
-
-    window_key, rows_key = jax.random.split(key)
-    size = min(d, max(1, int(share * d)))
-    # Neighbouring columns, as in the authors' code: a gather of scattered ones costs ten times as much.
-    start = jax.random.randint(window_key, (), 0, d - size + 1, jnp.int32)
-    features = _sign_features(stack, valid, start, size)
-    if similarity != "none":
-        feature = _similarity_feature(stack, valid, similarity)
-        features = jnp.concatenate([features, feature[:, None]], axis=1)
-    # Which rows are selected has no gradient.
-    features = jax.lax.stop_gradient(features)
-    bandwidth = bandwidth_of(*_some_rows(features, valid, rows_key), quantile)
-    selected = usual & largest_cluster(features, valid, bandwidth)
-
-    long = selected & (norms > middle)
-    factors = jnp.where(long, middle / jnp.where(long, norms, 1.0), 1.0)
-    weights = jnp.where(selected, factors, 0.0) / jnp.maximum(jnp.sum(selected), 1)
-    update = weighted_rows(weights, stack)
-    return update.astype(output_dtype(updates)), {"selected": selected}
-
-
+@register_rule(title="SignGuard", assumes="n > 2f; bounds the length", source="Xu et al. 2022")
 def sign_guard(
     updates: Array,
     key: Array,
@@ -127,7 +86,7 @@ def sign_guard(
     coordinate_fraction: float = 0.1,
     quantile: Float = 0.5,
     similarity: Similarity = "none",
-) -> Array:
+) -> tuple[Array, Info]:
     """SignGuard: the mean of the rows of usual norm and usual sign statistics, clipped to the median norm.
 
     With M the median of the norms, g = (1/|S|) Σ_{i ∈ S} min(1, M / ‖g_i‖) · g_i over S = S₁ ∩ S₂. S₁: the
@@ -167,12 +126,32 @@ def sign_guard(
     when n is even, replaces NaN by 0, and from the second (distance) or fourth (cosine) epoch on compares
     with the previous aggregate instead of the other rows. FLPoison clusters with DBSCAN by default.
     """
-    return sign_guard_explained(
-        updates,
-        key,
-        lower=lower,
-        upper=upper,
-        coordinate_fraction=coordinate_fraction,
-        quantile=quantile,
-        similarity=similarity,
-    )[0]
+    lower, upper = _limits(lower, upper)
+    share = fixed_real("coordinate_fraction", coordinate_fraction, above=0, at_most=1)
+    quantile = real("quantile", quantile, at_least=0, at_most=1)
+    option("similarity", similarity, ("none", "cosine", "distance"))
+    d = updates.shape[1]
+    stack = contained(updates)
+    norms = row_norms(stack)
+    valid = jnp.isfinite(norms)
+    middle = _median(norms, valid)
+    usual = valid & (norms > lower * middle) & (norms < upper * middle)
+
+    window_key, rows_key = jax.random.split(key)
+    size = min(d, max(1, int(share * d)))
+    # Neighbouring columns, as in the authors' code: a gather of scattered ones costs ten times as much.
+    start = jax.random.randint(window_key, (), 0, d - size + 1, jnp.int32)
+    features = _sign_features(stack, valid, start, size)
+    if similarity != "none":
+        feature = _similarity_feature(stack, valid, similarity)
+        features = jnp.concatenate([features, feature[:, None]], axis=1)
+    # Which rows are selected has no gradient.
+    features = jax.lax.stop_gradient(features)
+    bandwidth = bandwidth_of(*_some_rows(features, valid, rows_key), quantile)
+    selected = usual & largest_cluster(features, valid, bandwidth)
+
+    long = selected & (norms > middle)
+    factors = jnp.where(long, middle / jnp.where(long, norms, 1.0), 1.0)
+    weights = jnp.where(selected, factors, 0.0) / jnp.maximum(jnp.sum(selected), 1)
+    update = weighted_rows(weights, stack)
+    return update, {"selected": selected}

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.numerics.checks import as_stack, output_dtype
+from fljax.aggregators.registry import register_rule
 from fljax.numerics.order_statistics import fold_rows
 
 
@@ -12,6 +12,7 @@ def _vote(row: Array) -> tuple[Array]:
     return ((row > 0).astype(jnp.int32) - (row < 0).astype(jnp.int32),)
 
 
+@register_rule(title="Majority vote", assumes="n > 2f per coordinate", source="Bernstein et al. 2019")
 def sign_majority(updates: Array) -> Array:
     """SignSGD with majority vote: the sign of the sum of the rows' signs, coordinate by coordinate.
 
@@ -38,6 +39,5 @@ def sign_majority(updates: Array) -> Array:
     ICLR 2019, whose theory covers adversaries that do not know the others' gradients, up to half of the
     workers. There clients send signs only; the votes here are the signs of the rows given.
     """
-    updates = as_stack("sign_majority", updates)
     (votes,) = fold_rows(_vote, updates)
-    return jnp.sign(votes).astype(output_dtype(updates))
+    return jnp.sign(votes)

@@ -1,7 +1,6 @@
-"""Rules that choose the best n − f rows together, among all subsets of that size.
+"""The smallest spectrum (SMEA): the n − f rows whose covariance has the smallest largest eigenvalue.
 
-The smallest diameter is found by a search (`cover`), the smallest spectrum by going through the subsets in
-lexicographic order, a chunk at a time.
+The subsets are tried in lexicographic order, a chunk at a time.
 """
 
 import math
@@ -9,13 +8,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from fljax.aggregators._minimum_diameter import average_of_selected
+from fljax.aggregators._minimum_diameter import mean_of_selected
+from fljax.aggregators.registry import register_rule
 from fljax.base import Info
-from fljax.numerics.checks import Int, as_stack, below_half, compute_dtype
+from fljax.numerics.checks import ArgumentError, Int, below_half
 from fljax.numerics.neighbors import squared_distances
+from fljax.numerics.subsets import binomials, subsets_at
 
 # Subsets times n² that smallest_spectrum goes through: two to four seconds on two CPU cores.
 LARGEST_ENUMERATION = 100_000_000
@@ -23,35 +23,9 @@ LARGEST_ENUMERATION = 100_000_000
 ENTRIES_PER_CHUNK = 2**20
 
 
-# --- smallest diameter --------------------------------------------------------------------------------
-
-
 def _many(count: int) -> str:
     """A number a person can read."""
     return f"{count:,}" if count < 10**24 else f"about 10^{len(str(count)) - 1}"
-
-
-# --- smallest spectrum --------------------------------------------------------------------------------
-
-
-def _binomials(n: int, columns: int) -> np.ndarray:
-    """(n, columns) int32 table of m over x for m < n, x < columns; what does not fit is the largest int32."""
-    table = [[min(math.comb(m, x), np.iinfo(np.int32).max) for x in range(columns)] for m in range(n)]
-    return np.array(table, np.int32)
-
-
-def _pick(state: tuple[Array, Array], ways: Array) -> tuple[tuple[Array, Array], Array]:
-    # ways[x]: in how many ways x of the later rows can be left out, which is how often this row is kept.
-    index, left_out = state
-    with_row = ways[left_out]
-    keep = index < with_row
-    return (jnp.where(keep, index, index - with_row), left_out - ~keep), keep
-
-
-def _members(indices: Array, f: Array, table: Array) -> Array:
-    """The subsets of n − f of n rows with these places in lexicographic order, (len(indices), n) bool."""
-    start = (indices, jnp.broadcast_to(f, indices.shape))
-    return jax.lax.scan(_pick, start, table[::-1])[1].T
 
 
 def _top_eigenvalues(squares: Array, members: Array) -> Array:
@@ -85,7 +59,7 @@ class _Best(NamedTuple):
 def _improve(i: Array, best: _Best) -> _Best:
     n = best.squares.shape[0]
     indices = i * best.lanes.shape[0] + best.lanes
-    members = _members(indices, best.left_out, best.table[:n])
+    members = subsets_at(indices, best.left_out, best.table[:n])
     values = _top_eigenvalues(best.squares, members)
     values = jnp.where(indices < best.table[n, best.left_out], values, jnp.inf)
     smallest = jnp.min(values)
@@ -98,42 +72,8 @@ def _improve(i: Array, best: _Best) -> _Best:
     )
 
 
-def smallest_spectrum_explained(
-    updates: Array, *, num_malicious: Int, strict: bool = True
-) -> tuple[Array, Info]:
-    """`smallest_spectrum`, and which rows it averaged."""
-    rule = "smallest_spectrum"
-    updates = as_stack(rule, updates)
-    n = updates.shape[0]
-    f = below_half(rule, num_malicious, n, strict)
-    columns = 1 + (f if isinstance(f, int) else (n - 1) // (2 if strict else 1))
-    subsets, limit = math.comb(n, columns - 1), LARGEST_ENUMERATION // n**2
-    if subsets > limit:
-        if not isinstance(f, int):
-            raise ValueError(
-                f"{rule}: a traced num_malicious could be up to {columns - 1} for n={n}, which has "
-                f"{_many(subsets)} subsets, more than the {limit:,} it enumerates; pass a plain number"
-            )
-        raise ValueError(
-            f"{rule}: n={n}, num_malicious={f} has {_many(subsets)} subsets, more than the {limit:,} it "
-            "enumerates; use covariance_filter instead, which is made for the same bound"
-        )
-    squares = squared_distances(jax.lax.stop_gradient(updates.astype(compute_dtype(updates))))
-    chunk = max(1, min(subsets, ENTRIES_PER_CHUNK // n**2))
-    left_out = jnp.asarray(f, jnp.int32)
-    best = _Best(
-        squares,
-        left_out,
-        jnp.asarray(_binomials(n + 1, columns)),
-        jnp.arange(chunk, dtype=jnp.int32),
-        jnp.asarray(jnp.inf, squares.dtype),
-        jnp.arange(n) < n - left_out,
-    )
-    chunks = (best.table[n, left_out] + chunk - 1) // chunk
-    return average_of_selected(updates, jax.lax.fori_loop(0, chunks, _improve, best).selected, squares, f)
-
-
-def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True) -> Array:
+@register_rule(title="SMEA", assumes="n > 2f", source="Allouah et al. 2023")
+def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Mean of the n − f rows whose covariance has the smallest largest eigenvalue (SMEA).
 
     g = mean of S with S = argmin over |S| = n − f of λ_max(Σ_S), f = `num_malicious` and
@@ -161,4 +101,30 @@ def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True
     Source: Allouah et al., "On the privacy-robustness-utility trilemma in distributed learning", ICML 2023.
     ByzFL takes one power iteration from unseeded noise for the eigenvalue, so its choice is not reproducible.
     """
-    return smallest_spectrum_explained(updates, num_malicious=num_malicious, strict=strict)[0]
+    n = updates.shape[0]
+    f = below_half(num_malicious, n, strict)
+    columns = 1 + (f if isinstance(f, int) else (n - 1) // (2 if strict else 1))
+    subsets, limit = math.comb(n, columns - 1), LARGEST_ENUMERATION // n**2
+    if subsets > limit:
+        if not isinstance(f, int):
+            raise ArgumentError(
+                f"a traced num_malicious could be up to {columns - 1} for n={n}, which has "
+                f"{_many(subsets)} subsets, more than the {limit:,} it enumerates; pass a plain number"
+            )
+        raise ArgumentError(
+            f"n={n}, num_malicious={f} has {_many(subsets)} subsets, more than the {limit:,} it "
+            "enumerates; use covariance_filter instead, which is made for the same bound"
+        )
+    squares = squared_distances(jax.lax.stop_gradient(updates))
+    chunk = max(1, min(subsets, ENTRIES_PER_CHUNK // n**2))
+    left_out = jnp.asarray(f, jnp.int32)
+    best = _Best(
+        squares,
+        left_out,
+        jnp.asarray(binomials(n + 1, columns)),
+        jnp.arange(chunk, dtype=jnp.int32),
+        jnp.asarray(jnp.inf, squares.dtype),
+        jnp.arange(n) < n - left_out,
+    )
+    chunks = (best.table[n, left_out] + chunk - 1) // chunk
+    return mean_of_selected(updates, jax.lax.fori_loop(0, chunks, _improve, best).selected, squares, f)

@@ -1,50 +1,16 @@
 """The pieces a round is composed of: rules and pre-aggregators with their state, and what a round knows."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, cast
 
 import jax
 from jax import Array
 
+from fljax.aggregators.registry import Rule
 from fljax.base import Aggregator, Context, Info, PreAggregator, State
-from fljax.errors import unknown_name
-
-
-class RuleFunction(Protocol):
-    """A pure rule: `(n, d)` updates first, other arrays by position, hyper-parameters by keyword."""
-
-    __name__: str
-
-    def __call__(self, updates: Array, /, *args: Any, **kwargs: Any) -> Array: ...
-
-
-class Rule(NamedTuple):
-    """One registry entry.
-
-    Attributes:
-        function: the public pure function.
-        title: the name the literature uses, for tables.
-        tolerates: the condition on n and f under which its guarantee holds.
-        source: where it was published, with the year.
-        explained: a function with the same arguments that returns `(update, info)`.
-        make: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round; the
-            arrays its function takes besides the context's are that state.
-        mixes_rows: whether row i of a pre-aggregator's result is not client i any more.
-    """
-
-    function: RuleFunction
-    title: str
-    tolerates: str
-    source: str
-    explained: Callable[..., tuple[Array, Info]] | None = None
-    make: Callable[..., Aggregator] | None = None
-    mixes_rows: bool = False
-
-    @property
-    def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").splitlines()[0]
+from fljax.registry import Entry
 
 
 def _no_state(num_clients: int, num_params: int) -> State:
@@ -57,18 +23,6 @@ def array_arguments(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
 
-def check_arguments(function: Callable[..., Any], known: Collection[str]) -> None:
-    """Refuse a function that names an array which no round has.
-
-    Raises:
-        ValueError: with the nearest name; an optional argument would never be filled in.
-    """
-    for name in array_arguments(function):
-        if name not in known:
-            sentence = unknown_name("argument", name, known)
-            raise ValueError(f"{_title(function)}: {sentence}; hyper-parameters are keyword-only")
-
-
 def context_arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays that `function` names, of those that a round has; an optional one may be None."""
     found: dict[str, Any] = {}
@@ -77,12 +31,27 @@ def context_arguments(function: Callable[..., Any], known: Mapping[str, Any]) ->
         if known[name] is not None:
             found[name] = known[name]
         elif parameters[name].default is inspect.Parameter.empty:
-            raise ValueError(f"{_title(function)}: needs {name}, which this round does not provide")
+            title = getattr(function, "__name__", "the function")
+            raise ValueError(f"{title}: needs {name}, which this round does not provide")
     return found
 
 
-def _title(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", "the function")
+def check_arguments(function: Callable[..., Any], known: Sequence[str]) -> None:
+    """Refuse a function that names an array, optional or not, which no round has.
+
+    Raises:
+        ValueError: with the nearest of the names that are known.
+    """
+    parameters = inspect.signature(function).parameters
+    for name in array_arguments(function):
+        if name not in known:
+            title = getattr(function, "__name__", "the function")
+            verb = "needs" if parameters[name].default is inspect.Parameter.empty else "takes"
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"{title}: {verb} {name}, which this round does not provide{hint} (it has {', '.join(known)})"
+            )
 
 
 def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
@@ -94,6 +63,9 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
 
     Returns:
         The `Aggregator`.
+
+    Raises:
+        ValueError: if it names an array that is no field of `Context`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -124,6 +96,9 @@ def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, *
 
     Returns:
         The `PreAggregator`.
+
+    Raises:
+        ValueError: if it names an array that is no field of `Context`.
     """
     check_arguments(function, Context._fields)
 
@@ -183,15 +158,14 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
     return Aggregator(init, aggregate)
 
 
-def from_registry(rules: Mapping[str, Rule], name: str, **hyper: Any) -> Aggregator:
-    """The `Aggregator` of a registry entry, explained where the entry can explain itself."""
-    rule = rules[name]
-    if rule.make is not None:
-        return rule.make(**hyper)
-    return stateless(rule.explained or rule.function, **hyper)
+def from_registry(rules: Mapping[str, Entry], name: str, **hyper: Any) -> Aggregator:
+    """The `Aggregator` of a registry entry; its info is what the rule explains."""
+    entry = rules[name]
+    make, function = entry.facts["make"], cast(Rule, entry.function)
+    return make(**hyper) if make else stateless(function.explained, **hyper)
 
 
-def pre_from_registry(pieces: Mapping[str, Rule], name: str, **hyper: Any) -> PreAggregator:
+def pre_from_registry(pieces: Mapping[str, Entry], name: str, **hyper: Any) -> PreAggregator:
     """The `PreAggregator` of a registry entry."""
-    piece = pieces[name]
-    return stateless_pre(piece.function, mixes_rows=piece.mixes_rows, **hyper)
+    entry = pieces[name]
+    return stateless_pre(entry.function, mixes_rows=entry.facts["mixes_rows"], **hyper)

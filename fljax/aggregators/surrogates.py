@@ -5,43 +5,49 @@ to become so. Here every row or value has a weight that falls off smoothly at th
 the temperature going to 0, each becomes its rule, except where scores or values at the edge tie.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.aggregators._covariance_filter import covariance_filter_explained
-from fljax.aggregators._krum import nearest_rows, tolerated_by_krum
+from fljax.aggregators._krum_scores import Scored, num_averaged, score_rows
+from fljax.aggregators.registry import as_rule
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Float,
-    Int,
-    as_stack,
-    bounded,
-    compute_dtype,
-    output_dtype,
-    real,
-    tolerated,
-)
+from fljax.numerics.checks import Float, Int, real, tolerated
 from fljax.numerics.order_statistics import fold_rows, midpoint, select_ranks, sorted_rows
 from fljax.numerics.safe import finite_rows
 
 
-def _scores(updates: Array, **hyper: Any) -> tuple[Array, Array, Array]:
-    """Krum scores as distances from the smallest, in units of the median's: `(scores, finite, stack)`.
+class _Soft(NamedTuple):
+    """Krum scores as distances from the smallest, in units of the median's.
 
-    Row numbers that are not in `finite` have no score; in `stack` they are zero. Where half of the scores are
-    the smallest, the unit is the largest's distance from it.
+    Where half of the scores are the smallest, the unit is the largest's distance from it.
+
+    Attributes:
+        scores: (n,), 0 where a row has none.
+        usable: (n,) bool, which rows have a score.
+        rows: (n, d) the updates, zero where they are not finite.
+        scored: what the scores are made of.
     """
+
+    scores: Array
+    usable: Array
+    rows: Array
+    scored: Scored
+
+
+def _soft_scores(
+    updates: Array, num_malicious: Int, power: int, num_neighbors: Int | None, strict: bool
+) -> _Soft:
+    """Score the rows of a stack; arguments as for `krum_scores`."""
     finite = finite_rows(updates)
     # Gradients pass through infinite distances as NaN. Far is enough.
-    stack = jnp.where(finite[:, None], updates, 0.0)
-    far = 100.0 * jnp.max(jnp.abs(lax.stop_gradient(stack)))
+    rows = jnp.where(finite[:, None], updates, 0.0)
+    far = 100.0 * jnp.max(jnp.abs(lax.stop_gradient(rows)))
     # In the unit of the distances: the scores of very small rows would vanish.
-    nearest, _ = nearest_rows(jnp.where(finite[:, None], stack, far), **hyper)
-    scores = nearest.score()
+    scored = score_rows(jnp.where(finite[:, None], rows, far), num_malicious, power, num_neighbors, strict)
+    scores = scored.nearest.score()
     known = lax.stop_gradient(jnp.where(finite & jnp.isfinite(scores), scores, jnp.inf))
     ordered = jnp.sort(known)
     last = jnp.maximum(jnp.sum(jnp.isfinite(known)) - 1, 0)
@@ -49,9 +55,11 @@ def _scores(updates: Array, **hyper: Any) -> tuple[Array, Array, Array]:
     spread = jnp.where(median > lowest, median, highest) - lowest
     spread = jnp.where((spread > 0) & jnp.isfinite(spread), spread, 1.0)
     usable = jnp.isfinite(known)
-    return jnp.where(usable, (scores - jnp.where(usable, lowest, 0.0)) / spread, 0.0), usable, stack
+    scores = jnp.where(usable, (scores - jnp.where(usable, lowest, 0.0)) / spread, 0.0)
+    return _Soft(scores, usable, rows, scored)
 
 
+@as_rule
 def soft_krum(
     updates: Array,
     *,
@@ -87,21 +95,13 @@ def soft_krum(
 
     Source: this library; it stands in for Krum (Blanchard et al., NeurIPS 2017).
     """
-    temperature = real("soft_krum", "temperature", temperature, above=0, finite=True)
-    updates = as_stack("soft_krum", updates)
-    stack = updates.astype(compute_dtype(updates))
-    scores, usable, stack = _scores(
-        stack,
-        num_malicious=num_malicious,
-        power=power,
-        num_neighbors=num_neighbors,
-        strict=strict,
-        rule="soft_krum",
-    )
-    shares = jax.nn.softmax(jnp.where(usable, -scores / temperature, -jnp.inf))
-    return weighted_rows(shares, stack).astype(output_dtype(updates))
+    temperature = real("temperature", temperature, above=0, finite=True)
+    soft = _soft_scores(updates, num_malicious, power, num_neighbors, strict)
+    shares = jax.nn.softmax(jnp.where(soft.usable, -soft.scores / temperature, -jnp.inf))
+    return weighted_rows(shares, soft.rows)
 
 
+@as_rule
 def soft_multi_krum(
     updates: Array,
     *,
@@ -140,31 +140,17 @@ def soft_multi_krum(
 
     Source: this library; it stands in for Multi-Krum (Blanchard et al., NeurIPS 2017).
     """
-    temperature = real("soft_multi_krum", "temperature", temperature, above=0, finite=True)
-    updates = as_stack("soft_multi_krum", updates)
+    temperature = real("temperature", temperature, above=0, finite=True)
     n = updates.shape[0]
-    stack = updates.astype(compute_dtype(updates))
-    scores, usable, stack = _scores(
-        stack,
-        num_malicious=num_malicious,
-        power=power,
-        num_neighbors=num_neighbors,
-        strict=strict,
-        rule="soft_multi_krum",
-    )
-    if num_selected is None:
-        count: Int = n - tolerated_by_krum("soft_multi_krum", num_malicious, n, num_neighbors, strict)
-    else:
-        count = bounded(
-            "soft_multi_krum", "num_selected", num_selected, smallest=1, largest=n, needs="1 to n rows", n=n
-        )
-    ordered = jnp.sort(lax.stop_gradient(jnp.where(usable, scores, jnp.inf)))
+    soft = _soft_scores(updates, num_malicious, power, num_neighbors, strict)
+    count = num_averaged(num_selected, n, soft.scored)
+    ordered = jnp.sort(lax.stop_gradient(jnp.where(soft.usable, soft.scores, jnp.inf)))
     last, following = ordered[count - 1], ordered[jnp.minimum(count, n - 1)]
     # All rows taken, or all finite ones: none is near the limit.
     limit = jnp.where((count < n) & jnp.isfinite(following), 0.5 * (last + following), jnp.inf)
-    shares = jnp.where(usable, jax.nn.sigmoid((limit - scores) / temperature), 0.0)
+    shares = jnp.where(soft.usable, jax.nn.sigmoid((limit - soft.scores) / temperature), 0.0)
     # The selected rows have at least 1/2 each: the sum is not 0.
-    return weighted_rows(shares / jnp.sum(shares), stack).astype(output_dtype(updates))
+    return weighted_rows(shares / jnp.sum(shares), soft.rows)
 
 
 class _Edges(NamedTuple):
@@ -215,8 +201,7 @@ _inside.defvjp(_inside_forward, _inside_backward)
 def _soft_middle(updates: Array, drop: Int, temperature: Float) -> Array:
     """Mean of the n − 2·drop middle values of every coordinate, with a soft edge."""
     n = updates.shape[0]
-    stack = updates.astype(compute_dtype(updates))
-    fixed = lax.stop_gradient(stack)
+    fixed = lax.stop_gradient(updates)
     # Only where something is dropped do the values next to the edges matter.
     ranks = [drop - 1, drop, n - 1 - drop, n - drop, n // 4, n - 1 - n // 4]
     rows = sorted_rows(fixed) if isinstance(drop, int) else None
@@ -232,11 +217,12 @@ def _soft_middle(updates: Array, drop: Int, temperature: Float) -> Array:
     width = jnp.where((width > 0) & jnp.isfinite(width), width, above - below)
     usable = (width > 0) & jnp.isfinite(width)
     # Where even the edges coincide, nothing is soft: there is no scale to be soft on.
-    tiny = jnp.finfo(stack.dtype).tiny
+    tiny = jnp.finfo(updates.dtype).tiny
     width = jnp.maximum(temperature * jnp.where(usable, width, 0.0), tiny)
-    return _inside(stack, _Edges(left, right, width)).astype(output_dtype(updates))
+    return _inside(updates, _Edges(left, right, width))
 
 
+@as_rule
 def soft_trimmed_mean(updates: Array, *, trim: Int, temperature: Float = 0.1) -> Array:
     """Trimmed mean with soft edges: values weighted by how far they are inside the two limits.
 
@@ -263,13 +249,13 @@ def soft_trimmed_mean(updates: Array, *, trim: Int, temperature: Float = 0.1) ->
 
     Source: this library; it stands in for the trimmed mean (Yin et al., ICML 2018).
     """
-    temperature = real("soft_trimmed_mean", "temperature", temperature, above=0, finite=True)
-    updates = as_stack("soft_trimmed_mean", updates)
+    temperature = real("temperature", temperature, above=0, finite=True)
     n = updates.shape[0]
-    trim = tolerated("soft_trimmed_mean", trim, n, (2, 0), name="trim")
+    trim = tolerated(trim, n, (2, 0), name="trim")
     return _soft_middle(updates, trim, temperature)
 
 
+@as_rule
 def soft_median(updates: Array, *, temperature: Float = 0.1) -> Array:
     """Median with soft edges: `soft_trimmed_mean` that trims all but the middle value, or two.
 
@@ -290,44 +276,5 @@ def soft_median(updates: Array, *, temperature: Float = 0.1) -> Array:
 
     Source: this library; it stands in for the median (Yin et al., ICML 2018).
     """
-    temperature = real("soft_median", "temperature", temperature, above=0, finite=True)
-    updates = as_stack("soft_median", updates)
+    temperature = real("temperature", temperature, above=0, finite=True)
     return _soft_middle(updates, (updates.shape[0] - 1) // 2, temperature)
-
-
-def frozen_covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
-    """The covariance filter with its weights taken as constants, because its loop has no gradient.
-
-    Args:
-        updates: (n, d).
-        num_malicious: as for `covariance_filter`.
-
-    Returns:
-        (d,), in the type of `updates`: what the rule returns.
-
-    Raises:
-        ValueError: as `covariance_filter` does.
-
-    Example:
-        >>> rows = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [9.0, 9.0]])
-        >>> gradient = jax.grad(lambda u: frozen_covariance_filter(u, num_malicious=1)[0])(rows)
-        >>> [round(float(share), 1) for share in gradient[:, 0]]
-        [0.2, 0.3, 0.3, 0.3, 0.0]
-
-    Source: this library; it stands in for the covariance filter (Allouah et al., ICML 2025).
-    """
-    updates = as_stack("frozen_covariance_filter", updates)
-    stack = updates.astype(compute_dtype(updates))
-    fixed = lax.stop_gradient(stack)
-    info = covariance_filter_explained(fixed, num_malicious=num_malicious)[1]
-    return weighted_rows(info["weights"], stack).astype(output_dtype(updates))
-
-
-# By the rule's registry name; each takes a subset of the rule's parameters.
-SURROGATES: dict[str, Callable[..., Array]] = {
-    "krum": soft_krum,
-    "multi_krum": soft_multi_krum,
-    "trimmed_mean": soft_trimmed_mean,
-    "median": soft_median,
-    "covariance_filter": frozen_covariance_filter,
-}

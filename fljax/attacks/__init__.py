@@ -11,7 +11,7 @@ Example:
     [[1.0], [-1.0]]
 """
 
-from fljax.aggregators.surrogates import SURROGATES as SURROGATES
+from fljax.aggregators.registry import SURROGATES as SURROGATES
 
 # Lists and tables show the attacks in this order.
 # isort: off

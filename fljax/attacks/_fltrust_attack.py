@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.aggregators._fltrust import fltrust_explained
+from fljax.aggregators import fltrust
 from fljax.attacks._trim_attack import trim_attack
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.fltrust import (
@@ -23,8 +23,8 @@ from fljax.attacks.searches.fltrust import (
 )
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
-from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import check_options, compute_dtype, real, shaped, whole
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import compute_dtype, option, real, shaped, whole
 from fljax.numerics.safe import divide, finite_rows, for_all, ordinary, row_norms, scale_rows, square_norms
 
 Search = Literal["zeroth_order", "gradient", "optimum"]
@@ -149,7 +149,6 @@ def _best_row(root: Array, sign: Array, count: Array, game: Game) -> Array:
 
 
 @register_attack(
-    "fltrust_attack",
     title="Adaptive attack",
     source="Cao et al. 2021",
     assumes="all updates, root update",
@@ -233,25 +232,21 @@ def fltrust_attack(
     Source: Cao et al., NDSS 2021, Algorithm 3 and section V. σ² is the variance; SAFEFL passes 0.5 as the
     standard deviation, adds 1e-9 to the denominators and lets the Trim attack look at all rows and g_0.
     """
-    updates, malicious = check_stack("fltrust_attack", updates, malicious)
-    root_update = shaped("fltrust_attack", "root_update", root_update, updates.shape[1:])
+    root_update = shaped("root_update", root_update, updates.shape[1:])
     # A gradient does not leave the rows without trust that the Trim attack makes.
     start = ("trim" if search == "zeroth_order" else "honest") if start is None else start
-    check_options(
-        "fltrust_attack",
-        search=(search, get_args(Search)),
-        probes=(probes, get_args(Probes)),
-        start=(start, get_args(Start)),
-    )
-    probe_variance = real("fltrust_attack", "probe_variance", probe_variance, above=0, finite=True)
-    probe_step = real("fltrust_attack", "probe_step", probe_step, above=0, finite=True)
-    learning_rate = real("fltrust_attack", "learning_rate", learning_rate, at_least=0, finite=True)
-    sweeps = whole("fltrust_attack", "sweeps", sweeps, smallest=1)
-    steps = whole("fltrust_attack", "steps", steps, smallest=1)
+    option("search", search, get_args(Search))
+    option("probes", probes, get_args(Probes))
+    option("start", start, get_args(Start))
+    probe_variance = real("probe_variance", probe_variance, above=0, finite=True)
+    probe_step = real("probe_step", probe_step, above=0, finite=True)
+    learning_rate = real("learning_rate", learning_rate, at_least=0, finite=True)
+    sweeps = whole("sweeps", sweeps, smallest=1)
+    steps = whole("steps", steps, smallest=1)
     d = updates.shape[1]
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
-    before, info = fltrust_explained(stack, jnp.asarray(root_update).astype(dtype))
+    before, info = fltrust.explained(stack, jnp.asarray(root_update).astype(dtype))
     root, root_norm = (
         _unit(jnp.asarray(root_update, dtype)),
         row_norms(jnp.asarray(root_update, dtype)[None])[0],
@@ -267,7 +262,7 @@ def fltrust_attack(
     game = Game(
         numerator=jnp.sum(jnp.where(trust > 0, trust * aligned, 0.0)),
         denominator=jnp.sum(trust),
-        stake=root_norm / gradient_in_updates("fltrust_attack", unit, local_rate, batch_size, dtype),
+        stake=root_norm / gradient_in_updates(unit, local_rate, batch_size, dtype),
         rate=jnp.asarray(learning_rate, dtype),
         reach=jnp.asarray(probe_step, dtype),
         variance=jnp.asarray(probe_variance, dtype),

@@ -7,9 +7,9 @@ from jax import Array
 
 from fljax.attacks._gaussian import draw_around
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack, from_factory
+from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Knowledge, State
-from fljax.numerics.checks import is_static, option, real
+from fljax.numerics.checks import ArgumentError, is_static, option, real
 
 
 class FreeRiderState(NamedTuple):
@@ -27,7 +27,6 @@ class FreeRiderState(NamedTuple):
 
 
 @register_attack(
-    "free_rider",
     title="Free-rider",
     source="Lin et al. 2019",
     assumes="the global model",
@@ -66,6 +65,7 @@ def free_rider(
             lacks the `params` or the `key` that is needed.
 
     Example:
+        >>> from fljax.attacks import Context, Knowledge
         >>> attack = free_rider(kind="delta")
         >>> rows, mask = jnp.ones((2, 1)), jnp.array([True, False])
         >>> before, now = (Knowledge(Context(params=jnp.array([w]))) for w in (5.0, 5.5))
@@ -79,10 +79,10 @@ def free_rider(
     defenses", 2019, with σ = 0.001 their advanced one. FedML's lazy worker sends a zero model, not a zero
     update, and its other modes never begin, since its count of rounds does not advance.
     """
-    option("free_rider", "kind", kind, ("zero", "noise", "delta"))
-    sigma = None if std is None else real("free_rider", "std", std, at_least=0, finite=True)
-    gamma = real("free_rider", "power", power, at_least=0, finite=True)
-    k = real("free_rider", "multiplier", multiplier, at_least=0, finite=True)
+    option("kind", kind, ("zero", "noise", "delta"))
+    sigma = None if std is None else real("std", std, at_least=0, finite=True)
+    gamma = real("power", power, at_least=0, finite=True)
+    k = real("multiplier", multiplier, at_least=0, finite=True)
 
     def init(num_clients: int, num_params: int) -> FreeRiderState:
         return FreeRiderState(jnp.int32(0), jnp.zeros((num_params,)), jnp.zeros(()))
@@ -91,11 +91,10 @@ def free_rider(
         updates: Array, malicious: Array, state: FreeRiderState, knowledge: Knowledge
     ) -> tuple[Array, State]:
         context = knowledge.context
-        updates, malicious = check_stack("free_rider", updates, malicious)
         if kind == "zero":
             return jnp.where(malicious[:, None], jnp.zeros((), updates.dtype), updates), state
         if context.params is None:
-            raise ValueError(f"free_rider: kind={kind!r} needs params, which this round does not provide")
+            raise ArgumentError(f"kind={kind!r} needs params, which this round does not provide")
         params = context.params.astype(state.params.dtype)
         change = jnp.where(state.rounds > 0, params - state.params, 0.0)
         scale = jnp.where(state.rounds == 1, jnp.mean(jnp.abs(change)), state.scale)
@@ -106,7 +105,7 @@ def free_rider(
         if kind == "delta" and (sigma is None or (is_static(sigma) and sigma == 0)):
             return sent, state
         if context.key is None:
-            raise ValueError(f"free_rider: kind={kind!r} needs a key, which this round does not provide")
+            raise ArgumentError(f"kind={kind!r} needs a key, which this round does not provide")
         size = k * (scale if sigma is None else jnp.asarray(sigma, scale.dtype))
         if kind == "noise":
             size = size * fading

@@ -10,15 +10,14 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.krum import largest_selected, make_contest
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
-from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import Int, bounded, check_options, compute_dtype, option, real
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import Int, bounded, compute_dtype, option, real
 from fljax.numerics.neighbors import first_row, nearest_values, reduce_distances
 from fljax.numerics.safe import safe_norms
 from fljax.numerics.subset_statistics import Sight, mean_of
 
 
 @register_attack(
-    "krum_attack",
     title="Krum attack",
     source="Fang et al. 2020",
     assumes="all updates",
@@ -111,17 +110,16 @@ def krum_attack(
     neighbours and `power=1`, threshold 1e-5 and copies. The paper crafts models; the attack is the same on
     models, updates and gradients, up to the units.
     """
-    updates, malicious = check_stack("krum_attack", updates, malicious)
     _check(knowledge, direction, lambda_init, supporters)
-    power = option("krum_attack", "power", power, (1, 2))
-    threshold = real("krum_attack", "threshold", threshold, above=0, finite=True)
-    spread = real("krum_attack", "spread", spread, at_least=0, finite=True)
+    power = option("power", power, (1, 2))
+    threshold = real("threshold", threshold, above=0, finite=True)
+    spread = real("spread", spread, at_least=0, finite=True)
     n = updates.shape[0]
     if n < 3:
         return jnp.where(malicious[:, None], -updates, updates)
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
-    one = gradient_in_updates("krum_attack", unit, local_rate, batch_size, dtype)
+    one = gradient_in_updates(unit, local_rate, batch_size, dtype)
     count = jnp.sum(malicious)
     rows = malicious_rows(malicious, max_malicious)
     if knowledge == "full":
@@ -129,7 +127,7 @@ def krum_attack(
             f: Int = jnp.minimum(count, n - 3)
         else:
             needs = "n > num_malicious + 2 rows"
-            f = bounded("krum_attack", "num_malicious", num_malicious, largest=n - 3, needs=needs, n=n)
+            f = bounded("num_malicious", num_malicious, largest=n - 3, needs=needs, n=n)
         squares, length = reduce_distances(stack, lambda block: block.squares.T)
         s = _direction(stack, malicious, squares, n - f - 2, power, direction)
         # The lowest of the rows that tie is selected: those before the first malicious one win.
@@ -179,10 +177,7 @@ def _direction(
 
 
 def _check(knowledge: str, direction: str, lambda_init: str, supporters: str) -> None:
-    check_options(
-        "krum_attack",
-        knowledge=(knowledge, ("full", "partial")),
-        direction=(direction, ("krum", "sum")),
-        lambda_init=(lambda_init, ("bound", "one")),
-        supporters=(supporters, ("ball", "copies")),
-    )
+    option("knowledge", knowledge, ("full", "partial"))
+    option("direction", direction, ("krum", "sum"))
+    option("lambda_init", lambda_init, ("bound", "one"))
+    option("supporters", supporters, ("ball", "copies"))

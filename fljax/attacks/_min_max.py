@@ -11,7 +11,6 @@ from fljax.numerics.subset_statistics import Sight, only
 
 
 @register_attack(
-    "min_max",
     title="Min-Max",
     source="Shejwalkar & Houmansadr 2021",
     assumes="all updates",
@@ -66,7 +65,6 @@ def min_max(
     min_max(..., direction="unit" | "std" | "sign", search="published").
     """
     return push(
-        "min_max",
         updates,
         malicious,
         _within_diameter,

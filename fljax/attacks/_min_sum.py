@@ -7,13 +7,12 @@ from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.direction import Direction, Search, push
-from fljax.numerics.checks import check_options
+from fljax.numerics.checks import option
 from fljax.numerics.safe import distances_to
 from fljax.numerics.subset_statistics import Sight
 
 
 @register_attack(
-    "min_sum",
     title="Min-Sum",
     source="Shejwalkar & Houmansadr 2021",
     assumes="all updates",
@@ -65,9 +64,8 @@ def min_sum(
     authors' code (and most copies of it) by the smallest: min_sum(..., bound="smallest", search="published").
     See `min_max` for the rest, the sign of "std" included.
     """
-    check_options("min_sum", bound=(bound, ("largest", "smallest")))
+    option("bound", bound, ("largest", "smallest"))
     return push(
-        "min_sum",
         updates,
         malicious,
         _within_largest_sum if bound == "largest" else _within_smallest_sum,

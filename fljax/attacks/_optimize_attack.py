@@ -9,8 +9,8 @@ from jax import Array, lax
 
 from fljax.attacks._trim_attack import trim_attack
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import check_options, compute_dtype, real, whole
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import ArgumentError, compute_dtype, option, real, whole
 from fljax.numerics.safe import finite_rows, row_norms
 from fljax.numerics.subset_statistics import along, honest_rows, mean_of
 
@@ -46,7 +46,6 @@ def _better(found: _Found, value: Array, candidate: Array) -> _Found:
 
 
 @register_attack(
-    "optimize_attack",
     title="Optimised attack",
     source="Fang et al. 2020",
     assumes="all updates, rule",
@@ -108,10 +107,9 @@ def optimize_attack(
     Source: Fang et al., USENIX Security 2020, equation 1, for any rule; they solve it for Krum and the
     trimmed mean by hand.
     """
-    updates, malicious = check_stack("optimize_attack", updates, malicious)
-    check_options("optimize_attack", start=(start, get_args(Start)))
-    steps = whole("optimize_attack", "steps", steps)
-    learning_rate = real("optimize_attack", "learning_rate", learning_rate, above=0, finite=True)
+    option("start", start, get_args(Start))
+    steps = whole("steps", steps)
+    learning_rate = real("learning_rate", learning_rate, above=0, finite=True)
     rows = malicious_rows(malicious, max_malicious)
     own = updates.at[rows].get(mode="fill", fill_value=0.0).astype(compute_dtype(updates))
 
@@ -149,8 +147,8 @@ def optimize_attack(
     except ValueError as error:
         if "everse-mode" not in str(error):
             raise
-        raise ValueError(
-            "optimize_attack: the rule has no gradient; it needs a surrogate, or steps=0 for the best start"
+        raise ArgumentError(
+            "the rule has no gradient; it needs a surrogate, or steps=0 for the best start"
         ) from error
     return sent(found.best)
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack, from_factory, malicious_rows
+from fljax.attacks.wrappers import from_factory, malicious_rows
 from fljax.base import Attack, Knowledge
-from fljax.numerics.checks import check_options
+from fljax.numerics.checks import ArgumentError, option
 from fljax.numerics.safe import row_norms
 from fljax.numerics.subset_statistics import along
 
@@ -28,7 +28,6 @@ class WorstCaseState(NamedTuple):
 
 
 @register_attack(
-    "worst_case",
     title="Worst case",
     source="this library",
     assumes="all updates, the rule",
@@ -61,7 +60,7 @@ def worst_case(
         ValueError: if an attack poisons data or has a schedule of its own, or `objective` is neither.
 
     Example:
-        >>> from fljax.attacks import Task, on_updates, scale, sign_flip
+        >>> from fljax.attacks import Context, Knowledge, Task, on_updates, scale, sign_flip
         >>> made = [on_updates(scale, Task(10)), on_updates(sign_flip, Task(10), factor=5.0)]
         >>> attack = worst_case(attacks=made)
         >>> known = Knowledge(Context(key=jax.random.key(0)), rule=lambda stack: jnp.mean(stack, 0))
@@ -72,14 +71,12 @@ def worst_case(
     Source: the direction is the objective of Fang et al., USENIX Security 2020, equation 1.
     """
     if not all(isinstance(attack, Attack) for attack in attacks):
-        raise ValueError("worst_case: attacks must be Attacks; on_updates makes one of a function")
+        raise ArgumentError("attacks must be Attacks; on_updates makes one of a function")
     if not attacks:
-        raise ValueError("worst_case: attacks must hold at least one attack")
-    check_options("worst_case", objective=(objective, ("direction", "distance")))
+        raise ArgumentError("attacks must hold at least one attack")
+    option("objective", objective, ("direction", "distance"))
     if any(attack.poison_data is not None or attack.active is not None for attack in attacks):
-        raise ValueError(
-            "worst_case: only attacks on updates, without poisoned data or a schedule, can be compared"
-        )
+        raise ArgumentError("only attacks on updates, without poisoned data or a schedule, can be compared")
 
     def init(num_clients: int, num_params: int) -> WorstCaseState:
         states = tuple(attack.init(num_clients, num_params) for attack in attacks)
@@ -90,8 +87,7 @@ def worst_case(
     ) -> tuple[Array, WorstCaseState]:
         rule, context = knowledge.rule, knowledge.context
         if rule is None:
-            raise ValueError("worst_case: needs rule, which this round does not provide")
-        updates, malicious = check_stack("worst_case", updates, malicious)
+            raise ArgumentError("needs rule, which this round does not provide")
         rows = malicious_rows(malicious, max_malicious)
         candidates, states = [], []
         for i, (attack, own) in enumerate(zip(attacks, state.states, strict=True)):

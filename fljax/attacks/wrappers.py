@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, cast
 
 import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.combining import check_arguments, context_arguments
 from fljax.base import Attack, Context, Knowledge, State, Task
-from fljax.numerics.checks import as_stack, shown, whole
+from fljax.numerics.checks import ArgumentError, as_stack, named, shown, whole
+from fljax.registry import F
 
 
 class AttackFunction(Protocol):
@@ -85,19 +87,70 @@ def leave(updates: Array, malicious: Array, state: State, knowledge: Knowledge) 
 NO_ATTACK = Attack(no_state, leave)
 
 
-def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, Array]:
-    """The stack and the mask as JAX arrays, or what is wrong with them."""
-    updates = as_stack(attack, updates)
+def checked(function: F, name: str | None = None) -> F:
+    """The function with its name in front of what its checks raise, and its updates and mask checked.
+
+    Args:
+        function: an attack, a factory of an `Attack`, or anything else with arguments to check. If it takes a
+            mask `malicious`, its first argument is the updates (n, d).
+        name: what a sentence about an argument begins with; default the function's name.
+
+    Returns:
+        The function. An `Attack` that it returns checks its arguments in the same way.
+    """
+    title = name or function.__name__
+    signature = inspect.signature(function)
+    updates = next(iter(signature.parameters), "")
+    takes_stack = "malicious" in signature.parameters
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with named(title):
+            if takes_stack:
+                try:
+                    given = signature.bind(*args, **kwargs)
+                except TypeError:
+                    return function(*args, **kwargs)  # Python says what is missing
+                stack, mask = check_stack(given.arguments[updates], given.arguments["malicious"])
+                given.arguments.update({updates: stack, "malicious": mask})
+                args, kwargs = given.args, given.kwargs
+            result = function(*args, **kwargs)
+        return _checked_attack(title, result) if isinstance(result, Attack) else result
+
+    return cast(F, call)
+
+
+def _checked_attack(name: str, attack: Attack) -> Attack:
+    def corrupt(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
+        with named(name):
+            return attack.corrupt(*check_stack(updates, malicious), state, knowledge)
+
+    def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
+        assert attack.poison_data is not None
+        with named(name):
+            return attack.poison_data(x, y, is_copy, member)
+
+    poisons = attack.poison_data is not None
+    return attack._replace(corrupt=corrupt, poison_data=poison_data if poisons else None)
+
+
+def check_stack(updates: Array, malicious: Array) -> tuple[Array, Array]:
+    """The stack and the mask as JAX arrays.
+
+    Raises:
+        ArgumentError: if they are none.
+    """
+    updates = as_stack(updates)
     if not jnp.issubdtype(updates.dtype, jnp.floating):
         # Crafted rows would be rounded to the type of the honest ones.
-        raise ValueError(f"{attack}: updates must be of a floating type, got {updates.dtype}")
+        raise ArgumentError(f"updates must be of a floating type, got {updates.dtype}")
     n, given = updates.shape[0], malicious
     try:
         malicious = jnp.asarray(given)
     except (TypeError, ValueError):
         malicious = jnp.zeros(())
     if malicious.shape != (n,) or malicious.dtype != jnp.bool_:
-        raise ValueError(f"{attack}: malicious must be a boolean mask of shape ({n},), got {shown(given)}")
+        raise ArgumentError(f"malicious must be a boolean mask of shape ({n},), got {shown(given)}")
     return updates, malicious
 
 
@@ -105,7 +158,7 @@ def malicious_rows(malicious: Array, max_malicious: int | None) -> Array:
     """Indices of the malicious rows, padded with n to a static length, `max_malicious` or n; at least 1."""
     n = malicious.shape[0]
     if max_malicious is not None:
-        max_malicious = whole("attack", "max_malicious", max_malicious)
+        max_malicious = whole("max_malicious", max_malicious)
     if max_malicious == 0:
         # Nobody, but an axis without an entry is more than some operations can take.
         return jnp.full((1,), n)

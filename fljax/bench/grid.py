@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
+from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.aggregators.combining import array_arguments
 from fljax.config.components import find
 from fljax.errors import ConfigError, unknown_name
+from fljax.registry import Entry
 
 DTYPES = ("float32", "bfloat16", "float64")
 COUNTS = ("num_malicious", "trim")  # both say how many malicious rows a rule expects
@@ -65,7 +66,7 @@ class Cell(NamedTuple):
     device: str
 
 
-def registry() -> dict[str, Rule]:
+def registry() -> dict[str, Entry]:
     """Everything there is to measure."""
     return {**RULES, **PRE_AGGREGATORS}
 

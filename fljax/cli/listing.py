@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
+from fljax import registry
+from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, SCHEDULES
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.components import (
@@ -60,8 +61,8 @@ class Kind(NamedTuple):
 
 
 def _rules() -> list[Entry]:
-    def entry(name: str, rule: Rule, table: str) -> Entry:
-        facts = {"tolerates f when": rule.tolerates, "source": rule.source}
+    def entry(name: str, rule: registry.Entry, table: str) -> Entry:
+        facts = {"tolerates f when": rule.assumes, "source": rule.source}
         parameters = rule_parameters(rule.function)
         return Entry(name, rule.summary, rule.function, parameters, facts, table, rule.title)
 

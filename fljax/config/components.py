@@ -29,7 +29,6 @@ from fljax.attacks import (
     ATTACKS,
     NO_ATTACK,
     SCHEDULES,
-    SURROGATES,
     Attack,
     Task,
     attack_from_registry,
@@ -134,9 +133,9 @@ def as_aggregator(rule: Any) -> Aggregator:
             f"{type(rule).__name__}"
         )
     function, arguments, hyper = _parts_of(rule)
-    for entry in RULES.values():
+    for name, entry in RULES.items():
         if entry.function is function and not arguments and not set(hyper) & set(array_arguments(function)):
-            return entry.make(**hyper) if entry.make else stateless(entry.explained or function, **hyper)
+            return from_registry(RULES, name, **hyper)
     try:
         return stateless(rule)
     except ValueError as error:
@@ -170,9 +169,9 @@ def _parts_of(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 
 def make_surrogate(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator | None:
     """A smooth version of the configured rule for attacks that follow its gradient, or None."""
-    if config.name not in SURROGATES:
+    function = RULES[config.name].facts["surrogate"]
+    if function is None:
         return None
-    function = SURROGATES[config.name]
     taken = keyword_parameters(function)
     values = replaced(config.parameters, traced)
     hyper = {name: value for name, value in values.items() if name in taken}

@@ -1,11 +1,15 @@
-"""The border of the pure functions: what they make of their arguments, or one sentence on what is wrong.
+"""Checks of arguments: what a function makes of what it was given, or one sentence on what is wrong.
 
 What is concrete is checked, in whatever form it comes: Python, NumPy or JAX. A traced value has no number
 yet: its shape and type are checked, and a count is clamped.
+
+A check raises `ArgumentError`, which does not say whose argument it was; `named` puts the name of the public
+function in front.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -15,6 +19,26 @@ from jax import Array
 
 Int = int | Array
 Float = float | Array
+
+
+class ArgumentError(ValueError):
+    """An argument that is not what it may be, in a sentence without the name of the function."""
+
+
+@contextmanager
+def named(function: str) -> Iterator[None]:
+    """Put the function's name in front of what its checks raise; other errors pass as they are.
+
+    Example:
+        >>> with named("clip"):
+        ...     real("radius", -1.0, above=0)
+        Traceback (most recent call last):
+        ValueError: clip: radius=-1.0 must be larger than 0
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        raise ValueError(f"{function}: {error}") from None
 
 
 def is_known(value: Any) -> bool:
@@ -51,16 +75,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 
-def _traced(where: str, name: str, value: Any, must: str, *kinds: Any) -> Array:
+def _traced(name: str, value: Any, must: str, *kinds: Any) -> Array:
     """A traced scalar of one of these kinds, or what is wrong with it."""
     scalar = isinstance(value, Array) and value.shape == ()
     if not scalar or not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
-        raise ValueError(f"{where}: {name} must be {must}, got {shown(value)}")
+        raise ArgumentError(f"{name} must be {must}, got {shown(value)}")
     return value
 
 
 def real(
-    where: str,
     name: str,
     value: Any,
     *,
@@ -72,7 +95,6 @@ def real(
     """A real number: a concrete one as a Python float in its range, a traced one as it is.
 
     Args:
-        where: the function, for the message.
         name: the parameter.
         value: what was given for it.
         above: it must be larger than that.
@@ -81,7 +103,7 @@ def real(
         finite: whether infinity is out of range.
 
     Raises:
-        ValueError: if it is no number or out of range.
+        ArgumentError: if it is no number or out of range.
     """
     if at_least is not None and at_most is not None:
         must = [f"between {at_least:g} and {at_most:g}"]
@@ -92,7 +114,7 @@ def real(
     allowed = " and ".join(must)
     value = as_number(value)
     if not isinstance(value, (int, float)):
-        return _traced(where, name, value, f"a number {allowed}".rstrip(), jnp.integer, jnp.floating)
+        return _traced(name, value, f"a number {allowed}".rstrip(), jnp.integer, jnp.floating)
     number = math.nan if isinstance(value, bool) else _float(value)
     in_range = (
         (above is None or number > above)
@@ -101,25 +123,24 @@ def real(
         and (not finite or math.isfinite(number))
     )
     if isinstance(value, bool) or not in_range:
-        raise ValueError(f"{where}: {name}={value} must be {allowed or 'a number'}")
+        raise ArgumentError(f"{name}={value} must be {allowed or 'a number'}")
     return number
 
 
-def fixed_real(where: str, name: str, value: Any, **limits: Any) -> float:
+def fixed_real(name: str, value: Any, **limits: Any) -> float:
     """A real number that decides what is compiled, as a Python float; `limits` as for `real`.
 
     Raises:
-        ValueError: if it is no number, out of range or traced.
+        ArgumentError: if it is no number, out of range or traced.
     """
-    _refuse_traced(where, name, value, "float")
-    return float(real(where, name, value, **limits))
+    _refuse_traced(name, value, "float")
+    return float(real(name, value, **limits))
 
 
-def _refuse_traced(where: str, name: str, value: Any, kind: str) -> None:
+def _refuse_traced(name: str, value: Any, kind: str) -> None:
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(
-            f"{where}: {name} must be a Python {kind}, got a traced value; under jit, make it static "
-            "(static_argnames)"
+        raise ArgumentError(
+            f"{name} must be a Python {kind}, got a traced value; under jit, make it static (static_argnames)"
         )
 
 
@@ -130,83 +151,81 @@ def _float(value: float) -> float:
         return math.copysign(math.inf, value)
 
 
-def _whole(where: str, name: str, value: float, smallest: int, largest: int | None = None) -> int:
+def _whole(name: str, value: float, smallest: int, largest: int | None = None) -> int:
     must = "a whole number of at least" if largest is None else "a whole number from"
     must = f"{must} {smallest}" + ("" if largest is None else f" to {largest}")
     if isinstance(value, bool) or not math.isfinite(_float(value)) or int(value) != value:
-        raise ValueError(f"{where}: {name}={value} must be {must}")
+        raise ArgumentError(f"{name}={value} must be {must}")
     if value < smallest or (largest is not None and value > largest):
-        raise ValueError(f"{where}: {name}={value} must be {must}")
+        raise ArgumentError(f"{name}={value} must be {must}")
     return int(value)
 
 
-def whole(where: str, name: str, value: Any, *, smallest: int = 0, largest: int | None = None) -> int:
+def whole(name: str, value: Any, *, smallest: int = 0, largest: int | None = None) -> int:
     """A count that decides shapes or what is compiled, as a Python int.
 
     Args:
-        where: the function, for the message.
         name: the parameter.
         value: what was given for it.
         smallest: the least it may be.
         largest: the most it may be.
 
     Raises:
-        ValueError: if it is no whole number in that range, or traced.
+        ArgumentError: if it is no whole number in that range, or traced.
     """
     value = as_number(value)
-    _refuse_traced(where, name, value, "int")
+    _refuse_traced(name, value, "int")
     if not isinstance(value, (int, float)):
-        raise ValueError(f"{where}: {name} must be a whole number, got {shown(value)}")
-    return _whole(where, name, value, smallest, largest)
+        raise ArgumentError(f"{name} must be a whole number, got {shown(value)}")
+    return _whole(name, value, smallest, largest)
 
 
-def flag(where: str, name: str, value: Any) -> bool:
+def flag(name: str, value: Any) -> bool:
     """A switch, as a Python bool.
 
     Raises:
-        ValueError: if it is neither True nor False, or traced.
+        ArgumentError: if it is neither True nor False, or traced.
     """
     value = as_number(value)
     if not isinstance(value, bool):
-        raise ValueError(f"{where}: {name} must be True or False, got {shown(value)}")
+        raise ArgumentError(f"{name} must be True or False, got {shown(value)}")
     return value
 
 
-def option(where: str, name: str, value: Any, allowed: Sequence[str | int]) -> Any:
+def option(name: str, value: Any, allowed: Sequence[str | int]) -> Any:
     """The one of a few names or numbers that was given, in whatever form.
 
     Raises:
-        ValueError: if it is none of them.
+        ArgumentError: if it is none of them.
     """
     value = as_number(value)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool) or value not in allowed:
         names = [f'"{each}"' if isinstance(each, str) else str(each) for each in allowed]
         allowed_text = " or ".join(names)
         if isinstance(value, (str, int, float)):
-            raise ValueError(f"{where}: {name}={value!r} must be {allowed_text}")
-        raise ValueError(f"{where}: {name} must be {allowed_text}, got {shown(value)}")
+            raise ArgumentError(f"{name}={value!r} must be {allowed_text}")
+        raise ArgumentError(f"{name} must be {allowed_text}, got {shown(value)}")
     return allowed[allowed.index(value)]
 
 
 def bounded(
-    rule: str, name: str, value: Any, *, largest: int, needs: str, n: int | None = None, smallest: int = 0
+    name: str, value: Any, *, largest: int, needs: str, n: int | None = None, smallest: int = 0
 ) -> Int:
     """A count from `smallest` to `largest`: a concrete one outside is an error, a traced one is clamped."""
     value = as_number(value)
     if isinstance(value, (int, float)):
-        value = _whole(rule, name, value, smallest)
+        value = _whole(name, value, smallest)
         if value > largest:
             got = "" if n is None else f", got n={n}"
-            raise ValueError(f"{rule}: {name}={value} needs {needs}{got}")
+            raise ArgumentError(f"{name}={value} needs {needs}{got}")
         return value
-    value = _traced(rule, name, value, "a whole number", jnp.integer)
+    value = _traced(name, value, "a whole number", jnp.integer)
     # No narrower than what is computed from it: 127 of 1000 rows fit an int8, the rest of them do not.
     wide = jnp.promote_types(value.dtype, jnp.int32)
     return jnp.clip(value.astype(wide), smallest, largest)
 
 
 def tolerated(
-    rule: str,
     value: Any,
     n: int,
     bound: tuple[int, int],
@@ -218,7 +237,6 @@ def tolerated(
     """A number f of malicious rows that n rows allow; one beyond is an error, or clamped if traced.
 
     Args:
-        rule: the function, for the message.
         value: f.
         n: how many rows there are.
         bound: (a, b) where the rule's guarantee needs n > a·f + b.
@@ -227,42 +245,41 @@ def tolerated(
         name: the parameter.
 
     Raises:
-        ValueError: if there are too few rows even for f = 0, or for a concrete f.
+        ArgumentError: if there are too few rows even for f = 0, or for a concrete f.
     """
-    strict = flag(rule, "strict", strict) or least is None
+    strict = flag("strict", strict) or least is None
     (slope, offset), weaker = (bound, least) if strict or least is None else (least, None)
     if n <= offset:
-        raise ValueError(f"{rule}: needs at least {offset + 1} rows, got n={n}")
+        raise ArgumentError(f"needs at least {offset + 1} rows, got n={n}")
     value = as_number(value)
     needs = ""
     if isinstance(value, (int, float)):
-        f = _whole(rule, name, value, 0)
+        f = _whole(name, value, 0)
         needs = f"n > {slope * f + offset} rows"
         if weaker is not None and n > weaker[0] * f + weaker[1]:
             needs += f" (n > {weaker[0] * f + weaker[1]} with strict=False)"
-    return bounded(rule, name, value, largest=(n - offset - 1) // slope, needs=needs, n=n)
+    return bounded(name, value, largest=(n - offset - 1) // slope, needs=needs, n=n)
 
 
-def below_half(rule: str, num_malicious: Any, n: int, strict: bool = True) -> Int:
+def below_half(num_malicious: Any, n: int, strict: bool = True) -> Int:
     """A number of malicious rows f with n > 2f, or with n > f where `strict` is off; see `tolerated`."""
-    return tolerated(rule, num_malicious, n, (2, 0), least=(1, 0), strict=strict)
+    return tolerated(num_malicious, n, (2, 0), least=(1, 0), strict=strict)
 
 
 # --- arrays -------------------------------------------------------------------------------------------
 
 
-def real_array(where: str, name: str, value: Any, shape: str, hint: str = "") -> Array:
+def real_array(name: str, value: Any, shape: str, hint: str = "") -> Array:
     """An array of real numbers, also from a list of its rows.
 
     Args:
-        where: the function, for the message.
         name: the argument.
         value: what was given for it.
         shape: what it must be.
         hint: what to do with something else, for the message.
 
     Raises:
-        ValueError: if it is no such array.
+        ArgumentError: if it is no such array.
     """
     try:
         array = jnp.asarray(value)
@@ -272,11 +289,9 @@ def real_array(where: str, name: str, value: Any, shape: str, hint: str = "") ->
             kind += " that does not stack to one"
         elif hasattr(value, "dtype"):
             kind += f" of {value.dtype}"
-        raise ValueError(
-            f"{where}: {name} must be {shape}, an array of real numbers, got {kind}{hint}"
-        ) from None
+        raise ArgumentError(f"{name} must be {shape}, an array of real numbers, got {kind}{hint}") from None
     if not is_real(array):
-        raise ValueError(f"{where}: {name} must be {shape}, an array of real numbers, got {array.dtype}")
+        raise ArgumentError(f"{name} must be {shape}, an array of real numbers, got {array.dtype}")
     return array
 
 
@@ -285,24 +300,24 @@ def is_real(array: Array) -> bool:
     return jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
 
 
-def shaped(where: str, name: str, value: Any, shape: tuple[int, ...], note: str = "") -> Array:
+def shaped(name: str, value: Any, shape: tuple[int, ...], note: str = "") -> Array:
     """An array of real numbers of exactly that shape.
 
     Raises:
-        ValueError: if it is not.
+        ArgumentError: if it is not.
     """
-    array = real_array(where, name, value, f"{shape}{note}")
+    array = real_array(name, value, f"{shape}{note}")
     if array.shape != shape:
-        raise ValueError(f"{where}: {name} must be {shape}{note}, got shape {array.shape}")
+        raise ArgumentError(f"{name} must be {shape}{note}, got shape {array.shape}")
     return array
 
 
-def as_stack(name: str, updates: Any) -> Array:
+def as_stack(updates: Any) -> Array:
     """The updates as a JAX array, or what is wrong with them."""
     hint = "; on_pytrees takes trees of arrays"
-    stack = real_array(name, "updates", updates, "(n, d) with n > 0", hint)
+    stack = real_array("updates", updates, "(n, d) with n > 0", hint)
     if stack.ndim != 2 or stack.shape[0] == 0:
-        raise ValueError(f"{name}: updates must be (n, d) with n > 0, got shape {stack.shape}")
+        raise ArgumentError(f"updates must be (n, d) with n > 0, got shape {stack.shape}")
     return stack
 
 
@@ -315,9 +330,3 @@ def compute_dtype(updates: Array) -> jnp.dtype:
 def output_dtype(updates: Array) -> jnp.dtype:
     """The type of a rule's result: the input's, or float32 for integers."""
     return updates.dtype if jnp.issubdtype(updates.dtype, jnp.floating) else jnp.dtype(jnp.float32)
-
-
-def check_options(attack: str, **options: tuple[Any, Sequence[str]]) -> None:
-    """Whether every option, `name=(given, allowed)`, is one of those allowed."""
-    for name, (given, allowed) in options.items():
-        option(attack, name, given, allowed)

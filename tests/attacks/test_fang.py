@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax.aggregators import Context, median
-from fljax.aggregators._krum import krum_explained
+from fljax.aggregators import Context, krum, median
 from fljax.attacks import Knowledge, Task, attack_from_registry, krum_attack, trim_attack
 from tests.attacks import reference_fang as reference
 
@@ -47,7 +46,7 @@ def attack(updates, malicious, key=KEY, unit=1.0, spread=0.01, threshold=1e-5, *
 
 @jax.jit
 def choice(updates, f):
-    return krum_explained(updates, num_malicious=f, strict=False)[1]["selected"]
+    return krum.explained(updates, num_malicious=f, strict=False)[1]["selected"]
 
 
 def compare(result, updates, malicious, size, s):

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Rule
+from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.bench import grid, measure, peers, report
 from fljax.cli.app import main
 from fljax.errors import ConfigError
+from fljax.registry import Entry
 
 LIMITS = measure.Limits(2, 0.05)
 
@@ -180,7 +181,7 @@ def test_types_are_those_asked_for_and_stay_inside():
         return updates[0]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(RULES, "spy", Rule(spy, "Spy", "", ""))
+        patched.setattr(grid, "RULES", {**RULES, "spy": Entry(spy, "spy", "Spy")})
         rows = rows_of(grid.plan(["spy"], n=[3], d=[10], dtypes=grid.DTYPES))
     assert list(dict.fromkeys(seen)) == ["float32", "bfloat16", "float64"]
     assert [row["matrix_bytes"] for row in rows] == [120, 60, 240]
@@ -196,8 +197,9 @@ def test_a_pre_aggregator_is_measured_with_its_input_donated_too_if_the_result_f
         """Half of the rows."""
         return 2 * updates[::2]
 
-    for function in (double, half):
-        monkeypatch.setitem(PRE_AGGREGATORS, function.__name__, Rule(function, "", "", ""))
+    pieces = {function.__name__: Entry(function, function.__name__, "") for function in (double, half)}
+    for module in (grid, measure):
+        monkeypatch.setattr(module, "PRE_AGGREGATORS", pieces)
     rows = rows_of(grid.plan(["double", "half"], n=[8], d=[1000]))
     assert [(row["rule"], row["variant"], row["memory_multiple"]) for row in rows] == [
         ("double", "", 2.0),
@@ -222,8 +224,9 @@ def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(monkeypatch):
         """Breaks on the device."""
         return jax.pure_callback(refuses, jax.ShapeDtypeStruct((3,), "float32"), updates)
 
-    for function in (needs, refuses, breaks, breaks_late):
-        monkeypatch.setitem(RULES, function.__name__, Rule(function, "", "", ""))
+    functions = (needs, refuses, breaks, breaks_late)
+    added = {function.__name__: Entry(function, function.__name__, "") for function in functions}
+    monkeypatch.setattr(grid, "RULES", {**RULES, **added})
     rows = rows_of(grid.plan(["needs", "refuses", "breaks", "breaks_late", "mean"], n=[4], d=[3]))
     assert [(row["rule"], row["status"]) for row in rows] == [
         ("needs", "refused"),

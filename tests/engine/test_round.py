@@ -10,6 +10,7 @@ import fljax
 from fljax.aggregators import mean as mean_rule
 from fljax.aggregators import stateless
 from fljax.attacks import Attack, Trigger
+from fljax.config.components import as_aggregator
 from fljax.config.schema import parse_config
 from fljax.data import Dataset
 from fljax.engine.batches import draw_batches, sample_without_replacement
@@ -344,4 +345,4 @@ def test_custom_pieces():
     with pytest.raises(fljax.ConfigError, match=r"into float32 of shape \(10,\), not \(4,\)"):
         assemble(config(), aggregator=stateless(lambda updates: updates[:, 0]))
     with pytest.raises(fljax.ConfigError, match="needs nothing_known"):
-        assemble(config(), aggregator=stateless(lambda updates, nothing_known: updates[0]))
+        assemble(config(), aggregator=as_aggregator(lambda updates, nothing_known: updates[0]))

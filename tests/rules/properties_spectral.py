@@ -5,7 +5,7 @@ from itertools import combinations
 import jax
 import numpy as np
 
-from fljax.aggregators._divide_and_conquer import _coordinates
+from fljax.numerics.subsets import random_coordinates
 from tests.rules import reference_spectral as reference
 from tests.rules.properties import ROUNDING, follows, means_of_smallest, pair_noise, some_follow, wide
 
@@ -19,7 +19,7 @@ def drawn_coordinates(updates, key, num_iterations=1, subspace_size=10_000, **ot
     if subspace_size >= d:
         return ([np.arange(d)],)
     with jax.enable_x64(False):
-        return ([np.asarray(those) for those in _coordinates(key, d, subspace_size, num_iterations)],)
+        return ([np.asarray(those) for those in random_coordinates(key, d, subspace_size, num_iterations)],)
 
 
 def hopeless(rows):

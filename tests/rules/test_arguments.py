@@ -258,7 +258,7 @@ def taken(case, count, n, f, **options):
 
 @pytest.mark.parametrize(("case", "count", "has_strict"), COUNTED, ids=[case.name for case, *_ in COUNTED])
 def test_the_function_takes_what_its_registry_entry_says(case, count, has_strict):
-    text = case.registry[case.name].tolerates
+    text = case.registry[case.name].assumes
     sign, slope, offset = re.match(r"n (>|≥) (\d*)f(?: \+ (\d+))?(?=$|[,;])", text).groups()
     slope, least = int(slope or 1), int(offset or 0) + (sign == ">")
     for n in (7, 8, 9, 10, 11):

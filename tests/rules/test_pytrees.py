@@ -20,7 +20,6 @@ from fljax.aggregators import (
     nnm,
     on_pytrees,
 )
-from fljax.aggregators._krum import krum_explained
 from fljax.attacks import sign_flip
 from tests.rules.cases import make
 
@@ -113,7 +112,7 @@ def test_a_map_from_rows_to_rows_keeps_a_client_axis():
 
 
 def test_a_rule_that_explains_itself_does_on_trees():
-    chosen, info = on_pytrees(krum_explained)(TREE, num_malicious=1)
+    chosen, info = on_pytrees(krum.explained)(TREE, num_malicious=1)
     np.testing.assert_array_equal(joined(chosen), krum(UPDATES, num_malicious=1))
     np.testing.assert_array_equal(UPDATES[np.argmax(info["selected"])], joined(chosen))
 

@@ -152,7 +152,7 @@ def test_the_place_of_a_row_decides_nothing(traced):
 
     def of_order(order, f):
         rows = jnp.asarray(column)[order][:, None]
-        update, info = RULES["bulyan"].explained(rows, num_malicious=f if traced else 1)
+        update, info = RULES["bulyan"].function.explained(rows, num_malicious=f if traced else 1)
         told = {"num_malicious": f if traced else 1, "num_neighbors": f if traced else 1}
         chosen = RULES["krum"].function(rows, **told)
         pair = RULES["multi_krum"].function(rows, num_selected=1, **told)

@@ -307,12 +307,12 @@ def test_rules_on_pytrees_see_whole_updates():
 
 def test_explanations():
     updates, others = make()
-    chosen = jitted(RULES["krum"].explained)(updates, num_malicious=3)[1]["selected"]
+    chosen = jitted(RULES["krum"].function.explained)(updates, num_malicious=3)[1]["selected"]
     assert chosen.sum() == 1
     np.testing.assert_array_equal(updates[np.argmax(chosen)], krum(updates, num_malicious=3))
-    info = jitted(RULES["fltrust"].explained)(updates, others["root_update"])[1]
+    info = jitted(RULES["fltrust"].function.explained)(updates, others["root_update"])[1]
     np.testing.assert_allclose(info["trust_scores"], trust_scores(updates, others["root_update"]), rtol=1e-6)
-    weights = RULES["mean"].explained(updates, others["weights"])[1]["weights"]
+    weights = RULES["mean"].function.explained(updates, others["weights"])[1]["weights"]
     np.testing.assert_allclose(weights, others["weights"] / others["weights"].sum(), rtol=1e-6)
 
 

@@ -44,7 +44,7 @@ KEY = jax.random.key(0)
 
 @lru_cache
 def compiled(name, **hyper):
-    return jax.jit(partial(RULES[name].explained, **hyper))
+    return jax.jit(partial(RULES[name].function.explained, **hyper))
 
 
 def selected(name, *arguments, **hyper):
@@ -405,9 +405,9 @@ def test_a_non_finite_update_does_not_set_the_scale():
     rows = clients()
     rows[0] = np.eye(60)[0]
     updates = rows.copy()
-    weights = np.asarray(jitted(RULES["foolsgold"].explained)(updates, rows)[1]["weights"])
+    weights = np.asarray(jitted(RULES["foolsgold"].function.explained)(updates, rows)[1]["weights"])
     updates[0, 3] = np.nan
-    without = np.asarray(jitted(RULES["foolsgold"].explained)(updates, rows)[1]["weights"])
+    without = np.asarray(jitted(RULES["foolsgold"].function.explained)(updates, rows)[1]["weights"])
     np.testing.assert_allclose(weights, foolsgold(rows), rtol=1e-5)
     assert without[0] == 0.0
     assert without[1:6].max() == 1.0
@@ -507,9 +507,9 @@ def test_explanations_explain_the_update():
         ("norm_filter", (), {"num_malicious": 4}),
         ("nearest_to_pivot", (), {"num_malicious": 4, "pivot": 3}),
     ):
-        update, info = jitted(RULES[name].explained)(updates, *arguments, **hyper)
+        update, info = jitted(RULES[name].function.explained)(updates, *arguments, **hyper)
         assert info["selected"].sum() == 8
         np.testing.assert_allclose(update, mean(updates, info["selected"].astype(jnp.float32)), rtol=1e-5)
-    update, info = jitted(RULES["foolsgold"].explained)(updates, others["history"])
+    update, info = jitted(RULES["foolsgold"].function.explained)(updates, others["history"])
     np.testing.assert_array_equal(info["weights"], foolsgold(others["history"]))
     np.testing.assert_allclose(update, info["weights"] @ updates / 12, rtol=1e-5, atol=1e-6)

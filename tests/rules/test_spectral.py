@@ -15,9 +15,8 @@ from fljax.aggregators import (
     minimum_diameter,
     smallest_spectrum,
 )
-from fljax.aggregators._divide_and_conquer import _coordinates
-from fljax.aggregators._smallest_spectrum import _binomials, _members
 from fljax.numerics.eigen import LARGEST_DENSE, _exact, _iterative
+from fljax.numerics.subsets import binomials, random_coordinates, subsets_at
 from fljax.numerics.vertex_cover import LARGEST_SEARCH, _coverable, smallest_diameter
 from tests.rules import reference_spectral as reference
 from tests.rules.cases import RuleCase, make
@@ -43,7 +42,9 @@ def all_four(updates, num_malicious):
 
 
 def selected(rule, updates, *arrays, **hyper):
-    return np.flatnonzero(jitted(RULES[rule].explained)(updates, *arrays, **hyper)[1]["selected"]).tolist()
+    return np.flatnonzero(
+        jitted(RULES[rule].function.explained)(updates, *arrays, **hyper)[1]["selected"]
+    ).tolist()
 
 
 def test_the_published_example():
@@ -184,15 +185,15 @@ def test_infinite_and_equal_distances():
 
 @pytest.mark.parametrize(("n", "f"), [(1, 0), (5, 0), (5, 2), (9, 4), (12, 1)])
 def test_subsets_come_in_lexicographic_order(n, f):
-    table = jnp.asarray(_binomials(n, f + 1))
+    table = jnp.asarray(binomials(n, f + 1))
     expected = list(combinations(range(n), n - f))
-    members = jitted(_members)(jnp.arange(len(expected)), jnp.int32(f), table)
+    members = jitted(subsets_at)(jnp.arange(len(expected)), jnp.int32(f), table)
     assert [tuple(np.flatnonzero(row).tolist()) for row in members] == expected
 
 
-def test_binomials_that_do_not_fit_are_larger_than_any_place():
-    assert _binomials(60, 12).max() == np.iinfo(np.int32).max
-    assert (_binomials(60, 12) >= 0).all()
+def testbinomials_that_do_not_fit_are_larger_than_any_place():
+    assert binomials(60, 12).max() == np.iinfo(np.int32).max
+    assert (binomials(60, 12) >= 0).all()
 
 
 def test_several_chunks_find_what_one_does(monkeypatch):
@@ -200,7 +201,9 @@ def test_several_chunks_find_what_one_does(monkeypatch):
     chosen = selected("smallest_spectrum", updates, num_malicious=3)
     monkeypatch.setattr("fljax.aggregators._smallest_spectrum.ENTRIES_PER_CHUNK", 144 * 7)
     # Another function, or it would be the program that has been compiled with one chunk.
-    info = jax.jit(lambda rows: RULES["smallest_spectrum"].explained(rows, num_malicious=3)[1])(updates)
+    info = jax.jit(lambda rows: RULES["smallest_spectrum"].function.explained(rows, num_malicious=3)[1])(
+        updates
+    )
     assert np.flatnonzero(info["selected"]).tolist() == chosen
     assert chosen != list(range(9)), "the choice is not what the loop starts with"
 
@@ -261,13 +264,13 @@ def test_the_guarantee_is_none_the_mean_has():
 def test_copies_end_the_filter():
     rows = np.repeat(np.array([[1.0, 2.0], [5.0, 5.0]], np.float32), [7, 2], axis=0)
     np.testing.assert_allclose(covariance_filter(rows, num_malicious=3), [1.0, 2.0], rtol=1e-6)
-    info = jitted(RULES["covariance_filter"].explained)(rows, num_malicious=3)[1]
+    info = jitted(RULES["covariance_filter"].function.explained)(rows, num_malicious=3)[1]
     np.testing.assert_allclose(info["weights"], [1 / 7] * 7 + [0, 0], rtol=1e-6)
 
 
 def test_the_weights_explain_the_result():
     updates, _ = make(uneven=True)
-    result, info = jitted(RULES["covariance_filter"].explained)(updates, num_malicious=5)
+    result, info = jitted(RULES["covariance_filter"].function.explained)(updates, num_malicious=5)
     np.testing.assert_allclose(info["weights"].sum(), 1, rtol=1e-6)
     np.testing.assert_allclose(info["weights"] @ updates, result, rtol=1e-5, atol=1e-6)
     assert np.ptp(info["weights"]) > 0.05
@@ -277,7 +280,7 @@ def test_the_weights_explain_the_result():
 
 
 def test_coordinates_are_drawn_without_replacement():
-    drawn = _coordinates(KEY, 50, 20, 200)
+    drawn = random_coordinates(KEY, 50, 20, 200)
     counts = np.zeros(50)
     for those in drawn:
         assert len(set(those.tolist())) == 20
@@ -285,7 +288,7 @@ def test_coordinates_are_drawn_without_replacement():
     # 200 draws of 20 in 50: 80 times each, with a standard deviation of 7.
     assert counts.sum() == 4000
     assert (np.abs(counts - 80) < 5 * 7).all()
-    other = _coordinates(jax.random.key(1), 50, 20, 1)[0]
+    other = random_coordinates(jax.random.key(1), 50, 20, 1)[0]
     assert set(other.tolist()) != set(drawn[0].tolist())
 
 

@@ -1,0 +1,46 @@
+"""Clipping of rows to a given length."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from fljax.aggregators.registry import register_pre_aggregator
+from fljax.numerics.checks import Float, real
+from fljax.numerics.safe import Norms, contained, safe_norms
+
+
+def shortened(updates: Array, norms: Norms, radius: Array | Float) -> Array:
+    """Rows longer than `radius` shortened to it, non-finite ones zero, the others bit for bit as they are."""
+    long = norms.values > radius * norms.shifts
+    # A row that keeps its length is multiplied by 1 · 1. One pass, so that a donated stack is overwritten.
+    shifts = jnp.where(long, norms.shifts, 1.0)
+    factors = jnp.where(long, radius / jnp.where(long, norms.values, 1.0), 1.0)
+    shorter = (updates * shifts[:, None]) * factors[:, None]
+    return jnp.where(norms.finite[:, None], shorter, 0.0)
+
+
+@register_pre_aggregator(title="Clipping", assumes="bounds each row's influence", source="Sun et al. 2019")
+def clip(updates: Array, *, radius: Float) -> Array:
+    """Shorten every row that is longer than `radius` to that length: g_i · min(1, radius / ‖g_i‖).
+
+    A row with a non-finite entry becomes zero.
+
+    Args:
+        updates: (n, d).
+        radius: > 0, in the unit of the updates; may be traced.
+
+    Returns:
+        (n, d), in the type of `updates`.
+
+    Raises:
+        ValueError: if a static `radius` is not positive.
+
+    Example:
+        >>> clip(jnp.array([[3.0, 4.0], [0.3, 0.4]]), radius=1.0).round(3).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.30000001192092896, 0.4000000059604645]]
+
+    Source: norm clipping, e.g. Sun et al., "Can you really backdoor federated learning?", 2019; ByzFL's
+    static clipping.
+    """
+    radius = real("radius", radius, above=0)
+    stack = contained(updates)
+    return shortened(stack, safe_norms(stack), radius)

@@ -1,0 +1,219 @@
+"""Rules and pre-aggregators: how a function becomes one, and where it is found by its name."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from jax import Array
+
+from fljax.base import Aggregator, Info
+from fljax.numerics.checks import as_stack, compute_dtype, named, output_dtype, shown
+from fljax.registry import Registry
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# `make`: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round; the arrays
+# that its function takes besides the context's are that state. `surrogate`: a smooth version for attacks
+# that follow a gradient, with a subset of the rule's parameters.
+RULES = Registry("rule", make=None, surrogate=None)
+# `mixes_rows`: row i of the result is not client i any more.
+PRE_AGGREGATORS = Registry("pre-aggregator", mixes_rows=False)
+
+
+class Rule(Protocol[P]):
+    """A rule as users call it: `rule(updates, ...)` is the update, `rule.explained(updates, ...)` both."""
+
+    __name__: str
+    explained: Callable[P, tuple[Array, Info]]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array: ...
+
+
+def register_rule(
+    name: str | None = None,
+    *,
+    title: str | None = None,
+    assumes: str = "",
+    source: str = "",
+    make: Callable[..., Aggregator] | None = None,
+    surrogate: Callable[..., Array] | None = None,
+) -> Callable[[Callable[P, Array | tuple[Array, Info]]], Rule[P]]:
+    """A decorator that makes a rule of a pure function, and registers it.
+
+    The function takes the updates (n, d) first, then other arrays by position, then hyper-parameters by
+    keyword only; arrays that have the name of a field of `Context` come from the round. It gets the updates
+    checked, and in float32 where they are in half precision or integers. It returns the update (d,), or the
+    update and an `Info`; the update goes out in the type that the updates came in.
+
+    Args:
+        name: what a configuration calls it; default the function's name.
+        title: what tables and figures call it; default the name.
+        assumes: the condition on n and f under which its guarantee holds.
+        source: where it was published, with the year.
+        make: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round.
+        surrogate: a smooth version, for attacks that follow a gradient.
+
+    Returns:
+        The decorator. It returns the `Rule`: the function's name, signature and docstring, the update as the
+        result, and `explained` with the same arguments and `(update, info)` as the result.
+
+    Raises:
+        ValueError: for a name that is taken or no name, or what is no function of the updates.
+
+    Example:
+        >>> from fljax.aggregators import register_rule
+        >>> @register_rule("longest", title="Longest row")
+        ... def longest(updates):
+        ...     row = jnp.argmax(jnp.linalg.norm(updates, axis=1))
+        ...     return updates[row], {"selected": jnp.arange(len(updates)) == row}
+        >>> update, info = longest.explained(jnp.array([[1.0], [3.0], [-2.0]]))
+        >>> update.tolist(), info["selected"].tolist()
+        ([3.0], [False, True, False])
+    """
+
+    def decorate(function: Callable[P, Array | tuple[Array, Info]]) -> Rule[P]:
+        called = _name_of("rule", function, name)
+        facts = {"make": make, "surrogate": surrogate}
+        register = RULES.register(called, title=title, source=source, assumes=assumes, **facts)
+        return register(as_rule(function, called))
+
+    return decorate
+
+
+def as_rule(function: Callable[P, Array | tuple[Array, Info]], name: str | None = None) -> Rule[P]:
+    """The `Rule` that `register_rule` makes of a function, not registered; usable as a decorator."""
+    called = _name_of("rule", function, name)
+
+    def finish(result: Any, updates: Array) -> tuple[Array, Info]:
+        update, info = result if isinstance(result, tuple) and len(result) == 2 else (result, Info())
+        if getattr(update, "shape", None) != updates.shape[1:]:
+            raise ValueError(
+                f"{called}: must return an update of shape {updates.shape[1:]}, alone or with its info, "
+                f"got {shown(result)}"
+            )
+        return update.astype(output_dtype(updates)), info
+
+    explained = _on_stack(called, function, finish)
+
+    def update_of(*args: Any, **kwargs: Any) -> Array:
+        return explained(*args, **kwargs)[0]
+
+    rule: Any = _like(function, update_of, Array)
+    rule.explained = _like(function, explained, tuple[Array, Info], "explained")
+    return rule
+
+
+def register_pre_aggregator(
+    name: str | None = None,
+    *,
+    title: str | None = None,
+    assumes: str = "",
+    source: str = "",
+    mixes_rows: bool = False,
+) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+    """A decorator that makes a pre-aggregator of a pure function from (n, d) to (n', d), and registers it.
+
+    Args:
+        name: what a configuration calls it; default the function's name.
+        title: what tables and figures call it; default the name.
+        assumes: the condition on n and f under which its guarantee holds.
+        source: where it was published, with the year.
+        mixes_rows: whether row i of the result is not client i any more; the rule that follows then sees
+            neither client ids nor weights.
+
+    Returns:
+        The decorator; what it makes of the updates and the result is as for `register_rule`.
+
+    Raises:
+        ValueError: for a name that is taken or no name, or what is no function of the updates.
+    """
+
+    def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
+        called = _name_of("pre-aggregator", function, name)
+
+        def finish(result: Any, updates: Array) -> Array:
+            if getattr(result, "ndim", None) != 2 or result.shape[1] != updates.shape[1]:
+                raise ValueError(
+                    f"{called}: must return rows of shape (n', {updates.shape[1]}), got {shown(result)}"
+                )
+            return result.astype(output_dtype(updates))
+
+        piece = _like(function, _on_stack(called, function, finish), Array)
+        register = PRE_AGGREGATORS.register(
+            called, title=title, source=source, assumes=assumes, mixes_rows=mixes_rows
+        )
+        return register(piece)
+
+    return decorate
+
+
+def takes_updates(function: Callable[P, T]) -> Callable[P, T]:
+    """A decorator for a public function of the updates that is no rule: it checks and widens them alike.
+
+    The result stays in the type that it was computed in.
+    """
+    return _like(function, _on_stack(function.__name__, function, lambda result, updates: result))
+
+
+def _name_of(kind: str, function: Any, name: str | None) -> str:
+    """What a function is registered as."""
+    called = name or getattr(function, "__name__", None)
+    if called is None or not callable(function) or not inspect.signature(function).parameters:
+        raise ValueError(f"{kind} {called or '?'}: must be a function of the updates, got {shown(function)}")
+    return called
+
+
+def _on_stack(name: str, function: Callable[..., Any], finish: Callable[[Any, Array], T]) -> Callable[..., T]:
+    """`function` of the checked updates in the type that it computes in, and `finish` of its result.
+
+    Sentences about arguments that do not fit begin with the name.
+    """
+    first = next(iter(inspect.signature(function).parameters))
+
+    def call(*args: Any, **kwargs: Any) -> T:
+        if not args and first not in kwargs:
+            return function(**kwargs)  # Python says what is missing
+        given, *others = args or (kwargs.pop(first),)
+        with named(name):
+            updates = as_stack(given)
+            result = function(updates.astype(compute_dtype(updates)), *others, **kwargs)
+        return finish(result, updates)
+
+    return call
+
+
+def _like(
+    function: Callable[..., Any], call: Callable[..., Any], returns: Any = None, attribute: str | None = None
+) -> Any:
+    """`call` with the name, signature and docstring of a function, and its own type of result."""
+    # The function that a partial is of: the partial has no name.
+    wrapped = wraps(getattr(function, "func", function), updated=())(call)
+    if returns is not None:
+        wrapped.__signature__ = inspect.signature(function).replace(return_annotation=returns)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {**getattr(function, "__annotations__", {}), "return": returns}
+    if attribute is not None:
+        # Pickled by its name, as an attribute of the function.
+        wrapped.__qualname__ = f"{wrapped.__qualname__}.{attribute}"
+    return wrapped
+
+
+class _Surrogates(Mapping[str, Callable[..., Array]]):
+    """A view of `RULES`."""
+
+    def __getitem__(self, name: str) -> Callable[..., Array]:
+        found = RULES[name].facts["surrogate"]
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, entry in RULES.items() if entry.facts["surrogate"] is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+# Smooth versions of rules, by the rule's name; each takes a subset of the rule's parameters.
+SURROGATES: Mapping[str, Callable[..., Array]] = _Surrogates()
