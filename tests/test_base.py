@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fljax.aggregators import Context, mean, stateless, stateless_pre
-from fljax.attacks import Knowledge, Task, gaussian, on_updates
+from fljax.attacks import Knowledge, Task, free_rider, gaussian, on_updates
 
 ROWS = jnp.arange(12.0).reshape(4, 3)
 CONTEXT = Context(
@@ -73,6 +73,7 @@ def test_attackers_know_the_round_and_what_is_no_array():
             lambda: stateless(lambda updates, rule: updates[0]),
             "needs rule, which this round does not provide",
         ),
+        (lambda: on_updates(free_rider, Task(10)), "^free_rider: takes no updates; .*make=from_factory$"),
         (lambda: on_updates(lambda updates, malicous: updates, Task(10)), "did you mean 'malicious'"),
         (
             lambda: on_updates(lambda updates, malicious, root_updates=None: updates, Task(10)),

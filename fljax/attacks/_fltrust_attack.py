@@ -52,9 +52,9 @@ def _careful_alignment(updates: Array, squares: Array, sign: Array) -> Array:
 
 
 def _new_direction(vector: Array, *basis: Array) -> tuple[Array, Array, Array]:
-    """What a unit vector adds to an orthonormal basis: `(coordinates, direction, exists)`.
+    """A unit vector in an orthonormal basis extended by it: `(coordinates, direction, exists)`.
 
-    A basis vector that does not exist is zero, and so is the direction if there is none.
+    The direction is the basis vector that it adds, zero if it adds none; absent basis vectors are zero.
     """
     coordinates = jnp.zeros((len(basis) + 1,), vector.dtype)
     rest = vector
@@ -73,11 +73,13 @@ def _project(
     starts: Array,
     root: Array,
     sign: Array,
-    rows: Array,
-    key: Array,
-    count: Array,
     game: Game,
-    shape: tuple[int, int],
+    *,
+    rows: Array,
+    count: Array,
+    key: Array,
+    sweeps: int,
+    steps: int,
 ) -> tuple[Chain, Array]:
     """The attackers in coordinates, and the two basis vectors they share."""
     d = root.shape[0]
@@ -91,7 +93,7 @@ def _project(
 
     inside, present = jax.lax.map(coordinates, starts)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
-    draw = partial(draw_projections, sweeps=shape[0], steps=shape[1], variance=game.variance, d=d)
+    draw = partial(draw_projections, sweeps=sweeps, steps=steps, variance=game.variance, d=d)
     probes, rest = jax.vmap(draw)(keys, present)
     length = jnp.dot(sign, first, precision=Precision.HIGHEST)
     chain = Chain(
@@ -281,10 +283,14 @@ def fltrust_attack(
         starts = jax.lax.map(_unit, begin.at[rows].get(mode="fill", fill_value=0.0))
         if search == "zeroth_order" and probes == "drawn":
             keys = jax.vmap(jax.random.fold_in, (None, 0))(probe_key, rows)
-            crafted = walk_vectors(Walk(starts, sign, root, keys, count, game), sweeps, steps)
+            crafted = walk_vectors(
+                Walk(starts, sign, root, keys=keys, active=count, game=game), sweeps, steps
+            )
         else:
             draw_key, end_key = jax.random.split(probe_key)
-            chain, shared = _project(starts, root, sign, rows, draw_key, count, game, (sweeps, steps))
+            chain, shared = _project(
+                starts, root, sign, game, rows=rows, count=count, key=draw_key, sweeps=sweeps, steps=steps
+            )
             if search == "gradient":
                 inside = follow_gradient(chain, sweeps, steps)
                 return craft_rows(updates, rows, _in_span, root_norm, starts, shared, inside)

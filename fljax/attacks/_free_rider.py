@@ -13,10 +13,10 @@ from fljax.numerics.checks import ArgumentError, is_static, option, real
 
 
 class FreeRiderState(NamedTuple):
-    """What a free-rider remembers.
+    """The memory of a free-rider.
 
     Attributes:
-        rounds: int32 scalar, how many rounds it has seen.
+        rounds: int32 scalar, the number of rounds it has seen.
         params: (d,), the global model of the round before.
         scale: scalar, the mean absolute change of the model in the first round, 0 before that.
     """

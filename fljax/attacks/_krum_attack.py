@@ -132,7 +132,16 @@ def krum_attack(
         s = _direction(stack, malicious, squares, n - f - 2, power, direction)
         # The lowest of the rows that tie is selected: those before the first malicious one win.
         before = jnp.arange(n) < jnp.argmax(malicious)
-        contest = make_contest(stack, ~malicious, squares, length, s, n - f - 2, power, before)
+        contest = make_contest(
+            stack,
+            ~malicious,
+            s,
+            squares=squares,
+            length=length,
+            neighbors=n - f - 2,
+            power=power,
+            before=before,
+        )
         first, most = count, count
     else:
         # Where there are fewer attackers than places, honest rows fill them: copies of one row, or zeros,
@@ -144,7 +153,16 @@ def krum_attack(
         squares, length = reduce_distances(own, lambda block: block.squares.T)
         s = jnp.sign(mean_of(pool, own))
         # m rows and c copies leave Krum with f = c for m + c − c − 2 neighbours. The rows win ties.
-        contest = make_contest(own, pool, squares, length, s, jnp.maximum(count - 2, 1), power, pool)
+        contest = make_contest(
+            own,
+            pool,
+            s,
+            squares=squares,
+            length=length,
+            neighbors=jnp.maximum(count - 2, 1),
+            power=power,
+            before=pool,
+        )
         most = jnp.where(count == 0, 0, jnp.maximum(count - 1, 2))
         first = jnp.minimum(count, 1)
     size = largest_selected(contest, first, most, one, lambda_init == "bound", one * threshold)

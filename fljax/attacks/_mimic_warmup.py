@@ -16,7 +16,7 @@ from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
 class MimicState(NamedTuple):
-    """What the attackers have learnt.
+    """The attackers' estimates so far.
 
     Attributes:
         rounds: int32 scalar, how many rounds of warm-up are over.

@@ -16,7 +16,7 @@ from fljax.numerics.subset_statistics import along
 
 
 class WorstCaseState(NamedTuple):
-    """What `worst_case` carries.
+    """The state of `worst_case`.
 
     Attributes:
         states: the attacks' own states.

@@ -1,4 +1,4 @@
-"""What the absolute constants of published attacks are in the updates of a round."""
+"""The unit of published attacks' absolute constants, in the updates of a round."""
 
 from typing import Any, Literal, get_args
 

@@ -52,8 +52,14 @@ def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
         The `Attack`, without state.
 
     Raises:
-        ValueError: if it names an argument, optional or not, that no round has.
+        ValueError: if it takes no updates, or names an argument, optional or not, that no round has.
     """
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.kind is inspect.Parameter.KEYWORD_ONLY:
+        name = getattr(function, "__name__", "the function")
+        raise ValueError(
+            f"{name}: takes no updates; an attack that returns an Attack needs make=from_factory"
+        )
     check_arguments(function, ROUND_ARGUMENTS)
     hyper = task_arguments(function, task) | hyper
 
@@ -103,7 +109,7 @@ def checked(function: F, name: str | None = None) -> F:
     updates = next(iter(signature.parameters), "")
     takes_stack = "malicious" in signature.parameters
 
-    @wraps(function)
+    @wraps(getattr(function, "func", function), updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         with named(title):
             if takes_stack:
@@ -111,12 +117,14 @@ def checked(function: F, name: str | None = None) -> F:
                     given = signature.bind(*args, **kwargs)
                 except TypeError:
                     return function(*args, **kwargs)  # Python says what is missing
-                stack, mask = check_stack(given.arguments[updates], given.arguments["malicious"])
+                stack, mask = check_stack(given.arguments.get(updates), given.arguments.get("malicious"))
                 given.arguments.update({updates: stack, "malicious": mask})
                 args, kwargs = given.args, given.kwargs
             result = function(*args, **kwargs)
         return _checked_attack(title, result) if isinstance(result, Attack) else result
 
+    # A partial has one of its own.
+    call.__signature__ = signature  # type: ignore[attr-defined]
     return cast(F, call)
 
 
@@ -134,7 +142,7 @@ def _checked_attack(name: str, attack: Attack) -> Attack:
     return attack._replace(corrupt=corrupt, poison_data=poison_data if poisons else None)
 
 
-def check_stack(updates: Array, malicious: Array) -> tuple[Array, Array]:
+def check_stack(updates: Any, malicious: Any) -> tuple[Array, Array]:
     """The stack and the mask as JAX arrays.
 
     Raises:

@@ -20,6 +20,7 @@ def model_update(
     params: Params,
     batches: Batches,
     read: Callable[[Array, Array], tuple[Array, Array]],
+    *,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     divisor: float | None = None,
@@ -176,7 +177,15 @@ def client_updates(
             bad_x, bad_y = attack.poison_data(x, y, is_copy, member)
             return jnp.where(is_malicious, bad_x, x), jnp.where(is_malicious, bad_y, y)
 
-        return model_update(tree, batches, read, training.loss, optimizer, training.divisor, model_state)
+        return model_update(
+            tree,
+            batches,
+            read,
+            loss=training.loss,
+            optimizer=optimizer,
+            divisor=training.divisor,
+            model_state=model_state,
+        )
 
     if clients_at_once >= client_ids.shape[0]:
         updates, losses, states = jax.vmap(one)(batches, malicious, members)
@@ -211,9 +220,9 @@ def root_update(
         training.unravel(params),
         batches,
         lambda examples, is_copy: (data.x[examples], data.y[examples]),
-        training.loss,
-        training.optimizer(learning_rate),
-        training.divisor,
-        model_state,
+        loss=training.loss,
+        optimizer=training.optimizer(learning_rate),
+        divisor=training.divisor,
+        model_state=model_state,
     )
     return update

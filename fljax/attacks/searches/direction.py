@@ -75,7 +75,7 @@ def push(
 
 
 def _as_published(distance: Array, step: Array, start: float, tolerance: float) -> Array:
-    """What the halving search finds of the largest allowed distance; a γ of 1 is `step` long.
+    """The distance that the halving search finds, given the largest allowed one; a γ of 1 is `step` long.
 
     The search tries γ = start, then goes up or down by half as much as before, until that is at most the
     tolerance: a bisection of [0, 2 start] that returns the largest point of its grid that is allowed.
