@@ -1,7 +1,7 @@
 """The pieces a round is composed of: rules and pre-aggregators with their state, and what a round knows."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -23,33 +23,34 @@ def array_arguments(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
 
-def context_arguments(function: Callable[..., Any], context: Context, **more: Any) -> dict[str, Any]:
-    """The arrays `function` names, from the context or `more`; an optional one may be absent."""
+def context_arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays that `function` names, of those that a round has; an optional one may be None."""
     found: dict[str, Any] = {}
-    known = {**context._asdict(), **more}
     parameters = inspect.signature(function).parameters
     for name in array_arguments(function):
-        value = known.get(name)
-        if value is not None:
-            found[name] = value
+        if known[name] is not None:
+            found[name] = known[name]
         elif parameters[name].default is inspect.Parameter.empty:
             title = getattr(function, "__name__", "the function")
             raise ValueError(f"{title}: needs {name}, which this round does not provide")
     return found
 
 
-def _check_arguments(function: Callable[..., Any]) -> None:
-    """Whether a round has every array that a function names, those with a default included."""
+def check_arguments(function: Callable[..., Any], known: Sequence[str]) -> None:
+    """Refuse a function that names an array, optional or not, which no round has.
+
+    Raises:
+        ValueError: with the nearest of the names that are known.
+    """
     parameters = inspect.signature(function).parameters
     for name in array_arguments(function):
-        if name not in Context._fields:
+        if name not in known:
             title = getattr(function, "__name__", "the function")
             verb = "needs" if parameters[name].default is inspect.Parameter.empty else "takes"
-            near = get_close_matches(name, Context._fields, n=1)
+            near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"{title}: {verb} {name}, which this round does not provide{hint} "
-                f"(it has {', '.join(Context._fields)})"
+                f"{title}: {verb} {name}, which this round does not provide{hint} (it has {', '.join(known)})"
             )
 
 
@@ -74,10 +75,10 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
         >>> update.tolist()
         [2.0, 3.0]
     """
-    _check_arguments(function)
+    check_arguments(function, Context._fields)
 
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
-        result = function(updates, **context_arguments(function, context), **hyper)
+        result = function(updates, **context_arguments(function, context._asdict()), **hyper)
         update, info = result if isinstance(result, tuple) else (result, {})
         return update, state, info
 
@@ -99,10 +100,10 @@ def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, *
     Raises:
         ValueError: if it names an array that is no field of `Context`.
     """
-    _check_arguments(function)
+    check_arguments(function, Context._fields)
 
     def transform(updates: Array, state: State, context: Context) -> tuple[Array, State, Context]:
-        transformed = function(updates, **context_arguments(function, context), **hyper)
+        transformed = function(updates, **context_arguments(function, context._asdict()), **hyper)
         if mixes_rows:
             context = context._replace(weights=None, client_ids=None)
         return transformed, state, context

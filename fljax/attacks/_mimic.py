@@ -1,20 +1,19 @@
-"""Mimic: all attackers copy one honest client, so that its data outweigh everybody else's."""
+"""Mimicry of one client."""
 
-from typing import Literal, NamedTuple
-
-import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
-from fljax.attacks.checks import bounded, option, shaped, whole
-from fljax.attacks.wrappers import State, check_stack
-from fljax.base import Attack, Context
-from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import Int
-from fljax.numerics.subset_statistics import honest_rows, mean_of
+from fljax.attacks.registry import register_attack
+from fljax.numerics.checks import Int, bounded, shaped
+from fljax.numerics.subset_statistics import honest_rows
 
 
+@register_attack(
+    title="Mimic",
+    source="Karimireddy et al. 2022",
+    assumes="one update",
+    optimises="weight of one client",
+)
 def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, target: Int = 0) -> Array:
     """Mimic a fixed client: every malicious row is a copy of its row.
 
@@ -42,122 +41,12 @@ def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, 
     Source: Karimireddy, He & Jaggi, "Byzantine-robust learning on heterogeneous datasets via bucketing", ICLR
     2022. ByzFL counts the target among the honest rows only.
     """
-    updates, malicious = check_stack("mimic", updates, malicious)
     n = updates.shape[0]
     most = n - 1 if client_ids is None else 2**31 - 1
-    target = bounded("mimic", "target", target, largest=most, needs=f"to be a client's, 0 to {most}", n=n)
-    ids = jnp.arange(n) if client_ids is None else shaped("mimic", "client_ids", client_ids, (n,))
+    target = bounded("target", target, largest=most, needs=f"to be a client's, 0 to {most}", n=n)
+    ids = jnp.arange(n) if client_ids is None else shaped("client_ids", client_ids, (n,))
     after = ids - target
     # Those before the target come last, in their own order.
     after = jnp.where(after < 0, jnp.iinfo(after.dtype).max // 2 + ids, after)
     row = jnp.argmin(jnp.where(honest_rows(malicious), after, jnp.iinfo(after.dtype).max))
     return jnp.where(malicious[:, None], updates[row], updates)
-
-
-class MimicState(NamedTuple):
-    """What the attackers have learnt.
-
-    Attributes:
-        rounds: int32 scalar, how many rounds of warm-up are over.
-        mean: (d,), the running mean of the honest updates.
-        direction: (d,), the estimate z of the direction of largest variance, of length 1.
-        scores: (num_clients,), each client's projection on z, added up over the rounds or the last one.
-    """
-
-    rounds: Array
-    mean: Array
-    direction: Array
-    scores: Array
-
-
-def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", seed: int = 0) -> Attack:
-    """Mimic the honest client that stands out most along the direction of largest variance.
-
-    In round t = 0, 1, … of the warm-up, with the honest updates x_i and their mean x̄,
-
-        μ ← t/(1 + t) μ + x̄/(1 + t),   c = Σ_i ⟨x_i − μ, z⟩ (x_i − μ),
-        z ← t/(1 + t) z + c / ((1 + t) ‖c‖), normalised,
-
-    from a random z. Every malicious row is a copy of the honest client i with the largest |Σ_t ⟨x_i, z⟩| over
-    the rounds so far ("sum"), or the largest ⟨x_i, z⟩ of the last round of the warm-up it was in ("last").
-    After the warm-up that client stays the same; where clients are sampled, it is the best one that is
-    present.
-
-    Args:
-        warmup: for how many rounds z and the choice are learnt; at least 1.
-        choose: "sum" as in the paper, with the projections on the z of each round; "last" as in the authors'
-            code.
-        seed: of the first z.
-
-    Returns:
-        The `Attack`, with a `MimicState`.
-
-    Raises:
-        ValueError: if `warmup` is below 1 or `choose` is neither.
-
-    Example:
-        >>> attack = mimic_warmup(warmup=1)
-        >>> rows = jnp.array([[1.0, 0.0], [9.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        >>> context = Context(client_ids=jnp.arange(4))
-        >>> sent, _ = attack.corrupt(rows, jnp.arange(4) == 3, attack.init(4, 2), context)
-        >>> sent[3].tolist()
-        [9.0, 0.0]
-
-    Source: Karimireddy, He & Jaggi, ICLR 2022. 1 is the default of the authors' scripts. ByzFL copies client
-    0 during the warm-up and chooses anew by |⟨x_i, z⟩| in every round after it; FL-Byzantine-Library goes on
-    choosing in every round.
-    """
-    warmup = whole("mimic_warmup", "warmup", warmup, smallest=1)
-    seed = whole("mimic_warmup", "seed", seed)
-    option("mimic_warmup", "choose", choose, ("sum", "last"))
-
-    def init(num_clients: int, num_params: int) -> MimicState:
-        start = jax.random.normal(jax.random.key(seed), (num_params,))
-        return MimicState(
-            rounds=jnp.int32(0),
-            mean=jnp.zeros((num_params,)),
-            direction=start / jnp.linalg.norm(start),
-            # The signed score of a client never seen is below all others.
-            scores=jnp.full((num_clients,), 0.0 if choose == "sum" else jnp.finfo(start.dtype).min),
-        )
-
-    def corrupt(updates: Array, malicious: Array, state: MimicState, context: Context) -> tuple[Array, State]:
-        updates, malicious = check_stack("mimic_warmup", updates, malicious)
-        ids = jnp.arange(updates.shape[0]) if context.client_ids is None else context.client_ids
-        # A cohort without an honest client teaches nothing.
-        learning = (state.rounds < warmup) & ~jnp.all(malicious)
-        learnt = _learn(updates, ~malicious, ids, state, choose == "sum")
-        state = jax.tree.map(lambda new, old: jnp.where(learning, new, old), learnt, state)
-        scores = (jnp.abs(state.scores) if choose == "sum" else state.scores)[ids]
-        row = jnp.argmax(jnp.where(honest_rows(malicious), scores, -jnp.inf))
-        return jnp.where(malicious[:, None], updates[row], updates), state
-
-    return Attack(init, corrupt)
-
-
-def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bool) -> MimicState:
-    """The state after one more round of warm-up, or the old one if an honest update is not finite."""
-    dtype = updates.dtype
-    t, z = state.rounds.astype(dtype), state.direction.astype(dtype)
-    old, new = t / (1 + t), 1 / (1 + t)
-    mean = old * state.mean.astype(dtype) + new * mean_of(honest, updates)
-    deviations = jnp.where(honest, _products(updates, z) - _products(mean, z), 0.0)
-    step = weighted_rows(deviations, updates) - jnp.sum(deviations) * mean
-    direction = _unit(old * z + new * _unit(step))
-    projections = _products(updates, direction)
-    before = state.scores[ids].astype(dtype)
-    total = before + projections if add else projections
-    scores = state.scores.at[ids].set(jnp.where(honest, total, before).astype(state.scores.dtype))
-    learnt = MimicState(state.rounds + 1, mean, direction, scores)
-    finite = jnp.isfinite(jnp.sum(direction) + jnp.sum(mean))
-    return jax.tree.map(lambda a, b: jnp.where(finite, a.astype(b.dtype), b), learnt, state)
-
-
-def _products(rows: Array, direction: Array) -> Array:
-    return jnp.matmul(rows, direction, precision=Precision.HIGHEST)
-
-
-def _unit(vector: Array) -> Array:
-    """The vector at length 1; zero stays zero."""
-    length = jnp.linalg.norm(vector)
-    return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1.0), vector)

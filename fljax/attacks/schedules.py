@@ -1,50 +1,30 @@
-"""When malicious clients attack: pure functions of the round, its key and its clients.
+"""Schedules of attacks: pure functions of the round, its key and its clients.
 
 Each returns a boolean, or a boolean per client of the cohort; a malicious client for which it is False trains
 and sends honestly in that round. Any number here may be a traced value.
 """
 
-import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.combining import context_arguments
-from fljax.attacks.checks import bounded, flag, real
+from fljax.attacks.registry import register_schedule
 from fljax.base import Attack, Context
-from fljax.numerics.checks import Float, Int, as_number, is_static
+from fljax.numerics.checks import ArgumentError, Float, Int, as_number, bounded, flag, is_static, real
+
+Schedule = Callable[[Context], Array]
 
 
-class Schedule(NamedTuple):
-    """One registry entry.
-
-    Attributes:
-        function: `function(round, other arrays of the context, **hyper) -> bool or (n,) mask`.
-        check: what is wrong with static hyper-parameters, as a ValueError.
-    """
-
-    function: Callable[..., Array]
-    check: Callable[..., None]
-
-    @property
-    def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").splitlines()[0]
-
-    def make(self, **hyper: Any) -> Callable[[Context], Array]:
-        """The schedule as a function of the context."""
-        self.check(**hyper)
-
-        def active(context: Context) -> Array:
-            return self.function(context.round, **context_arguments(self.function, context), **hyper)
-
-        return active
+def _check_rounds(smallest: int, **numbers: Any) -> None:
+    for name, value in numbers.items():
+        bounded(name, value, smallest=smallest, largest=2**31 - 1, needs="to be less than 2^31")
 
 
+@register_schedule()
 def between(round: Array, *, start: Int = 0, stop: Int | None = None) -> Array:
     """From one round on, and until another.
 
@@ -60,10 +40,17 @@ def between(round: Array, *, start: Int = 0, stop: Int | None = None) -> Array:
         >>> [bool(between(jnp.int32(r), start=1, stop=3)) for r in range(4)]
         [False, True, True, False]
     """
+    _check_rounds(0, start=start)
+    if stop is not None:
+        _check_rounds(0, stop=stop)
+    first, end = as_number(start), as_number(stop)
+    if is_static(first) and is_static(end) and end <= first:
+        raise ArgumentError(f"stop={end} must be larger than start={first}")
     started = jnp.asarray(round) >= start
     return started if stop is None else started & (round < stop)
 
 
+@register_schedule()
 def periodic(round: Array, *, on: Int, off: Int, start: Int = 0) -> Array:
     """On and off: `on` rounds of attack, then `off` honest ones, and so on from round `start`.
 
@@ -80,10 +67,13 @@ def periodic(round: Array, *, on: Int, off: Int, start: Int = 0) -> Array:
         >>> [int(periodic(jnp.int32(r), on=2, off=1)) for r in range(6)]
         [1, 1, 0, 1, 1, 0]
     """
+    _check_rounds(1, on=on)
+    _check_rounds(0, off=off, start=start)
     since = jnp.asarray(round) - start
     return (since >= 0) & (jnp.mod(since, on + off) < on)
 
 
+@register_schedule()
 def at_random(
     round: Array, key: Array, client_ids: Array, *, probability: Float, together: bool = False, start: Int = 0
 ) -> Array:
@@ -105,50 +95,20 @@ def at_random(
         >>> at_random(jnp.int32(0), jax.random.key(0), ids, probability=1.0).tolist()
         [True, True, True, True]
     """
+    _check_rounds(0, start=start)
+    flag("together", together)
+    real("probability", probability, at_least=0, at_most=1)
     ids = jnp.zeros_like(client_ids) if together else client_ids
     draws = jax.vmap(lambda client: jax.random.uniform(jax.random.fold_in(key, client)))(ids)
     return (draws < probability) & (jnp.asarray(round) >= start)
 
 
-def _whole(schedule: str, smallest: int, **numbers: Any) -> None:
-    for name, value in numbers.items():
-        needs = "to be less than 2^31"
-        bounded(f"schedule {schedule}", name, value, smallest=smallest, largest=2**31 - 1, needs=needs)
-
-
-def _check_between(start: Int = 0, stop: Int | None = None) -> None:
-    _whole("between", 0, start=start)
-    if stop is not None:
-        _whole("between", 0, stop=stop)
-    start, stop = as_number(start), as_number(stop)
-    if is_static(start) and is_static(stop) and stop <= start:
-        raise ValueError(f"schedule between: stop={stop} must be larger than start={start}")
-
-
-def _check_periodic(on: Int, off: Int, start: Int = 0) -> None:
-    _whole("periodic", 1, on=on)
-    _whole("periodic", 0, off=off, start=start)
-
-
-def _check_at_random(probability: Float, together: bool = False, start: Int = 0) -> None:
-    _whole("at_random", 0, start=start)
-    flag("schedule at_random", "together", together)
-    real("schedule at_random", "probability", probability, at_least=0, at_most=1)
-
-
-SCHEDULES: dict[str, Schedule] = {
-    "between": Schedule(between, _check_between),
-    "periodic": Schedule(periodic, _check_periodic),
-    "at_random": Schedule(at_random, _check_at_random),
-}
-
-
-def _both(first: Callable[[Context], Array], second: Callable[[Context], Array], context: Context) -> Array:
+def _both(first: Schedule, second: Schedule, context: Context) -> Array:
     return first(context) & second(context)
 
 
-def scheduled(attack: Attack, schedule: Callable[[Context], Array]) -> Attack:
-    """The attack, only when the schedule says so.
+def scheduled(attack: Attack, schedule: Schedule) -> Attack:
+    """The attack, in the rounds and by the clients that a schedule names.
 
     Args:
         attack: any attack.
@@ -158,8 +118,8 @@ def scheduled(attack: Attack, schedule: Callable[[Context], Array]) -> Attack:
         The `Attack`; its state is updated in every round.
 
     Example:
-        >>> from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, scheduled
-        >>> late = scheduled(NO_ATTACK, SCHEDULES["between"].make(start=100))
+        >>> from fljax.attacks import NO_ATTACK, schedule_from_registry, scheduled
+        >>> late = scheduled(NO_ATTACK, schedule_from_registry("between", start=100))
         >>> bool(late.active(Context(round=jnp.int32(7))))
         False
     """

@@ -1,4 +1,4 @@
-"""Whether the pieces of a round fit each other, before anything is compiled."""
+"""Checks that the pieces of a round fit each other, before anything is compiled."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
-from fljax.base import Aggregator, Attack, Context
+from fljax.base import Aggregator, Attack, Context, Knowledge
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
 from fljax.models.modes import trace
@@ -17,7 +17,7 @@ from fljax.numerics.checks import shown
 def check_model(
     model: Model, params: Any, shape: tuple[int, ...], num_classes: int, key: jax.Array
 ) -> tuple[str, ...]:
-    """What a report has to say about the model, after a trace of everything it is asked for.
+    """Notes on the model for a report, after a trace of everything it is asked for.
 
     Raises:
         ValueError: if its output is not one row of logits per example with one for every class, it draws
@@ -79,7 +79,7 @@ def check_pieces(
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
-        known = context._replace(local_rate=jnp.ones(()), batch_size=jnp.ones(()), rule=foresee)
+        known = Knowledge(context, rule=foresee, local_rate=jnp.ones(()), batch_size=jnp.ones(()))
         sent, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
         if jnp.shape(sent) != updates.shape:
             raise ValueError(f"the attack turns updates {updates.shape} into {shown(sent)}")
@@ -122,7 +122,7 @@ def _most_entries(jaxpr: Any) -> int:
 
 
 def check_cohort(in_cohort: int | None, cohort_size: int, num_malicious: int, num_clients: int) -> None:
-    """Whether every cohort can hold that many malicious clients and fill up with honest ones.
+    """Check that every cohort can hold that many malicious clients and fill up with honest ones.
 
     Raises:
         ConfigError: if it cannot.

@@ -9,7 +9,16 @@ import pytest
 
 import fljax
 from fljax.aggregators import Aggregator, Context
-from fljax.attacks import ATTACKS, NO_ATTACK, SCHEDULES, Attack, at_random, between, periodic, scheduled
+from fljax.attacks import (
+    ATTACKS,
+    NO_ATTACK,
+    Attack,
+    at_random,
+    between,
+    periodic,
+    schedule_from_registry,
+    scheduled,
+)
 from fljax.config.schema import parse_config
 from fljax.engine.round import draw_cohort
 from fljax.simulation.experiment import assemble
@@ -63,7 +72,8 @@ def test_participation_is_a_coin_of_every_client_in_every_round():
 
 def test_two_schedules_hold_both():
     attack = scheduled(
-        scheduled(NO_ATTACK, SCHEDULES["between"].make(start=2)), SCHEDULES["periodic"].make(on=1, off=1)
+        scheduled(NO_ATTACK, schedule_from_registry("between", start=2)),
+        schedule_from_registry("periodic", on=1, off=1),
     )
     active = [bool(attack.active(Context(round=jnp.int32(r)))) for r in range(6)]
     assert active == [False, False, True, False, True, False]
@@ -104,11 +114,12 @@ def test_before_its_first_round_an_attack_leaves_no_trace():
 def test_the_round_tells_an_attack_who_is_active_now():
     seen = []
 
-    def corrupt(updates, malicious, state, context):
-        jax.debug.callback(lambda r, m: seen.append((int(r), np.array(m))), context.round, malicious)
+    def corrupt(updates, malicious, state, knowledge):
+        number = knowledge.context.round
+        jax.debug.callback(lambda r, m: seen.append((int(r), np.array(m))), number, malicious)
         return updates, state
 
-    attack = scheduled(Attack(lambda n, d: (), corrupt), SCHEDULES["periodic"].make(on=1, off=2))
+    attack = scheduled(Attack(lambda n, d: (), corrupt), schedule_from_registry("periodic", on=1, off=2))
     experiment = assemble(config({"name": "none", "fraction": 0.3}), attack=attack)
     state, metrics = jax.lax.scan(
         lambda s, _: experiment.step(s, experiment.state.data), experiment.state.run, length=6

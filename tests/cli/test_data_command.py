@@ -13,7 +13,7 @@ from fljax.config.schema import parse_config
 from fljax.data import from_arrays
 from fljax.report.partition import plot_partition
 from fljax.simulation.experiment import assemble
-from fljax.simulation.holdings import Holdings, draw
+from fljax.simulation.holdings import Holdings, load_holdings
 
 TINY = """
 rounds = 4
@@ -56,7 +56,7 @@ def test_holdings_are_those_of_a_run():
             "attack": {"name": "sign_flip", "fraction": 0.5},
         }
     )
-    _, holdings = draw(config)
+    _, holdings = load_holdings(config)
     data = assemble(config).state.data
     table, labels = np.asarray(data.table), np.asarray(data.y)
     for row, counts in zip(table, holdings.clients, strict=True):
@@ -102,7 +102,7 @@ def test_notes_are_shown(cli, tmp_path, monkeypatch):
 
     noted = from_arrays(np.ones((60, 2)), np.arange(60) % 3)
     object.__setattr__(noted, "notes", ("3 of 60 images are lossy [copies]",))
-    monkeypatch.setattr(preview, "load", lambda *_, **__: noted)
+    monkeypatch.setattr(preview, "load_dataset", lambda *_, **__: noted)
     status, out, _ = cli(
         "tiny.toml", "--set", "partition.name=iid", "--set", "root.size=10", "--set", "root.bias=0.3"
     )

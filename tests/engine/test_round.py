@@ -256,8 +256,8 @@ def test_backdoor_copies_reach_the_malicious_batches_only():
 
 
 def test_attacks_are_told_the_rate_and_the_batch():
-    def rate_and_batch(updates, malicious, state, context):
-        told = jnp.stack([context.local_rate, context.batch_size])
+    def rate_and_batch(updates, malicious, state, knowledge):
+        told = jnp.stack([knowledge.local_rate, knowledge.batch_size])
         return jnp.zeros_like(updates).at[:, :2].set(told), state
 
     attack = Attack(lambda n, d: (), rate_and_batch)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax import attacks
 from fljax.aggregators import (
     PRE_AGGREGATORS,
     RULES,
@@ -33,7 +32,18 @@ from fljax.aggregators import (
     trimmed_mean,
     trust_scores,
 )
-from fljax.attacks import ATTACKS, SCHEDULES, SURROGATES, Task, gaussian, optimize_attack, scale
+from fljax.attacks import (
+    ATTACKS,
+    SCHEDULES,
+    SURROGATES,
+    Knowledge,
+    Task,
+    attack_from_registry,
+    gaussian,
+    optimize_attack,
+    scale,
+    schedule_from_registry,
+)
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.signatures import keyword_parameters
 from tests.rules.cases import PRE_CASES, RULE_CASES, first_rows, make
@@ -89,18 +99,16 @@ def call_surrogate(name, **changed):
 
 
 def call_attack(name, **changed):
-    entry = ATTACKS[name]
     if name == "worst_case":
-        changed = {"attacks": [ATTACKS["scale"].make(attacks.scale, TASK)], **changed}
+        changed = {"attacks": [attack_from_registry("scale", TASK)], **changed}
     # What the task provides of an attack is the caller's where the function is called directly.
     hyper = {**NEEDED.get(name, {}), **changed}
-    made = entry.make(entry.function, TASK, **hyper)
+    made = attack_from_registry(name, TASK, **hyper)
 
     def sent(updates):
-        context = Context(
-            key=KEY, round=0, params=updates[0], root_update=updates[1], rule=lambda rows: jnp.mean(rows, 0)
-        )
-        return made.corrupt(updates, jnp.asarray(MASK), made.init(*ROWS.shape), context)[0]
+        context = Context(key=KEY, round=0, params=updates[0], root_update=updates[1])
+        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0))
+        return made.corrupt(updates, jnp.asarray(MASK), made.init(*ROWS.shape), known)[0]
 
     jax.eval_shape(sent, ROWS)
     if made.poison_data is not None:
@@ -109,9 +117,8 @@ def call_attack(name, **changed):
 
 
 def call_schedule(name, **changed):
-    SCHEDULES[name].make(**{**NEEDED.get(name, {}), **changed})(
-        Context(key=KEY, round=jnp.int32(0), client_ids=jnp.arange(4))
-    )
+    active = schedule_from_registry(name, **{**NEEDED.get(name, {}), **changed})
+    active(Context(key=KEY, round=jnp.int32(0), client_ids=jnp.arange(4)))
 
 
 def numeric(function):
@@ -319,11 +326,11 @@ def test_what_is_no_stack_of_updates_is_one_sentence(case):
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "label_flip"])
 def test_attacks_check_updates_and_mask(name):
     def sent(updates, malicious):
-        entry = ATTACKS[name]
-        others = {"attacks": [ATTACKS["scale"].make(attacks.scale, TASK)]} if name == "worst_case" else {}
-        made = entry.make(entry.function, TASK, **NEEDED.get(name, {}), **others)
-        context = Context(KEY, 0, params=ROWS[0], root_update=ROWS[1], rule=lambda rows: jnp.mean(rows, 0))
-        return made.corrupt(updates, malicious, made.init(*ROWS.shape), context)
+        others = {"attacks": [attack_from_registry("scale", TASK)]} if name == "worst_case" else {}
+        made = attack_from_registry(name, TASK, **NEEDED.get(name, {}), **others)
+        context = Context(KEY, 0, params=ROWS[0], root_update=ROWS[1])
+        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0))
+        return made.corrupt(updates, malicious, made.init(*ROWS.shape), known)
 
     integers = (ROWS.astype(int), "of a floating type, got int32")
     for updates, message in (*WRONG_UPDATES, integers):

@@ -23,7 +23,9 @@ from fljax.aggregators import (
 from fljax.attacks import (
     ATTACKS,
     Attack,
+    Knowledge,
     Task,
+    attack_from_registry,
     label_flip,
     scale,
     scaling_attack,
@@ -88,12 +90,12 @@ def test_a_rule_of_the_library_keeps_its_state_and_its_explanation():
 
 def test_attacks_of_the_library_become_what_the_configuration_makes_of_them():
     def sent(attack):
-        return attack.corrupt(jnp.asarray(ROWS), MASK, attack.init(12, 5), CONTEXT)[0]
+        return attack.corrupt(jnp.asarray(ROWS), MASK, attack.init(12, 5), Knowledge(CONTEXT))[0]
 
     for function, hyper in ((scale, {"factor": 4.0}), (trim_attack, {"stretch": 3.0})):
-        entry = ATTACKS[function.__name__]
         np.testing.assert_array_equal(
-            sent(as_attack(partial(function, **hyper), TASK)), sent(entry.make(function, TASK, **hyper))
+            sent(as_attack(partial(function, **hyper), TASK)),
+            sent(attack_from_registry(function.__name__, TASK, **hyper)),
         )
     backdoor = as_attack(partial(scaling_attack, target=3), TASK)
     assert backdoor.trigger.target == 3
@@ -131,7 +133,7 @@ def test_attacks_of_the_library_become_what_the_configuration_makes_of_them():
         ({"aggregator": lambda updates: np.median(updates, 0)}, "written in jax.numpy"),
         ({"aggregator": partial(krum, num_malicious=9)}, "krum: num_malicious=9 needs n > 20 rows"),
         ({"attack": "alie"}, "attack: must be an Attack or a function .*, got a str"),
-        ({"attack": ATTACKS["alie"]}, "attack: must be an Attack .*, got a AttackEntry"),
+        ({"attack": ATTACKS["alie"]}, "attack: must be an Attack .*, got a Entry"),
         ({"attack": partial(scaling_attack, target=11)}, "target=11 is not one of the 10 labels"),
         ({"attack": partial(sign_flip, factor=None)}, "sign_flip: factor must be a number, got None"),
     ],

@@ -1,0 +1,134 @@
+"""Mimicry of the honest client that stands out most."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+
+from fljax.attacks.registry import register_attack
+from fljax.attacks.wrappers import from_factory
+from fljax.base import Attack, Knowledge, State
+from fljax.numerics.averages import weighted_rows
+from fljax.numerics.checks import option, whole
+from fljax.numerics.subset_statistics import honest_rows, mean_of
+
+
+class MimicState(NamedTuple):
+    """The attackers' estimates so far.
+
+    Attributes:
+        rounds: int32 scalar, how many rounds of warm-up are over.
+        mean: (d,), the running mean of the honest updates.
+        direction: (d,), the estimate z of the direction of largest variance, of length 1.
+        scores: (num_clients,), each client's projection on z, added up over the rounds or the last one.
+    """
+
+    rounds: Array
+    mean: Array
+    direction: Array
+    scores: Array
+
+
+@register_attack(
+    title="Mimic (warm-up)",
+    source="Karimireddy et al. 2022",
+    assumes="all updates",
+    optimises="weight of the client that stands out most",
+    make=from_factory,
+)
+def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", seed: int = 0) -> Attack:
+    """Mimic the honest client that stands out most along the direction of largest variance.
+
+    In round t = 0, 1, … of the warm-up, with the honest updates x_i and their mean x̄,
+
+        μ ← t/(1 + t) μ + x̄/(1 + t),   c = Σ_i ⟨x_i − μ, z⟩ (x_i − μ),
+        z ← t/(1 + t) z + c / ((1 + t) ‖c‖), normalised,
+
+    from a random z. Every malicious row is a copy of the honest client i with the largest |Σ_t ⟨x_i, z⟩| over
+    the rounds so far ("sum"), or the largest ⟨x_i, z⟩ of the last round of the warm-up it was in ("last").
+    After the warm-up that client stays the same; where clients are sampled, it is the best one that is
+    present.
+
+    Args:
+        warmup: for how many rounds z and the choice are learnt; at least 1.
+        choose: "sum" as in the paper, with the projections on the z of each round; "last" as in the authors'
+            code.
+        seed: of the first z.
+
+    Returns:
+        The `Attack`, with a `MimicState`.
+
+    Raises:
+        ValueError: if `warmup` is below 1 or `choose` is neither.
+
+    Example:
+        >>> from fljax.attacks import Context, Knowledge
+        >>> attack = mimic_warmup(warmup=1)
+        >>> rows = jnp.array([[1.0, 0.0], [9.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> known = Knowledge(Context(client_ids=jnp.arange(4)))
+        >>> sent, _ = attack.corrupt(rows, jnp.arange(4) == 3, attack.init(4, 2), known)
+        >>> sent[3].tolist()
+        [9.0, 0.0]
+
+    Source: Karimireddy, He & Jaggi, ICLR 2022. 1 is the default of the authors' scripts. ByzFL copies client
+    0 during the warm-up and chooses anew by |⟨x_i, z⟩| in every round after it; FL-Byzantine-Library goes on
+    choosing in every round.
+    """
+    warmup = whole("warmup", warmup, smallest=1)
+    seed = whole("seed", seed)
+    option("choose", choose, ("sum", "last"))
+
+    def init(num_clients: int, num_params: int) -> MimicState:
+        start = jax.random.normal(jax.random.key(seed), (num_params,))
+        return MimicState(
+            rounds=jnp.int32(0),
+            mean=jnp.zeros((num_params,)),
+            direction=start / jnp.linalg.norm(start),
+            # The signed score of a client never seen is below all others.
+            scores=jnp.full((num_clients,), 0.0 if choose == "sum" else jnp.finfo(start.dtype).min),
+        )
+
+    def corrupt(
+        updates: Array, malicious: Array, state: MimicState, knowledge: Knowledge
+    ) -> tuple[Array, State]:
+        ids = knowledge.context.client_ids
+        ids = jnp.arange(updates.shape[0]) if ids is None else ids
+        # A cohort without an honest client teaches nothing.
+        learning = (state.rounds < warmup) & ~jnp.all(malicious)
+        learnt = _learn(updates, ~malicious, ids, state, choose == "sum")
+        state = jax.tree.map(lambda new, old: jnp.where(learning, new, old), learnt, state)
+        scores = (jnp.abs(state.scores) if choose == "sum" else state.scores)[ids]
+        row = jnp.argmax(jnp.where(honest_rows(malicious), scores, -jnp.inf))
+        return jnp.where(malicious[:, None], updates[row], updates), state
+
+    return Attack(init, corrupt)
+
+
+def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bool) -> MimicState:
+    """The state after one more round of warm-up, or the old one if an honest update is not finite."""
+    dtype = updates.dtype
+    t, z = state.rounds.astype(dtype), state.direction.astype(dtype)
+    old, new = t / (1 + t), 1 / (1 + t)
+    mean = old * state.mean.astype(dtype) + new * mean_of(honest, updates)
+    deviations = jnp.where(honest, _products(updates, z) - _products(mean, z), 0.0)
+    step = weighted_rows(deviations, updates) - jnp.sum(deviations) * mean
+    direction = _unit(old * z + new * _unit(step))
+    projections = _products(updates, direction)
+    before = state.scores[ids].astype(dtype)
+    total = before + projections if add else projections
+    scores = state.scores.at[ids].set(jnp.where(honest, total, before).astype(state.scores.dtype))
+    learnt = MimicState(state.rounds + 1, mean, direction, scores)
+    finite = jnp.isfinite(jnp.sum(direction) + jnp.sum(mean))
+    return jax.tree.map(lambda a, b: jnp.where(finite, a.astype(b.dtype), b), learnt, state)
+
+
+def _products(rows: Array, direction: Array) -> Array:
+    return jnp.matmul(rows, direction, precision=Precision.HIGHEST)
+
+
+def _unit(vector: Array) -> Array:
+    """The vector at length 1; zero stays zero."""
+    length = jnp.linalg.norm(vector)
+    return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1.0), vector)
