@@ -50,7 +50,7 @@ def _clipping(ordinary: bool, num_iterations: int) -> Any:
 
 
 def _in_range(updates: Array, center: Array, radius: Array) -> Array:
-    """Whether squared distances from the centre can be computed as they are, and compared with the radius."""
+    """The squared distances from the centre neither overflow nor vanish beside the radius."""
     fine = jnp.all(squares_from(updates, center) < LARGEST_SQUARE)
     return fine & (radius > SMALLEST_SQUARE**0.5)
 

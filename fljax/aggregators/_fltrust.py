@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -25,7 +25,7 @@ Normalization = Literal["full", "shrink", "none"]
 
 
 def _unit_root(root_update: Array) -> tuple[Array, Array]:
-    """Direction (zero if the root update vanishes) and norm of the root update."""
+    """The direction of the root update, zero where it vanishes, and its norm."""
     largest = largest_entries(root_update)
     vanishes = largest < jnp.finfo(root_update.dtype).tiny
     scaled = divide(root_update, jnp.where(vanishes, 1.0, largest))
@@ -164,7 +164,7 @@ def fltrust(
         updates,
         root_update,
         clip_negative=flag("clip_negative", clip_negative),
-        normalize=option("normalize", normalize, ("full", "shrink", "none")),
+        normalize=option("normalize", normalize, get_args(Normalization)),
         include_root=flag("include_root", include_root),
     )
     return update, {"trust_scores": scores}

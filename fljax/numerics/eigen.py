@@ -55,7 +55,7 @@ def _length(vector: Array) -> Array:
 
 
 def _gram_product(squares: Array, shares: Array, vector: Array) -> Array:
-    """B (√p ∘ vector)."""
+    """The product B (√p ∘ vector)."""
     weighted = jnp.sqrt(shares) * vector
     image = -0.5 * dot(squares, weighted - shares * jnp.sum(weighted))
     return image - dot(shares, image)
@@ -72,7 +72,7 @@ class _Lanczos(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """The eigenpair after so many runs, and ‖Mu − λu‖."""
+    """The state between runs: the eigenpair (λ, u) so far, and the residual ‖Mu − λu‖."""
 
     squares: Array
     shares: Array

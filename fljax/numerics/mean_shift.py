@@ -65,7 +65,7 @@ def bandwidth_of(points: Array, valid: Array, quantile: Float) -> Array:
 
 
 def _seeds(points: Array, valid: Array, bandwidth: Array) -> tuple[Array, Array]:
-    """Occupied grid points, one each, first in the result, and how many; the points if no two share one."""
+    """The occupied grid points, first in the result, and their number; the points if no two share one."""
     width = jnp.where(bandwidth > 0, bandwidth, 1.0)
     bins = jnp.where(bandwidth > 0, jnp.round(points / width), points)
     order = jnp.lexsort((*bins.T, ~valid))
@@ -79,7 +79,7 @@ def _seeds(points: Array, valid: Array, bandwidth: Array) -> tuple[Array, Array]
 
 
 def _climb(seeds: Array, points: Array, valid: Array, bandwidth: Array) -> tuple[Array, Array]:
-    """Move every seed to the mean of the points around it until it rests; and how many points are there."""
+    """The places where seeds rest that move to the mean of the points around them, and the points there."""
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         iteration, centers, counts, resting = state
@@ -167,6 +167,6 @@ def mean_shift(points: Array, valid: Array, bandwidth: Array) -> Clusters:
 
 
 def largest_cluster(points: Array, valid: Array, bandwidth: Array) -> Array:
-    """Which points are in the largest mean-shift cluster, (n,); at a tie the one with the denser centre."""
+    """The points of the largest mean-shift cluster, (n,) bool; at a tie the one with the denser centre."""
     clusters = mean_shift(points, valid, bandwidth)
     return clusters.labels == jnp.where(jnp.any(valid), jnp.argmax(clusters.sizes), -2)

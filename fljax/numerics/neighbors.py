@@ -1,4 +1,4 @@
-"""Which rows of a stack are near which, for any number of rows.
+"""Neighbours among the rows of a stack, for any number of rows.
 
 Squared distances are handed out in blocks of columns, (n, b): all of them at once for up to `LARGEST_GRAM`
 rows, beyond that block by block, so that nothing of size n × n is held.
@@ -66,7 +66,7 @@ class Nearest(NamedTuple):
         return jnp.where(self.missing > 0, jnp.inf, self.total)
 
     def keys(self, finite: Array) -> tuple[Array, ...]:
-        """What rows are ordered by where a small score is good: see `krum`; `finite` (b,) are finite rows."""
+        """The keys of an order by score, as `krum` has it; `finite` (b,) marks finite rows."""
         ordered = ~finite, self.missing, self.total, self.following
         return tuple(lax.stop_gradient(key.astype(self.total.dtype)) for key in ordered)
 
@@ -136,7 +136,7 @@ def first_row(*keys: Array) -> Array:
 
 
 class _View(NamedTuple):
-    """How the rows are looked at: (half · row − half · center) / unit; a non-finite row is zero."""
+    """A shift and a unit: rows become (half · row − half · center) / unit, a non-finite row zero."""
 
     finite: Array
     half: Array
@@ -149,7 +149,7 @@ class _View(NamedTuple):
 
 
 def _distances_in_blocks(updates: Array, view: _View, reduce: Callable[[Block], Any]) -> tuple[Any, Array]:
-    """`reduce` of every block of columns, and whether rounding spoilt none of the distances."""
+    """The results of `reduce` on every block of columns, and whether no distance cancelled."""
     n = updates.shape[0]
 
     def rows(ids: Array) -> Array:
@@ -172,7 +172,7 @@ def _distances_in_blocks(updates: Array, view: _View, reduce: Callable[[Block], 
 
 
 def reduce_distances(updates: Array, reduce: Callable[[Block], Any]) -> tuple[Any, Array]:
-    """A function of the distances from every row, without an (n, n) matrix where n is large.
+    """Apply a function to the distances from every row, without an (n, n) matrix where n is large.
 
     Args:
         updates: (n, d) float32 or float64.
@@ -219,7 +219,7 @@ def reduce_distances(updates: Array, reduce: Callable[[Block], Any]) -> tuple[An
 
 
 def squared_distances(updates: Array) -> Array:
-    """All squared distances (n, n), in some unit; as `Distances.squares`, in less memory where n is large."""
+    """All squared distances (n, n) in some unit, as `Distances.squares`; in less memory where n is large."""
     return reduce_distances(updates, lambda block: block.squares.T)[0]
 
 

@@ -266,7 +266,7 @@ def trimmed_sum(updates: Array, trim: Int, rows: list[Array] | None) -> Array:
 
 
 def times(value: Array, count: Array | int) -> Array:
-    """The product, 0 for no infinity at all."""
+    """The product; 0 · ∞ is 0."""
     return jnp.where(count == 0, 0.0, value * count)
 
 

@@ -96,16 +96,19 @@ def _all_finite(updates: Array) -> Array:
 
 
 def finite_by_entries(updates: Array) -> Array:
-    """Which rows have only finite entries, (n,); see `finite_rows`."""
+    """The rows that have only finite entries, (n,) bool; see `finite_rows`."""
     return jnp.isfinite(largest_entries(updates))
 
 
 def finite_rows(updates: Array, sizes: Array | None = None) -> Array:
-    """Which rows have only finite entries, (n,); if all sizes are finite, in a third of the time or none.
+    """The rows that have only finite entries, (n,) bool.
+
+    Where all sizes are finite, that takes a third of the time of looking at the entries, or none.
 
     Args:
         updates: (n, d).
-        sizes: what is finite if all rows are, or nobody asks; None for the squared norms.
+        sizes: numbers that are all finite only if all rows are, or if the answer does not matter; None for
+            the squared norms.
     """
     updates = jax.lax.stop_gradient(updates)
     sizes = square_norms(updates) if sizes is None else jax.lax.stop_gradient(sizes)
@@ -177,7 +180,7 @@ def square_norms(updates: Array) -> Array:
 
 
 def ordinary(squares: Array) -> Array:
-    """Whether every squared norm is in the range where plain float32 arithmetic is right."""
+    """Every squared norm is in the range where plain float32 arithmetic is right."""
     return jnp.all((squares > SMALLEST_SQUARE) & (squares < LARGEST_SQUARE))
 
 
@@ -266,7 +269,7 @@ class Distances(NamedTuple):
 
 
 def saturation(dtype: jnp.dtype, num_rows: int) -> float:
-    """What stands for a squared distance that overflows."""
+    """The number that stands for a squared distance that overflows."""
     return float(jnp.finfo(dtype).max) / (4 * num_rows)
 
 
@@ -316,7 +319,7 @@ def center_on(updates: Array, finite: Array, center: Array) -> tuple[Array, Arra
 
 
 def first_center(updates: Array) -> tuple[Array, Array]:
-    """Which rows are finite, and the row of median size."""
+    """The mask (n,) of finite rows, and the row of median size."""
     largest = largest_entries(updates)
     finite = jnp.isfinite(largest)
     return finite, updates[jnp.argsort(largest)[(updates.shape[0] - 1) // 2]]

@@ -1,4 +1,4 @@
-"""What an attacker computes from the rows it sees: sums, means and spreads over a subset of them."""
+"""Sums, means and spreads over a subset of the rows, as attackers compute them from those they see."""
 
 from collections.abc import Callable
 from functools import reduce

@@ -86,7 +86,7 @@ def _branch(search: _Search) -> _Search:
 
 
 def _coverable(apart: Array, alive: Array, budget: Array, waiting: Array) -> Array:
-    """Whether leaving out at most `budget` of the rows alive leaves no two that are apart; see `_Search`."""
+    """The rows alive less at most `budget` of them can all stay; see `_Search`."""
     none = jnp.zeros((), jnp.int32)
     budgets = jnp.zeros(waiting.shape[:1], jnp.int32)
     start = _Search(apart, alive, budget, waiting, budgets, none, none - 1)
