@@ -73,6 +73,7 @@ def frozen_covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
         ValueError: as `covariance_filter` does.
 
     Example:
+        >>> import jax
         >>> rows = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [9.0, 9.0]])
         >>> gradient = jax.grad(lambda u: frozen_covariance_filter(u, num_malicious=1)[0])(rows)
         >>> [round(float(share), 1) for share in gradient[:, 0]]

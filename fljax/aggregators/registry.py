@@ -63,6 +63,7 @@ def register_rule(
         ValueError: for a name that is taken or no name, or what is no function of the updates.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from fljax.aggregators import register_rule
         >>> @register_rule("longest", title="Longest row")
         ... def longest(updates):
@@ -202,7 +203,7 @@ def _like(
     wrapped = wraps(getattr(function, "func", function), updated=())(call)
     if returns is not None:
         wrapped.__signature__ = inspect.signature(function).replace(return_annotation=returns)  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {**getattr(function, "__annotations__", {}), "return": returns}
+        wrapped.__annotations__ = {**wrapped.__annotations__, "return": returns}
     if attribute is not None:
         wrapped.__qualname__ = f"{wrapped.__qualname__}.{attribute}"
     return wrapped
