@@ -4,16 +4,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow lint clean
+.PHONY: run test test-slow test-all lint clean
 
 run: $(VENV)/.run  ## rules × attacks on the embedded digits: a table and plots
 	$(BIN)/fljax sweep configs/rules_by_attacks.toml
 
-test: $(VENV)/.test  ## the whole test suite
-	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal
+# A worker that is done takes tests from the others, so that all end at the same time.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
-test-slow: $(VENV)/.slow  ## fuzzers, kills, and the tests that need TensorFlow (to prepare a data set offline)
-	$(BIN)/python -m pytest -m slow --numprocesses logical --dist loadfile
+test: $(VENV)/.test  ## what a person runs all day
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.slow  ## fuzzers, kills, Ray clusters, a browser, and data sets prepared with TensorFlow
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/.slow  ## both
+	$(PYTEST)
 
 lint: $(VENV)/.dev  ## linter, formatter and type checker
 	$(BIN)/ruff check .

@@ -14,8 +14,8 @@ from pathlib import Path
 from fljax.simulation.environment import environment
 from fljax.simulation.experiment import assemble, compile_experiment, pad_tables, run_experiment
 from fljax.sweeps.axes import load_sweep
-from fljax.sweeps.executors.base import Watcher
-from fljax.sweeps.executors.threads import default_workers, run_locally
+from fljax.sweeps.executors.base import Work, default_workers
+from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.plan import make_plan
 from fljax.sweeps.program import compile_group
 
@@ -29,7 +29,8 @@ def time_sweep(sweep, workers: int, size: int | None, repeats: int) -> dict:
     for _ in range(repeats):
         batches = [batch for group in plan.groups for batch in group.batches]
         begin = time.perf_counter()
-        done = list(run_locally(plan, batches, workers=workers, watcher=Watcher(), saved=lambda batch: None))
+        with Threads(workers).run(Work(plan, batches)) as finished:
+            done = list(finished)
         total = time.perf_counter() - begin
         errors = [finished.error for finished in done if finished.error]
         if errors:

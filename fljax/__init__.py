@@ -15,6 +15,12 @@ _LAZY = {
     "load_config": "fljax.config.loading",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
+    "register_attack": "fljax.attacks",
+    "register_dataset": "fljax.data",
+    "register_model": "fljax.models",
+    "register_partition": "fljax.data",
+    "register_pre_aggregator": "fljax.aggregators",
+    "register_rule": "fljax.aggregators",
 }
 
 _MODULES = {
@@ -23,12 +29,30 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from fljax.aggregators import register_pre_aggregator, register_rule
+    from fljax.attacks import register_attack
     from fljax.config.loading import load_config
+    from fljax.data import register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
+    from fljax.models import register_model
     from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
 
-__all__ = ["ConfigError", "DataError", "__version__", "build", "load_config", "run", "sweep"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "__version__",
+    "build",
+    "load_config",
+    "register_attack",
+    "register_dataset",
+    "register_model",
+    "register_partition",
+    "register_pre_aggregator",
+    "register_rule",
+    "run",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,6 @@ class OutOfMemoryError(Exception):
     """Memory ran out while something ran."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

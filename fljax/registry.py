@@ -1,16 +1,21 @@
 """Components by name: one kind of entry, one way to register it."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, TypeVar
 
-from fljax.errors import ConfigError, unknown_name
+from fljax.errors import ConfigError, first_line, unknown_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+# Installed packages announce here which of their modules register something.
+PLUGINS = "fljax.plugins"
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,19 @@ class Registry(Mapping[str, Entry]):
         self._entries: dict[str, Entry] = {}
 
     def register(
-        self, name: str, *, title: str | None = None, source: str = "", assumes: str = "", **facts: Any
+        self,
+        name: str | None = None,
+        *,
+        title: str | None = None,
+        source: str = "",
+        assumes: str = "",
+        **facts: Any,
     ) -> Callable[[F], F]:
         """A decorator that makes a function known under a name, and returns it as it is.
 
         Args:
-            name: what a configuration calls it: letters, digits, `_` and `-`, a letter first.
+            name: what a configuration calls it: letters, digits, `_` and `-`, a letter first; default the
+                function's name.
             title: what tables and figures call it; default the name.
             source: where it was published, with the year.
             assumes: what it relies on.
@@ -80,33 +92,45 @@ class Registry(Mapping[str, Entry]):
             ValueError: for a name that is taken by another function or no name, or an unknown fact. The same
                 function defined once more, as in a notebook, takes its own place.
         """
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{self.kind}: a name has letters, digits, _ and -, a letter first, got {name!r}"
-            )
         for fact in facts:
             if fact not in self._facts:
                 raise ValueError(f"{self.kind} {name}: {unknown_name('fact', fact, self._facts)}")
 
         def register(function: F) -> F:
+            called: Any = getattr(function, "__name__", None) if name is None else name
+            if not isinstance(called, str) or not _NAME.fullmatch(called):
+                raise ValueError(
+                    f"{self.kind}: a name has letters, digits, _ and -, a letter first, got {called!r}"
+                )
             if not callable(function):
-                raise ValueError(f"{self.kind} {name}: must be a function, got a {type(function).__name__}")
-            known = self._entries.get(name)
+                raise ValueError(f"{self.kind} {called}: must be a function, got a {type(function).__name__}")
+            known = self._entries.get(called)
             if known is not None and _origin(known.function) != _origin(function):
-                raise ValueError(f"{self.kind} {name!r} is taken by {'.'.join(_origin(known.function))}")
-            self._entries[name] = Entry(
-                function, name, name if title is None else title, source, assumes, {**self._facts, **facts}
+                raise ValueError(f"{self.kind} {called!r} is taken by {'.'.join(_origin(known.function))}")
+            self._entries[called] = Entry(
+                function,
+                called,
+                called if title is None else title,
+                source,
+                assumes,
+                {**self._facts, **facts},
             )
             return function
 
         return register
 
+    def remove(self, name: str) -> None:
+        """Forget a name, as a notebook or a test does with one of its own."""
+        del self._entries[name]
+
     def find(self, name: str) -> Entry:
-        """The entry of a name that somebody typed.
+        """The entry of a name that somebody typed, perhaps of an installed package's plugin.
 
         Raises:
             ConfigError: if there is none; the nearest name is in its sentence.
         """
+        if name not in self._entries:
+            load_installed()
         if name not in self._entries:
             raise ConfigError(unknown_name(self.kind, name, self._entries))
         return self._entries[name]
@@ -119,6 +143,43 @@ class Registry(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def load_installed() -> None:
+    """Import the plugins of installed packages, once; whoever shows a list of names calls this before.
+
+    Raises:
+        ConfigError: if one cannot be imported.
+    """
+    waiting = _installed()
+    while waiting:
+        point = waiting.pop()
+        try:
+            with plugin_errors(point.name):
+                point.load()
+        except ConfigError:
+            waiting.append(point)  # to fail the next time, too
+            raise
+
+
+@functools.cache
+def _installed() -> list[metadata.EntryPoint]:
+    """The installed plugins that are not imported yet."""
+    return sorted(metadata.entry_points(group=PLUGINS), key=lambda point: point.name, reverse=True)
+
+
+@contextmanager
+def plugin_errors(plugin: str) -> Iterator[None]:
+    """Whatever goes wrong while a plugin is imported is a ConfigError that names it."""
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith("plugin ") else f"plugin {plugin}: {text}") from None
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"plugin {plugin} cannot be imported: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def _origin(function: Callable[..., Any]) -> tuple[str, str]:

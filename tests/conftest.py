@@ -1,15 +1,23 @@
 import os
 import signal
 from contextlib import suppress
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
-# All of this before jax starts. Two host devices: the sharded tests need them.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+# All of this before jax starts, and for the processes that tests start. Two host devices: the sharded tests
+# need them. Most of a test's time is compilation: XLA's older emitter of loops and no more optimisations than
+# needed take a quarter of its time. `optimized` in support/programs.py compiles as users do.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        *os.environ.get("XLA_FLAGS", "").split(),
+        "--xla_force_host_platform_device_count=2",
+        # XLA ends a process that gives it a flag it does not know.
+        *(["--xla_cpu_use_fusion_emitters=false"] if version("jaxlib").startswith("0.10.") else []),
+    ]
 )
-# Most of a test's time is compilation, so programs are kept: for the other workers, for the processes that
-# tests start, and for the next run.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Programs are kept: for the other workers, for the processes that tests start, and for the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
@@ -42,6 +50,11 @@ def pytest_configure(config):
                 path.unlink()
 
 
+def pytest_collection_modifyitems(items):
+    """Put slow tests first: what is left at the end, for a worker that is done, is small."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_runtest_teardown():
     """Drop compiled programs, every now and then, if there are many."""
     maps = Path("/proc/self/maps")
@@ -65,12 +78,3 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data not found: set FLJAX_DATA")
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_programs(request):
-    """Programs compile in half the time and compute the same, unless the module says OPTIMIZED = True."""
-    quick = not getattr(getattr(request, "module", None), "OPTIMIZED", False)
-    jax.config.update("jax_disable_most_optimizations", quick)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

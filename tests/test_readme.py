@@ -11,13 +11,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES
-from fljax.attacks import ATTACKS
 from fljax.config.loading import load_config, read_toml
 from fljax.config.schema import ExperimentConfig, parse_config
-from fljax.data import DATASETS, PARTITIONS
+from fljax.registry import PLUGINS
 from fljax.simulation.experiment import assemble
 from fljax.sweeps import make_sweep, sweep
+from tests.support.tables import filled, places, tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,6 +56,10 @@ assert len(frame) == 2
 assert [file.name for file in files] == ["report.html"]
 """,
     "data of your own": "assert experiment.facts['clients']['num_clients'] == 30",
+    "a rule of your own": """
+assert result.summary["rounds"] == 20
+assert "halfway" in fljax.aggregators.RULES
+""",
 }
 
 
@@ -67,7 +70,7 @@ def blocks(language):
 def test_every_block_is_of_a_kind_that_is_tested():
     assert README.count("```") == 2 * sum(len(blocks(language)) for language in ("python", "toml", "sh"))
     assert len(blocks("python")) == len(SHOWN)
-    assert len(blocks("toml")) == 3
+    assert len(blocks("toml")) == 4
     # Nothing that looks like Python stands outside of a block.
     assert not re.findall(r"^    (?:from|import) ", README, re.MULTILINE)
 
@@ -102,7 +105,7 @@ def test_a_python_example_runs_in_a_fresh_process(name, tmp_path, request):
 
 
 def test_the_configuration_shown_is_the_default():
-    *_, shown = blocks("toml")
+    shown = blocks("toml")[2]
     values = tomllib.loads(shown)
     optional = {line.split("=")[0].strip("# ") for line in shown.splitlines() if line.startswith("# ")}
     assert set(values) | optional == set(ExperimentConfig.model_fields)
@@ -121,7 +124,7 @@ def test_the_attack_shown_runs():
 
 
 def test_the_sweep_shown_is_one():
-    _, shown, _ = blocks("toml")
+    shown = blocks("toml")[1]
     cells = make_sweep({"num_clients": 20}, tomllib.loads(shown)["sweep"]).cells
     assert len(cells) == 10 * (2 * 2 * 4 * 3 - 2 * 3 + 1)
     assert len({cell.config.aggregator.name for cell in cells}) == 3
@@ -144,16 +147,11 @@ def test_no_registry_address_in_the_constraints():
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^ ]+", pin) for pin in pins)
 
 
-def test_every_attack_is_in_the_table():
-    for name in ATTACKS:
-        assert f"`{name}`" in README
+def test_the_tables_are_those_of_the_registries():
+    assert places(README) == list(tables())
+    assert filled(README) == README, "run: python -m tests.support.tables"
 
 
-def test_every_data_set_and_partition_is_in_a_table():
-    for name in (*DATASETS, *PARTITIONS):
-        assert f"`{name}`" in README
-
-
-def test_every_rule_is_in_the_table():
-    for name in (*RULES, *PRE_AGGREGATORS):
-        assert f"`{name}`" in README
+def test_an_installed_plugin_is_announced_as_shown():
+    (group,) = tomllib.loads(blocks("toml")[3])["project"]["entry-points"]
+    assert group == PLUGINS

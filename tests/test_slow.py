@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 TESTS = Path(__file__).parent
+FUZZER, KILLER = TESTS / "support" / "fuzzing.py", TESTS / "support" / "kills.py"
 
 
 def program(folder: Path, *words: object) -> dict:
-    """Run one of the programs beside this file; what it prints."""
+    """Run one of the programs in support/; what it prints."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
@@ -40,7 +41,7 @@ def program(folder: Path, *words: object) -> dict:
     [("config", 1500, 1500), ("data", 4000, 800), ("folders", 800, 1500), ("command", 12, 1500)],
 )
 def test_whatever_goes_in_is_read_or_refused(tmp_path, record_property, kind, inputs, megabytes):
-    counts = program(tmp_path, TESTS / "fuzz.py", kind, 0, inputs)
+    counts = program(tmp_path, FUZZER, kind, 0, inputs)
     record_property(f"fuzzed {kind}", counts)
     assert counts["read"] + counts["refused"] == inputs
     assert min(counts["read"], counts["refused"]) > inputs / 50  # neither hides the other
@@ -49,8 +50,8 @@ def test_whatever_goes_in_is_read_or_refused(tmp_path, record_property, kind, in
 
 @pytest.mark.slow
 def test_sweeps_killed_again_and_again_do_not_differ(tmp_path, record_property):
-    program(tmp_path, TESTS / "kills.py", "whole", 0, 0)
-    counts = program(tmp_path, TESTS / "kills.py", "killed", 10, 0)
+    program(tmp_path, KILLER, "whole", 0, 0)
+    counts = program(tmp_path, KILLER, "killed", 10, 0)
     record_property("killed sweeps", counts)
     assert counts["killed"] == 10
     assert counts["folders"] == len(list((tmp_path / "killed").glob("*.npz")))

@@ -1,4 +1,4 @@
-"""What is measured: rules, sizes, types and devices, and the arguments a rule gets."""
+"""The grid of a benchmark: rules, sizes, types, devices, and the arguments of every rule."""
 
 import inspect
 import math
@@ -10,9 +10,8 @@ import jax
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.aggregators.combining import array_arguments
-from fljax.config.components import find
 from fljax.errors import ConfigError, unknown_name
-from fljax.registry import Entry
+from fljax.registry import Entry, load_installed
 
 DTYPES = ("float32", "bfloat16", "float64")
 COUNTS = ("num_malicious", "trim")  # both say how many malicious rows a rule expects
@@ -68,7 +67,20 @@ class Cell(NamedTuple):
 
 def registry() -> dict[str, Entry]:
     """Everything there is to measure."""
+    load_installed()
     return {**RULES, **PRE_AGGREGATORS}
+
+
+def entry_of(name: str) -> Entry:
+    """A rule or pre-aggregator by name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    known = registry()
+    if name not in known:
+        raise ConfigError(unknown_name("rule", name, known))
+    return known[name]
 
 
 def device_name(device: jax.Device) -> str:
@@ -117,7 +129,7 @@ def plan(
         ConfigError: one sentence, for a name that is not known or a number that makes no sense.
     """
     for name in rules:
-        find("rule", registry(), name)
+        entry_of(name)
     for kind, given, allowed in (("dtype", dtypes, DTYPES), ("preset", [preset or "paper"], PRESETS)):
         for name in given:
             if name not in allowed:
@@ -167,7 +179,7 @@ def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
     Raises:
         ValueError: the rule's own sentence if it refuses the size, or which argument has no value here.
     """
-    function = find("rule", registry(), cell.rule).function
+    function = entry_of(cell.rule).function
     n, d, f, given = cell.work
     parameters = inspect.signature(function).parameters
     needed = [name for name, p in list(parameters.items())[1:] if p.default is inspect.Parameter.empty]

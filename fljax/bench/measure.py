@@ -1,4 +1,4 @@
-"""How it is measured: compile time apart, medians of blocked calls, floors of the same size, memory."""
+"""Measurements: compile time apart, medians of blocked calls, floors of the same size, memory."""
 
 import inspect
 import json
@@ -38,14 +38,14 @@ COLUMNS = (
 
 
 class Limits(NamedTuple):
-    """How many calls after the warm-up, and seconds, each side of a cell has at most."""
+    """The most calls after the warm-up, and the most seconds, that each side of a cell takes."""
 
     repeats: int
     seconds: float
 
 
 class Stack(NamedTuple):
-    """What all rules at one size share: (n, d) updates, other arrays by name, and the floors' seconds."""
+    """The inputs of all rules at one size: (n, d) updates, other arrays by name, and the floors' seconds."""
 
     updates: Array
     arrays: Mapping[str, Array]
@@ -58,7 +58,7 @@ def cores() -> int:
 
 
 def facts(command: str, limits: Limits, peer: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the figures depend on besides the code: machine, versions, threads, and how to run it again."""
+    """Facts behind the figures besides the code: machine, versions, threads, the command to repeat them."""
     devices = [f"{device_name(device)}: {device.device_kind}" for device in jax.devices()]
     machine = {"machine": platform.machine(), "cores": cores(), "devices": devices}
     busy = {"load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}

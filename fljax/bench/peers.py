@@ -54,7 +54,7 @@ def load(threads: int) -> dict[str, Any]:
 
 
 def sides(pair: Pair, updates: Array) -> tuple[Callable[[], tuple[Any, ...]], Callable[..., Any]]:
-    """What to do outside and inside the timed region, with the same data on the same device."""
+    """The work outside and inside the timed region, with the same data on the same device."""
     import torch
 
     (device,) = updates.devices()

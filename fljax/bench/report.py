@@ -1,7 +1,5 @@
-"""What is shown and kept: rows as they are measured, a table, CSV, JSON and figures."""
+"""Results of a benchmark: rows as they are measured, a table, CSV, JSON and figures."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.bench.measure import COLUMNS, Row
 from fljax.files import write_atomically
-from fljax.host.csvs import quoted
+from fljax.host.csvs import to_csv
 from fljax.host.terminal import Table
 from fljax.simulation.lines import plain_number, to_json
 
@@ -60,11 +58,8 @@ def collect(
 
 def write_results(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -> None:
     """Write results.csv, results.json, and a figure for each axis that varies or one for the only size."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: quoted(value) for name, value in row.items()} for row in rows)
-    write_atomically(folder / "results.csv", text.getvalue().encode())
+    content = to_csv(COLUMNS, ([row.get(name) for name in COLUMNS] for row in rows))
+    write_atomically(folder / "results.csv", content)
     write_atomically(folder / "results.json", (to_json({**facts, "rows": rows}, indent=1) + "\n").encode())
     done = [row for row in rows if row["status"] == "ok"]
     places = dict.fromkeys((row["dtype"], row["device"]) for row in done)
@@ -100,7 +95,7 @@ def line(row: Row) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """What the columns are, the floors, the rows without a figure, and what to know of the comparisons."""
+    """The meaning of the columns, the floors, the rows without a figure, and notes on the comparisons."""
     notes: dict[str, list[str]] = {}
     floors: dict[str, None] = {}
     for row in rows:

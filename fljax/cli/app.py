@@ -32,6 +32,10 @@ ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A TOML file, or the config.json of a run.")
 ]
 SweepPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with a [sweep] table.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="A module that registers names, in this folder or on Python's path."),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
 ]
@@ -133,13 +137,16 @@ def run(
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
+    from fljax.simulation.lines import EVALUATED
     from fljax.simulation.progress import duration
 
     table = Table(show_header=False)
-    success, wall = summary["attack_success_rate"], summary["rounds_per_second_wall"]
+    wall = summary["rounds_per_second_wall"]
     rows = {
-        "test error": f"{summary['test_error']:.4f}",
-        "attack success rate": "no trigger" if success is None else f"{success:.4f}",
+        **{
+            metric.title: metric.absent if summary[name] is None else f"{summary[name]:.4f}"
+            for name, metric in EVALUATED.items()
+        },
         "rounds": str(summary["rounds"]),
         "diverged": "yes" if summary["diverged"] else "no",
         "compile": duration(summary["seconds_compile"]),
@@ -189,7 +196,16 @@ def sweep_command(
         raise ConfigError("--resume needs --out, the folder of the sweep to continue")
     folder = out or free_path(name_of(config))
     options = Options(
-        resume, dry_run, executor, address, ray_cpus, ray_gpus, workers, memory, csv, tensorboard
+        resume=resume,
+        dry_run=dry_run,
+        executor=executor,
+        address=address,
+        ray_cpus=ray_cpus,
+        ray_gpus=ray_gpus,
+        workers=workers,
+        memory=memory,
+        csv=csv,
+        tensorboard=tensorboard,
     )
     # With all of them: which cells run at the same time, and so which checkpoints fit, depends on some.
     given = {
@@ -214,7 +230,7 @@ def _how_to_go_on(
 
 
 def _say_interrupted(error: KeyboardInterrupt, hint: str) -> None:
-    """How to go on, and the exit status of the signal."""
+    """Print how to go on, and end with the exit status of the signal."""
     with suppress(OSError):  # a terminal that is gone
         _console().print(f"interrupted; {hint}", markup=False, soft_wrap=True, highlight=False)
     raise typer.Exit(status_of(error))
@@ -297,15 +313,26 @@ def bench_aggregators(
     repeats: Annotated[int, typer.Option(help="Calls after the warm-up.")] = 20,
     seconds: Annotated[float, typer.Option(help="Time budget of a cell, for each library.")] = 5.0,
     peers: Annotated[bool, typer.Option("--peers", help="Measure ByzFL in the same run.")] = False,
+    plugin: Plugins = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; default runs/bench-aggregators.")] = None,
 ) -> None:
     """Time aggregation rules over sizes, types and devices."""
     from fljax.bench import grid, measure, report
     from fljax.bench.peers import load
+    from fljax.config.plugins import load_named
     from fljax.simulation.run_folder import check_folder
 
     console = _console()
-    cells = grid.plan(rule or [], n or [], d or [], dtype or [], device or [], fraction_malicious, preset)
+    load_named(plugin or ())
+    cells = grid.plan(
+        rules=rule or [],
+        n=n or [],
+        d=d or [],
+        dtypes=dtype or [],
+        devices=device or [],
+        fraction=fraction_malicious,
+        preset=preset,
+    )
     limits = measure.Limits(repeats, seconds)
     if repeats < 1:
         raise ConfigError(f"--repeats must be at least 1, got {repeats}")
@@ -361,15 +388,18 @@ def list_command(
             help="One of them, to show what it does and takes, in full.", autocompletion=listed_names
         ),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """List what a configuration can name, or show one name in full."""
     from fljax.cli.details import show_list
+    from fljax.config.plugins import load_named
 
+    load_named(plugin or ())
     show_list(_console(), kind, name)
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 the run failed, 2 the input was wrong, 130 and the like a signal ended it."""
+    """Entry point; exits with 0 if done, 1 if the run failed, 2 for wrong input, 128 + n after signal n."""
     with watching():
         try:
             _traced(lambda: app(prog_name="fljax"))
@@ -390,7 +420,7 @@ def _fail(message: object, status: int) -> None:
 
 
 def _traced(call: Callable[[], Any]) -> None:
-    """Call, and show where an error arose if the environment variable FLJAX_TRACEBACK asks for it."""
+    """Call; print the traceback of an error if the environment variable FLJAX_TRACEBACK asks for it."""
     try:
         call()
     except Exception:

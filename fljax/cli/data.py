@@ -1,4 +1,4 @@
-"""What `fljax data` does."""
+"""The command `fljax data`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from fljax.cli.data_table import remarks, sizes_table, title
-from fljax.config.loading import apply_overrides, read_toml
+from fljax.config.loading import read_with
 from fljax.config.schema import parse_config
 from fljax.errors import ConfigError
 from fljax.report.partition import plot_partition
-from fljax.simulation.holdings import draw
+from fljax.simulation.holdings import load_holdings
 
 
 def show_partition(console: Console, config: Path, overrides: Mapping[str, Any], path: Path) -> None:
@@ -27,7 +27,7 @@ def show_partition(console: Console, config: Path, overrides: Mapping[str, Any],
         ConfigError: if the configuration cannot be run, or `path` not be written.
         DataError: if the data cannot be read.
     """
-    values = apply_overrides(read_toml(config), overrides)
+    values = read_with(config, overrides)
     values.pop("sweep", None)  # what all cells share
     loaded = parse_config(values)
     if path.suffix != ".png":
@@ -38,7 +38,7 @@ def show_partition(console: Console, config: Path, overrides: Mapping[str, Any],
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {str(path)!r}: cannot make the folder ({error.strerror})") from None
-    dataset, holdings = draw(loaded)
+    dataset, holdings = load_holdings(loaded)
     notes = [f"note: {note}" for note in dataset.notes]
     for table in sizes_table(dataset, holdings):
         console.print(table)

@@ -15,7 +15,7 @@ MOST_CLIENTS = 30
 
 
 def label_distance(counts: np.ndarray) -> np.ndarray:
-    """How far each client's mix of classes is from that of all of them together.
+    """Distance of each client's mix of classes from that of all clients together.
 
     The total variation distance ½ Σ_c |p_ic − p_c|: 0 for the same mix, near 1 for a client with rare classes
     only. A client of s examples dealt out at random is at about √(M / 2πs).
@@ -35,7 +35,7 @@ def label_distance(counts: np.ndarray) -> np.ndarray:
 
 
 def title(config: ExperimentConfig, dataset: Dataset, holdings: Holdings) -> str:
-    """What was dealt out, in one line.
+    """The data set and its partition, in one line.
 
     Args:
         config: the configuration.
@@ -98,7 +98,7 @@ def sizes_table(dataset: Dataset, holdings: Holdings) -> Iterator[Table]:
 
 
 def remarks(config: ExperimentConfig, holdings: Holdings) -> Iterator[str]:
-    """What a user of this partition should know.
+    """Warnings on this partition.
 
     Args:
         config: the configuration.

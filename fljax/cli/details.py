@@ -15,11 +15,12 @@ from rich.text import Text
 
 from fljax.attacks import Attack
 from fljax.cli.docstrings import read_docstring
-from fljax.cli.listing import KINDS, Entry, find_entry, kind_of, list_table
+from fljax.cli.listing import KINDS, Listed, find_entry, kind_of, list_table
 from fljax.config.components import COUNTS
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component, DataConfig
 from fljax.errors import ConfigError, unknown_name
 from fljax.host.terminal import Table
+from fljax.registry import load_installed
 
 # What every table of a kind takes besides its component's own parameters.
 SHARED: Mapping[str, type[Component]] = {
@@ -41,7 +42,7 @@ EXAMPLES: Mapping[Any, str] = {
 
 
 def show_list(console: Console, kind: str | None, name: str | None) -> None:
-    """What `fljax list` does: print all lists, one of them, or one of its names in full.
+    """Print all lists, one of them, or one of its names in full, for `fljax list`.
 
     Args:
         console: where to print.
@@ -49,8 +50,9 @@ def show_list(console: Console, kind: str | None, name: str | None) -> None:
         name: one of its names, or None for all.
 
     Raises:
-        ConfigError: if there is no such list or name.
+        ConfigError: if there is no such list or name, or an installed plugin cannot be imported.
     """
+    load_installed()
     if kind is not None and kind not in KINDS:
         of = kind_of(kind)
         hint = f"{kind!r} is one of the {of}: fljax list {of} {kind}" if of else None
@@ -65,7 +67,7 @@ def show_list(console: Console, kind: str | None, name: str | None) -> None:
             console.print(list_table(each))
 
 
-def details(entry: Entry) -> Iterator[RenderableType]:
+def details(entry: Listed) -> Iterator[RenderableType]:
     """Everything about one name.
 
     Args:
@@ -76,9 +78,7 @@ def details(entry: Entry) -> Iterator[RenderableType]:
     """
     doc = read_docstring(entry.function)
     yield Text.assemble((entry.name, "bold"), f"  {entry.title}" if entry.title else "")
-    # A docstring begins with the summary, but not that of a private function.
-    described = doc.text if public_name(entry) else [entry.summary, *doc.text[1:]]
-    yield from map(Text, described)
+    yield from map(Text, doc.text or [entry.summary])
     yield _indented(Text(config_line(entry), "bold"))
     if entry.parameters:
         yield _parameters(entry, doc.arguments)
@@ -104,7 +104,7 @@ def _indented(text: Text) -> Padding:
     return Padding(text, (0, 0, 0, 4), expand=False)
 
 
-def config_line(entry: Entry) -> str:
+def config_line(entry: Listed) -> str:
     """A line of a configuration with this name, and a value for each parameter that needs one.
 
     Example:
@@ -117,7 +117,7 @@ def config_line(entry: Entry) -> str:
     return entry.table.replace("{}", "{ " + ", ".join(f"{key} = {value}" for key, value in pairs) + " }")
 
 
-def _parameters(entry: Entry, meanings: Mapping[str, str]) -> Table:
+def _parameters(entry: Listed, meanings: Mapping[str, str]) -> Table:
     rows = []
     for name, (hint, default) in entry.parameters.items():
         shown = "required" if default is ... else "None" if default is None else json.dumps(default)
@@ -128,7 +128,7 @@ def _parameters(entry: Entry, meanings: Mapping[str, str]) -> Table:
     return _table("parameters", ("name", "value", "default", "meaning"), rows)
 
 
-def _shared(entry: Entry) -> Table:
+def _shared(entry: Listed) -> Table:
     """The keys that every table of a kind takes."""
     model = SHARED[entry.table]
     meanings = read_docstring(model).arguments
@@ -148,7 +148,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def allowed(hint: Any, several: bool = False) -> str:
-    """What a file may give for a type, in words.
+    """The values that a file may give for a type, in words.
 
     Example:
         >>> allowed(float | typing.Literal["uniform"]), allowed(Sequence[tuple[int, int]] | None)
@@ -171,15 +171,20 @@ def allowed(hint: Any, several: bool = False) -> str:
     return f"list{plural} of {allowed(arguments[0], several=True)}"
 
 
-def public_name(entry: Entry) -> str:
-    """Where Python finds the function or class of a name, or "" where it is nobody's to call."""
-    name = getattr(entry.function, "__name__", "")
-    package = next((p for p in PACKAGES if name in importlib.import_module(p).__all__), None)
-    return f"{package}.{name}" if package else ""
+def public_name(entry: Listed) -> str:
+    """The import path of a name's function or class, or "" for one that is not public."""
+    name = getattr(entry.function, "__name__", None)
+    if name is None:
+        return ""
+    for package in PACKAGES:
+        if getattr(importlib.import_module(package), name, None) is entry.function:
+            return f"{package}.{name}"
+    module = entry.function.__module__
+    return "" if module.startswith("fljax.") else f"{module}.{name}"  # a plugin's
 
 
-def python_call(entry: Entry) -> str:
-    """How a public function or class is called."""
+def python_call(entry: Listed) -> str:
+    """The call of a public function or class."""
     signature = inspect.signature(entry.function) if entry.function else inspect.Signature()
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)

@@ -1,30 +1,29 @@
-"""What a configuration can name: an entry for each name of each registry, and the tables of `fljax list`."""
+"""The names that a configuration can use, of all registries, and the tables of `fljax list`."""
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from fljax import registry
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, SCHEDULES
-from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.components import (
     Parameters,
-    find,
+    attack_parameters,
     model_parameters,
     partition_parameters,
     rule_parameters,
 )
 from fljax.config.signatures import keyword_parameters
 from fljax.data import DATASETS, PARTITIONS
+from fljax.errors import ConfigError, unknown_name
 from fljax.host.terminal import Table
 from fljax.models import MODELS
+from fljax.registry import Entry, Registry
 
 
-class Entry(NamedTuple):
+class Listed(NamedTuple):
     """One name.
 
     Attributes:
@@ -57,14 +56,14 @@ class Kind(NamedTuple):
 
     one: str
     summary: str
-    entries: Callable[[], list[Entry]]
+    entries: Callable[[], list[Listed]]
 
 
-def _rules() -> list[Entry]:
-    def entry(name: str, rule: registry.Entry, table: str) -> Entry:
+def _rules() -> list[Listed]:
+    def entry(name: str, rule: Entry, table: str) -> Listed:
         facts = {"tolerates f when": rule.assumes, "source": rule.source}
         parameters = rule_parameters(rule.function)
-        return Entry(name, rule.summary, rule.function, parameters, facts, table, rule.title)
+        return Listed(name, rule.summary, rule.function, parameters, facts, table, rule.title)
 
     before = 'aggregator = { name = "median", pre = [{}] }'
     return [
@@ -73,16 +72,16 @@ def _rules() -> list[Entry]:
     ]
 
 
-def _attacks() -> list[Entry]:
+def _attacks() -> list[Listed]:
     nothing = {"knows": "", "optimises": "", "source": ""}
     return [
-        Entry("none", "Nobody is malicious.", None, {}, nothing, "attack = {}"),
+        Listed("none", "Nobody is malicious.", None, {}, nothing, "attack = {}"),
         *(
-            Entry(
+            Listed(
                 name,
                 attack.summary,
                 attack.function,
-                keyword_parameters(attack.function, TASK_ARGUMENTS),
+                attack_parameters(attack.function),
                 {
                     "knows": attack.assumes,
                     "optimises": attack.facts["optimises"],
@@ -96,56 +95,26 @@ def _attacks() -> list[Entry]:
     ]
 
 
-def _schedules() -> list[Entry]:
+def _schedules() -> list[Listed]:
     table = 'attack = { name = "sign_flip", schedule = {} }'
     return [
-        Entry(name, entry.summary, entry.function, keyword_parameters(entry.function), {}, table)
+        Listed(name, entry.summary, entry.function, keyword_parameters(entry.function), {}, table)
         for name, entry in SCHEDULES.items()
     ]
 
 
-def _datasets() -> list[Entry]:
-    def function(load: Callable[..., Any]) -> Callable[..., Any]:
-        return load.func if isinstance(load, functools.partial) else load
-
+def _of(registry: Registry, parameters: Callable[[Any], Parameters], table: str) -> list[Listed]:
     return [
-        Entry(
-            name,
-            entry.summary,
-            function(entry.load),
-            keyword_parameters(entry.load),
-            {"source": entry.citation},
-            "data = {}",
-        )
-        for name, entry in DATASETS.items()
-    ]
-
-
-def _models() -> list[Entry]:
-    return [
-        Entry(
-            name,
-            (inspect.getdoc(module) or "").splitlines()[0],
-            module,
-            model_parameters(module),
-            {},
-            "model = {}",
-        )
-        for name, module in MODELS.items()
-    ]
-
-
-def _partitions() -> list[Entry]:
-    return [
-        Entry(
+        Listed(
             name,
             entry.summary,
             entry.function,
-            partition_parameters(entry.function),
+            parameters(entry.function),
             {"source": entry.source},
-            "partition = {}",
+            table,
+            "" if entry.title == name else entry.title,
         )
-        for name, entry in PARTITIONS.items()
+        for name, entry in registry.items()
     ]
 
 
@@ -153,9 +122,11 @@ KINDS: Mapping[str, Kind] = {
     "rules": Kind("rule", "what it does", _rules),
     "attacks": Kind("attack", "what it does", _attacks),
     "schedules": Kind("schedule", "when malicious clients attack", _schedules),
-    "datasets": Kind("data set", "what it is", _datasets),
-    "models": Kind("model", "what it is", _models),
-    "partitions": Kind("partition", "what it does", _partitions),
+    "datasets": Kind("data set", "what it is", partial(_of, DATASETS, keyword_parameters, "data = {}")),
+    "models": Kind("model", "what it is", partial(_of, MODELS, model_parameters, "model = {}")),
+    "partitions": Kind(
+        "partition", "what it does", partial(_of, PARTITIONS, partition_parameters, "partition = {}")
+    ),
 }
 
 
@@ -179,14 +150,16 @@ def _shown(parameters: Parameters) -> str:
     )
 
 
-def find_entry(kind: str, name: str) -> Entry:
+def find_entry(kind: str, name: str) -> Listed:
     """The entry of one name.
 
     Raises:
         ConfigError: if there is none, with the nearest.
     """
     entries = {entry.name: entry for entry in KINDS[kind].entries()}
-    return find(KINDS[kind].one, entries, name)
+    if name not in entries:
+        raise ConfigError(unknown_name(KINDS[kind].one, name, entries))
+    return entries[name]
 
 
 def kind_of(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What `fljax sweep` does: plan, run with a display, report."""
+"""The command `fljax sweep`: plan, run with a display, report."""
 
 import time
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ from fljax.report import load_results, places, rich_tables, write_report
 from fljax.simulation.progress import duration
 from fljax.sweeps.axes import load_sweep
 from fljax.sweeps.display import Planning, SweepDisplay, plan_table
+from fljax.sweeps.executors import ExecutorName, make_executor
 from fljax.sweeps.folder import SweepFolder, check_sweep_folder
 from fljax.sweeps.plan import check_fits, make_plan, too_large
-from fljax.sweeps.run import Executor, check_executor, check_workers, memory_budget, missing, run_plan
+from fljax.sweeps.run import memory_budget, missing, run_plan
 from fljax.sweeps.timing import estimate_seconds
 from fljax.sweeps.writers import tensorboard_writer, write_csv
 
@@ -25,7 +26,7 @@ class Options(NamedTuple):
 
     resume: bool = False
     dry_run: bool = False
-    executor: Executor = "local"
+    executor: ExecutorName = "local"
     address: str | None = None
     ray_cpus: float = 1.0
     ray_gpus: float | None = None
@@ -56,8 +57,14 @@ def sweep_and_report(
     budget = memory_budget(options.memory)
     with Planning(console) as planning:
         sweep = load_sweep(config, overrides, planning.told("reading"))
-    check_executor(options.executor, options.address, options.ray_cpus, options.ray_gpus)
-    workers = check_workers(options.workers)
+    executor = make_executor(
+        options.executor,
+        workers=options.workers,
+        address=options.address,
+        ray_cpus=options.ray_cpus,
+        ray_gpus=options.ray_gpus,
+    )
+    workers = executor.workers
     writers = [write_csv] if options.csv else []
     writers += [tensorboard_writer()] if options.tensorboard else []
     if not options.dry_run:
@@ -78,10 +85,10 @@ def sweep_and_report(
             console.print(text, soft_wrap=True, highlight=False, markup=False)
         if reasons:
             raise ConfigError(f"{len(reasons)} of {len(plan.groups)} programs do not fit the memory")
-        if options.executor == "local":
+        if executor.in_process:
             check_fits(plan, workers)
         return
-    if options.executor == "local" or plan.strict:
+    if executor.in_process or plan.strict:
         check_fits(plan, workers)
     todo = missing(plan, SweepFolder(folder, sweep, options.resume).finished)
     left = sum(len(batch.cells) for batch in todo)
@@ -92,14 +99,9 @@ def sweep_and_report(
             plan,
             folder,
             resume=options.resume,
-            workers=workers,
-            executor=options.executor,
-            address=options.address,
-            ray_cpus=options.ray_cpus,
-            ray_gpus=options.ray_gpus,
+            executor=executor,
             watcher=display,
             writers=writers,
-            finished=display.finished,
             stop=stop,
         )
     if todo:

@@ -1,18 +1,16 @@
-"""From names and parameters in a configuration to the pieces of a round."""
+"""Components of a configuration: found by their names, their parameters checked once, and made.
+
+Tracing replaces numbers of a `Bound` component; nothing is looked up or checked again.
+"""
 
 import dataclasses
 import functools
-import inspect
 import typing
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import optax
 import pydantic
-from flax import linen
 from jax import Array
 
 from fljax.aggregators import (
@@ -34,17 +32,17 @@ from fljax.attacks import (
     attack_from_registry,
     on_updates,
     schedule_from_registry,
-    scheduled,
 )
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.base import Context
-from fljax.config.schema import AggregatorConfig, AttackConfig, Component
-from fljax.config.signatures import check_parameters, keyword_parameters, one_sentence
+from fljax.config import keys
+from fljax.config.schema import AggregatorConfig, Component
+from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError, first_line, unknown_name
 from fljax.models import MODELS
+from fljax.registry import Entry, load_installed
 
-Optimizer = Callable[[Any], optax.GradientTransformation]
 Parameters = Mapping[str, tuple[Any, Any]]
 # Values that a sweep traces, by dotted key within a component's table; they replace those of the table.
 Traced = Mapping[str, Any]
@@ -53,13 +51,6 @@ NOTHING: Traced = MappingProxyType({})
 # attack would be.
 COUNTS = ("num_malicious", "trim")
 ACTUAL = "actual"
-
-
-def find(kind: str, registry: Mapping[str, Any], name: str) -> Any:
-    """A registry entry, or a ConfigError with the nearest name."""
-    if name not in registry:
-        raise ConfigError(unknown_name(kind, name, registry))
-    return registry[name]
 
 
 def parse_tables(where: str, tables: Any) -> list[Component]:
@@ -76,51 +67,181 @@ def parse_tables(where: str, tables: Any) -> list[Component]:
         raise ConfigError(one_sentence(error, where)) from None
 
 
-def checked(where: str, parameters: Parameters, config: Component) -> dict[str, Any]:
-    """The parameters of a component's table, checked."""
-    return check_parameters(where, parameters, config.parameters, type(config).model_fields)
-
-
 def rule_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """What an aggregator table may hold: the rule's parameters, and whose weights it uses if it takes any."""
+    """The parameters of an aggregator table: the rule's, and for a rule with weights whose they are."""
     parameters = keyword_parameters(function)
     if "weights" in array_arguments(function):
         parameters["weights"] = (Literal["size", "uniform"], "size")
     return parameters
 
 
-def replaced(hyper: Mapping[str, Any], traced: Traced, prefix: str = "") -> dict[str, Any]:
-    """Checked parameters, and those of them that are traced."""
-    found = {key.removeprefix(prefix): value for key, value in traced.items() if key.startswith(prefix)}
-    return {**hyper, **{name: value for name, value in found.items() if "." not in name}}
+def attack_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """The parameters of an attack table; others come from the task."""
+    return keyword_parameters(function, hidden=TASK_ARGUMENTS)
 
 
-def make_aggregator(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator:
-    """The configured rule behind its pre-aggregators."""
-    rule = find("rule", RULES, config.name)
-    parameters = rule_parameters(rule.function)
-    weighted = "weights" in parameters
-    where = f"aggregator {config.name}"
-    hyper = replaced(checked(where, parameters, config), traced)
+class Bound(NamedTuple):
+    """A component of a configuration: what its name stands for, and its parameters, checked once.
+
+    Attributes:
+        name: as the configuration gives it.
+        entry: of the registry; None for the attack "none".
+        given: the parameters that its table gives; where one is traced, the array.
+        numbers: those of its parameters that a program can take as arrays, given or default.
+        parts: the components in its table, by their keys in it: `pre.0`, `attacks.1`.
+    """
+
+    name: str
+    entry: Any
+    given: Mapping[str, Any]
+    numbers: Mapping[str, Any] = NOTHING
+    parts: Mapping[str, "Bound"] = NOTHING
+
+    def all_numbers(self) -> dict[str, Any]:
+        """The numbers of this component and of its parts, by dotted key within its table."""
+        inner = {
+            f"{key}.{name}": value
+            for key, part in self.parts.items()
+            for name, value in part.all_numbers().items()
+        }
+        return {**self.numbers, **inner}
+
+    def replaced(self, traced: Traced) -> "Bound":
+        """The component with some numbers replaced, by dotted key within its table."""
+        if not traced:
+            return self
+        own = {key: value for key, value in traced.items() if "." not in key}
+        parts = {key: part.replaced(keys.within(traced, key)) for key, part in self.parts.items()}
+        return self._replace(given={**self.given, **own}, parts=parts)
+
+
+def _bind(
+    kind: str,
+    entry: Any,
+    config: Component,
+    parameters: Parameters,
+    hidden: frozenset[str] = frozenset(),
+    parts: Mapping[str, Bound] = NOTHING,
+) -> Bound:
+    """A component with the parameters in its table, less those that became parts.
+
+    Raises:
+        ConfigError: for an unknown, missing or mistyped parameter.
+    """
+    tables = {key.partition(".")[0] for key in parts}
+    own = {name: value for name, value in parameters.items() if name not in tables}
+    given = config.checked(f"{kind} {config.name}", own, without=tables)
+    numbers = {
+        name: number(value)
+        for name, (number, default) in traceable_parameters(entry.function, hidden).items()
+        if isinstance(value := given.get(name, default), (int, float)) and not isinstance(value, bool)
+    }
+    return Bound(config.name, entry, given, numbers, parts)
+
+
+def bind_rule(config: AggregatorConfig) -> Bound:
+    """The configured rule, its pre-aggregators among its parts.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not.
+    """
+    entry = RULES.find(config.name)
+    pieces = [(piece, PRE_AGGREGATORS.find(piece.name)) for piece in config.pre]
+    parts = {
+        f"pre.{number}": _bind("pre-aggregator", found, piece, keyword_parameters(found.function))
+        for number, (piece, found) in enumerate(pieces)
+    }
+    return _bind("aggregator", entry, config, rule_parameters(entry.function), parts=parts)
+
+
+def make_aggregator(rule: Bound) -> Aggregator:
+    """A rule behind its pre-aggregators."""
     try:
-        aggregator = from_registry(RULES, config.name, **{k: v for k, v in hyper.items() if k != "weights"})
+        given = {name: value for name, value in rule.given.items() if name != "weights"}
+        aggregator = from_registry(RULES, rule.name, **given)
     except ValueError as error:
         raise ConfigError(first_line(error)) from None
-    if weighted and hyper.get("weights") == "uniform":
+    if rule.given.get("weights") == "uniform":
         aggregator = _unweighted(aggregator)
-    return _behind(config, aggregator, traced)
+    return _behind(rule, aggregator)
 
 
-def _behind(config: AggregatorConfig, aggregator: Aggregator, traced: Traced) -> Aggregator:
-    """A rule behind the configured pre-aggregators."""
-    pieces = []
-    for number, piece in enumerate(config.pre):
-        function = find("pre-aggregator", PRE_AGGREGATORS, piece.name).function
-        where = f"pre-aggregator {piece.name}"
-        given = checked(where, keyword_parameters(function), piece)
-        given = replaced(given, traced, f"pre.{number}.")
-        pieces.append(pre_from_registry(PRE_AGGREGATORS, piece.name, **given))
+def make_surrogate(rule: Bound) -> Aggregator | None:
+    """A smooth version of a rule for attacks that follow its gradient, or None."""
+    function = rule.entry.facts["surrogate"]
+    if function is None:
+        return None
+    taken = keyword_parameters(function)
+    given = {name: value for name, value in rule.given.items() if name in taken}
+    return _behind(rule, stateless(function, **given))
+
+
+def _behind(rule: Bound, aggregator: Aggregator) -> Aggregator:
+    """An aggregator behind the pre-aggregators of a rule."""
+    pieces = [pre_from_registry(PRE_AGGREGATORS, piece.name, **piece.given) for piece in rule.parts.values()]
     return chain(*pieces, aggregator) if pieces else aggregator
+
+
+def _unweighted(aggregator: Aggregator) -> Aggregator:
+    def aggregate(updates: Array, state: Any, context: Context) -> Any:
+        return aggregator.aggregate(updates, state, context._replace(weights=None))
+
+    return Aggregator(aggregator.init, aggregate)
+
+
+def find_attack(name: str) -> Entry:
+    """The entry of an attack; "none" has none, but is among the names that the sentence offers.
+
+    Raises:
+        ConfigError: if there is no such attack.
+    """
+    if name not in ATTACKS:
+        load_installed()
+    if name not in ATTACKS:
+        raise ConfigError(unknown_name("attack", name, ["none", *ATTACKS]))
+    return ATTACKS[name]
+
+
+def bind_attack(config: Component) -> Bound:
+    """The configured attack; the attacks that it is made of are its parts.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not.
+    """
+    if config.name == "none":
+        return Bound("none", None, config.checked("attack none", {}))
+    entry = find_attack(config.name)
+    parameters = attack_parameters(entry.function)
+    parts = {}
+    if "attacks" in parameters and "attacks" in config.parameters:
+        others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])
+        parts = {f"attacks.{number}": bind_attack(other) for number, other in enumerate(others)}
+    return _bind("attack", entry, config, parameters, TASK_ARGUMENTS, parts)
+
+
+def make_attack(attack: Bound, task: Task) -> Attack:
+    """An attack on a task.
+
+    Raises:
+        ConfigError: for a value that the attack does not take.
+    """
+    if attack.entry is None:
+        return NO_ATTACK
+    try:
+        made = {"attacks": tuple(make_attack(part, task) for part in attack.parts.values())}
+        return attack_from_registry(attack.name, task, **attack.given, **(made if attack.parts else {}))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def make_attack_schedule(config: Component) -> Callable[[Context], Array]:
+    """The configured schedule: which clients would attack in a round."""
+    function = SCHEDULES.find(config.name).function
+    given = config.checked(f"schedule {config.name}", keyword_parameters(function))
+    try:
+        return schedule_from_registry(config.name, **given)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(first_line(error)) from None
 
 
 def as_aggregator(rule: Any) -> Aggregator:
@@ -161,185 +282,46 @@ def as_attack(attack: Any, task: Task) -> Attack:
 
 
 def _parts_of(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """What a partial is made of: the function, and what it is called with."""
+    """The function of a partial, and the arguments it is called with."""
     if isinstance(function, functools.partial):
         return function.func, function.args, function.keywords
     return function, (), {}
 
 
-def make_surrogate(config: AggregatorConfig, traced: Traced = NOTHING) -> Aggregator | None:
-    """A smooth version of the configured rule for attacks that follow its gradient, or None."""
-    function = RULES[config.name].facts["surrogate"]
-    if function is None:
-        return None
-    taken = keyword_parameters(function)
-    values = replaced(config.parameters, traced)
-    hyper = {name: value for name, value in values.items() if name in taken}
-    return _behind(config, stateless(function, **hyper), traced)
+def model_parameters(model: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """`{name: (type, default)}` of a flax module's fields, or of a function's keyword parameters.
 
-
-def _unweighted(aggregator: Aggregator) -> Aggregator:
-    def aggregate(updates: Array, state: Any, context: Context) -> Any:
-        return aggregator.aggregate(updates, state, context._replace(weights=None))
-
-    return Aggregator(aggregator.init, aggregate)
-
-
-def make_attack(config: AttackConfig, task: Task, traced: Traced = NOTHING) -> Attack:
-    """The configured attack."""
-    attack = _make_attack(config, task, traced)
-    if config.schedule is None:
-        return attack
-    schedule = make_attack_schedule(config.schedule)
-    return attack if config.name == "none" else scheduled(attack, schedule)
-
-
-def _make_attack(config: Component, task: Task, traced: Traced, prefix: str = "") -> Attack:
-    if config.name == "none":
-        checked("attack none", {}, config)
-        return NO_ATTACK
-    entry = find("attack", {"none": None, **ATTACKS}, config.name)
-    parameters = keyword_parameters(entry.function, hidden=TASK_ARGUMENTS)
-    try:
-        if "attacks" in parameters and "attacks" in config.parameters:
-            # An attack made of others, each a table of its own.
-            others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])
-            made = {
-                "attacks": tuple(
-                    _make_attack(other, task, traced, f"{prefix}attacks.{number}.")
-                    for number, other in enumerate(others)
-                )
-            }
-        else:
-            made = {}
-        rest = {name: value for name, value in config.parameters.items() if name not in made}
-        parameters = {name: value for name, value in parameters.items() if name not in made}
-        shared = type(config).model_fields
-        given = check_parameters(f"attack {config.name}", parameters, rest, shared)
-        given = replaced(given, traced, prefix)
-        return attack_from_registry(config.name, task, **given, **made)
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(first_line(error)) from None
-
-
-def make_attack_schedule(config: Component) -> Callable[[Context], Array]:
-    """The configured schedule: which clients would attack in a round."""
-    entry = find("schedule", SCHEDULES, config.name)
-    given = checked(f"schedule {config.name}", keyword_parameters(entry.function), config)
-    try:
-        return schedule_from_registry(config.name, **given)
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(first_line(error)) from None
-
-
-def model_parameters(module: type[linen.Module]) -> dict[str, tuple[Any, Any]]:
-    """`{name: (type, default)}` of a flax module's fields; the number of classes comes from the data."""
-    hints = typing.get_type_hints(module)
+    The number of classes comes from the data.
+    """
+    if not isinstance(model, type):
+        return keyword_parameters(model, hidden={"num_classes"})
+    hints = typing.get_type_hints(model)
     return {
         field.name: (hints[field.name], field.default)
-        for field in dataclasses.fields(module)
+        for field in dataclasses.fields(model)
         if field.name not in {"parent", "name", "num_classes"}
     }
 
 
-def make_model(config: Component, num_classes: int) -> linen.Module:
-    """The configured flax module."""
-    module = find("model", MODELS, config.name)
-    given = checked(f"model {config.name}", model_parameters(module), config)
-    return module(num_classes=num_classes, **given)
+def make_model(config: Component, num_classes: int) -> Any:
+    """The configured model, as `fljax.models.as_model` takes it."""
+    model = MODELS.find(config.name).function
+    given = config.checked(f"model {config.name}", model_parameters(model))
+    return model(num_classes=num_classes, **given)
 
 
 def dataset_options(config: Component) -> dict[str, Any]:
     """The configured data set's options, checked."""
-    entry = find("data set", DATASETS, config.name)
-    return checked(f"data {config.name}", keyword_parameters(entry.load), config)
+    entry = DATASETS.find(config.name)
+    return config.checked(f"data {config.name}", keyword_parameters(entry.function))
 
 
 def partition_parameters(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """What a partition table may hold; clients, classes and ids come from the data set."""
+    """The parameters of a partition table; clients, classes and ids come from the data set."""
     return keyword_parameters(function, hidden={"num_clients", "num_classes", "client_ids"})
 
 
 def partition_options(config: Component) -> dict[str, Any]:
     """The configured partition's parameters, checked."""
-    parameters = partition_parameters(find("partition", PARTITIONS, config.name).function)
-    return checked(f"partition {config.name}", parameters, config)
-
-
-def make_optimizer(where: str, config: Component) -> Optimizer:
-    """Learning rate (number or schedule) to the configured optax optimizer."""
-    function: Any = getattr(optax, config.name, None)
-    names = _parameter_names(function)
-    if not names or names[0] != "learning_rate":
-        raise ConfigError(
-            f"{where}: optax has no optimizer {config.name!r} that takes a learning rate "
-            "(for example sgd, adam, adamw, rmsprop, yogi)"
-        )
-    given = checked(where, dict.fromkeys(names[1:], (Any, None)), config)
-
-    def make(learning_rate: Any) -> optax.GradientTransformation:
-        return function(learning_rate, **given)
-
-    def one_step(params: Array) -> Any:
-        optimizer = make(0.1)
-        return optimizer.update(params, optimizer.init(params), params)
-
-    _try(f"{where} {config.name}", one_step, jnp.zeros(2))
-    return make
-
-
-def check_local_optimizer(config: Component, steps: int) -> None:
-    """Whether the clients' optimizer does in that many steps a round what its name says.
-
-    Raises:
-        ConfigError: if it takes one step and lives from a state, since that starts afresh every round.
-    """
-    state = jax.eval_shape(make_optimizer("local.optimizer", config)(0.1).init, jnp.zeros(2))
-    # Schedules and corrections of a bias keep a mere count of steps.
-    counts = [leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(state)]
-    if steps == 1 and not all(counts):
-        given = ", ".join(f"{name} = {value}" for name, value in config.parameters.items())
-        named = f"{config.name} ({given})" if given else config.name
-        raise ConfigError(
-            f"local.optimizer {named} needs local.steps of at least 2: what it "
-            "remembers (momentum, moments of gradients) starts afresh in every round, so that one step is "
-            "plain or sign descent; or give it to server.optimizer, which remembers over the rounds"
-        )
-
-
-def make_schedule(where: str, config: float | Component) -> Callable[[Any], Any]:
-    """Round number to learning rate."""
-    if not isinstance(config, Component):
-        return optax.constant_schedule(config)
-    known = config.name == "exponential_decay" or config.name.endswith("_schedule")
-    function: Any = getattr(optax, config.name, None)
-    if not known or function is None:
-        raise ConfigError(
-            f"{where}: optax has no schedule {config.name!r} "
-            "(for example cosine_decay_schedule, piecewise_constant_schedule)"
-        )
-    names = dict.fromkeys(_parameter_names(function), (Any, None))
-    given = checked(where, names, config)
-
-    def make(step: Any) -> Any:
-        # Keys of a TOML table are strings; optax counts boundaries in whole steps.
-        steps = {
-            name: {int(key): factor for key, factor in value.items()} if isinstance(value, dict) else value
-            for name, value in given.items()
-        }
-        return function(**steps)(step)
-
-    _try(f"{where} {config.name}", make, jnp.int32(0))
-    return make
-
-
-def _try(where: str, function: Callable[[Array], Any], argument: Array) -> None:
-    """Trace a function of optax, and turn what it thinks of its parameters into one sentence."""
-    try:
-        jax.eval_shape(function, argument)
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ConfigError(f"{where}: {first_line(error)}") from None
-
-
-def _parameter_names(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters) if inspect.isfunction(function) else []
+    parameters = partition_parameters(PARTITIONS.find(config.name).function)
+    return config.checked(f"partition {config.name}", parameters)

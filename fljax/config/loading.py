@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fljax.config import keys
 from fljax.config.plain import finite_or_not, parse_table
+from fljax.config.plugins import beside
 from fljax.config.schema import Component, ExperimentConfig, parse_config
 from fljax.errors import ConfigError
 from fljax.files import read_regular, reason
-from fljax.host.toml import MOST_BYTES, MOST_DEPTH, read_toml_file
+from fljax.host.toml import MOST_BYTES, read_toml_file
 
 # A table with one of these keys is the values of an axis of a sweep.
 RANGES = ("range", "linspace", "logspace")
@@ -36,27 +38,9 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     result: dict[str, Any] = copy.deepcopy(dict(values))
     # Names first, so that parameters given beside a new name are that component's.
     for dotted, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".name")):
-        *parents, key = dotted.split(".")
-        if not all([*parents, key]):
-            raise ConfigError(f"{dotted!r} is not a dotted key, for example local.steps")
-        if len(parents) >= MOST_DEPTH:
-            raise ConfigError(
-                f"{dotted[:40]}…: a key has at most {MOST_DEPTH} parts, got {len(parents) + 1:,}"
-            )
-        table: Any = result
-        for parent in parents:
-            if isinstance(table, list):
-                if not (parent.isdecimal() and int(parent) < len(table)):
-                    raise ConfigError(f"{dotted}: {parent} must be below {len(table)}, the list's length")
-                table = table[int(parent)]
-            else:
-                table = table.setdefault(parent, {})
-            if not isinstance(table, (dict, list)):
-                raise ConfigError(f"{dotted}: {parent} is not a table")
-        if not isinstance(table, dict):
-            raise ConfigError(f"{dotted}: {parents[-1]} is not a table")
+        table, key = keys.place(result, dotted)
         if key == "name":
-            _make_room(table, parents, value)
+            _make_room(table, dotted.split(".")[:-1], value)
         table[key] = value
     return result
 
@@ -81,6 +65,15 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: if there is no such file, it is not TOML, or it extends itself.
     """
     return _read_toml(Path(path), ())
+
+
+def read_with(path: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a file with dotted keys set in them, its plugins and theirs looked for beside it.
+
+    Raises:
+        ConfigError: as `read_toml` and `apply_overrides`.
+    """
+    return apply_overrides(read_toml(path), beside(overrides, Path(path).parent))
 
 
 def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -110,6 +103,7 @@ def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except (ValueError, RuntimeError) as error:  # a name with a zero byte, links in a circle
         raise ConfigError(f"cannot read configuration file {str(path)!r}{extending}: {error}") from None
     base = values.pop("extends", None)
+    values = beside(values, path.parent)
     if base is None:
         return values
     if not isinstance(base, str):
@@ -159,5 +153,6 @@ def load_config(
         >>> load_config(old.resolved(), {"rounds": 40}) == old.model_copy(update={"rounds": 40})
         True
     """
-    values = read_toml(config) if isinstance(config, (str, Path)) else finite_or_not(config)
-    return parse_config(apply_overrides(values, overrides or {}))
+    if not isinstance(config, (str, Path)):
+        return parse_config(apply_overrides(finite_or_not(config), overrides or {}))
+    return parse_config(read_with(config, overrides or {}))

@@ -1,21 +1,28 @@
 """The configuration of a run: a TOML file, validated key by key before anything else happens."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from fljax.config.bounds import Chunk, Count, Rate, Share, Steps, Whole
 from fljax.config.plain import jsonable
-from fljax.config.signatures import explain
+from fljax.config.plugins import is_plugin, module_name
+from fljax.config.signatures import check_parameters, explain
 from fljax.errors import ConfigError
 
 Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 # Keys that decide nothing about the numbers of a run.
 WITHOUT_EFFECT = frozenset({"checkpoint_every"})
+
+
+def _plugin(value: str) -> str:
+    if not is_plugin(value):
+        raise PydanticCustomError("plugin", 'the name of a module, for example "my_rules"')
+    return value
 
 
 class _Table(pydantic.BaseModel):
@@ -52,9 +59,25 @@ class Component(pydantic.BaseModel):
         """Everything in the table but the keys every table of its kind has."""
         return dict(self.model_extra or {})
 
+    def checked(
+        self, where: str, parameters: Mapping[str, tuple[Any, Any]], without: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The parameters in the table, checked.
+
+        Args:
+            where: the component, for the message.
+            parameters: `{name: (type, default)}` that it takes, as `keyword_parameters` returns them.
+            without: those that are checked elsewhere.
+
+        Raises:
+            ConfigError: for an unknown, missing or mistyped parameter, naming the valid ones.
+        """
+        given = {name: value for name, value in self.parameters.items() if name not in without}
+        return check_parameters(where, parameters, given, type(self).model_fields)
+
 
 class DataConfig(Component):
-    """Which data set, and where its files are.
+    """A data set, and the folder of its files.
 
     Attributes:
         name: a registry name (`fljax list datasets`).
@@ -65,7 +88,7 @@ class DataConfig(Component):
 
 
 class AggregatorConfig(Component):
-    """Which rule, and what runs before it.
+    """A rule, and the pre-aggregators that run before it.
 
     Attributes:
         name: a registry name (`fljax list rules`).
@@ -76,7 +99,7 @@ class AggregatorConfig(Component):
 
 
 class AttackConfig(Component):
-    """Which attack, and how many clients are malicious.
+    """An attack, and the number of malicious clients.
 
     Attributes:
         name: a registry name (`fljax list attacks`), or "none".
@@ -127,7 +150,7 @@ class RootConfig(_Table):
     loss_reduction: Literal["mean", "sum"] = "mean"
 
     def sample(self) -> dict[str, Any]:
-        """What `fljax.data.root_dataset` is told."""
+        """Keyword arguments of `fljax.data.root_dataset`."""
         bias = None if self.bias == "uniform" else self.bias
         return {"size": self.size, "bias": bias, "bias_class": self.bias_class}
 
@@ -180,6 +203,8 @@ class ExperimentConfig(_Table):
         checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
         seed: the seed of everything that has none of its own in `seeds`.
+        plugins: modules to import first, which register rules, attacks, data sets and the like: beside the
+            configuration's file or on Python's path.
     """
 
     rounds: Count = 500
@@ -198,6 +223,7 @@ class ExperimentConfig(_Table):
     server: ServerConfig = ServerConfig()
     aggregator: AggregatorConfig = AggregatorConfig(name="fltrust")
     attack: AttackConfig = AttackConfig(name="none")
+    plugins: Annotated[tuple[Annotated[str, AfterValidator(_plugin)], ...], Field(strict=False)] = ()
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> "ExperimentConfig":
@@ -215,7 +241,12 @@ class ExperimentConfig(_Table):
 
     def resolved(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them; what is not finite becomes the string "inf" or "nan"."""
-        return jsonable(self.model_dump())
+        return jsonable(self.model_dump(exclude=None if self.plugins else {"plugins"}))
+
+    @property
+    def plugin_names(self) -> list[str]:
+        """The plugins' modules without their folders: what decides about a run."""
+        return [module_name(plugin) for plugin in self.plugins]
 
     def seed_for(self, purpose: Purpose) -> int:
         """The seed of one purpose."""

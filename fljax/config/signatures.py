@@ -203,7 +203,7 @@ _WORDS = (
 
 
 def _allowed(message: str) -> str:
-    """What pydantic's message allows, in a TOML user's words."""
+    """The values that pydantic's message allows, in a TOML user's words."""
     for pattern, words in _WORDS:
         message = re.sub(pattern, words, message)
     return message

@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
-from fljax.attacks import ATTACKS
-from fljax.config.components import find
+from fljax.config.components import find_attack
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component, jsonable
+from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError
+from fljax.models import MODELS
 
 NO_ATTACK = "no attack"
 # Keys whose last part alone says too little, or something else; others are their words without underscores.
@@ -34,16 +35,6 @@ _AXES = {
 }
 # Shares that are shown in percent.
 _PERCENT = {"attack.fraction"}
-_DATA = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "colorectal_histology": "CH-MNIST",
-    "uci_har": "UCI HAR",
-    "synthetic": "synthetic data",
-}
-_MODELS = {"cnn": "CNN", "mlp": "MLP", "resnet20": "ResNet20"}
-_PARTITIONS = {"by_client": "natural clients", "dirichlet": "Dirichlet", "dirichlet_sizes": "Dirichlet sizes"}
 
 
 def words(key: str) -> str:
@@ -80,7 +71,7 @@ def axis_value(key: str, label: str) -> str:
         ('15', '100', 'MNIST')
     """
     if key == "data":
-        return _DATA.get(label, label)
+        return DATASETS[label].title if label in DATASETS else label
     try:
         return f"{axis_number(key, float(label)):.12g}" if key in _PERCENT else label
     except ValueError:
@@ -99,21 +90,21 @@ def axis_text(key: str, label: str) -> str:
 
 def rule_title(config: AggregatorConfig) -> str:
     """A rule's name in the literature, with what runs before it."""
-    before = [find("pre-aggregator", PRE_AGGREGATORS, piece.name).title for piece in config.pre]
-    return " + ".join([*before, find("rule", RULES, config.name).title])
+    before = [PRE_AGGREGATORS.find(piece.name).title for piece in config.pre]
+    return " + ".join([*before, RULES.find(config.name).title])
 
 
 def attack_title(config: AttackConfig) -> str:
     """An attack's name in the literature, with its factor if one was given."""
     if config.name == "none":
         return NO_ATTACK
-    title = find("attack", {"none": None, **ATTACKS}, config.name).title
+    title = find_attack(config.name).title
     factor = config.parameters.get("factor")
     return f"{title} ×{factor:g}" if isinstance(factor, (int, float)) else title
 
 
 def component_title(config: Component) -> str:
-    """What a component of any kind is called."""
+    """The title of a component of any kind."""
     if isinstance(config, AggregatorConfig):
         return rule_title(config)
     return attack_title(config) if isinstance(config, AttackConfig) else config.name
@@ -146,14 +137,14 @@ def titles(configs: Sequence[Component]) -> list[str]:
 
 
 def setting_titles(config: Mapping[str, Any]) -> dict[str, str]:
-    """What a resolved configuration trains on, in words: of its data, model and partition those it has.
+    """Data, model and partition of a resolved configuration in words, those of them that it has.
 
     Example:
         >>> setting_titles({"model": {"name": "cnn"}, "partition": {"name": "label_bias", "bias": 0.5}})
         {'model': 'CNN', 'partition': 'label bias 0.5'}
     """
     found = {}
-    for kind, known in (("data", _DATA), ("model", _MODELS), ("partition", _PARTITIONS)):
+    for kind, known in (("data", DATASETS), ("model", MODELS), ("partition", PARTITIONS)):
         part = config.get(kind)
         if not isinstance(part, Mapping) or not isinstance(part.get("name"), str):
             continue
@@ -164,7 +155,7 @@ def setting_titles(config: Mapping[str, Any]) -> dict[str, str]:
         if kind == "partition" and name == "label_bias" and set(given) == {"bias"}:
             found[kind] = f"label bias {given['bias']}"
             continue
-        title = known.get(name, name.replace("_", " "))
+        title = known[name].title if name in known else name.replace("_", " ")
         found[kind] = f"{title} ({_given(given)})" if given else title
     return found
 

@@ -178,5 +178,5 @@ def _held_out(name: str, count: int, ids: np.ndarray | None, share: float, seed:
 
 
 def _starts(ids: np.ndarray) -> np.ndarray:
-    """Where the second, third, … client begins among the sorted ids."""
+    """The places at which the second, third, … client begins among the sorted ids."""
     return np.cumsum(np.bincount(ids))[:-1]

@@ -5,9 +5,9 @@ import operator
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,17 +18,45 @@ from fljax.data.readers import tfds as tfds_source
 from fljax.data.readers.cifar10 import Batch
 from fljax.data.readers.packed import check_fits
 from fljax.errors import ConfigError, DataError, unknown_name
+from fljax.registry import Registry
 
 PathLike = str | os.PathLike[str]
+Loader = TypeVar("Loader", bound=Callable[..., Dataset])
+
+DATASETS = Registry("data set", seeded=True)
 
 
-class DatasetEntry(NamedTuple):
-    """One known data set: its keyword-only arguments are the options that `load` accepts for it."""
+def register_dataset(
+    name: str | None = None, *, title: str | None = None, source: str = "", seeded: bool = True
+) -> Callable[[Loader], Loader]:
+    """Make a loader known under a name, for configurations, `fljax.data.load` and lists; a decorator.
 
-    load: Callable[..., Dataset]  # load(data_dir, seed, *, options)
-    summary: str
-    citation: str
-    seeded: bool = True  # whether the seed changes what is loaded
+    The loader is called as `loader(data_dir, seed, **options)`: the folder that holds the data sets' folders
+    or None, a whole number, and its options, which are its keyword-only parameters.
+
+    Args:
+        name: what a configuration calls it; default the function's name.
+        title: what tables and figures call it; default the name.
+        source: where it was published, with the year.
+        seeded: whether the seed changes what is loaded; a sweep over seeds loads it once if not.
+
+    Returns:
+        The decorator, which returns the loader as it is.
+
+    Raises:
+        ValueError: the name is taken, or is no name.
+
+    Example:
+        >>> @register_dataset(seeded=False)
+        ... def two_points(data_dir, seed, *, distance: float = 1.0):
+        ...     '''Two examples, one of each class.'''
+        ...     x, y = np.array([[0], [distance]], np.float32), np.arange(2, dtype=np.int32)
+        ...     return Dataset(x, y, x, y, 2, "two_points")
+        >>> load("two_points", distance=3.0).train_x.tolist()
+        [[0.0], [3.0]]
+        >>> DATASETS.remove("two_points")
+    """
+    return DATASETS.register(name, title=title, source=source, seeded=seeded)
 
 
 def _data_root(name: str, data_dir: PathLike | None) -> Path | None:
@@ -44,7 +72,7 @@ def _data_root(name: str, data_dir: PathLike | None) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _all_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Read once: a sweep over seeds splits them a thousand times."""
+    """Images and labels, read once: a sweep over seeds splits them a thousand times."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -52,7 +80,13 @@ def _all_digits() -> tuple[np.ndarray, np.ndarray]:
     return load_digits(return_X_y=True)
 
 
+@register_dataset(
+    "digits",
+    source="Alpaydin and Kaynak, Optical recognition of handwritten digits, UCI Machine Learning Repository, "
+    "1998",
+)
 def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
+    """1,797 handwritten digits of 8x8 grey levels, shuffled into 1,437 / 360."""
     images, labels = _all_digits()
     order = np.random.default_rng(seed).permutation(len(labels))
     x = (images[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1)
@@ -60,10 +94,14 @@ def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
     return Dataset(x[:1437], y[:1437], x[1437:], y[1437:], 10, "digits", source="scikit-learn")
 
 
-def _or_tfds(
+def _with_tfds(
     name: str, root: Path | None, found: Any, wanted: str, tfds_dir: PathLike | None
 ) -> tuple[Any, str]:
-    """What was found among the files, or else TensorFlow Datasets' copy, or the sentence that says it all."""
+    """The arrays found among the files and their source, or else those of TensorFlow Datasets.
+
+    Raises:
+        DataError: neither is there; the sentence says what was tried.
+    """
     if found is not None:
         return found
     try:
@@ -73,19 +111,12 @@ def _or_tfds(
         raise DataError(f"{tried}; {error}") from None
 
 
-def _load_idx(
-    name: str, data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None
-) -> Dataset:
-    """Original idx files.
-
-    Args:
-        name, data_dir, seed: as for `load`.
-        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
-    """
+def _from_idx(name: str, data_dir: PathLike | None, tfds_dir: PathLike | None) -> Dataset:
+    """A data set of original idx files, or of TensorFlow Datasets."""
     root, spec = _data_root(name, data_dir), idx.SPECS[name]
     arrays = idx.read_folder(root / name, spec) if root else None
     found = None if arrays is None else (arrays, f"idx files in {root}/{name}")
-    arrays, source = _or_tfds(name, root, found, "idx files", tfds_dir)
+    arrays, source = _with_tfds(name, root, found, "idx files", tfds_dir)
     return Dataset(
         scaled(arrays.train_x)[..., None],
         arrays.train_y.astype(np.int32),
@@ -98,10 +129,49 @@ def _load_idx(
     )
 
 
+@register_dataset(
+    "mnist",
+    title="MNIST",
+    source="LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998",
+    seeded=False,
+)
+def _load_mnist(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None) -> Dataset:
+    """Handwritten digits, 28x28 grey levels, 60,000 / 10,000.
+
+    Args:
+        data_dir, seed: as for `load`.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
+    return _from_idx("mnist", data_dir, tfds_dir)
+
+
+@register_dataset(
+    "fashion_mnist",
+    title="Fashion-MNIST",
+    source="Xiao, Rasul and Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning "
+    "algorithms, arXiv:1708.07747, 2017",
+    seeded=False,
+)
+def _load_fashion_mnist(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None) -> Dataset:
+    """Articles of clothing, 28x28 grey levels, 60,000 / 10,000.
+
+    Args:
+        data_dir, seed: as for `load`.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
+    return _from_idx("fashion_mnist", data_dir, tfds_dir)
+
+
+@register_dataset(
+    "cifar10",
+    title="CIFAR-10",
+    source="Krizhevsky, Learning multiple layers of features from tiny images, 2009",
+    seeded=False,
+)
 def _load_cifar10(
     data_dir: PathLike | None, seed: int, *, exact_only: bool = False, tfds_dir: PathLike | None = None
 ) -> Dataset:
-    """Batches of CIFAR-10.
+    """Photographs of ten kinds of things, 32x32 in colour, 50,000 / 10,000.
 
     Args:
         data_dir, seed: as for `load`.
@@ -123,7 +193,7 @@ def _load_cifar10(
                 notes += (f"{where} are lossy copies (exact_only = true leaves them out)",)
         parts = (train.x, train.y, test.x, test.y)
     else:
-        parts, source = _or_tfds("cifar10", root, None, "CIFAR-10 batches", tfds_dir)
+        parts, source = _with_tfds("cifar10", root, None, "CIFAR-10 batches", tfds_dir)
     train_x, train_y, test_x, test_y = parts
     return Dataset(
         scaled(train_x),
@@ -137,8 +207,14 @@ def _load_cifar10(
     )
 
 
+@register_dataset(
+    "colorectal_histology",
+    title="CH-MNIST",
+    source="Kather, Weis, Bianconi and others, Multi-class texture analysis in colorectal cancer histology, "
+    "Scientific Reports, 2016",
+)
 def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike | None = None) -> Dataset:
-    """Kaggle's table, or the original tiles.
+    """CH-MNIST: tissue of eight kinds, 64x64 grey levels, shuffled into 4,000 / 1,000.
 
     Args:
         data_dir, seed: as for `load`.
@@ -148,7 +224,7 @@ def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike
     root = _data_root(name, data_dir)
     found = colorectal.read(root) if root else None
     wanted = f"{colorectal.TABLE} or {colorectal.ARCHIVE}"
-    tiles, source = _or_tfds(name, root, found, wanted, tfds_dir)
+    tiles, source = _with_tfds(name, root, found, wanted, tfds_dir)
     if found is None:
         tiles = colorectal.Tiles(np.stack([*map(colorectal.to_grey, tiles.train_x)]), tiles.train_y)
     x, y = scaled(tiles.x)[..., None], tiles.y.astype(np.int32)
@@ -158,30 +234,14 @@ def _load_colorectal(data_dir: PathLike | None, seed: int, *, tfds_dir: PathLike
     )
 
 
-def _load_npz(
-    data_dir: PathLike | None,
-    seed: int,
-    *,
-    file: str,
-    num_classes: int | None = None,
-    test_share: float = 0.2,
-) -> Dataset:
-    """Arrays in a file.
-
-    Args:
-        data_dir, seed: as for `load`.
-        file: the .npz file; a relative path is under `data.dir` or FLJAX_DATA, if one of them is given.
-        num_classes: M; None for the largest label + 1.
-        test_share: what is held out for testing, if the file has no test_x.
-    """
-    path = Path(file).expanduser()
-    root = None if path.is_absolute() else _data_root("npz", data_dir)
-    path = root / path if root else path
-    data = read_npz(path, num_classes=num_classes, test_share=test_share, seed=seed, name=path.stem)
-    return replace(data, source=str(path))
-
-
+@register_dataset(
+    "uci_har",
+    title="UCI HAR",
+    source="Anguita, Ghio, Oneto, Parra and Reyes-Ortiz, A public domain dataset for human activity "
+    "recognition using smartphones, ESANN 2013",
+)
 def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
+    """Activities from smartphone sensors, 561 features, 30 subjects as clients, 3/4 of each for training."""
     root = _data_root("uci_har", data_dir)
     folder = uci_har.find(root) if root else None
     if folder is None:
@@ -212,6 +272,7 @@ def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
     )
 
 
+@register_dataset("synthetic", title="synthetic data", source="generated by fljax, 2026")
 def _load_synthetic(
     data_dir: PathLike | None,
     seed: int,
@@ -222,7 +283,9 @@ def _load_synthetic(
     num_classes: int = 10,
     separation: float = 4.0,
 ) -> Dataset:
-    """Class centres at distance `separation` from the origin, and standard normal noise around them.
+    """Gaussian clusters, one per class, of any size.
+
+    Class centres lie at distance `separation` from the origin, with standard normal noise around them.
 
     Args:
         data_dir, seed: as for `load`.
@@ -258,53 +321,28 @@ def _load_synthetic(
     return Dataset(*examples(num_train), *examples(num_test), num_classes, "synthetic", source="generated")
 
 
-DATASETS: dict[str, DatasetEntry] = {
-    "digits": DatasetEntry(
-        _load_digits,
-        "1,797 handwritten digits of 8x8 grey levels, shuffled into 1,437 / 360",
-        "Alpaydin and Kaynak, Optical recognition of handwritten digits, UCI Machine Learning Repository, "
-        "1998",
-    ),
-    "mnist": DatasetEntry(
-        partial(_load_idx, "mnist"),
-        "handwritten digits, 28x28 grey levels, 60,000 / 10,000",
-        "LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998",
-        seeded=False,
-    ),
-    "fashion_mnist": DatasetEntry(
-        partial(_load_idx, "fashion_mnist"),
-        "articles of clothing, 28x28 grey levels, 60,000 / 10,000",
-        "Xiao, Rasul and Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning "
-        "algorithms, arXiv:1708.07747, 2017",
-        seeded=False,
-    ),
-    "cifar10": DatasetEntry(
-        _load_cifar10,
-        "photographs of ten kinds of things, 32x32 in colour, 50,000 / 10,000",
-        "Krizhevsky, Learning multiple layers of features from tiny images, 2009",
-        seeded=False,
-    ),
-    "colorectal_histology": DatasetEntry(
-        _load_colorectal,
-        "CH-MNIST: tissue of eight kinds, 64x64 grey levels, shuffled into 4,000 / 1,000",
-        "Kather, Weis, Bianconi and others, Multi-class texture analysis in colorectal cancer histology, "
-        "Scientific Reports, 2016",
-    ),
-    "uci_har": DatasetEntry(
-        _load_uci_har,
-        "activities from smartphone sensors, 561 features, 30 subjects as clients, 3/4 of each for training",
-        "Anguita, Ghio, Oneto, Parra and Reyes-Ortiz, A public domain dataset for human activity recognition "
-        "using smartphones, ESANN 2013",
-    ),
-    "synthetic": DatasetEntry(
-        _load_synthetic, "Gaussian clusters, one per class, of any size", "generated by fljax, 2026"
-    ),
-    "npz": DatasetEntry(
-        _load_npz,
-        "your own arrays train_x, train_y and perhaps test_x, test_y, client_ids from an .npz file",
-        "read by fljax, 2026",
-    ),
-}
+@register_dataset("npz", source="read by fljax, 2026")
+def _load_npz(
+    data_dir: PathLike | None,
+    seed: int,
+    *,
+    file: str,
+    num_classes: int | None = None,
+    test_share: float = 0.2,
+) -> Dataset:
+    """Your own arrays train_x, train_y and perhaps test_x, test_y, client_ids from an .npz file.
+
+    Args:
+        data_dir, seed: as for `load`.
+        file: the .npz file; a relative path is under `data.dir` or FLJAX_DATA, if one of them is given.
+        num_classes: M; None for the largest label + 1.
+        test_share: what is held out for testing, if the file has no test_x.
+    """
+    path = Path(file).expanduser()
+    root = None if path.is_absolute() else _data_root("npz", data_dir)
+    path = root / path if root else path
+    data = read_npz(path, num_classes=num_classes, test_share=test_share, seed=seed, name=path.stem)
+    return replace(data, source=str(path))
 
 
 def load(name: str, data_dir: PathLike | None = None, *, seed: int = 0, **options: Any) -> Dataset:
@@ -333,9 +371,7 @@ def load(name: str, data_dir: PathLike | None = None, *, seed: int = 0, **option
         >>> load("synthetic", num_train=6, num_classes=3).train_x.shape
         (6, 20)
     """
-    if name not in DATASETS:
-        raise ConfigError(unknown_name("dataset", name, DATASETS))
-    loader = DATASETS[name].load
+    loader = DATASETS.find(name).function
     parameters = inspect.signature(loader).parameters.values()
     allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     for option in options:

@@ -1,13 +1,14 @@
 """Testing error and attack success rate of a model on the test set."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.base import Trigger
+from fljax.engine.metrics import Metric
 
 
 class Evaluation(NamedTuple):
@@ -19,8 +20,18 @@ class Evaluation(NamedTuple):
             label is another; NaN where the attack has no trigger.
     """
 
-    test_error: Array | float
-    attack_success_rate: Array | float
+    test_error: Annotated[Array | float, Metric("test error", kind="error", panel="test error")]
+    attack_success_rate: Annotated[
+        Array | float,
+        Metric(
+            "attack success rate",
+            brief="attack success",
+            kind="share",
+            absent="no trigger",
+            panel="attack success rate",
+            who="attacker",
+        ),
+    ]
 
 
 def make_evaluation(

@@ -18,8 +18,14 @@ from fljax.engine.state import RoundData, RunState
 LONGEST_CALL = 5.0
 
 
+class StoppedError(Exception):
+    """Somebody asked to stop, and the state is saved."""
+
+
 class Record(NamedTuple):
-    """What is known after one chunk of rounds and its evaluation.
+    """The numbers of one chunk of rounds and of the evaluation after it.
+
+    A batch of several cells has one record; its evaluation and metrics then have a leading axis (cells,).
 
     Attributes:
         state: the state after the chunk; the next chunk consumes it, so copy what should outlive it.
@@ -37,17 +43,27 @@ class Record(NamedTuple):
 
     @property
     def diverged(self) -> bool:
-        """Whether any round of the chunk left the finite numbers."""
+        """True if a round of the chunk left the finite numbers."""
         return not bool(np.all(self.metrics.finite > 0))
+
+    def cell(self, index: int) -> "Record":
+        """The evaluation and the metrics of one cell of a batch; a run alone is its own only cell."""
+        if np.ndim(self.metrics.finite) == 1:
+            return self
+        return self._replace(
+            evaluation=Evaluation(*(float(values[index]) for values in self.evaluation)),  # type: ignore[index]
+            metrics=RoundMetrics(*(values[index] for values in self.metrics)),
+        )
 
 
 class Pause(NamedTuple):
-    """Between two calls of a chunk that takes long.
+    """The moment between two calls of a chunk that takes long.
 
     Attributes:
         state: the state so far; the next call consumes it.
         round: rounds done so far.
-        metrics: of the chunk's rounds, arrays (eval_every,) of which those that are done are filled.
+        metrics: of the chunk's rounds, arrays (eval_every,), or (cells, eval_every) of a batch, filled for
+            those that are done.
         seconds: wall time of the chunk so far.
     """
 
@@ -58,17 +74,45 @@ class Pause(NamedTuple):
 
     @property
     def diverged(self) -> bool:
-        """Whether a round of the chunk has left the finite numbers."""
-        done = self.round % len(self.metrics.finite)
-        return not bool(np.all(np.asarray(self.metrics.finite)[:done] > 0))
+        """True if a round of the chunk has left the finite numbers, in any cell of a batch."""
+        finite = np.asarray(self.metrics.finite)
+        return not bool(np.all(finite[..., : self.round % finite.shape[-1]] > 0))
+
+
+class Start(NamedTuple):
+    """The point at which a run or a batch goes on.
+
+    Attributes:
+        state: consumed by the first call.
+        metrics: of the chunk that `state` is in the middle of; None at the start of a chunk.
+        seconds: what this chunk has taken so far.
+    """
+
+    state: RunState
+    metrics: RoundMetrics | None = None
+    seconds: float = 0.0
+
+
+class Bound(NamedTuple):
+    """The compiled programs of a run or a batch with the data they read.
+
+    Attributes:
+        chunk: `(state, metrics, first, end) -> (state, metrics)`: rounds `first` to `end` of a chunk, whose
+            metrics are filled in; consumes the state it is given.
+        evaluate: `state -> Evaluation`.
+        blank: metrics of a chunk of which no round is done.
+    """
+
+    chunk: Callable[[RunState, RoundMetrics, Any, Any], tuple[RunState, RoundMetrics]]
+    evaluate: Callable[[RunState], Evaluation]
+    blank: RoundMetrics
 
 
 class Program(NamedTuple):
     """The two compiled programs of a run and what compiling them took.
 
     Attributes:
-        chunk: `(state, metrics, data, first, end) -> (state, metrics)`: rounds `first` to `end` of a chunk,
-            whose metrics are filled in; consumes the state it is given.
+        chunk: `(state, metrics, data, first, end) -> (state, metrics)`: as in `Bound`.
         evaluate: `(params, test_x, test_y, model_state) -> Evaluation`.
         seconds_compile: wall time of tracing and compiling both.
     """
@@ -76,6 +120,14 @@ class Program(NamedTuple):
     chunk: Callable[..., tuple[RunState, RoundMetrics]]
     evaluate: Callable[[Array, Array, Array, Any], Evaluation]
     seconds_compile: float
+
+    def bind(self, data: RoundData, test: tuple[Array, Array], eval_every: int) -> Bound:
+        """The programs with the round's data and the test inputs and labels."""
+        return Bound(
+            lambda state, metrics, first, end: self.chunk(state, metrics, data, first, end),
+            lambda state: self.evaluate(state.params, *test, state.model_state),
+            no_metrics(eval_every),
+        )
 
 
 def some_rounds(
@@ -109,51 +161,19 @@ def some_rounds(
 
 
 def no_metrics(*shape: int) -> RoundMetrics:
-    """Metrics of rounds to come: arrays of this shape, the last axis being the rounds of a chunk."""
+    """Metrics of rounds that are not done: arrays of this shape, whose last axis is the rounds of a chunk."""
     return RoundMetrics(*(jnp.zeros(shape, jnp.float32) for _ in RoundMetrics._fields))
 
 
 class Pace:
-    """How many rounds a call of a compiled chunk does: first one, then as many as `LONGEST_CALL` allows."""
+    """The number of rounds in a call of a compiled chunk: one at first, then what `LONGEST_CALL` allows."""
 
     def __init__(self) -> None:
         self.rounds = 1
 
     def measured(self, rounds: int, seconds: float) -> None:
-        """So many rounds took so long."""
+        """Adapt to a call of so many rounds that took so long."""
         self.rounds = max(1, int(LONGEST_CALL * rounds / max(seconds, 1e-9)))
-
-
-def calls(
-    chunk: Callable[[RunState, RoundMetrics, Any, Any], tuple[RunState, RoundMetrics]],
-    state: RunState,
-    metrics: RoundMetrics,
-    done: int,
-    length: int,
-    pace: Pace,
-) -> Iterator[tuple[RunState, RoundMetrics, int]]:
-    """The rest of a chunk, in as many calls as the pace asks for.
-
-    Args:
-        chunk: `(state, metrics, first, end) -> (state, metrics)`.
-        state: consumed.
-        metrics: of the chunk.
-        done: rounds of the chunk that are done.
-        length: rounds of the chunk.
-        pace: told how long parts of a chunk take.
-
-    Yields:
-        State, metrics and rounds done after every call; only calls that leave some to do are waited for.
-    """
-    while done < length:
-        count = min(pace.rounds, length - done)
-        start = time.perf_counter()
-        state, metrics = chunk(state, metrics, np.int32(done), np.int32(done + count))
-        done += count
-        if done < length:
-            jax.block_until_ready(metrics)
-            pace.measured(count, time.perf_counter() - start)
-        yield state, metrics, done
 
 
 def compile_program(
@@ -191,55 +211,86 @@ def compile_program(
 
 
 def train(
-    program: Program,
-    state: RunState,
-    data: RoundData,
-    test: tuple[Array, Array],
+    program: Bound,
+    start: Start,
     *,
     rounds: int,
     eval_every: int,
-    metrics: RoundMetrics | None = None,
-    seconds: float = 0.0,
-) -> Iterator[Record | Pause]:
-    """Run chunks until `rounds` rounds are done or the model diverges.
+    measured: Callable[[Record], bool],
+    tell: Callable[[Record | Pause], object] = lambda at: None,
+    due: Callable[[Record | Pause, bool], bool] = lambda at, over: False,
+    save: Callable[[Record | Pause], object] = lambda at: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> RunState:
+    """Run chunks until `rounds` rounds are done or every model has diverged.
+
+    After every call of the program: `measured` if a chunk is done, then `tell`, then `stop`, then `save` if
+    it is `due` or the loop ends early.
 
     Args:
-        program: from `compile_program`.
-        state: where to start; it is consumed.
-        data: the round's data.
-        test: test inputs and labels.
-        rounds: the total, counted from round 0 of the run.
+        program: from `bind`.
+        start: where to start.
+        rounds: the total, counted from round 0.
         eval_every: rounds per chunk.
-        metrics: of the chunk that `state` is in the middle of; None at its start.
-        seconds: that this chunk has taken so far.
+        measured: takes the numbers of a chunk; returns True if there is nothing left to train.
+        tell: shows how far the rounds are.
+        due: tells from the moment, and from whether it is the last, if the state should be saved.
+        save: saves the state, which the next call consumes.
+        stop: asked whether to give up.
 
-    Yields:
-        One `Record` per chunk, and a `Pause` between the calls of a chunk that is done in several.
+    Returns:
+        The state after the last round.
+
+    Raises:
+        StoppedError: if `stop` says so; the state is saved.
     """
-    done = int(state.round)
-    metrics = no_metrics(eval_every) if metrics is None else metrics
-    pace = Pace()
+    state = start.state
+    unsaved: Record | Pause | None = None
+    try:
+        for at in _moments(program, start, rounds, eval_every):
+            over = isinstance(at, Record) and (measured(at) or at.round >= rounds)
+            state, unsaved = at.state, at
+            tell(at)
+            stopping = stop() and not over
+            if stopping or due(at, over):
+                unsaved = None
+                save(at)
+            if stopping:
+                raise StoppedError
+            if over:
+                break
+    except BaseException:
+        # What is done is not lost, unless it is being computed with.
+        if unsaved is not None and not unsaved.state.params.is_deleted():
+            save(unsaved)
+        raise
+    return state
 
-    def chunk(state: RunState, metrics: RoundMetrics, first: Any, end: Any) -> tuple[RunState, RoundMetrics]:
-        return program.chunk(state, metrics, data, first, end)
 
+def _moments(program: Bound, start: Start, rounds: int, eval_every: int) -> Iterator[Record | Pause]:
+    """A `Record` after every chunk, and a `Pause` between the calls of a chunk that is done in several."""
+    state, metrics, seconds = start
+    metrics = program.blank if metrics is None else metrics
+    done, pace = int(np.max(np.asarray(state.round))), Pace()
     while done < rounds:
-        start, inside = time.perf_counter(), done % eval_every
-        begun, before = done - inside, inside
-        for call in calls(chunk, state, metrics, inside, eval_every, pace):
-            state, metrics, inside = call
-            if inside < eval_every:
-                seconds += time.perf_counter() - start
-                yield Pause(state, begun + inside, metrics, seconds)
-                start = time.perf_counter()
-                before = inside
-        evaluation = program.evaluate(state.params, *test, state.model_state)
-        fetched: Any = jax.device_get((evaluation, metrics))
-        last = time.perf_counter() - start
-        pace.measured(eval_every - before, last)
+        inside = done % eval_every
+        begin, begun = time.perf_counter(), done - inside
+        while True:
+            count = min(pace.rounds, eval_every - inside)
+            state, metrics = program.chunk(state, metrics, np.int32(inside), np.int32(inside + count))
+            inside += count
+            if inside == eval_every:
+                break
+            # Only calls that leave some rounds to do are waited for on their own.
+            jax.block_until_ready(metrics)
+            seconds += (took := time.perf_counter() - begin)
+            pace.measured(count, took)
+            yield Pause(state, begun + inside, metrics, seconds)
+            begin = time.perf_counter()
+        fetched: Any = jax.device_get((program.evaluate(state), metrics))
+        took = time.perf_counter() - begin
+        pace.measured(count, took)
         done = begun + eval_every
-        record = Record(state, done, Evaluation(*map(float, fetched[0])), fetched[1], seconds + last)
+        evaluation = Evaluation(*(value if np.ndim(value) else float(value) for value in fetched[0]))
+        yield Record(state, done, evaluation, fetched[1], seconds + took)
         seconds = 0.0
-        yield record
-        if record.diverged:
-            return

@@ -1,7 +1,7 @@
 """One round of federated learning under attack, as one pure function."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import chex
 import jax
@@ -13,6 +13,7 @@ from fljax.base import Aggregator, Attack, Context, Info, Knowledge
 from fljax.engine.batches import BatchSize
 from fljax.engine.keys import named_key
 from fljax.engine.local_training import LocalTraining, client_updates, root_update
+from fljax.engine.metrics import Metric
 from fljax.engine.state import RoundData, RunState
 
 
@@ -33,13 +34,41 @@ class RoundMetrics(NamedTuple):
             NaN as long as the rule leaves them out.
     """
 
-    loss: Array
-    update_norm: Array
-    trust_benign: Array
-    trust_malicious: Array
-    benign_accepted: Array
-    malicious_accepted: Array
-    finite: Array
+    loss: Annotated[Array, Metric("training loss")]
+    update_norm: Annotated[Array, Metric("update norm")]
+    trust_benign: Annotated[
+        Array,
+        Metric("benign trust score", partial=True, panel="mean trust score", who="benign", spoken="trust"),
+    ]
+    trust_malicious: Annotated[
+        Array,
+        Metric(
+            "malicious trust score", partial=True, panel="mean trust score", who="malicious", spoken="trust"
+        ),
+    ]
+    benign_accepted: Annotated[
+        Array,
+        Metric(
+            "benign clients accepted",
+            kind="share",
+            partial=True,
+            panel="share of clients accepted",
+            unless="mean trust score",
+            who="benign",
+        ),
+    ]
+    malicious_accepted: Annotated[
+        Array,
+        Metric(
+            "malicious clients accepted",
+            kind="share",
+            partial=True,
+            panel="share of clients accepted",
+            unless="mean trust score",
+            who="malicious",
+        ),
+    ]
+    finite: Annotated[Array, Metric("finite", recorded=False)]
 
 
 Step = Callable[[RunState, RoundData], tuple[RunState, RoundMetrics]]

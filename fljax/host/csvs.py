@@ -1,9 +1,27 @@
-"""Texts in CSV files that a spreadsheet shows as they are."""
+"""CSV files whose texts a spreadsheet shows as they are."""
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_csv(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> bytes:
+    r"""The content of a CSV file: a line of names, then a line a row; None and NaN are empty.
+
+    Example:
+        >>> to_csv(["rule", "error"], [("=1+1", 0.25), ("Krum", None)])
+        b"rule,error\n'=1+1,0.25\nKrum,\n"
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(quoted, names))
+    for row in rows:
+        writer.writerow(None if value is None or value != value else quoted(value) for value in row)
+    return text.getvalue().encode()
 
 
 def quoted(value: Any) -> Any:

@@ -4,8 +4,6 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from filelock import FileLock, SoftFileLock, Timeout
 
@@ -43,14 +41,6 @@ class FolderLock:
             # While it is held: whoever has opened it sees that it has no name any more, and tries again.
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
 
 def check_free(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Models as pure functions of their parameters; any flax module can be one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from fljax.models.conv import client_conv
 from fljax.models.layers import max_pool_2x2, patch_conv
 from fljax.models.modes import check_mode, check_nnx_dropout, mode_argument, trace
 from fljax.models.networks import CNN, MLP, LogisticRegression
+from fljax.models.registry import MODELS, register_model
 from fljax.models.resnet import ResNet20
 
 
@@ -94,13 +95,6 @@ def _from_nnx(module: nnx.Module, example: Array) -> Model:
     return Model(lambda key: jax.tree.map(jnp.array, params), apply)
 
 
-MODELS: Mapping[str, type[linen.Module]] = {
-    "cnn": CNN,
-    "logistic_regression": LogisticRegression,
-    "mlp": MLP,
-    "resnet20": ResNet20,
-}
-
 __all__ = [
     "CNN",
     "MLP",
@@ -112,4 +106,5 @@ __all__ = [
     "client_conv",
     "max_pool_2x2",
     "patch_conv",
+    "register_model",
 ]

@@ -1,4 +1,4 @@
-"""What a flax module does in training only: how it is told, and what of it no round can do."""
+"""Training mode of a flax module: the argument that sets it, and effects of it that no round supports."""
 
 import inspect
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def mode_argument(module: linen.Module | nnx.Module) -> tuple[str, bool] | None:
 
 
 def trace(function: Callable[..., Any], *args: Any) -> Any:
-    """What a linen module's function returns, as shapes.
+    """The shapes that a linen module's function returns.
 
     Raises:
         ValueError: if a layer draws random numbers, or is a dropout layer that is off. One of rate 0 is none.

@@ -6,8 +6,10 @@ from flax import linen as nn
 from jax import Array
 
 from fljax.models.layers import ConvPool, flatten, xavier
+from fljax.models.registry import register_model
 
 
+@register_model("cnn", title="CNN", source="Cao et al. 2021")
 class CNN(nn.Module):
     """The paper's CNN: Conv 3×3×30, pool, Conv 3×3×50, pool, dense 100, dense M; ReLU throughout.
 
@@ -29,6 +31,7 @@ class CNN(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=xavier)(x)
 
 
+@register_model("logistic_regression", title="logistic regression", source="Cao et al. 2021")
 class LogisticRegression(nn.Module):
     """Softmax regression: one dense layer. 561 features and 6 classes make 3,372 parameters.
 
@@ -45,6 +48,7 @@ class LogisticRegression(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=xavier)(flatten(x))
 
 
+@register_model("mlp", title="MLP")
 class MLP(nn.Module):
     """A perceptron with ReLU hidden layers.
 

@@ -9,6 +9,7 @@ from jax import Array
 
 from fljax.models.conv import client_conv
 from fljax.models.layers import BatchNorm, xavier_resnet
+from fljax.models.registry import register_model
 
 Norm = Literal["batch", "group"]
 
@@ -49,6 +50,7 @@ class _Block(nn.Module):
         return nn.relu(x + y)
 
 
+@register_model("resnet20", title="ResNet20", source="He et al. 2016")
 class ResNet20(nn.Module):
     """The paper's ResNet20: a 3×3 stem, 3 stages of 3 basic blocks, average pooling, dense M.
 

@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -13,7 +12,7 @@ from fljax.config.titles import attack_title
 from fljax.errors import ConfigError, DataError
 from fljax.report.ranking import CROSS, Outcome, explain
 from fljax.report.results import Results
-from fljax.report.summary import MOST_TABLES, Entry, Table, describe
+from fljax.report.summary import MOST_TABLES, Entry, Table, describe, statistics
 from fljax.sweeps.published import Published, Value, published_tables
 
 # A cell that differs from the published one by more than this, in error or success rate, is marked.
@@ -48,8 +47,14 @@ class Place(NamedTuple):
     value: Value | None
 
     @property
+    def outcome(self) -> Outcome:
+        """The measured error and success rate, NaN where there is none."""
+        values = (self.test_error, self.attack_success_rate)
+        return Outcome(*(math.nan if value is None else value for value in values))
+
+    @property
     def differs(self) -> bool | None:
-        """Whether error or success rate is more than `TOLERANCE` off the published one; None if unknown."""
+        """True if error or success rate is more than `TOLERANCE` off the published one; None if unknown."""
         if self.value is None or self.test_error is None:
             return None
         pairs = [(self.test_error, self.value.test_error)]
@@ -122,50 +127,66 @@ def _places(results: Results, table: Published, configs: list[Settings]) -> list
     for key, cells in groups:
         labels = describe(dict(zip(others, map(str, key), strict=bool(key))))
         title = f"{table.title}; {labels}" if labels else table.title
-        by_place = dict(iter(cells.groupby("place")))
+        lines = {line["place"]: line for line in statistics(cells, ["place"]).to_dict("records")}
+        lost = set(cells["place"][cells["test_error"].isna()])
         for attack, values in table.rows.items():
             for column, value in zip(table.columns, values, strict=True):
-                mine = by_place.get((attack, column))
-                error, success, seeds, notes = _measured(mine, results.seeds)
-                where = (table.name, title, attack_title(AttackConfig(name=attack)), column)
-                made.append(Place(*where, error, success, seeds, notes, value))
+                measured = _measured(lines.get((attack, column)), (attack, column) in lost, results.seeds)
+                place = Place(
+                    table=table.name,
+                    title=title,
+                    attack=attack_title(AttackConfig(name=attack)),
+                    column=column,
+                    value=value,
+                    **measured,
+                )
+                made.append(place)
     return made
 
 
-def _measured(cells: pd.DataFrame | None, seeds: int) -> tuple[float | None, float | None, int, str]:
-    if cells is None:
-        return None, None, 0, ""
-    success = cells["attack_success_rate"].mean()
-    notes = " †" * bool(cells["diverged"].any()) + " ‡" * (len(cells) < seeds)
-    # A seed that has no error any more makes the mean NaN.
-    error = float(cells["test_error"].mean(skipna=False))
-    return error, None if math.isnan(success) else float(success), len(cells), notes
+def _measured(line: dict[str, Any] | None, lost: bool, seeds: int) -> dict[str, Any]:
+    """The measured fields of a `Place` from its line of `statistics`; the error is NaN if a seed lost it."""
+    if line is None:
+        return {"test_error": None, "attack_success_rate": None, "seeds": 0, "notes": ""}
+    success = line["attack_success_rate_mean"]
+    return {
+        "test_error": math.nan if lost else line["test_error_mean"],
+        "attack_success_rate": None if math.isnan(success) else success,
+        "seeds": line["seeds"],
+        "notes": " †" * bool(line["diverged"]) + " ‡" * (line["seeds"] < seeds),
+    }
 
 
-def comparison_tables(found: Iterable[Place]) -> list[Table]:
-    """The places as tables of the paper's layout, where a published table has not too many of them."""
-    found = list(found)
-    left_out = _too_many(found)
-    grouped: dict[str, dict[str, list[Place]]] = {}
+class Comparison(NamedTuple):
+    """The places in the layout of the published tables, and a caption."""
+
+    tables: list[Table]
+    caption: str
+
+
+def compare(found: Sequence[Place]) -> Comparison:
+    """Lay out the places as tables.
+
+    A published table that would be shown more than `MOST_TABLES` times, for as many combinations of other
+    axes, is left out; the caption says so.
+    """
+    grouped: dict[str, dict[str, dict[str, list[Place]]]] = {}
     for place in found:
-        if place.table in left_out:
-            continue
-        grouped.setdefault(place.title, {}).setdefault(place.attack, []).append(place)
-    return [
+        titles = grouped.setdefault(place.table, {})
+        titles.setdefault(place.title, {}).setdefault(place.attack, []).append(place)
+    tables = [
         Table(
             title,
             "attack",
             [place.column for place in next(iter(rows.values()))],
             [(attack, [_entry(place) for place in row]) for attack, row in rows.items()],
         )
-        for title, rows in grouped.items()
+        for titles in grouped.values()
+        if len(titles) <= MOST_TABLES
+        for title, rows in titles.items()
     ]
-
-
-def _too_many(found: Iterable[Place]) -> dict[str, int]:
-    """The published tables that more combinations of other axes are beside than are shown, and how many."""
-    counts = Counter(table for table, _ in {(place.table, place.title) for place in found})
-    return {table: count for table, count in counts.items() if count > MOST_TABLES}
+    left_out = {name: len(titles) for name, titles in grouped.items() if len(titles) > MOST_TABLES}
+    return Comparison(tables, _caption(found, left_out))
 
 
 def _entry(place: Place) -> Entry:
@@ -174,22 +195,15 @@ def _entry(place: Place) -> Entry:
         text = "—" if math.isnan(place.test_error) else f"{place.test_error:.3f}"
     if place.attack_success_rate is not None:
         text += f" / {place.attack_success_rate:.2f}"
-    broken = place.test_error is not None and measured(place).broken
+    broken = place.test_error is not None and place.outcome.broken
     text += f" {CROSS}" * broken + place.notes
     if place.value is not None:
         text += f" ({place.value.text.replace('/', ' / ')} {place.value.confidence})"
     return Entry(text + " ≠" * bool(place.differs), "differs" if place.differs else "", broken)
 
 
-def measured(place: Place) -> Outcome:
-    """The `Outcome` of what was measured, which must be there."""
-    none = math.nan
-    success = none if place.attack_success_rate is None else place.attack_success_rate
-    return Outcome(none if place.test_error is None else place.test_error, success)
-
-
-def comparison_caption(found: Sequence[Place]) -> str:
-    """What the comparison's numbers are, and how many agree."""
+def _caption(found: Sequence[Place], left_out: Mapping[str, int]) -> str:
+    """The meaning of the numbers and signs, how many agree, and which tables are left out."""
     both = [(place.value.confidence, place.differs) for place in found if place.value and place.seeds]
     within = [
         f"{differ.count(False)} of {len(differ)} with {letter}"
@@ -204,13 +218,13 @@ def comparison_caption(found: Sequence[Place]) -> str:
         "source or supported by a reproduction, L recollection, or sources disagree. Rules and attacks are",
         f"compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
         f"Within {TOLERANCE}: {', '.join(within) if within else 'none'}.",
-        *explain(False, any(place.seeds and measured(place).broken for place in found)),
+        *explain(False, any(place.seeds and place.outcome.broken for place in found)),
         *(["† At least one seed diverged."] if "†" in notes else []),
         *(["‡ Not all seeds are there yet."] if "‡" in notes else []),
         *([f"{missing} cells (–) are not there."] if missing else []),
         *(
             f"The {count} tables beside {name} are too many to be shown; published.csv has them."
-            for name, count in _too_many(found).items()
+            for name, count in left_out.items()
         ),
     ]
     return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""What was run, in words: the heading and the line of facts of every figure and of the page."""
+"""The heading and the line of facts of every figure and of the page."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from fljax.report.style import Look, looks
 
 
 def heading(results: Results) -> str:
-    """How many rules under how many attacks, or which."""
+    """The rule under the attack by name, or the numbers of rules and attacks."""
     return under(results.rules, results.attacks)
 
 
@@ -65,7 +65,7 @@ def _range(numbers: pd.Series) -> str:
 
 
 def look_of(results: Results) -> dict[str, Look]:
-    """How each label of a rule is drawn: by the name of the rule that its cells' configuration has."""
+    """The look of each label of a rule, from the name of the rule in its cells' configuration."""
     names = {entry.title: name for name, entry in RULES.items()}
     found = {}
     first = results.frame.drop_duplicates("aggregator").set_index("aggregator")

@@ -14,12 +14,13 @@ from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
 from fljax.report.heat_maps import heat_maps
 from fljax.report.lines import lines
-from fljax.report.panels import QUANTITIES, SUCCESS, Panel, Picture
+from fljax.report.panels import ERROR, SUCCESS, Panel, Picture
 from fljax.report.ranking import BROKEN
-from fljax.report.results import BASELINE, CURVES, NO_ATTACK, Results
+from fljax.report.results import BASELINE, LISTS, NO_ATTACK, Results
 from fljax.report.run import run_figure
 from fljax.report.style import REFERENCE, Look, error_axis, sheet, stacked, tidy, to_png
 from fljax.report.summary import MOST_TABLES, describe, outcome, select, summarize, worst_cases
+from fljax.simulation.lines import EVALUATED
 
 # With more rules to a group of points, or more groups, they are hard to follow; the heat map has the numbers.
 MOST_RULES = 10
@@ -34,7 +35,7 @@ def pictures(results: Results) -> list[Picture]:
 
 
 def before_tables(results: Results, drawn: Sequence[Picture]) -> int:
-    """How many of the first figures say more than the tables: lines of one attack over an axis."""
+    """The number of first figures that say more than the tables: lines of one attack over an axis."""
     if len(results.real_attacks) > 1:
         return 0
     return sum(picture.name.startswith("lines_") for picture in drawn)
@@ -42,7 +43,7 @@ def before_tables(results: Results, drawn: Sequence[Picture]) -> int:
 
 def _run_picture(results: Results) -> Iterator[Picture]:
     row = results.frame.iloc[0]
-    metrics = {name: np.asarray(row[f"curve_{name}"], float) for name in ("round", *CURVES)}
+    metrics = {name.removeprefix("curve_"): np.asarray(row[name], float) for name in LISTS}
     figure = run_figure(metrics, heading(results), facts(results, results.frame))
     yield Picture("curves", "What was measured over the rounds.", to_png(figure))
 
@@ -65,7 +66,7 @@ def _pictures(results: Results) -> Iterator[Picture]:
 
 
 def _file_name(name: str, taken: set[str]) -> str:
-    """A name for a figure's file that no other has: the names of axes may hold anything."""
+    """A file name that no other figure has; the name of an axis may hold any character."""
     plain = re.sub(r"[^\w.+-]+", "_", name)[:100]
     made, number = plain, 2
     while made in taken:
@@ -86,7 +87,16 @@ def _comparisons(
         if not (points or curves):
             continue
         title = f"{heading(results)}: {describe(labels)}" if labels else heading(results)
-        figure = _comparison(results, mine, cells, title, points, curves, reference, attacks)
+        figure = _comparison(
+            results,
+            mine,
+            cells,
+            title=title,
+            points=points,
+            curves=curves,
+            reference=reference,
+            attacks=attacks,
+        )
         end = f"_{number}" if len(combinations) > 1 else ""
         text = "Mean and range of the seeds" if results.seeds > 1 else "Values"
         where = [" at the end"] * points + [" over the rounds"] * bool(curves)
@@ -98,6 +108,7 @@ def _comparison(
     results: Results,
     summary: pd.DataFrame,
     cells: pd.DataFrame,
+    *,
     title: str,
     points: bool,
     curves: Sequence[Panel],
@@ -153,7 +164,7 @@ def _planted(summary: pd.DataFrame, attacks: Sequence[str]) -> list[str]:
 
 
 def _crosses(planted: Sequence[str], summary: pd.DataFrame) -> list[Line2D]:
-    """What a cross means, if there is one."""
+    """The legend's entry for a cross, if there is one."""
     mine = summary[summary["attack"].isin(planted)]
     if not any(outcome(line).broken for line in mine.to_dict("records")):
         return []
@@ -178,17 +189,18 @@ def _points(
     error_axis([axes[0]], [*values, [np.nan if reference is None else reference]])
     if reference is not None:
         axes[0].axhline(reference, **REFERENCE)
-    axes[0].set_ylabel("test error", fontsize=9)
+    axes[0].set_ylabel(EVALUATED[ERROR].title, fontsize=9)
     if planted:
         panels.dots(axes[1], looks, planted, summary, SUCCESS)
         panels.success_axis(axes[1])
+        axes[1].set_ylabel(EVALUATED[SUCCESS].title, fontsize=9)
     tidy(axes)
 
 
 def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str]) -> list[Panel]:
     """Errors over the rounds for every attack, then success rates for every backdoor."""
     made = []
-    for column in QUANTITIES:
+    for column in EVALUATED:
         courses = panels.courses(cells, column)
         for attack in attacks:
             mine = {rule: courses[attack, rule] for rule in results.rules if (attack, rule) in courses}

@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from fljax.config.titles import axis_number, axis_title, axis_value, words
 from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
-from fljax.report.panels import QUANTITIES, SUCCESS, Panel, Picture
+from fljax.report.panels import SUCCESS, Panel, Picture
 from fljax.report.results import BASELINE, NO_ATTACK, Results, label
 from fljax.report.style import sheet, stacked, to_png
 from fljax.report.summary import MOST_TABLES, WORST_CASE, describe, select
+from fljax.simulation.lines import EVALUATED
 
 
 def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -> Iterator[Picture]:
-    """For every numeric axis, and every combination of the others if they are few."""
+    """A picture for every numeric axis, and for every combination of the others if they are few."""
     for axis in results.further:
         others = [name for name in results.further if name != axis]
         if axis not in results.numeric or results.frame[axis].nunique() < 2:
@@ -59,11 +60,11 @@ def over_axis(
         The figure.
     """
     plain = summary[summary["attack"] == NO_ATTACK]
-    # Without an attack at one place only: no course over the axis, but what the others are compared with.
+    # FedAvg without an attack, run at one value of the axis, is the reference of the other lines.
     is_reference = len(plain) < len(summary) and plain["aggregator"].tolist() == [BASELINE]
     values = np.sort([float(text) for text in results.axes[axis]])
     shown = []
-    for column in QUANTITIES:
+    for column in EVALUATED:
         for attack in results.attacks:
             rows = summary[summary["attack"] == attack]
             if not (is_reference and attack == NO_ATTACK):

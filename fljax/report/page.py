@@ -14,19 +14,26 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from fljax.config.titles import words
-from fljax.report.comparison import Place, comparison_caption, comparison_tables
+from fljax.report.comparison import Place, compare
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables
 from fljax.report.results import LISTS, Results
-from fljax.report.summary import caption, ranked, remarks, state, summarize, tables
+from fljax.report.summary import STATISTICS, caption, ranked, remarks, state, summarize, tables
+from fljax.simulation.lines import EVALUATED
 
 # Not shown for every cell: long, or the same everywhere.
 _HIDDEN = {*LISTS, "config", "versions", "group", "num_params"}
 # Shown also where they are the same in all rows.
 _ALWAYS = {"aggregator", "attack", "test_error", "test_error_mean"}
+# Heads of columns; there is little room.
+_SHORT = {"test_error": "error", "attack_success_rate": "success"}
 _TITLES = {
-    **{f"test_error_{end}": f"error: {end}" for end in ("mean", "std", "min", "max")},
-    **{f"attack_success_rate_{end}": f"success: {end}" for end in ("mean", "std", "min", "max")},
+    **{
+        f"{name}_{end}": f"{_SHORT.get(name, metric.short)}: {end}"
+        for name, metric in EVALUATED.items()
+        for end in STATISTICS
+    },
+    **{name: metric.title for name, metric in EVALUATED.items()},
     "attack_success_rate": "success rate",
     "rounds_per_second": "rounds/s",
     "cells_at_once": "cells at once",
@@ -79,7 +86,7 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
         facts=facts(results, results.frame).removeprefix(f"{results.name} · "),
         state=state(results),
         sections=[
-            ("Beside published numbers", comparison_tables(compared), comparison_caption(compared)),
+            ("Beside published numbers", *compare(compared)),
             ("Tables", made, caption(results, made)),
         ],
         remarks=remarks(results),
@@ -112,7 +119,7 @@ def _grids(results: Results) -> list[Grid]:
 
 
 def _grid(key: str, title: str, frame: pd.DataFrame, lists: set[str]) -> Grid:
-    """Columns that say something; what is the same in all of several rows is said once, which leaves room."""
+    """A table of the columns that vary; the values of the others are said once, which leaves room."""
     filled = frame.dropna(axis="columns", how="all")
     varying = {name for name in filled if len(filled) < 2 or filled[name].nunique(dropna=False) > 1}
     kept = [name for name in filled if name in _ALWAYS | varying]
@@ -154,7 +161,7 @@ def _entry(value: Any) -> tuple[str, Any]:
 
 
 def _versions(frame: pd.DataFrame) -> list[str]:
-    """What the cells ran on and with, each once."""
+    """The devices and versions that the cells ran with, each once."""
     found: dict[str, None] = {}
     for name in ("device", "versions"):
         if name in frame:

@@ -1,4 +1,4 @@
-"""The parts figures are made of; they take gaps for cells that are missing."""
+"""The parts of figures; cells that are missing leave gaps in them."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from fljax.report.ranking import BROKEN, Outcome
+from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, NO_ATTACK
 from fljax.report.style import REFERENCE, Look, error_axis, tidy
+from fljax.report.summary import outcome
+from fljax.simulation.lines import EVALUATED
 
-QUANTITIES = {"test_error": "test error", "attack_success_rate": "attack success rate"}
-SUCCESS = "attack_success_rate"
+ERROR, SUCCESS = "test_error", "attack_success_rate"
 DAGGER = "†"
 
 
@@ -87,7 +88,7 @@ def dots(
         if mine.empty:
             continue
         mean, low, high = (mine[f"{column}_{end}"].to_numpy(float) for end in ("mean", "min", "max"))
-        broken = np.array([Outcome(*pair).broken for pair in zip(*means_of(mine), strict=True)], bool)
+        broken = np.array([outcome(line).broken for line in mine.to_dict("records")], bool)
         gap = np.full(len(at), np.nan)
         reach = np.stack([at, at, gap]).T.ravel(), np.stack([low, high, gap]).T.ravel()
         panel.plot(*reach, color=look.color, lw=1.2, alpha=0.75, zorder=2, clip_on=False)
@@ -103,16 +104,10 @@ def dots(
     panel.tick_params(axis="x", length=0)
 
 
-def means_of(summary: pd.DataFrame) -> list[Any]:
-    """Mean errors and success rates."""
-    return [summary[f"{name}_mean"] for name in QUANTITIES]
-
-
 def success_axis(panel: Any) -> None:
     """Limits and the line above which a backdoor has succeeded."""
     panel.set_ylim(-0.02, 1.02)
     panel.axhline(BROKEN, color="#999999", lw=0.8, ls=(0, (4, 3)), zorder=1)
-    panel.set_ylabel(QUANTITIES[SUCCESS], fontsize=9)
 
 
 def wrapped(name: str, width: int) -> str:
@@ -209,21 +204,32 @@ def draw(
     for panel in axes.flat[len(shown) :]:
         panel.set_visible(False)
     errors: list[Any] = [] if reference is None else [reference]
+    with_errors = []
     for k, (panel, each) in enumerate(zip(flat, shown, strict=True)):
         for rule, table in each.lines.items():
             band(panel, looks[rule], rule, table, points)
-        what = ", success rate" if each.column == SUCCESS else ""
+        metric = EVALUATED[each.column]
+        what = (
+            ""
+            if each.column == ERROR
+            else ", success rate"
+            if each.column == SUCCESS
+            else f", {metric.short}"
+        )
         panel.set_title(wrapped(each.title + what, 38), fontsize=9)
+        panel.set_ylabel(metric.title, fontsize=9)
         if k + columns >= len(shown):
             panel.set_xlabel(xlabel, fontsize=9)
         if each.column == SUCCESS:
             success_axis(panel)
-            continue
-        errors += [table[end] for table in each.lines.values() for end in ("mean", "min", "max")]
-        panel.set_ylabel(QUANTITIES[each.column], fontsize=9)
-        if reference is not None:
-            panel.plot(reference.index, reference, **REFERENCE)
-    error_axis([panel for panel, each in zip(flat, shown, strict=True) if each.column != SUCCESS], errors)
+        elif each.column == ERROR:
+            with_errors.append(panel)
+            errors += [table[end] for table in each.lines.values() for end in ("mean", "min", "max")]
+            if reference is not None:
+                panel.plot(reference.index, reference, **REFERENCE)
+        elif metric.kind != "number":
+            panel.set_ylim(-0.02, 1.02)
+    error_axis(with_errors, errors)
     tidy(flat)
     return flat
 

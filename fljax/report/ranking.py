@@ -1,4 +1,4 @@
-"""Who is best and who is worst, and which cells are broken: the one definition all tables and figures use."""
+"""The ranking of rules, and the definition of a broken one, for all tables and figures."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ CROSS = "✗"
 
 
 class Outcome(NamedTuple):
-    """What an attack made of a rule, or the worst several attacks made of it.
+    """The error and the success rate of a rule under an attack, or the largest ones under several.
 
     Attributes:
         test_error: NaN where no seed has one, since all diverged.
@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
 
     @property
     def harm(self) -> float:
-        """What rules are ranked by: the larger of error and success rate, to the digits that are shown.
+        """The larger of error and success rate, to the digits that are shown; rules are ranked by it.
 
         Both are shares of test examples on which the attacker has what he wants, so a backdoored model does
         not pass for a good one because its error is small. No error at all is the most harm there is.
@@ -39,12 +39,12 @@ class Outcome(NamedTuple):
 
     @property
     def broken(self) -> bool:
-        """Whether the backdoor succeeds: `attack_success_rate` of 0.5 and more."""
+        """True if the backdoor succeeds: `attack_success_rate` of 0.5 and more."""
         return self.success >= BROKEN
 
 
 def marks(outcomes: Sequence[Outcome | None]) -> list[str]:
-    """Which are "best" and "worst" among those that are there; nothing where all are equal.
+    """Mark the "best" and the "worst" outcomes among those that are there; none where all are equal.
 
     A rule whose backdoor succeeds is never the best, not even of a row of such rules.
 

@@ -10,17 +10,19 @@ import pandas as pd
 import pyarrow
 from pyarrow import compute
 
+from fljax.config.plugins import load_recorded
 from fljax.config.titles import NO_ATTACK
 from fljax.errors import DataError
 from fljax.files import read_json
-from fljax.report.run_folder import CURVES, RUN_FILES, read_run
+from fljax.report.run_folder import RUN_FILES, read_run
+from fljax.simulation.lines import EVALUATED, MEASURED
 from fljax.sweeps.tables import parts_of, read_parquet
 
 BASELINE = "FedAvg"
 # These always are columns; with seeds they are not axes of their own in a table.
 MAIN_AXES = ("aggregator", "attack", "seed")
-LISTS = ("curve_round", *(f"curve_{name}" for name in CURVES))
-NUMBERS = ("test_error", "attack_success_rate", "seconds_compile", "seconds_run", "rounds_per_second")
+LISTS = ("curve_round", *(f"curve_{name}" for name in MEASURED))
+NUMBERS = (*EVALUATED, "seconds_compile", "seconds_run", "rounds_per_second")
 REQUIRED = ("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds")
 
 
@@ -48,7 +50,7 @@ class Results:
 
     @property
     def is_run(self) -> bool:
-        """Whether this is a single run's folder."""
+        """True if this is a single run's folder."""
         return bool(self.progress)
 
     @property
@@ -73,11 +75,11 @@ class Results:
 
     @property
     def seeds(self) -> int:
-        """How many seeds there will be of everything."""
+        """The number of seeds of every combination when the sweep is finished."""
         return max(len(self.axes.get("seed", [])), 1)
 
     def combinations(self) -> list[tuple[dict[str, str], pd.DataFrame]]:
-        """For each combination of the further axes that is there: its labels, and its cells."""
+        """Labels and cells of every combination of the further axes that is there."""
         if not self.further:
             return [({}, self.frame)]
         groups = self.frame.groupby(self.further, observed=True)
@@ -116,7 +118,15 @@ def load_results(folder: str | Path) -> Results:
         name, row, config, progress = read_run(folder)
         frame = pd.DataFrame([row]).assign(**{name: [row[name]] for name in LISTS})
         frame = _categories(_numbers(frame, folder), {})[0]
-        return Results(name, {}, frozenset(), 1, config, frame, progress)
+        return Results(
+            name=name,
+            axes={},
+            numeric=frozenset(),
+            total=1,
+            config=config,
+            frame=frame,
+            progress=progress,
+        )
     about = _read_about(folder / "sweep.json")
     path = folder / "results.parquet"
     if not path.is_file():
@@ -134,11 +144,18 @@ def load_results(folder: str | Path) -> Results:
     _check_curves(table, path)
     frame, axes = _categories(_numbers(frame, path), given)
     numeric = frozenset(name for name, values in given.items() if values and all(map(_is_number, values)))
-    return Results(about["name"], axes, numeric, about["cells"], about["config"], frame)
+    return Results(
+        name=about["name"],
+        axes=axes,
+        numeric=numeric,
+        total=about["cells"],
+        config=about["config"],
+        frame=frame,
+    )
 
 
 def _numbers(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The columns that are numbers as such: one of nulls alone comes without a type."""
+    """Give the numeric columns their types, which a column of nulls alone does not have."""
     kinds = {**dict.fromkeys(NUMBERS, float), "seed": int, "rounds": int, "diverged": bool}
     for name, kind in kinds.items():
         try:
@@ -211,7 +228,9 @@ def _read_about(path: Path) -> dict[str, Any]:
     if isinstance(about["cells"], bool) or about["cells"] < 1:
         raise DataError(f"{path} is damaged: cells = {about['cells']}, but a sweep has at least one")
     config = about.get("config", {})
-    return about | {"config": config if isinstance(config, dict) else {}}
+    config = config if isinstance(config, dict) else {}
+    load_recorded(config)
+    return about | {"config": config}
 
 
 def _are_labels(values: Any) -> bool:
@@ -221,7 +240,7 @@ def _are_labels(values: Any) -> bool:
 
 
 def _what_else(folder: Path) -> str:
-    """That this is no sweep's or run's folder, and which folder in it is one."""
+    """The message for a folder that is neither a sweep's nor a run's, with one inside that is."""
     if (folder / RUN_FILES[0]).is_file():
         return f"{folder} is a run's folder without results yet: it has no {RUN_FILES[1]}"
     try:

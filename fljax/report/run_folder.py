@@ -5,18 +5,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fljax.config.plugins import load_recorded
 from fljax.config.titles import component_titles
 from fljax.errors import DataError
 from fljax.files import read_json
-from fljax.simulation.lines import read_lines
+from fljax.simulation.lines import EVALUATED, MEASURED, read_lines
 
 # What makes a folder a run's: its configuration, and what was measured so far.
 RUN_FILES = ("config.json", "metrics.jsonl")
-# Of metrics.jsonl, as `curve_NAME` of a cell.
-CURVES = (
-    *("test_error", "attack_success_rate", "loss", "update_norm"),
-    *("trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"),
-)
 
 
 def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
@@ -32,6 +28,7 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         DataError: if a file is damaged, or there is no evaluation yet.
     """
     config = _read_table(folder / RUN_FILES[0])
+    load_recorded(config)
     summary = _read_table(folder / "summary.json") if (folder / "summary.json").is_file() else {}
     lines = _read_lines(folder / RUN_FILES[1])
     last = lines[-1]
@@ -45,8 +42,7 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         "attack": attack,
         "data": str(data.get("name", "data")),
         "seed": int(_number(config.get("seed")) or 0),
-        "test_error": _number(last.get("test_error")),
-        "attack_success_rate": _number(last.get("attack_success_rate")),
+        **{name: _number(last.get(name)) for name in EVALUATED},
         "diverged": bool(last.get("diverged")),
         "rounds": rounds,
         "seconds_compile": _number(summary.get("seconds_compile")),
@@ -58,7 +54,7 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         "num_params": summary.get("num_params"),
         "config": json.dumps(config),
         "curve_round": [int(line["round"]) for line in lines],
-        **{f"curve_{name}": [_number(line.get(name)) for line in lines] for name in CURVES},
+        **{f"curve_{name}": [_number(line.get(name)) for line in lines] for name in MEASURED},
     }
     of = f" of {planned:,}" if isinstance(planned, int) else ""
     missing = "; the others are missing so far" if of and not summary else ""

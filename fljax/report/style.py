@@ -1,4 +1,4 @@
-"""What all figures share: colours, the axis of errors, a heading with facts, and writing them in one step."""
+"""The common look of figures: colours, the axis of errors, a heading with facts; and writing them."""
 
 import io
 import textwrap
@@ -32,7 +32,7 @@ MOST_COLORS = 255
 
 
 class Look(NamedTuple):
-    """How a rule is drawn: colour and marker are its own, dashes tell apart what shares a colour."""
+    """The look of a rule: colour and marker are its own, dashes tell apart labels that share a colour."""
 
     color: str
     style: Any

@@ -9,6 +9,7 @@ import pandas as pd
 from fljax.config.titles import axis_text, axis_title, axis_value
 from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
+from fljax.simulation.lines import EVALUATED
 
 WORST_CASE = "worst case"
 # Up to this many combinations of further axes have a table and a figure each, rows of attacks.
@@ -17,11 +18,12 @@ MOST_TABLES = 8
 MOST_ROWS = 60
 # More columns than this become rows, if there are fewer rows.
 MOST_COLUMNS = 10
-QUANTITIES = ("test_error", "attack_success_rate")
+# Of the seeds, in the order of their columns.
+STATISTICS = ("mean", "std", "min", "max")
 
 
 class Entry(NamedTuple):
-    """What a table shows in one place; `mark` is "best", "worst" or nothing."""
+    """The text in one place of a table; `mark` is "best", "worst" or nothing."""
 
     text: str
     mark: str = ""
@@ -52,15 +54,22 @@ def summarize(results: Results) -> pd.DataFrame:
 
     Returns:
         A row per combination of the further axes, attack and rule: seeds, diverged (how many), and mean, std,
-        min and max of test_error and attack_success_rate; NaN where there is no such quantity.
+        min and max of every metric of an evaluation; NaN where there is no such quantity.
     """
-    groups = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True)
+    return statistics(results.frame, [*results.further, "attack", "aggregator"])
+
+
+def statistics(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The columns of `summarize`, a row for each combination of values in the columns `by`."""
+    groups = cells.groupby(list(by), observed=True)
     columns: dict[str, pd.Series] = {"seeds": groups.size(), "diverged": groups["diverged"].sum()}
-    for name in QUANTITIES:
-        columns[f"{name}_mean"] = groups[name].mean()
-        columns[f"{name}_std"] = groups[name].std(ddof=0)
-        columns[f"{name}_min"] = groups[name].min()
-        columns[f"{name}_max"] = groups[name].max()
+    for name in EVALUATED:
+        values = groups[name]
+        columns |= zip(
+            (f"{name}_{end}" for end in STATISTICS),
+            (values.mean(), values.std(ddof=0), values.min(), values.max()),
+            strict=True,
+        )
     return pd.DataFrame(columns).reset_index()
 
 
@@ -91,8 +100,11 @@ def worst_cases(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "seeds": pd.concat([worst["seeds"], backdoor["seeds"]], axis=1).min(axis=1).astype(int),
         "diverged": pd.concat([worst["diverged"], backdoor["diverged"]], axis=1).max(axis=1).astype(int),
-        **{name: worst[name] for name in worst if name.startswith("test_error")},
-        **{name: backdoor[name] for name in worst if name.startswith("attack_success_rate")},
+        **{
+            f"{name}_{end}": (backdoor if name == "attack_success_rate" else worst)[f"{name}_{end}"]
+            for name in EVALUATED
+            for end in STATISTICS
+        },
         "worst_attack": worst["attack"].astype(str),
         "worst_backdoor": backdoor["attack"].astype(object),
         "complete": groups["full"].sum() == len(results.real_attacks),
@@ -214,7 +226,7 @@ def _text(line: dict[str, Any] | None, seeds: int) -> str:
 
 
 def state(results: Results) -> str:
-    """How much of the sweep is there."""
+    """The share of the sweep that is there, in words."""
     if results.is_run:
         return results.progress
     done = len(results.frame)
@@ -223,7 +235,7 @@ def state(results: Results) -> str:
 
 
 def caption(results: Results, made: Iterable[Table]) -> str:
-    """What the numbers of the tables are, and what the signs mean that occur in them."""
+    """The meaning of the numbers in the tables, and of the signs that occur in them."""
     texts = [entry.text for table in made for _, row in table.rows for entry in row]
     spread = f", mean ± standard deviation over {results.seeds} seeds" if results.seeds > 1 else ""
     slash = "; after a slash the attack success rate" if any(" / " in text for text in texts) else ""
@@ -240,7 +252,7 @@ def caption(results: Results, made: Iterable[Table]) -> str:
 
 
 def remarks(results: Results) -> list[str]:
-    """What is not shown, in a sentence each."""
+    """The figures and tables that are left out, in a sentence each."""
     count = len(results.combinations())
     axes = ", ".join(map(axis_title, results.further))
     if count <= MOST_TABLES or (count <= MOST_ROWS and len(results.real_attacks) < 2):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from fljax.host.terminal import Table as RichTable
-from fljax.report.comparison import Place, comparison_caption, comparison_tables
+from fljax.report.comparison import Place, compare
 from fljax.report.results import Results
 from fljax.report.summary import Entry, Table, caption, remarks, state, tables
 
@@ -43,8 +43,8 @@ def markdown_table(table: Table) -> str:
 
 def markdown_tables(results: Results, compared: Sequence[Place] = ()) -> str:
     """All tables and their captions, those beside published numbers first."""
-    made, beside = tables(results), comparison_tables(compared)
-    parts = [*map(markdown_table, beside), *([comparison_caption(compared)] if compared else [])]
+    made, beside = tables(results), compare(compared)
+    parts = [*map(markdown_table, beside.tables), *([beside.caption] if compared else [])]
     parts += [*map(markdown_table, made), *([caption(results, made)] if made else []), *remarks(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -59,9 +59,9 @@ def rich_tables(results: Results, compared: Sequence[Place] = ()) -> list[RichTa
     Returns:
         One or several tables; none if there are too many combinations of axes for tables.
     """
-    made, beside = tables(results), comparison_tables(compared)
+    made, beside = tables(results), compare(compared)
     shown = _rich(made, f"{caption(results, made)} {state(results)}.") if made else []
-    return shown + (_rich(beside, comparison_caption(compared)) if beside else [])
+    return shown + (_rich(beside.tables, beside.caption) if beside.tables else [])
 
 
 def _rich(made: Sequence[Table], note: str) -> list[RichTable]:

@@ -7,12 +7,12 @@ import pandas as pd
 
 from fljax.errors import ConfigError, unknown_name
 from fljax.files import write_atomically
-from fljax.host.csvs import quoted
+from fljax.host.csvs import to_csv
 from fljax.report.comparison import Place, comparison_frame, places
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables, pictures
 from fljax.report.page import page
-from fljax.report.results import CURVES, LISTS, Results, load_results
+from fljax.report.results import LISTS, Results, load_results
 from fljax.report.summary import WORST_CASE, ranked, state, summarize, worst_cases
 from fljax.report.text import escape, markdown_tables
 
@@ -59,11 +59,13 @@ def write_report(
         contents["report.md"] = markdown_report(results, shown, compared).encode()
         contents["table.md"] = markdown_tables(results, compared).encode()
     if "csv" in formats:
-        contents["results.csv"] = to_csv(results.frame.drop(columns=[*LISTS, "config"], errors="ignore"))
-        contents["table.csv"] = to_csv(means(results))
-        contents["curves.csv"] = to_csv(long_curves(results))
+        contents["results.csv"] = frame_to_csv(
+            results.frame.drop(columns=[*LISTS, "config"], errors="ignore")
+        )
+        contents["table.csv"] = frame_to_csv(means(results))
+        contents["curves.csv"] = frame_to_csv(long_curves(results))
         if compared:
-            contents["published.csv"] = to_csv(comparison_frame(compared))
+            contents["published.csv"] = frame_to_csv(comparison_frame(compared))
         else:
             (out / "published.csv").unlink(missing_ok=True)
     if "png" in formats:
@@ -114,16 +116,10 @@ def long_curves(results: Results) -> pd.DataFrame:
         for name in LISTS
     }
     long = frame.assign(**whole).explode(list(LISTS), ignore_index=True)
-    long = long.rename(columns={f"curve_{name}": name for name in ("round", *CURVES)})
+    long = long.rename(columns={name: name.removeprefix("curve_") for name in LISTS})
     return long.dropna(subset="round")
 
 
-def to_csv(frame: pd.DataFrame) -> bytes:
-    """A table as the content of a CSV file; texts that begin like a formula are quoted, numbers are not."""
-    texts = {
-        name: frame[name].astype(object).map(quoted)
-        for name in frame
-        if not (pd.api.types.is_numeric_dtype(frame[name]) or pd.api.types.is_bool_dtype(frame[name]))
-    }
-    safe = frame.assign(**texts) if texts else frame
-    return safe.rename(columns=quoted).to_csv(index=False, lineterminator="\n").encode()
+def frame_to_csv(frame: pd.DataFrame) -> bytes:
+    """A table as the content of a CSV file."""
+    return to_csv([*map(str, frame)], frame.astype(object).itertuples(index=False, name=None))

@@ -1,17 +1,15 @@
 """From a checked configuration to the pieces of a run: its clients, its model, its round.
 
-`gather` does what needs data and happens once; `compose` builds the pure functions, also while a sweep traces
-them with some of the configuration's numbers replaced by traced ones.
+`make_parts` does what needs data and happens once. `compose` builds the pure functions, also while a sweep
+traces them with some of the configuration's numbers replaced by traced ones.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
@@ -19,15 +17,14 @@ from fljax.base import Aggregator, Attack, Task
 from fljax.config.components import (
     NOTHING,
     Traced,
-    check_local_optimizer,
     dataset_options,
     make_aggregator,
-    make_attack,
-    make_optimizer,
-    make_schedule,
     make_surrogate,
     partition_options,
 )
+from fljax.config.optimizers import check_local_optimizer
+from fljax.config.plugins import load_plugins
+from fljax.config.resolve import Resolved, resolve
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
 from fljax.engine.evaluate import Evaluation, make_evaluation
@@ -44,10 +41,11 @@ from fljax.simulation.model import build_model, clients_at_once
 
 
 class Parts(NamedTuple):
-    """What a run is made of besides its program.
+    """The pieces of a run besides its program.
 
     Attributes:
         config: the configuration; "actual" numbers of attackers are numbers in it.
+        resolved: the components of a round that it names.
         dataset: the data.
         data: what a round reads, on the host.
         task: what attacks are told.
@@ -58,6 +56,7 @@ class Parts(NamedTuple):
     """
 
     config: ExperimentConfig
+    resolved: Resolved
     dataset: Dataset
     data: RoundData
     task: Task
@@ -68,12 +67,12 @@ class Parts(NamedTuple):
 
     @property
     def num_clients(self) -> int:
-        """How many clients there are, n."""
+        """The number of clients, n."""
         return int(self.data.table.shape[0])
 
     @property
     def num_malicious(self) -> int:
-        """How many of them are malicious, m."""
+        """The number of malicious clients, m."""
         return int(self.data.malicious.sum())
 
 
@@ -96,13 +95,12 @@ class Composed(NamedTuple):
 
 
 def check_names(config: ExperimentConfig) -> None:
-    """Names and parameters alone, so that a misspelt one does not wait for the data."""
+    """Import the plugins and check names and parameters: a misspelt one does not wait for the data."""
+    load_plugins(config.plugins)
     dataset_options(config.data)
     partition_options(config.partition)
-    make_aggregator(without_actual(config.aggregator))
-    for table, part in (("local", config.local), ("server", config.server)):
-        make_optimizer(f"{table}.optimizer", part.optimizer)
-        make_schedule(f"{table}.learning_rate", part.learning_rate)
+    rule = without_actual(config.aggregator)
+    make_aggregator(resolve(config.model_copy(update={"aggregator": rule})).rule)
     check_local_optimizer(config.local.optimizer, config.local.steps)
 
 
@@ -112,7 +110,20 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
     return load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
 
 
-def gather(
+def deal(config: ExperimentConfig, dataset: Dataset, attacked: bool) -> RoundData:
+    """The data set dealt out to the configured clients, of which a share is malicious if any is."""
+    return make_clients(
+        dataset,
+        config.seed_for("data"),
+        PARTITIONS.find(config.partition.name).function,
+        partition_options(config.partition),
+        num_clients=config.num_clients,
+        root=config.root.sample(),
+        malicious_fraction=config.attack.fraction if attacked else 0.0,
+    )
+
+
+def make_parts(
     config: ExperimentConfig,
     dataset: Dataset,
     model: Any = None,
@@ -135,15 +146,7 @@ def gather(
         ConfigError: if the pieces do not fit.
     """
     attacked = config.attack.name != "none" if attacked is None else attacked
-    data = data or make_clients(
-        dataset,
-        config.seed_for("data"),
-        PARTITIONS[config.partition.name].function,
-        partition_options(config.partition),
-        num_clients=config.num_clients,
-        root=config.root.sample(),
-        malicious_fraction=config.attack.fraction if attacked else 0.0,
-    )
+    data = data or deal(config, dataset, attacked)
     num_clients = data.table.shape[0]
     cohort_size = config.cohort_size or num_clients
     if cohort_size > num_clients:
@@ -165,7 +168,8 @@ def gather(
     rule = with_actual(config.aggregator, expected, cohort_size)
     config = config.model_copy(update={"aggregator": rule})
     made, notes = build_model(config, model, dataset)
-    return Parts(config, dataset, data, task, made, cohort_size, in_cohort, (*dataset.notes, *notes))
+    notes = (*dataset.notes, *notes)
+    return Parts(config, resolve(config), dataset, data, task, made, cohort_size, in_cohort, notes)
 
 
 def initial_model(parts: Parts) -> tuple[Array, Any]:
@@ -187,7 +191,7 @@ def compose(
     """The pure functions of a run.
 
     Args:
-        parts: from `gather`.
+        parts: from `make_parts`.
         traced: numbers that replace the configuration's, by dotted key (`aggregator.trim`,
             `local.learning_rate`).
         rule: an `Aggregator` instead of the configured one.
@@ -201,28 +205,21 @@ def compose(
     Raises:
         ConfigError: if a component is unknown or the pieces do not fit.
     """
-    config = parts.config
-    of = partial(_of, traced)
-    chosen_rule = rule or make_aggregator(config.aggregator, of("aggregator."))
-    chosen_attack = attack or make_attack(config.attack, parts.task, of("attack."))
+    config, resolved = parts.config, parts.resolved.replaced(traced)
+    chosen_rule = rule or make_aggregator(resolved.rule)
+    chosen_attack = attack or resolved.make_attack(parts.task)
     entries = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.input_shape
         entries = check_pieces(chosen_rule, chosen_attack, *sizes)
     local, root = config.local, config.root
-    rates = {
-        key: make_schedule(f"{key}.learning_rate", part.learning_rate)
-        if f"{key}.learning_rate" not in traced
-        else optax.constant_schedule(traced[f"{key}.learning_rate"])
-        for key, part in (("local", local), ("server", config.server))
-    }
-    server_optimizer = make_optimizer("server.optimizer", config.server.optimizer)(rates["server"])
+    server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
     unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
     client_training = LocalTraining(
         loss=cross_entropy(parts.model.apply, parts.model.train),
         unravel=unravel,
-        optimizer=make_optimizer("local.optimizer", local.optimizer),
+        optimizer=resolved.local.optimizer,
         steps=local.steps,
         batch_size=local.batch_size,
     )
@@ -239,11 +236,11 @@ def compose(
         attack=chosen_attack,
         aggregator=chosen_rule,
         server_optimizer=server_optimizer,
-        learning_rate=rates["local"],
+        learning_rate=resolved.local.schedule,
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
         clients_at_once=clients_at_once(config, template, parts.cohort_size),
-        surrogate=make_surrogate(config.aggregator, of("aggregator.")) if rule is None else None,
+        surrogate=make_surrogate(resolved.rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
     )
 
@@ -260,10 +257,3 @@ def compose(
 
     evaluate = make_evaluation(parts.model.apply, unravel, chosen_attack.trigger, evaluation_batch)
     return Composed(step, evaluate, init_state, unravel, entries)
-
-
-def _of(traced: Traced, prefix: str) -> Traced:
-    return {key.removeprefix(prefix): value for key, value in traced.items() if key.startswith(prefix)}
-
-
-# --- how many attackers a rule is told to expect ------------------------------------------------------

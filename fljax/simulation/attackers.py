@@ -8,6 +8,7 @@ from fljax.attacks.wrappers import NO_ATTACK
 from fljax.config.components import (
     ACTUAL,
     COUNTS,
+    bind_rule,
     make_aggregator,
 )
 from fljax.config.schema import AggregatorConfig
@@ -57,7 +58,7 @@ def _largest_taken(table: str, num_malicious: int, num_rows: int) -> int:
     config = AggregatorConfig.model_validate(json.loads(table))
 
     def taken(count: int) -> bool:
-        rule = make_aggregator(without_actual(config, count))
+        rule = make_aggregator(bind_rule(without_actual(config, count)))
         try:
             check_pieces(rule, NO_ATTACK, num_rows, num_rows, (1,))
         except ConfigError:

@@ -32,7 +32,7 @@ SHARE = 0.02
 
 
 class Checkpoint(NamedTuple):
-    """What was saved.
+    """A saved state.
 
     Attributes:
         state: the state after some round.
@@ -124,7 +124,7 @@ def load_checkpoint(
 
 
 class Cadence:
-    """When a checkpoint is due.
+    """The rounds after which a checkpoint is due.
 
     Args:
         every: rounds; or {"minutes": of wall time}; or "auto", so seldom that writing them takes less than
@@ -139,7 +139,7 @@ class Cadence:
         self._saved, self._at = done, time.monotonic()
 
     def due(self, done: int) -> bool:
-        """Whether to save the state after so many rounds."""
+        """True if the state after so many rounds is to be saved."""
         if self._rounds is not None:
             return done // self._rounds > self._saved // self._rounds
         return time.monotonic() - self._at >= self._pause
@@ -173,7 +173,7 @@ def _plain(state: RunState) -> RunState:
 
 
 def _most_bytes(*trees: Any) -> int:
-    """What a checkpoint may take: its arrays, and what it says, the lines of a batch's cells among it."""
+    """The bytes that a checkpoint may have: its arrays, and its notes with the lines of a batch's cells."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + MOST_ABOUT
 
 
@@ -201,7 +201,7 @@ def _read(
 
 
 def _checked(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """What the file says about the run, and the state's bytes."""
+    """The file's notes on the run, and the state's bytes."""
     start = len(_HEAD) + 65
     body = content[start:]
     if content[:start] != _HEAD + hashlib.sha256(body).hexdigest().encode() + b"\n":
@@ -235,7 +235,7 @@ def _kind(leaf: Any) -> str:
 
 
 def version_changes(before: Iterable[tuple[str, str]], now: Mapping[str, str]) -> list[str]:
-    """Which versions differ, one phrase each.
+    """The versions that differ, one phrase each.
 
     Example:
         >>> version_changes([("jax", "0.10.1"), ("numpy", "2.4.6")], {"jax": "0.10.2", "numpy": "2.4.6"})

@@ -1,4 +1,4 @@
-"""Whether the pieces of a round fit each other, before anything is compiled."""
+"""Checks that the pieces of a round fit each other, before anything is compiled."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from fljax.numerics.checks import shown
 def check_model(
     model: Model, params: Any, shape: tuple[int, ...], num_classes: int, key: jax.Array
 ) -> tuple[str, ...]:
-    """What a report has to say about the model, after a trace of everything it is asked for.
+    """Notes on the model for a report, after a trace of everything it is asked for.
 
     Raises:
         ValueError: if its output is not one row of logits per example with one for every class, it draws
@@ -122,7 +122,7 @@ def _most_entries(jaxpr: Any) -> int:
 
 
 def check_cohort(in_cohort: int | None, cohort_size: int, num_malicious: int, num_clients: int) -> None:
-    """Whether every cohort can hold that many malicious clients and fill up with honest ones.
+    """Check that every cohort can hold that many malicious clients and fill up with honest ones.
 
     Raises:
         ConfigError: if it cannot.

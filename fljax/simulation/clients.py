@@ -14,7 +14,7 @@ from fljax.errors import ConfigError
 
 
 def num_attackers(fraction: float, num_clients: int) -> int:
-    """How many of the clients a share is: the nearest whole number, a half rounded up.
+    """A share of the clients as a number: the nearest whole one, a half rounded up.
 
     Example:
         >>> num_attackers(0.2, 21), num_attackers(0.5, 21)
@@ -24,7 +24,7 @@ def num_attackers(fraction: float, num_clients: int) -> int:
 
 
 def choose_malicious(seed: int, num_clients: int, fraction: float) -> np.ndarray:
-    """Who is malicious: the first of one seeded order, so that a larger share keeps those of a smaller one.
+    """A mask of the malicious clients, the first of one seeded order; a larger share keeps a smaller one's.
 
     Args:
         seed: of the clients.
@@ -94,7 +94,7 @@ def make_clients(
 
 
 def describe(dataset: Dataset, data: RoundData, cohort_size: int, notes: Sequence[str]) -> dict[str, Any]:
-    """What summary.json records about the data and the clients, and what it has to say about both."""
+    """The data and the clients as summary.json records them, with notes on both."""
     return {
         "data": {
             "name": dataset.name,

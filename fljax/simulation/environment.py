@@ -1,4 +1,4 @@
-"""What a result was computed on and with."""
+"""The device and the library versions of a result."""
 
 import platform
 from importlib.metadata import version

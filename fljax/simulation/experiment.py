@@ -4,7 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,17 +17,16 @@ from fljax.config.components import as_aggregator, as_attack
 from fljax.config.schema import PURPOSES, ExperimentConfig
 from fljax.data import Dataset
 from fljax.engine.evaluate import Evaluation
-from fljax.engine.loop import Pause, Program, Record, compile_program, train
+from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
-from fljax.files import WriteError
 from fljax.host.signals import Stop
-from fljax.simulation.assembly import check_names, compose, gather, initial_model, load_dataset
+from fljax.simulation.assembly import check_names, compose, initial_model, load_dataset, make_parts
 from fljax.simulation.clients import describe
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import Line, columns, metrics_line
+from fljax.simulation.lines import EVALUATED, Line, columns, metrics_line
 from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
-from fljax.simulation.progress import RunDisplay, say_how_to_go_on, shown
+from fljax.simulation.progress import say_how_to_go_on, shown, teller
 from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
 
 
@@ -59,7 +58,7 @@ class Experiment:
 
 
 class RunResult(NamedTuple):
-    """What `fljax.run` returns.
+    """The result of `fljax.run`.
 
     Attributes:
         summary: the values of summary.json.
@@ -108,7 +107,7 @@ def assemble(
     check_names(config)
     rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
-    parts = gather(config, load_dataset(config) if dataset is None else dataset, model, attacked)
+    parts = make_parts(config, load_dataset(config) if dataset is None else dataset, model, attacked)
     composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
     need = estimate(parts, entries=composed.entries, rule=rule)
     check_before(need, memory)
@@ -181,8 +180,8 @@ def run(
         config: the configuration.
         out: the run's folder, new or empty; None writes nothing.
         resume: continue the run in `out` from its last checkpoint.
-        progress: called with every `Record`; True shows how far the run is on the standard error, False and
-            None nothing.
+        progress: called with every `Record`; one that has a method `paused` is told of every `Pause` between
+            two of them, too. True shows how far the run is on the standard error, False and None nothing.
         memory: gigabytes the run may use; None for what the device has left.
         **components: `dataset`, `model`, `aggregator`, `attack` as for `assemble`.
 
@@ -273,10 +272,10 @@ def run_experiment(
     # Compiled before the folder is made: what cannot be traced leaves nothing behind.
     program = program or compile_experiment(experiment)
     with ExitStack() as stack:
-        folder, begun = None, Begun(experiment.state.run)
+        folder, begun = None, Begun(Start(experiment.state.run))
         if out is not None:
             folder = RunFolder(Path(out), config.resolved(), resume, experiment.facts, note)
-            stack.enter_context(folder)
+            stack.enter_context(closing(folder))
         if folder is not None and resume:
             begun = folder.begin(experiment.state.run)
         state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop)
@@ -299,51 +298,45 @@ def _rounds(
     progress: Progress | None,
     stop: Stop | None,
 ) -> tuple[RunState, list[Line], float]:
-    """All rounds that are missing: the last state, all lines, and seconds of wall time."""
-    config = experiment.config
+    """Do the rounds that are missing; return the last state, all lines, and the seconds of wall time."""
+    config, lines = experiment.config, list(begun.lines)
     # The compiled chunk consumes its state; the experiment keeps its own.
-    state, lines = jax.tree.map(jnp.copy, begun.state), list(begun.lines)
+    start = begun.start._replace(state=jax.tree.map(jnp.copy, begun.start.state))
     if lines and lines[-1]["diverged"]:
-        return state, lines, begun.seconds_wall
-    unsaved: Record | Pause | None = None
-    start = time.perf_counter()
+        return start.state, lines, begun.seconds_wall
+    begin = time.perf_counter()
 
     def wall() -> float:
-        return begun.seconds_wall + time.perf_counter() - start
+        return begun.seconds_wall + time.perf_counter() - begin
 
+    def measured(record: Record) -> bool:
+        lines.append(metrics_line(record))
+        if folder is not None:
+            folder.append(lines[-1])
+        return record.diverged
+
+    def due(at: Record | Pause, over: bool) -> bool:
+        return folder is not None and (over or folder.due(at.round))
+
+    def save(at: Record | Pause) -> None:
+        if folder is not None:
+            folder.save(at, wall())
+
+    stop = stop or Stop()
     try:
-        for at in train(
-            program,
-            state,
-            experiment.state.data,
-            _test_set(experiment),
+        state = train(
+            program.bind(experiment.state.data, _test_set(experiment), config.eval_every),
+            start,
             rounds=config.rounds,
             eval_every=config.eval_every,
-            metrics=begun.metrics,
-            seconds=begun.seconds,
-        ):
-            state, unsaved = at.state, at
-            over = at.round >= config.rounds
-            if isinstance(at, Record):
-                over |= at.diverged
-                lines.append(metrics_line(at))
-                if folder is not None:
-                    folder.append(lines[-1])
-            stopping = stop is not None and stop() and not over
-            if folder is not None and (over or stopping or folder.due(at.round)):
-                folder.save(at, wall())
-                unsaved = None
-            if isinstance(at, Pause) and isinstance(progress, RunDisplay):
-                progress.paused(at)
-            if progress is not None and isinstance(at, Record):
-                progress(at)
-            if stopping and stop is not None:
-                stop.check()
-    except BaseException as error:
-        # What is done is not lost, unless it is being computed with, or cannot be written.
-        lost = unsaved is None or unsaved.state.params.is_deleted() or isinstance(error, WriteError)
-        if folder is not None and unsaved is not None and not lost:
-            folder.save(unsaved, wall())
+            measured=measured,
+            tell=teller(progress),
+            due=due,
+            save=save,
+            stop=stop,
+        )
+    except StoppedError:
+        stop.check()
         raise
     return state, lines, wall()
 
@@ -353,8 +346,7 @@ def _summary(lines: Sequence[Line], seconds_wall: float, program: Program) -> di
     last = lines[-1]
     rounds, seconds = int(last["round"] or 0), sum(line["seconds"] or 0.0 for line in lines)
     return {
-        "test_error": last["test_error"],
-        "attack_success_rate": last["attack_success_rate"],
+        **{name: last[name] for name in EVALUATED},
         "rounds": rounds,
         "diverged": bool(last["diverged"]),
         "seconds_compile": round(program.seconds_compile, 3),

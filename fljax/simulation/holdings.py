@@ -1,17 +1,17 @@
-"""What a configuration makes of its data, without a model: the data set, and who holds what."""
+"""The data of a configuration without a model: the data set, and who holds what."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from fljax.config.components import dataset_options, partition_options
+from fljax.config.plugins import load_plugins
 from fljax.config.schema import ExperimentConfig
-from fljax.data import PARTITIONS, Dataset, load
-from fljax.simulation.clients import make_clients
+from fljax.data import Dataset
+from fljax.simulation.assembly import deal, load_dataset
 
 
 class Holdings(NamedTuple):
-    """Who holds what.
+    """Examples of each client and class.
 
     Attributes:
         clients: (n, M) examples of each client and class.
@@ -24,7 +24,7 @@ class Holdings(NamedTuple):
     malicious: np.ndarray
 
 
-def draw(config: ExperimentConfig) -> tuple[Dataset, Holdings]:
+def load_holdings(config: ExperimentConfig) -> tuple[Dataset, Holdings]:
     """Load the data and deal it out, exactly as a run of this configuration does.
 
     Args:
@@ -39,18 +39,9 @@ def draw(config: ExperimentConfig) -> tuple[Dataset, Holdings]:
         ConfigError: a component is unknown or does not fit the data.
         DataError: the data cannot be read.
     """
-    options, partition = dataset_options(config.data), partition_options(config.partition)
-    seed = config.seed_for("data")
-    dataset = load(config.data.name, config.data.dir, seed=seed, **options)
-    data = make_clients(
-        dataset,
-        seed,
-        PARTITIONS[config.partition.name].function,
-        partition,
-        num_clients=config.num_clients,
-        root=config.root.sample(),
-        malicious_fraction=0.0 if config.attack.name == "none" else config.attack.fraction,
-    )
+    load_plugins(config.plugins)
+    dataset = load_dataset(config)
+    data = deal(config, dataset, config.attack.name != "none")
     table, labels = np.asarray(data.table), dataset.train_y
     client, slot = np.nonzero(table >= 0)
     counts = np.zeros((len(table), dataset.num_classes), np.int64)

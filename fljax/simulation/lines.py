@@ -9,19 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from fljax.engine.evaluate import Evaluation
 from fljax.engine.loop import Record
+from fljax.engine.metrics import described
+from fljax.engine.round import RoundMetrics
 from fljax.errors import DataError
 from fljax.files import append, flush_to_disk, read_regular, reason, write_atomically
 
 # Bytes that metrics.jsonl may have: millions of evaluations.
 MOST_BYTES = 2_000_000_000
-_PARTIAL = {"trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"}
+# The metrics of a line by name, in order: those of the evaluation, and the means of those of its rounds.
+EVALUATED, PER_ROUND = described(Evaluation), described(RoundMetrics)
+MEASURED = EVALUATED | PER_ROUND
 
 Line = dict[str, float | int | None]
 
 
 def metrics_line(record: Record) -> Line:
-    """One line of metrics.jsonl: the evaluation, and the means of the chunk's per-round metrics.
+    """Make a line of metrics.jsonl: the evaluation, and the means of the chunk's per-round metrics.
 
     Args:
         record: of one chunk.
@@ -29,12 +34,12 @@ def metrics_line(record: Record) -> Line:
     Returns:
         Plain numbers; None where there is no such quantity.
     """
-    values: dict[str, Any] = {"round": record.round, **record.evaluation._asdict()}
-    for name, curve in record.metrics._asdict().items():
-        if name != "finite":
-            # Rounds without the quantity (no attacker in the cohort) do not hide the others.
-            known = curve[~np.isnan(curve)] if name in _PARTIAL else curve
-            values[name] = float(np.mean(known)) if known.size else math.nan
+    values: dict[str, Any] = {"round": record.round}
+    values |= {name: getattr(record.evaluation, name) for name in EVALUATED}
+    for name, metric in PER_ROUND.items():
+        curve = getattr(record.metrics, name)
+        known = curve[~np.isnan(curve)] if metric.partial else curve
+        values[name] = float(np.mean(known)) if known.size else math.nan
     values["diverged"] = int(record.diverged)
     values["seconds"] = round(record.seconds, 4)
     return {name: plain_number(value) for name, value in values.items()}
@@ -153,14 +158,14 @@ class LineFile:
         self._unsynced = True
 
     def ends_diverged(self) -> bool:
-        """Whether the last line says so."""
+        """True if the last line is of a model that diverged."""
         try:
             return bool(json.loads(read_lines(self.path).splitlines()[-1])["diverged"])
         except (ValueError, LookupError, TypeError, RecursionError):
             return False
 
     def is_known(self) -> bool:
-        """Whether the file holds what was written, no less and no more."""
+        """True if the file holds what was written, no less and no more."""
         now = _identity(self.path)
         if now == self._seen:
             return True
@@ -194,10 +199,10 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def _is_line(line: Any) -> bool:
-    """Whether every value is a number or missing, and those are there that a run needs."""
+    """True if every value is a number or missing, and those are there that a run needs."""
     return (
         isinstance(line, dict)
-        and {"test_error", "attack_success_rate"} <= line.keys()
+        and EVALUATED.keys() <= line.keys()
         and type(line.get("round")) is int
         and all(isinstance(line.get(name), (int, float)) for name in ("diverged", "seconds"))
         and all(

@@ -1,4 +1,4 @@
-"""What a run needs in memory, before it is compiled, and what to say where that is more than there is."""
+"""The memory of a run, estimated before it is compiled, and the sentence where there is less."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ SQUARES = 3
 
 
 class Gradient(NamedTuple):
-    """What one gradient of a model costs, for one client.
+    """The cost of one gradient of a model, for one client.
 
     Attributes:
         params: shapes of the model's parameters.
@@ -55,7 +55,7 @@ class Gradient(NamedTuple):
 
 
 def gradient_of(parts: Parts, count: bool = True) -> Gradient:
-    """What one gradient of a run's model costs; traced, not compiled. `count` says whether to count flops."""
+    """The cost of one gradient of a run's model; traced, not compiled. `count` asks for its operations."""
     model, local = parts.model, parts.config.local
     params = jax.eval_shape(model.init, jax.random.key(0))
     largest = parts.data.table.shape[1]  # a larger batch is all of a client's examples
@@ -88,7 +88,7 @@ class Part(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What a run needs in memory, estimated.
+    """The memory of a run, estimated.
 
     Attributes:
         data: the examples, which all cells of a sweep share.
@@ -117,7 +117,7 @@ class Need(NamedTuple):
 def estimate(
     parts: Parts, gradient: Gradient | None = None, entries: int = 0, rule: Aggregator | None = None
 ) -> Need:
-    """What a run will need.
+    """An estimate of the memory of a run.
 
     Args:
         parts: its pieces.
@@ -132,7 +132,7 @@ def estimate(
     config, dataset = parts.config, parts.dataset
     n, d, local = parts.cohort_size, gradient.num_params, config.local
     chunk = clients_at_once(config, gradient.params, n)
-    rule = rule or make_aggregator(config.aggregator)
+    rule = rule or make_aggregator(parts.resolved.rule)
     kept = jax.eval_shape(lambda: rule.init(parts.num_clients, d))
     state = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     squares = SQUARES * 4 * entries if entries >= n * n else 0
@@ -224,7 +224,7 @@ def check_compiled(need: Need, compiled: Any, memory: float | None = None) -> No
 
 
 def program_bytes(compiled: Any, arguments: bool = True) -> int:
-    """What a compiled program needs by its own account: arguments, results and temporaries."""
+    """The bytes of a compiled program by its own account: arguments, results and temporaries."""
     memory = compiled.memory_analysis()
     if memory is None:
         return 0
@@ -233,7 +233,7 @@ def program_bytes(compiled: Any, arguments: bool = True) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is how Python, NumPy or XLA say that memory ran out."""
+    """True for the errors by which Python, NumPy and XLA say that memory ran out."""
     if isinstance(error, MemoryError):
         return True
     marks = ("RESOURCE_EXHAUSTED", "out of memory", "bad_alloc", "failed to allocate")

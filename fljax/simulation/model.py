@@ -43,7 +43,7 @@ def _checked(model: Model, shape: tuple[int, ...], num_classes: int) -> tuple[Mo
 
 
 def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
-    """How many clients to train at once; measured, see benchmarks/README.md."""
+    """The number of clients to train at once; measured, see benchmarks/README.md."""
     if config.client_chunk != "auto":
         return min(config.client_chunk, cohort_size)
     convolutions = num_convolutions(params)
@@ -56,5 +56,5 @@ def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> 
 
 
 def num_convolutions(params: Any) -> int:
-    """How many convolutions a model has, by the shapes of its parameters."""
+    """The number of convolutions of a model, by the shapes of its parameters."""
     return sum(len(leaf.shape) == 4 for leaf in jax.tree.leaves(params))

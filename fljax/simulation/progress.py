@@ -1,16 +1,16 @@
-"""What a person sees while a run is on its way: a bar on a terminal, plain lines elsewhere."""
+"""The display of a run under way: a bar on a terminal, plain lines elsewhere."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from rich.console import Console
 
 from fljax.engine.loop import Pause, Record
 from fljax.host.terminal import Bar
+from fljax.simulation.lines import EVALUATED, PER_ROUND
 
 # Seconds between two plain lines; a log should not grow with the speed of the machine.
 LINE_EVERY = 10.0
@@ -36,9 +36,7 @@ class RunDisplay:
             self._console.print("compiling ...")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def __call__(self, record: Record) -> None:
@@ -50,7 +48,7 @@ class RunDisplay:
         self._line(record.round, text, last or time.monotonic() - self._last_line > LINE_EVERY)
 
     def paused(self, at: Pause) -> None:
-        """Between two evaluations that are far from each other."""
+        """Show how far the run is between two evaluations that are far apart."""
         rate = at.round % len(at.metrics.loss) / max(at.seconds, 1e-9)
         text = f"{per_second(rate)}  {duration((self._rounds - at.round) / rate)} left"
         # What the last evaluation has found says more.
@@ -64,11 +62,33 @@ class RunDisplay:
             self._console.print(f"round {done}/{self._rounds}  {text}", soft_wrap=True)
 
 
+@runtime_checkable
+class TellsPauses(Protocol):
+    """A progress that shows the time between two evaluations, too."""
+
+    def __call__(self, record: Record) -> object: ...
+
+    def paused(self, at: Pause) -> object: ...
+
+
+def teller(progress: Callable[[Record], object] | None) -> Callable[[Record | Pause], None]:
+    """One function for records and pauses; the progress hears of pauses if it has a method for them."""
+
+    def tell(at: Record | Pause) -> None:
+        if isinstance(at, Record):
+            if progress is not None:
+                progress(at)
+        elif isinstance(progress, TellsPauses):
+            progress.paused(at)
+
+    return tell
+
+
 @contextmanager
 def shown(
     progress: bool | Callable[[Record], None] | None, rounds: int
 ) -> Iterator[Callable[[Record], None] | None]:
-    """What to call with every record: True shows them on the standard error, False and None nothing."""
+    """The function to call with every record; True shows records on the standard error."""
     if progress is True:
         with RunDisplay(Console(stderr=True), rounds) as display:
             yield display
@@ -83,13 +103,16 @@ def say_how_to_go_on(error: BaseException, call: str) -> None:
 
 def describe(record: Record, rate: float, rounds: int) -> str:
     """One line on where a run stands."""
-    parts = [f"test error {record.evaluation.test_error:.3f}"]
-    success = record.evaluation.attack_success_rate
-    if not math.isnan(success):
-        parts.append(f"attack success {success:.3f}")
-    trust = float(record.metrics.trust_benign[-1]), float(record.metrics.trust_malicious[-1])
-    if not math.isnan(trust[0]):
-        parts.append("trust benign {:.2f} malicious {:.2f}".format(*trust))
+    parts = [
+        f"{metric.short} {value:.3f}"
+        for name, metric in EVALUATED.items()
+        if not math.isnan(value := getattr(record.evaluation, name))
+    ]
+    for word in dict.fromkeys(metric.spoken for metric in PER_ROUND.values() if metric.spoken):
+        together = {name: metric for name, metric in PER_ROUND.items() if metric.spoken == word}
+        last = {m.who: float(getattr(record.metrics, name)[-1]) for name, m in together.items()}
+        if not math.isnan(next(iter(last.values()))):
+            parts.append(" ".join([word, *(f"{who} {value:.2f}" for who, value in last.items())]))
     parts.append(per_second(rate))
     if record.diverged:
         parts.append("diverged")

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from fljax.config import keys
+from fljax.config.plugins import without_folders
 from fljax.config.schema import WITHOUT_EFFECT, parse_config
-from fljax.engine.loop import Pause, Record, no_metrics
-from fljax.engine.round import RoundMetrics
+from fljax.engine.loop import Pause, Record, Start, no_metrics
 from fljax.engine.state import RunState
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
@@ -24,7 +24,7 @@ _FIRST = {LOCK, ".config.json.partial", ".sweep.json.partial"}
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing but what a process leaves that was killed before its first file."""
+    """True for a folder with nothing but leftovers of a process that was killed before its first file."""
     return all(each.name in _FIRST for each in path.iterdir())
 
 
@@ -62,20 +62,16 @@ def check_run_folder(path: Path, config: Mapping[str, Any], resume: bool) -> Non
 
 
 class Begun(NamedTuple):
-    """Where a run goes on.
+    """The place from which a run goes on.
 
     Attributes:
-        state: the initial one, or that of the last checkpoint.
-        metrics: of the rounds since the last evaluation; None where there are none.
+        start: the initial state, or that of the last checkpoint.
         lines: of metrics.jsonl up to there.
-        seconds: what those rounds since the last evaluation have taken.
         seconds_wall: what everything up to there has taken.
     """
 
-    state: RunState
-    metrics: RoundMetrics | None = None
+    start: Start
     lines: Sequence[Line] = ()
-    seconds: float = 0.0
     seconds_wall: float = 0.0
 
 
@@ -126,21 +122,13 @@ class RunFolder:
         """Let others write the folder."""
         self._lock.release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def note(self, text: str) -> None:
         """Tell a person, and keep it for summary.json."""
         self.notes.append(text)
         self._tell(text)
 
     def begin(self, state: RunState) -> Begun:
-        """Where to go on: after the last checkpoint, with the lines of metrics.jsonl up to there.
+        """The last checkpoint, or the initial state, and the lines of metrics.jsonl up to there.
 
         Args:
             state: the initial one.
@@ -161,7 +149,7 @@ class RunFolder:
             if self._metrics.path.exists():
                 self.note(f"{self.path} has no checkpoint: the run starts again from round 0")
             self._metrics.restore(0, eval_every, None)
-            return Begun(state)
+            return Begun(Start(state))
         done, about = int(found.state.round), found.about
         lines = self._metrics.restore(done - done % eval_every, eval_every, about.get("lines"))
         self.notes = [*about.get("notes", []), *self.notes]
@@ -177,16 +165,15 @@ class RunFolder:
                 "from those of a run in one piece"
             )
         self._cadence = Cadence(self._config.get("checkpoint_every", "auto"), done)
-        return Begun(
-            found.state, found.metrics, lines, about.get("seconds", 0.0), about.get("seconds_wall", 0.0)
-        )
+        start = Start(found.state, found.metrics, about.get("seconds", 0.0))
+        return Begun(start, lines, about.get("seconds_wall", 0.0))
 
     def append(self, line: Line) -> None:
         """Add one line to metrics.jsonl."""
         self._metrics.append(line)
 
     def due(self, done: int) -> bool:
-        """Whether the state after so many rounds should be saved."""
+        """True if the state after so many rounds should be saved."""
         return self._cadence.due(done)
 
     def save(self, at: Record | Pause, seconds_wall: float) -> None:
@@ -222,7 +209,7 @@ class RunFolder:
 
 
 def _same_config(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    before, after = _flat(_with_defaults(old)), _flat(new)
+    before, after = (keys.flatten(without_folders(values)) for values in (_with_defaults(old), new))
     changed = sorted(
         key
         for key in before.keys() | after.keys()
@@ -239,13 +226,3 @@ def _with_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return parse_config(values).resolved()
     except ConfigError:
         return values
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    if not isinstance(values, Mapping):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat

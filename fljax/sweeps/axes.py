@@ -9,7 +9,9 @@ from typing import Annotated, Any, NamedTuple
 import pydantic
 from pydantic import Field
 
+from fljax.config import keys
 from fljax.config.loading import apply_overrides, read_toml
+from fljax.config.plugins import beside, load_plugins
 from fljax.config.schema import ExperimentConfig, Whole, explain, jsonable, parse_config
 from fljax.errors import ConfigError, unknown_name
 from fljax.sweeps.cells import Cell, Told, make_cells
@@ -75,17 +77,19 @@ def load_sweep(
     Raises:
         ConfigError: one sentence; it names the cell where only one is wrong.
     """
+    overrides = overrides or {}
+    mine = keys.within(overrides, "sweep")
     values = read_toml(path)
     table = values.pop("sweep", None)
-    mine = {key: value for key, value in (overrides or {}).items() if key.startswith("sweep.")}
-    values = apply_overrides(values, {k: v for k, v in (overrides or {}).items() if k not in mine})
+    shared = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
+    values = apply_overrides(values, beside(shared, Path(path).parent))
     if table is None and not mine:
         raise ConfigError(f"{path} has no [sweep] table with axes; run it with: fljax run")
     table = _table({} if table is None else table)
     for key, value in mine.items():
-        first, _, rest = key.removeprefix("sweep.").partition(".")
+        first, _, rest = key.partition(".")
         if rest and not isinstance(table.get(first, {}), dict):
-            raise ConfigError(f"{key}: sweep.{first} is not a table")
+            raise ConfigError(f"sweep.{key}: sweep.{first} is not a table")
         table[first] = {**table.get(first, {}), rest: value} if rest else value
     return make_sweep(values, table, name=Path(path).stem, told=told)
 
@@ -124,6 +128,7 @@ def make_sweep(
         raise ConfigError(explain(error, SweepConfig, "sweep")) from None
     published_tables(parsed.published)  # an unknown name is an error before anything runs
     base = parse_config(values)  # what is wrong in every cell is said without naming one
+    load_plugins(base.plugins)
     seeds = _seeds(parsed, base)
     groups = [columns_of({key: spec}, base) for key, spec in dotted(parsed.axes, base)]
     for key, column in _merge(groups).items():
@@ -137,6 +142,8 @@ def make_sweep(
             raise ConfigError(f"sweep.zip[{number}]: must name at least one axis, got {{}}")
         groups.append(columns_of(dict(dotted(group, base)), base))
     names = [key for group in groups for key in group]
+    if "plugins" in [*names, *(key for extra in parsed.include for key in extra)]:
+        raise ConfigError("sweep: plugins are the same in all cells, and no axis")
     for key in names:
         if names.count(key) > 1 or (key == "seed" and seeds is not None):
             raise ConfigError(f"sweep: {key} is an axis twice")
@@ -209,7 +216,7 @@ def _without(points: list[dict[str, Any]], rules: Sequence[Mapping[str, Any]]) -
 
 
 def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    """Whether a cell has all the values of an `exclude` table; a string names a component."""
+    """True if a cell has all the values of an `exclude` table; a string names a component."""
     for key, wanted in rule.items():
         value = point[key]
         if key in COMPONENTS:

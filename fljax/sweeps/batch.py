@@ -6,29 +6,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from fljax.config.schema import Minutes
-from fljax.engine.evaluate import Evaluation
-from fljax.engine.loop import Pace, Record, calls
+from fljax.engine.loop import Pause, Record, Start, train
 from fljax.engine.round import RoundMetrics
-from fljax.engine.state import RunState
 from fljax.errors import DataError
 from fljax.simulation.checkpoint import Cadence, load_checkpoint, save_checkpoint, version_changes
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import Line, metrics_line
 from fljax.sweeps.inputs import of_batch
 from fljax.sweeps.plan import Batch, Group
-from fljax.sweeps.program import GroupProgram, blank_metrics
-
-
-class StoppedError(Exception):
-    """Somebody asked the sweep to stop."""
+from fljax.sweeps.program import GroupProgram
 
 
 class CellResult(NamedTuple):
-    """What came out of one cell.
+    """The result of one cell.
 
     Attributes:
         lines: one per evaluation, as in metrics.jsonl.
@@ -42,7 +35,7 @@ class CellResult(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """Where a batch saves what it has; how often, its configuration says (`checkpoint_every`).
+    """The folder in which a batch saves its state, as often as `checkpoint_every` of its configuration says.
 
     Attributes:
         folder: of this batch.
@@ -54,12 +47,10 @@ class Saved(NamedTuple):
 
 
 class _Begun(NamedTuple):
-    """Where a batch goes on; `metrics` are of the evaluation interval under way."""
+    """A batch where it goes on: the lines of every cell up to there, and changes of library versions."""
 
-    state: RunState
-    metrics: RoundMetrics
+    start: Start
     lines: list[list[Line]]
-    seconds: float = 0.0
     changes: tuple[str, ...] = ()
 
 
@@ -69,8 +60,8 @@ def run_batch(
     program: GroupProgram,
     *,
     saved: Saved | None = None,
-    progress: Callable[[int, bool], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    progress: Callable[[int, bool], None] = lambda rounds, kept: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[CellResult]:
     """Run the cells of a batch to their end.
 
@@ -93,57 +84,49 @@ def run_batch(
     rows += rows[-1:] * (program.size - len(rows))
     inputs = of_batch(program.inputs, rows if program.size > 1 else rows[0])
     config, count = group.config, len(batch.cells)
-    begun = _Begun(
-        program.start(inputs.params, inputs.keys, inputs.model_state, inputs.traced),
-        blank_metrics(group.resized(program.size)),
-        [[] for _ in batch.cells],
-    )
+    bound = program.bind(inputs, config.eval_every)
+    initial = program.start(inputs.params, inputs.keys, inputs.model_state, inputs.traced)
+    begun = _Begun(Start(initial), [[] for _ in batch.cells])
     if saved is not None:
-        begun = _restore(saved, begun)
-    state, metrics, lines, seconds, changes = begun
-    done = int(np.max(np.asarray(state.round)))
-    cadence, pace = Cadence(_plain(config.checkpoint_every), done), Pace()
-    if done and progress is not None:
+        begun = _restore(saved, begun, bound.blank)
+    start, lines, changes = begun
+    done = int(np.max(np.asarray(start.state.round)))
+    cadence = Cadence(_plain(config.checkpoint_every), done)
+    if done:
         progress(done * count, True)
-    test = inputs.test_x, inputs.test_y, inputs.test_rows
 
-    def chunk(state: RunState, metrics: RoundMetrics, first: Any, end: Any) -> tuple[RunState, RoundMetrics]:
-        return program.chunk(state, metrics, inputs.data, inputs.traced, first, end)
-
-    def keep(done: int, paused: RoundMetrics | None, more: int) -> None:
-        """After every call: tell, save, stop."""
-        if progress is not None:
-            progress(more * count, False)
-        stopped = stop is not None and stop()
-        if done >= config.rounds:
-            return
-        if saved is not None and (stopped or cadence.due(done)):
-            begin = time.perf_counter()
-            _save(saved.folder, state, lines, paused, seconds, changes)
-            cadence.saved(done, time.perf_counter() - begin)
-        if stopped:
-            raise StoppedError
-
-    while done < config.rounds and not all(_is_over(of_cell) for of_cell in lines):
-        begin, before = time.perf_counter(), done % config.eval_every
-        first = done - before
-        for call in calls(chunk, state, metrics, before, config.eval_every, pace):
-            state, metrics, inside = call
-            if inside < config.eval_every:
-                seconds += time.perf_counter() - begin
-                keep(first + inside, metrics, inside - before)
-                begin, before = time.perf_counter(), inside
-        evaluation = program.evaluate(state.params, *test, state.model_state)
-        fetched: Any = jax.device_get((evaluation, metrics))
-        last = time.perf_counter() - begin
-        pace.measured(config.eval_every - before, last)
-        done = first + config.eval_every
-        for i, of_cell in enumerate(lines):
+    def measured(record: Record) -> bool:
+        for index, of_cell in enumerate(lines):
             if not _is_over(of_cell):
-                index = i if program.size > 1 else ...
-                of_cell.append(_line(done, fetched, index, (seconds + last) / count))
-        seconds = 0.0
-        keep(done, None, config.eval_every - before)
+                of_cell.append(metrics_line(record.cell(index)._replace(seconds=record.seconds / count)))
+        return all(map(_is_over, lines))
+
+    def tell(at: Record | Pause) -> None:
+        nonlocal done
+        before, done = done, at.round
+        progress((done - before) * count, False)
+
+    def due(at: Record | Pause, over: bool) -> bool:
+        return saved is not None and not over and cadence.due(at.round)
+
+    def save(at: Record | Pause) -> None:
+        if saved is not None:
+            begin = time.perf_counter()
+            _save(saved.folder, at, lines, changes)
+            cadence.saved(at.round, time.perf_counter() - begin)
+
+    if not all(map(_is_over, lines)):
+        train(
+            bound,
+            start,
+            rounds=config.rounds,
+            eval_every=config.eval_every,
+            measured=measured,
+            tell=tell,
+            due=due,
+            save=save,
+            stop=stop,
+        )
     return [
         CellResult(of_cell, round(sum(line["seconds"] or 0.0 for line in of_cell), 4), changes)
         for of_cell in lines
@@ -158,44 +141,24 @@ def _is_over(lines: Sequence[Line]) -> bool:
     return bool(lines) and bool(lines[-1]["diverged"])
 
 
-def _line(done: int, fetched: tuple[Evaluation, RoundMetrics], index: Any, seconds: float) -> Line:
-    evaluation, metrics = fetched
-    record = Record(
-        None,  # type: ignore[arg-type]
-        done,
-        Evaluation(*(float(np.asarray(value)[index]) for value in evaluation)),
-        RoundMetrics(*(np.asarray(values)[index] for values in metrics)),
-        seconds,
-    )
-    return metrics_line(record)
-
-
-def _save(
-    folder: Path,
-    state: RunState,
-    lines: list[list[Line]],
-    paused: RoundMetrics | None,
-    seconds: float,
-    changes: Sequence[str],
-) -> None:
-    failed = paused is not None and bool(np.any(np.asarray(paused.finite) <= 0))
+def _save(folder: Path, at: Record | Pause, lines: list[list[Line]], changes: Sequence[str]) -> None:
+    paused = isinstance(at, Pause)
     about = {
         "run": folder.name,
         "lines": lines,
-        # Of an interval under way, rounds that are not done count as failed: that only leaves a check out.
-        "diverged": failed or any(map(_is_over, lines)),
-        "seconds": seconds,
+        "diverged": at.diverged or any(map(_is_over, lines)),
+        "seconds": at.seconds if paused else 0.0,
         "environment": environment()["versions"],
         "changes": [*changes],
     }
-    save_checkpoint(folder, state, about, paused)
+    save_checkpoint(folder, at.state, about, at.metrics if paused else None)
 
 
-def _restore(saved: Saved, begun: _Begun) -> _Begun:
+def _restore(saved: Saved, begun: _Begun, blank: RoundMetrics) -> _Begun:
     """The last checkpoint of the same batch; one that cannot be used is said, and the batch starts over."""
     try:
         found = load_checkpoint(
-            saved.folder, begun.state, begun.metrics, run=saved.folder.name, note=saved.note
+            saved.folder, begun.start.state, blank, run=saved.folder.name, note=saved.note
         )
     except DataError as error:
         saved.note(f"{error}; these cells start again from round 0")
@@ -213,5 +176,5 @@ def _restore(saved: Saved, begun: _Begun) -> _Begun:
             f"{len(begun.lines)} cells go on from round {done} with {', '.join(changes)}: their numbers may "
             "differ from those of a sweep in one piece"
         )
-    metrics = begun.metrics if found.metrics is None else found.metrics
-    return _Begun(found.state, metrics, about["lines"], about["seconds"], (*about["changes"], *changes))
+    start = Start(found.state, found.metrics, about["seconds"])
+    return _Begun(start, about["lines"], (*about["changes"], *changes))

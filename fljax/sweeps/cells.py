@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pydantic
 
+from fljax.config import keys
 from fljax.config.loading import apply_overrides
 from fljax.config.schema import WITHOUT_EFFECT, Component, ExperimentConfig, jsonable, parse_config
 from fljax.config.titles import component_title, titles
@@ -85,7 +86,8 @@ class _Tables:
         """The configuration of one cell."""
         # What decides about a table are the values of all keys that lead into it.
         known = {
-            top: (top, *keys, *(id(point[key]) for key in keys)) for top, keys in self._tables(tuple(point))
+            top: (top, *leading, *(id(point[key]) for key in leading))
+            for top, leading in self._tables(tuple(point))
         }
         if all(key in self._parsed for key in known.values()):
             fields = self._base | {top: self._parsed[key] for top, key in known.items()}
@@ -117,7 +119,9 @@ class _Tables:
 
     def identity(self, config: ExperimentConfig) -> str:
         """The hash of a configuration's text."""
-        fields = (f'"{name}": {self._text(getattr(config, name))}' for name in _FIELDS)
+        fields = [f'"{name}": {self._text(getattr(config, name))}' for name in _FIELDS]
+        if config.plugins:
+            fields.append(f'"plugins": {text_of(config.plugin_names)}')
         return hashlib.sha256(f"{{{', '.join(fields)}}}".encode()).hexdigest()[:16]
 
     def _text(self, value: Any) -> str:
@@ -128,7 +132,7 @@ class _Tables:
         return self._texts[id(value)][1]
 
 
-_FIELDS = sorted(ExperimentConfig.model_fields.keys() - WITHOUT_EFFECT)
+_FIELDS = sorted(ExperimentConfig.model_fields.keys() - {*WITHOUT_EFFECT, "plugins"})
 
 
 def text_of(values: Any) -> str:
@@ -153,7 +157,7 @@ def _configure(values: Mapping[str, Any], point: Point) -> ExperimentConfig:
 def _shown(
     tables: _Tables, points: Sequence[Point], configs: Sequence[ExperimentConfig]
 ) -> dict[str, list[Any]]:
-    """What tables show of every cell; aggregator, attack, data and seed also where they do not vary."""
+    """The columns that tell cells apart; aggregator, attack, data and seed also where they do not vary."""
     names = dict.fromkeys(key for point in points for key in point)
     shown: dict[str, list[Any]] = {}
     for key in dict.fromkeys(["aggregator", "attack", "data", *names]):
@@ -166,7 +170,7 @@ def _shown(
             for config in configs:
                 table = getattr(config, top, None)
                 if id(table) not in found:
-                    found[id(table)] = _lookup(tables.plain(table), rest)
+                    found[id(table)] = _shown_value(keys.get(tables.plain(table), rest))
             shown[key] = [found[id(getattr(config, top, None))] for config in configs]
     shown["seed"] = shown.pop("seed", [config.seed for config in configs])
     return shown
@@ -174,7 +178,7 @@ def _shown(
 
 def _titles(parts: Sequence[Component], key: str, names: Mapping[str, Any]) -> list[str]:
     """Titles of the components under a key, without the values that are axes of their own."""
-    own = {name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}.")}
+    own = keys.within(names, key)
     texts: dict[int, str] = {}
     distinct: dict[str, Component] = {}
     for part in parts:
@@ -187,12 +191,7 @@ def _titles(parts: Sequence[Component], key: str, names: Mapping[str, Any]) -> l
     return [of_text[texts[id(part)]] for part in parts]
 
 
-def _lookup(value: Any, key: str) -> Any:
-    """The value under a dotted key, as a table can hold it; None where a cell has no such key."""
-    for part in key.split(".") if key else ():
-        if isinstance(value, list):
-            value = value[int(part)] if part.isdigit() and int(part) < len(value) else None
-        else:
-            value = value.get(part) if isinstance(value, dict) else None
+def _shown_value(value: Any) -> Any:
+    """A value of an axis as a table can hold it."""
     plain = isinstance(value, (int, float, str, bool)) or value is None
     return value if plain else json.dumps(value, default=str)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
+from fljax.config import keys
 from fljax.config.loading import RANGES
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component, DataConfig, ExperimentConfig
 from fljax.errors import ConfigError, unknown_name
@@ -31,9 +32,7 @@ def dotted(table: Mapping[str, Any], base: Any, prefix: str = "") -> Iterator[tu
     A table with a name is a component, one with the name of a range is a range: both are values.
     """
     for key, value in table.items():
-        here = base
-        for part in key.split("."):
-            here = getattr(here, part, None)
+        here = keys.get(base, key)
         nested = isinstance(value, dict) and not value.keys() & {"name", *RANGES}
         if nested and isinstance(here, pydantic.BaseModel):
             yield from dotted(value, here, f"{prefix}{key}.")

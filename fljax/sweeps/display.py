@@ -1,12 +1,11 @@
-"""What a person sees while a sweep is on its way: a bar and the latest cells, or plain lines."""
+"""The display of a sweep under way: a bar and the latest cells, or plain lines."""
 
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.console import Group as Stack
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from fljax.host.terminal import Bar, Table
+from fljax.simulation.lines import EVALUATED
 from fljax.simulation.progress import duration, per_second
 from fljax.sweeps.cells import Told
 from fljax.sweeps.executors.base import Finished, Watcher
@@ -31,7 +31,7 @@ PLANNED_EVERY = 5.0
 
 
 class Planning:
-    """How many cells are read and planned, while that takes long: a bar, or a line now and then.
+    """The number of cells that are read and planned, while that takes long: a bar, or a line now and then.
 
     Args:
         console: where to draw; None for nowhere.
@@ -40,7 +40,7 @@ class Planning:
     def __init__(self, console: Console | None) -> None:
         self._console = console
         self._last_line = time.monotonic()
-        self._bar = Progress(
+        self.bar = Progress(
             SpinnerColumn(),
             BarColumn(),
             TextColumn("{task.description}"),
@@ -48,21 +48,21 @@ class Planning:
             transient=True,
             disable=console is None or not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self.bar.add_task("", total=None)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self.bar.stop()
 
     def told(self, what: str) -> Told:
-        """What to call: `what` is "reading" or "planning"."""
+        """The function to call with the number of cells; `what` is "reading" or "planning"."""
 
         def told(done: int, total: int) -> None:
             text = f"{what} {done:,} of {total:,} cells"
-            self._bar.update(self._task, completed=done, total=total, description=text)
+            self.bar.update(self._task, completed=done, total=total, description=text)
             due = time.monotonic() - self._last_line > PLANNED_EVERY
             if due and self._console is not None and not self._console.is_terminal:
                 self._last_line = time.monotonic()
@@ -106,7 +106,7 @@ class SweepDisplay(Watcher):
         self._before = len(plan.sweep.cells) - self._cells
         # Rounds times cells: done of the batches under way, done of all, done of all by an earlier run.
         self._under_way: dict[str, int] = {}
-        self._done_rounds, self._kept_rounds, self._done_cells = 0, 0, 0
+        self.done_rounds, self._kept_rounds, self._done_cells = 0, 0, 0
         self._compiling: set[int] = set()
         self._compiled: set[int] = set()
         self._groups = len({batch.group for batch in todo})
@@ -119,14 +119,12 @@ class SweepDisplay(Watcher):
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Live(
-                get_renderable=self._render, console=self._console, refresh_per_second=1 / SHOWN_EVERY
+                get_renderable=self.render, console=self._console, refresh_per_second=1 / SHOWN_EVERY
             )
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -145,7 +143,7 @@ class SweepDisplay(Watcher):
         name = batch.cells[0].id
         with self._lock:
             self._under_way[name] = self._under_way.get(name, 0) + rounds
-            self._done_rounds += rounds
+            self.done_rounds += rounds
             self._kept_rounds += kept * rounds
             if time.monotonic() - self._last_line > SILENCE:
                 self._log(f"{self._head()}{self._state()}")
@@ -154,11 +152,11 @@ class SweepDisplay(Watcher):
         self._console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
 
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
-        """A batch is done."""
+        """Show a batch that is done."""
         with self._lock:
             # Where a cell diverged, and on Ray, they were not all told.
             told = self._under_way.pop(finished.batch.cells[0].id, 0)
-            self._done_rounds += len(finished.batch.cells) * self._rounds[finished.batch.group] - told
+            self.done_rounds += len(finished.batch.cells) * self._rounds[finished.batch.group] - told
             self._done_cells += len(rows)
             self._latest.extend(rows)
             self._bar.update(self._task, completed=self._before + self._done_cells)
@@ -187,16 +185,16 @@ class SweepDisplay(Watcher):
 
     def _state(self) -> str:
         seconds = max(time.monotonic() - self._begin, 1e-9)
-        done = self._done_rounds - self._kept_rounds
+        done = self.done_rounds - self._kept_rounds
         parts = [f"program {len(self._compiled)}/{self._groups}", per_second(done / seconds)]
         if self._compiling:
             parts.append(f"compiling {len(self._compiling)}")
-        left = self._total - self._done_rounds
+        left = self._total - self.done_rounds
         if done > 0 and left > 0:
             parts.append(f"{duration(seconds * left / done)} left")
         return "  ".join(parts)
 
-    def _render(self) -> Stack:
+    def render(self) -> Stack:
         with self._lock:
             self._bar.update(self._task, description=self._state())
             rows = list(self._latest)
@@ -209,7 +207,7 @@ class SweepDisplay(Watcher):
     def _stack(self, rows: Sequence[Row]) -> Stack:
         table = Table(title="latest cells", title_justify="left")
         axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
-        for name in [*axes, "test error", "attack success"]:
+        for name in [*axes, *(metric.short for metric in EVALUATED.values())]:
             table.add_column(name)
         for row in rows:
             table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
@@ -217,10 +215,10 @@ class SweepDisplay(Watcher):
 
 
 def _numbers(row: Row) -> list[str]:
-    def shown(value: Any) -> str:
-        return "" if value is None or math.isnan(value) else f"{value:.4f}"
-
-    return [shown(row["test_error"]) + (" †" if row["diverged"] else ""), shown(row["attack_success_rate"])]
+    """The final metrics of a cell; a model that diverged has a dagger behind the first."""
+    values = [row[name] for name in EVALUATED]
+    first, *rest = ("" if value is None or math.isnan(value) else f"{value:.4f}" for value in values)
+    return [f"{first} †" if row["diverged"] else first, *rest]
 
 
 def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:

@@ -1,23 +1,25 @@
 """A sweep's folder: sweep.json, results.parquet with one row per finished cell, batches/ under way."""
 
+import copy
 import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fljax.config import keys
+from fljax.config.plugins import without_folders
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
 from fljax.host.locking import FolderLock, check_free
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import to_json
+from fljax.simulation.lines import EVALUATED, MEASURED, to_json
 from fljax.simulation.run_folder import check_folder, is_empty
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import CellResult
@@ -28,15 +30,12 @@ from fljax.sweeps.tables import PARTS, parts_of, read_parquet
 Row = dict[str, Any]
 # Share of the time that writing the whole table may take; what has come since the last time is in parts/.
 WHOLE_SHARE = 0.05
-CURVES = (
-    *("round", "test_error", "attack_success_rate", "loss", "update_norm"),
-    *("trust_benign", "trust_malicious", "benign_accepted", "malicious_accepted"),
-)
+# The columns `curve_NAME`: values of all evaluations, a list a cell.
+CURVES = ("round", *MEASURED)
 _TYPES: Mapping[str, pa.DataType] = {
     "cell": pa.string(),
     "seed": pa.int64(),
-    "test_error": pa.float64(),
-    "attack_success_rate": pa.float64(),
+    **dict.fromkeys(EVALUATED, pa.float64()),
     "diverged": pa.bool_(),
     "rounds": pa.int32(),
     **dict.fromkeys(("seconds_compile", "seconds_run", "rounds_per_second"), pa.float64()),
@@ -77,9 +76,9 @@ def make_rows(
                 "cell": cell.id,
                 **{key: value for key, value in cell.axes.items() if key != "seed"},
                 "seed": cell.config.seed,
-                "test_error": last["test_error"],
-                "attack_success_rate": last["attack_success_rate"],
+                **{name: last[name] for name in EVALUATED},
                 "diverged": bool(last["diverged"]),
+                # As an axis it is the cell's place in the table; `curve_round` ends where a model diverged.
                 "rounds": cell.axes.get("rounds", rounds),
                 "seconds_compile": round(seconds_compile, 3),
                 "seconds_run": result.seconds,
@@ -101,7 +100,7 @@ def make_rows(
 
 
 class SweepFolder:
-    """Where a sweep's results are, whole at every moment; within a `with` no other process writes them.
+    """The results of a sweep, whole at every moment; within a `with` no other process writes them.
 
     The rows of a batch are in a file of their own until the whole table is written again, which would
     otherwise take longer with every batch.
@@ -141,9 +140,7 @@ class SweepFolder:
                 undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
 
@@ -189,7 +186,7 @@ class SweepFolder:
 
     @property
     def merged(self) -> bool:
-        """Whether results.parquet holds all rows."""
+        """True if results.parquet holds all rows."""
         return not (self.path / PARTS).exists()
 
     def merge(self) -> None:
@@ -225,7 +222,7 @@ class SweepFolder:
 
 
 def description(sweep: Sweep) -> dict[str, Any]:
-    """What sweep.json holds: the axes are those with more than one value, and rules, attacks and seeds."""
+    """The content of sweep.json; its axes are those with several values, and rules, attacks and seeds."""
     always = {"aggregator", "attack", "seed"}
     axes = {name: values for name, values in sweep.axes.items() if len(values) > 1 or name in always}
     return {"name": sweep.name, "axes": axes, "cells": len(sweep.cells), "config": sweep.given}
@@ -246,21 +243,21 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
     about = read_json(path / "sweep.json")
     if not isinstance(about, dict) or not isinstance(known := about.get("config"), dict):
         raise DataError(f"{path}/sweep.json is damaged: it holds no configuration")
-    changes = differences(_without_published(known), _without_published(json.loads(to_json(sweep.given))))
+    changes = differences(_identity(known), _identity(json.loads(to_json(sweep.given))))
     if changes:
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
         raise ConfigError(f"{path} holds another sweep: {shown}")
 
 
-def _without_published(config: Any) -> Any:
-    """What decides about the cells: what they are compared with does not."""
-    if not (isinstance(config, dict) and isinstance(config.get("sweep"), dict)):
-        return config
-    return config | {"sweep": {k: v for k, v in config["sweep"].items() if k != "published"}}
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """A sweep's configuration without what its cells do not depend on."""
+    config = copy.deepcopy(without_folders(config))
+    keys.delete(config, "sweep.published")  # results that a report shows beside them
+    return config
 
 
 def differences(before: Any, after: Any, where: str = "") -> list[str]:
-    """What differs between two nested values, one phrase each.
+    """The differences of two nested values, one phrase each.
 
     Example:
         >>> differences({"rounds": 10, "sweep": {"seeds": 2}}, {"rounds": 20, "sweep": {"seeds": 2}})

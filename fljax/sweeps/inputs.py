@@ -1,4 +1,4 @@
-"""What a group's program reads: one copy of what its cells share, one row a cell of what they do not."""
+"""The inputs of a group's program: one copy of shared arrays, one row a cell of the others."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from fljax.sweeps.plan import Group
 
 
 class Rows:
-    """An array (cells, ...) whose rows are few different ones: those are kept, on the host.
+    """An array (cells, ...) with few distinct rows, which are kept on the host.
 
     Args:
         values: one array a cell, of the same shape; cells may share theirs.
@@ -32,7 +32,7 @@ class Rows:
 
 
 class Inputs(NamedTuple):
-    """What a group's program reads: shared by the cells on the device, or with a leading axis for them.
+    """The arrays of a group's program: shared by the cells on the device, or with a leading axis for them.
 
     Attributes:
         data: what a round reads; `Rows` where every cell has its own.
@@ -60,8 +60,8 @@ class Inputs(NamedTuple):
     model_state: Any = None
 
 
-def gather_inputs(group: Group) -> Inputs:
-    """The group's arrays: one copy of what is the same for all cells, one row a cell of what is not."""
+def group_inputs(group: Group) -> Inputs:
+    """The inputs of all cells of a group."""
     parts = group.parts
     datasets = list({id(p.dataset): p.dataset for p in parts}.values())
     which = {id(dataset): i for i, dataset in enumerate(datasets)}
@@ -117,15 +117,15 @@ def gather_inputs(group: Group) -> Inputs:
         test = tuple(np.stack([getattr(p.dataset, f"test_{v}") for p in parts]) for v in "xy")
         test_axis = 0
     return Inputs(
-        RoundData(**{name: value for name, (value, _) in leaves.items()}),
-        RoundData(**{name: axis for name, (_, axis) in leaves.items()}),  # type: ignore[arg-type]
-        jnp.asarray(test[0]),
-        jnp.asarray(test[1]),
-        None if test_rows is None else jnp.asarray(test_rows),
-        test_axis,
-        lambda cells: _initial_models([parts[cell] for cell in cells]),
-        jnp.stack([jax.random.key(p.config.seed_for("train")) for p in parts]),
-        {key: jnp.asarray(values) for key, values in group.traced.items()},
+        data=RoundData(**{name: value for name, (value, _) in leaves.items()}),
+        axes=RoundData(**{name: axis for name, (_, axis) in leaves.items()}),  # type: ignore[arg-type]
+        test_x=jnp.asarray(test[0]),
+        test_y=jnp.asarray(test[1]),
+        test_rows=None if test_rows is None else jnp.asarray(test_rows),
+        test_axis=test_axis,
+        initial=lambda cells: _initial_models([parts[cell] for cell in cells]),
+        keys=jnp.stack([jax.random.key(p.config.seed_for("train")) for p in parts]),
+        traced={key: jnp.asarray(values) for key, values in group.traced.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""What the cells of a sweep have in common, worked out once: data, clients, checks, programs."""
+"""A memory of the planner, so that cells share what they have in common: data, clients, checks, programs."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,18 +7,18 @@ import pydantic
 
 from fljax.aggregators import Aggregator, mean, stateless
 from fljax.attacks import NO_ATTACK
-from fljax.config.components import make_aggregator, make_attack
+from fljax.config.components import make_aggregator
 from fljax.config.schema import ExperimentConfig
 from fljax.data import DATASETS, Dataset
 from fljax.engine.state import RoundData
 from fljax.errors import ConfigError
 from fljax.host.limits import available, gigabytes
-from fljax.simulation.assembly import Parts, check_names, compose, gather, load_dataset
+from fljax.simulation.assembly import Parts, check_names, compose, load_dataset, make_parts
 from fljax.simulation.checks import check_pieces
 from fljax.simulation.clients import choose_malicious
 from fljax.simulation.memory import Gradient, gradient_of
 from fljax.sweeps.cells import text_of
-from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature, traceable
+from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
 
 # Share of the available memory that data may take before anything runs.
 DATA_SHARE = 0.5
@@ -39,7 +39,7 @@ class Member(NamedTuple):
 
 
 class Known:
-    """What cells have in common; keys are the texts of their tables, or the tables themselves."""
+    """The results of earlier cells; keys are the texts of their tables, or the tables themselves."""
 
     def __init__(self) -> None:
         self._members: dict[Any, Member] = {}
@@ -50,7 +50,6 @@ class Known:
         self._bytes = 0
         self._clients: dict[Any, RoundData] = {}
         self._parts: dict[Any, Parts] = {}
-        self._numbers: dict[Any, Mapping[str, Any]] = {}
         self._masked: dict[Any, str] = {}
         self._checked: set[Any] = set()
         # Entries of the largest intermediate result of every rule and attack that was checked.
@@ -76,13 +75,8 @@ class Known:
                 if config.aggregator is not like.parts.config.aggregator:
                     config = config.model_copy(update={"aggregator": like.parts.config.aggregator})
                 return like._replace(parts=like.parts._replace(config=config, dataset=dataset, data=data))
-        parts = self._gather(config)
-        key = tuple(
-            self._text(getattr(parts.config, name)) for name in ("aggregator", "attack", "local", "server")
-        )
-        if key not in self._numbers:
-            self._numbers[key] = traceable(parts.config)
-        numbers = self._numbers[key]
+        parts = self._parts_of(config)
+        numbers = parts.resolved.numbers
         self._check(parts)
         member = Member(parts, numbers, signature(parts, numbers, self._mask))
         self._kept.append(config)  # the identities of its tables stay theirs
@@ -91,14 +85,14 @@ class Known:
         return member
 
     def _shapes(self, dataset: Dataset, data: RoundData) -> tuple[Any, ...]:
-        """What else decides about a cell with the same tables."""
+        """The shapes and counts on which a cell depends besides its tables."""
         if id(data) not in self._malicious:
             self._malicious[id(data)] = int(data.malicious.sum())
         shapes = dataset.train_x.shape, dataset.test_x.shape, dataset.num_classes
         return (*shapes, len(data.counts), self._malicious[id(data)])
 
     def gradient(self, parts: Parts) -> Gradient:
-        """What one gradient of the cell's model costs."""
+        """The cost of one gradient of the cell's model."""
         config, width = parts.config, parts.data.table.shape[1]
         batch = width if config.local.batch_size == "full" else config.local.batch_size
         key = self._text(config.model), parts.dataset.input_shape, parts.dataset.num_classes, batch
@@ -114,7 +108,7 @@ class Known:
 
     def _dataset(self, config: ExperimentConfig) -> Dataset:
         # A data set that ignores the seed is read once.
-        seed = config.seed_for("data") if DATASETS[config.data.name].seeded else None
+        seed = config.seed_for("data") if DATASETS.find(config.data.name).facts["seeded"] else None
         key = self._text(config.data), seed
         if key not in self._datasets:
             dataset = load_dataset(config)
@@ -128,11 +122,13 @@ class Known:
         return self._datasets[key]
 
     def _dealt(self, config: ExperimentConfig, dataset: Dataset) -> RoundData | None:
-        """The clients that a cell with the same data has, with this one's attackers; None so far."""
+        """The clients of an earlier cell with the same data, with this cell's attackers; None if none was."""
         data = self._clients.get(self._clients_key(config, dataset))
+        return None if data is None else self._with_attackers(config, data)
+
+    def _with_attackers(self, config: ExperimentConfig, data: RoundData) -> RoundData:
+        """The same clients, of which those are malicious that the configuration draws."""
         fraction = 0.0 if config.attack.name == "none" else config.attack.fraction
-        if data is None:
-            return None
         key = id(data), fraction
         if key not in self._clients:
             malicious = choose_malicious(config.seed_for("data"), len(data.counts), fraction)
@@ -143,7 +139,7 @@ class Known:
         tables = self._text(config.partition), self._text(config.root)
         return id(dataset), config.seed_for("data"), *tables, config.num_clients
 
-    def _gather(self, config: ExperimentConfig) -> Parts:
+    def _parts_of(self, config: ExperimentConfig) -> Parts:
         tables = ("data", "partition", "aggregator", "local", "server")
         named = ("names", *(self._text(getattr(config, name)) for name in tables))
         if named not in self._checked:
@@ -152,16 +148,17 @@ class Known:
         dataset = self._dataset(config)
         data = self._dealt(config, dataset)
         if data is None:
-            parts = gather(config, dataset)
-            self._clients[self._clients_key(config, dataset)] = parts.data
-            data = self._dealt(config, dataset)
-        assert data is not None
+            dealt = self._clients[self._clients_key(config, dataset)] = make_parts(config, dataset).data
+            data = self._with_attackers(config, dealt)
         key = (
-            *(self._text(getattr(config, name)) for name in ("aggregator", "attack", "model")),
+            *(
+                self._text(getattr(config, name))
+                for name in ("aggregator", "attack", "local", "server", "model")
+            ),
             *(config.cohort_size, *self._shapes(dataset, data)),
         )
         if key not in self._parts:
-            self._parts[key] = gather(config, dataset, data=data)
+            self._parts[key] = make_parts(config, dataset, data=data)
         like = self._parts[key]
         config = config.model_copy(update={"aggregator": like.config.aggregator})
         return like._replace(config=config, dataset=dataset, data=data)
@@ -179,14 +176,14 @@ class Known:
         return max(self._entries[key] for key in self._pieces(parts))
 
     def _pieces(self, parts: Parts) -> tuple[Any, Any]:
-        """What decides whether rule and attack fit."""
+        """The keys of the checks of the rule and of the attack."""
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
         attack = self._mask(config.attack, ARRAYS["attack"])
         return (self._text(config.aggregator), sizes), (attack, sizes, parts.task.num_classes)
 
     def _check(self, parts: Parts) -> None:
-        """Whether the pieces fit: rule and attack on their own, and together if the attack asks the rule."""
+        """Check rule and attack on their own, and together if the attack asks the rule."""
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
         rest = tuple(self._text(getattr(config, name)) for name in ("local", "root", "server", "model"))
@@ -194,10 +191,10 @@ class Known:
             compose(parts, check=False)
         rule, attack = pieces = self._pieces(parts)
         if rule not in self._entries:
-            self._entries[rule] = check_pieces(make_aggregator(config.aggregator), NO_ATTACK, *sizes)
+            self._entries[rule] = check_pieces(make_aggregator(parts.resolved.rule), NO_ATTACK, *sizes)
         if attack not in self._entries:
             spy = _Spy()
-            self._entries[attack] = check_pieces(spy.rule, make_attack(config.attack, parts.task), *sizes)
+            self._entries[attack] = check_pieces(spy.rule, parts.resolved.make_attack(parts.task), *sizes)
             if spy.asked > 1:
                 self._asking.add(attack)
         if attack in self._asking and pieces not in self._checked:
@@ -206,7 +203,7 @@ class Known:
 
 
 class _Spy:
-    """The mean, as a rule that counts how often it is asked: more than once if the attack asks, too."""
+    """The mean, as a rule that counts its calls: more than one if the attack asks the rule, too."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -77,7 +77,7 @@ class Group:
 
     @cached_property
     def places(self) -> Mapping[str, int]:
-        """Where a cell is in `cells`, by its id."""
+        """The place of a cell in `cells`, by its id."""
         return {cell.id: place for place, cell in enumerate(self.cells)}
 
     def resized(self, size: int) -> "Group":
@@ -102,12 +102,12 @@ class Plan(NamedTuple):
 
     @property
     def limit(self) -> Limit:
-        """What not even one cell may exceed."""
+        """The memory that not even one cell may exceed."""
         return room(self.budget / 1e9 if self.strict else None)
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said about data sets and models."""
+        """Notes on data sets and models, each once."""
         return list(dict.fromkeys(note for group in self.groups for p in group.parts for note in p.notes))
 
 
@@ -188,7 +188,17 @@ def _group(
     n, d = parts[0].cohort_size, gradient.num_params
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
     flops = gradient.flops * n * parts[0].config.local.steps + 20.0 * n * d
-    return Group(number, cells, parts, varying, -(-len(cells) // count), need, shared, flops, d)
+    return Group(
+        number=number,
+        cells=cells,
+        parts=parts,
+        traced=varying,
+        size=-(-len(cells) // count),
+        need=need,
+        shared_bytes=shared,
+        round_flops=flops,
+        num_params=d,
+    )
 
 
 def too_large(plan: Plan) -> dict[int, str]:

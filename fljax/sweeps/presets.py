@@ -1,14 +1,13 @@
 """Named lists of rules and attacks for the axes of a sweep."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fljax.aggregators import RULES
 from fljax.attacks import ATTACKS
-from fljax.attacks.wrappers import TASK_ARGUMENTS
-from fljax.config.components import ACTUAL, COUNTS, rule_parameters
+from fljax.config.components import ACTUAL, COUNTS, attack_parameters, rule_parameters
 from fljax.config.schema import ExperimentConfig
-from fljax.config.signatures import keyword_parameters
+from fljax.registry import load_installed
 
 Table = dict[str, Any]
 Preset = Callable[[ExperimentConfig], list[Table]]
@@ -32,17 +31,27 @@ def _rule(name: str) -> Table | None:
 def _attack(name: str) -> Table | None:
     if name == "none":
         return {"name": name}
-    parameters = keyword_parameters(ATTACKS[name].function, hidden=TASK_ARGUMENTS)
+    parameters = attack_parameters(ATTACKS[name].function)
     needed = {key for key, (_, default) in parameters.items() if default is ...}
     values = _ATTACK_VALUES.get(name, {})
     return {"name": name, **values} if needed <= values.keys() else None
 
 
-def _tables(make: Callable[[str], Table | None], names: Any) -> Preset:
-    return lambda base: [table for table in map(make, names) if table is not None]
+def _tables(make: Callable[[str], Table | None], names: Iterable[str]) -> list[Table]:
+    return [table for table in map(make, names) if table is not None]
+
+
+def _all_rules(base: ExperimentConfig) -> list[Table]:
+    load_installed()
+    return _tables(_rule, RULES)
+
+
+def _all_attacks(base: ExperimentConfig) -> list[Table]:
+    load_installed()
+    return _tables(_attack, ["none", *ATTACKS])
 
 
 PRESETS: Mapping[str, Mapping[str, Preset]] = {
-    "aggregator": {"paper": _tables(_rule, PAPER_RULES), "all": _tables(_rule, RULES)},
-    "attack": {"paper": _tables(_attack, PAPER_ATTACKS), "all": _tables(_attack, ["none", *ATTACKS])},
+    "aggregator": {"paper": lambda base: _tables(_rule, PAPER_RULES), "all": _all_rules},
+    "attack": {"paper": lambda base: _tables(_attack, PAPER_ATTACKS), "all": _all_attacks},
 }

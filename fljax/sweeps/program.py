@@ -9,13 +9,13 @@ import numpy as np
 from jax import Array
 
 from fljax.engine.evaluate import Evaluation
-from fljax.engine.loop import no_metrics, some_rounds
+from fljax.engine.loop import Bound, no_metrics, some_rounds
 from fljax.engine.round import RoundMetrics
 from fljax.engine.state import RoundData, RunState
 from fljax.numerics.safe import RUNS
 from fljax.simulation.assembly import compose
 from fljax.simulation.memory import program_bytes
-from fljax.sweeps.inputs import Inputs, gather_inputs, of_batch
+from fljax.sweeps.inputs import Inputs, group_inputs, of_batch
 from fljax.sweeps.plan import Group
 
 # Test examples all cells of a batch evaluate at once.
@@ -29,8 +29,7 @@ class GroupProgram(NamedTuple):
         size: how many cells they hold.
         start: `(params, keys, model_state, traced) -> RunState`.
         chunk: `(state, metrics, data, traced, first, end) -> (state, metrics)`, as in
-            `fljax.engine.loop.Program`;
-            consumes the state.
+            `fljax.engine.loop.Program`; consumes the state.
         evaluate: `(params, test_x, test_y, test_rows, model_state) -> Evaluation`.
         seconds_compile: of all three.
         bytes: what the compiler says the chunk needs, data included.
@@ -45,13 +44,21 @@ class GroupProgram(NamedTuple):
     bytes: int
     inputs: Inputs
 
-
-# --- the program --------------------------------------------------------------------------------------
+    def bind(self, inputs: Inputs, eval_every: int) -> Bound:
+        """The programs with the rows of a batch, from `of_batch`."""
+        test = inputs.test_x, inputs.test_y, inputs.test_rows
+        return Bound(
+            lambda state, metrics, first, end: self.chunk(
+                state, metrics, inputs.data, inputs.traced, first, end
+            ),
+            lambda state: self.evaluate(state.params, *test, state.model_state),
+            blank_metrics(self.size, eval_every),
+        )
 
 
 def compile_group(group: Group) -> GroupProgram:
     """Compile a group's programs for batches of `group.size` cells."""
-    inputs = gather_inputs(group)
+    inputs = group_inputs(group)
     # A bound for all cells; what attacks draw for their rows does not depend on it.
     most = max(p.task.max_malicious or 0 for p in group.parts)
     first = group.parts[0]
@@ -89,23 +96,22 @@ def compile_group(group: Group) -> GroupProgram:
     compiled_start = jax.jit(start).lower(*begun).compile()
     state = jax.eval_shape(start, *begun)
     rounds = np.int32(0), np.int32(group.config.eval_every)
-    read = blank_metrics(group), given.data, given.traced, *rounds
+    read = blank_metrics(group.size, group.config.eval_every), given.data, given.traced, *rounds
     compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, *read).compile()
     test = given.test_x, given.test_y, given.test_rows, given.model_state
     compiled_evaluate = jax.jit(evaluate).lower(given.params, *test).compile()
     seconds = time.perf_counter() - begin
     return GroupProgram(
-        group.size,
-        compiled_start,
-        compiled_chunk,
-        compiled_evaluate,
-        seconds,
-        program_bytes(compiled_chunk),
-        inputs,
+        size=group.size,
+        start=compiled_start,
+        chunk=compiled_chunk,
+        evaluate=compiled_evaluate,
+        seconds_compile=seconds,
+        bytes=program_bytes(compiled_chunk),
+        inputs=inputs,
     )
 
 
-def blank_metrics(group: Group) -> RoundMetrics:
-    """Of a chunk of rounds to come, of as many cells as the group's program holds."""
-    every = group.config.eval_every
-    return no_metrics(*((group.size, every) if group.size > 1 else (every,)))
+def blank_metrics(size: int, eval_every: int) -> RoundMetrics:
+    """Metrics of a chunk of which no round is done, for a program that holds `size` cells."""
+    return no_metrics(*((size, eval_every) if size > 1 else (eval_every,)))

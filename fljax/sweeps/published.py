@@ -6,6 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+from fljax.config import keys
 from fljax.config.components import COUNTS
 from fljax.errors import ConfigError, unknown_name
 
@@ -45,7 +46,7 @@ class Published(NamedTuple):
     rows: dict[str, list[Value | None]]
 
     def place(self, config: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Attack and column of a cell with this resolved configuration; None for a cell of no place.
+        """Attack and column of a cell with this resolved configuration; None if there is no place for it.
 
         Data, rounds and numbers of clients are not looked at.
         """
@@ -53,8 +54,8 @@ class Published(NamedTuple):
         # Without attack, too, since the rules may be told of it.
         if not isinstance(attack, dict) or attack.get("fraction") != FRACTION:
             return None
-        row = next((name for name in self.rows if _is(attack, {"name": name}, {"fraction"})), None)
-        column = next((title for title, wanted in self.columns.items() if _says(config, wanted)), None)
+        row = next((name for name in self.rows if _matches(attack, {"name": name}, {"fraction"})), None)
+        column = next((title for title, wanted in self.columns.items() if _agrees(config, wanted)), None)
         return None if row is None or column is None else (row, column)
 
 
@@ -110,19 +111,17 @@ def _value(text: str) -> Value | None:
     return Value(numbers, float(error), float(success) if success else None, confidence)
 
 
-def _says(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a resolved configuration has these values, by dotted key."""
+def _agrees(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """True if a resolved configuration has the wanted values, by dotted key."""
     for key, item in wanted.items():
-        value: Any = config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if not (_is(value, item, (*COUNTS, "strict")) if isinstance(item, dict) else value == item):
+        value = keys.get(config, key)
+        if not (_matches(value, item, (*COUNTS, "strict")) if isinstance(item, dict) else value == item):
             return False
     return True
 
 
-def _is(component: Any, wanted: Mapping[str, Any], apart: Any) -> bool:
-    """Whether a component has these keys and, but for those apart and what is not set, no others."""
+def _matches(component: Any, wanted: Mapping[str, Any], apart: Any) -> bool:
+    """True if a component's keys and values are the wanted ones, but for some keys and those not set."""
     if not isinstance(component, dict):
         return False
     return {k: v for k, v in component.items() if k not in apart and v not in (None, [])} == wanted

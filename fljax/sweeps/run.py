@@ -4,15 +4,15 @@ import collections
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from fljax.errors import ConfigError, SweepError
+from fljax.errors import SweepError
 from fljax.host.limits import room
 from fljax.host.signals import Stop
 from fljax.simulation.checkpoint import version_changes
@@ -21,12 +21,12 @@ from fljax.simulation.progress import say_how_to_go_on
 from fljax.sweeps.axes import Sweep, load_sweep
 from fljax.sweeps.batch import Saved
 from fljax.sweeps.display import Counter, Planning, SweepDisplay
-from fljax.sweeps.executors.base import Finished, Watcher
-from fljax.sweeps.executors.threads import default_workers, run_locally
+from fljax.sweeps.executors import ExecutorName, make_executor
+from fljax.sweeps.executors.base import Executor, Finished, Watcher, Work
+from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.folder import Row, SweepFolder, make_rows
 from fljax.sweeps.plan import Batch, Plan, check_fits, make_plan
 
-Executor = Literal["local", "ray"]
 Writer = Callable[[SweepFolder, Sequence[Row]], None]
 
 
@@ -37,7 +37,7 @@ def sweep(
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
     workers: int | None = None,
-    executor: Executor = "local",
+    executor: ExecutorName | Executor = "local",
     address: str | None = None,
     ray_cpus: float = 1.0,
     ray_gpus: float | None = None,
@@ -52,7 +52,8 @@ def sweep(
         overrides: dotted keys to values.
         resume: do what is missing in `out`.
         workers: programs at the same time; None for one a core on a CPU, one a device elsewhere.
-        executor: "local", or "ray" for a Ray cluster (`pip install "fljax[ray]"`).
+        executor: "local", "ray" for a Ray cluster (`pip install "fljax[ray]"`), or an
+            `fljax.sweeps.Executor` of your own.
         address: of an existing Ray cluster; None starts one on this machine, unless this process has called
             `ray.init` already.
         ray_cpus: cores a program asks Ray for.
@@ -85,12 +86,13 @@ def sweep(
             if not isinstance(config, Sweep)
             else config
         )
-        check_executor(executor, address, ray_cpus, ray_gpus)
-        workers = check_workers(workers)
+        place = make_executor(
+            executor, workers=workers, address=address, ray_cpus=ray_cpus, ray_gpus=ray_gpus
+        )
         budget = memory_budget(memory)
-        plan = make_plan(cells, workers=workers, budget=budget, told=planning.told("planning"))
-    if executor == "local" or plan.strict:
-        check_fits(plan, workers)
+        plan = make_plan(cells, workers=place.workers, budget=budget, told=planning.told("planning"))
+    if place.in_process or plan.strict:
+        check_fits(plan, place.workers)
     with ExitStack() as stack:
         kept = out is not None
         if out is None:
@@ -99,18 +101,7 @@ def sweep(
         if isinstance(watcher, SweepDisplay):
             stack.enter_context(watcher)
         try:
-            return run_plan(
-                plan,
-                Path(out),
-                resume=resume,
-                workers=workers,
-                executor=executor,
-                address=address,
-                ray_cpus=ray_cpus,
-                ray_gpus=ray_gpus,
-                watcher=watcher,
-                finished=watcher.finished,
-            )
+            return run_plan(plan, Path(out), resume=resume, executor=place, watcher=watcher)
         except KeyboardInterrupt as error:
             if kept and (Path(out) / "sweep.json").exists():
                 say_how_to_go_on(error, f"fljax.sweep(..., out={str(out)!r}, resume=True)")
@@ -118,31 +109,12 @@ def sweep(
 
 
 def _watcher(progress: Any, console: Console | None, plan: Plan, done: set[str]) -> Watcher:
-    """Who is told how far a sweep is."""
+    """The watcher that `progress` asks for."""
     if console is not None:
         return SweepDisplay(console, plan, missing(plan, done))
     if isinstance(progress, Watcher):
         return progress
     return Counter(progress, len(done), len(plan.sweep.cells)) if callable(progress) else Watcher()
-
-
-def check_workers(workers: int | None) -> int:
-    """How many programs run at the same time."""
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers={workers} must be at least 1")
-    return workers or default_workers()
-
-
-def check_executor(executor: Executor, address: str | None, ray_cpus: float, ray_gpus: float | None) -> None:
-    """Raise unless the executor is there and its options fit; called before JAX starts."""
-    if executor not in ("local", "ray"):
-        raise ConfigError(f'executor={executor!r} must be "local" or "ray"')
-    if executor == "ray":
-        from fljax.sweeps.executors.ray import check_ray
-
-        check_ray(address, ray_cpus, ray_gpus)
-    elif address is not None:
-        raise ConfigError(f'address={address!r} is of a Ray cluster and needs executor="ray"')
 
 
 def memory_budget(gigabytes: float | None) -> int | None:
@@ -155,25 +127,20 @@ def run_plan(
     out: Path,
     *,
     resume: bool = False,
-    workers: int = 1,
-    executor: Executor = "local",
-    address: str | None = None,
-    ray_cpus: float = 1.0,
-    ray_gpus: float | None = None,
+    executor: Executor | None = None,
     watcher: Watcher | None = None,
     writers: Sequence[Writer] = (),
-    finished: Callable[[Finished, Sequence[Row]], None] | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
     """`sweep`, for a plan that is made already.
 
     Args:
-        plan: what to run.
-        out, resume, workers, executor, address, ray_cpus, ray_gpus: as for `sweep`.
-        watcher: told what happens, from several threads.
+        plan: of `make_plan`.
+        out, resume: as for `sweep`.
+        executor: the place where the batches run; None for one thread of this process.
+        watcher: told what happens, from several threads, and of every batch when its rows are in the table.
         writers: called with the folder and the new rows: once with those that are there already, then after
             every batch, and with none at the end, when results.parquet holds all of them.
-        finished: called after every batch, with its rows.
         stop: asked whether a signal has arrived; then what is under way is saved.
 
     Returns:
@@ -183,7 +150,7 @@ def run_plan(
         InterruptError: if `stop` says so.
     """
     failures: list[Finished] = []
-    watcher, stop = watcher or Watcher(), stop or Stop()
+    executor, watcher, stop = executor or Threads(1), watcher or Watcher(), stop or Stop()
 
     def saved(batch: Batch) -> Saved:
         return Saved(folder.batch(batch_id(batch)), watcher.note)
@@ -192,24 +159,18 @@ def run_plan(
         folder = stack.enter_context(SweepFolder(out, plan.sweep, resume))
         todo = missing(plan, folder.finished)
         notes = other_versions(folder.rows) if todo else []
-        notes += left_behind(folder, plan, todo) if todo and executor == "local" else []
+        notes += left_behind(folder, plan, todo) if todo and executor.in_process else []
         for note in notes:
             watcher.note(note)
-        batches: Generator[Finished]
-        if executor == "ray" and todo:
-            from fljax.sweeps.executors.ray import check_ray, connected, run_on_ray
-
-            request = check_ray(address, ray_cpus, ray_gpus)
-            stack.enter_context(connected(address, request, workers))
-            batches = run_on_ray(plan, todo, watcher=watcher, request=request, asked=stop)
-        else:
-            batches = run_locally(plan, todo, workers=workers, watcher=watcher, saved=saved, asked=stop)
+        # Left at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on.
+        batches: Iterable[Finished] = ()
+        if todo:
+            batches = stack.enter_context(executor.run(Work(plan, todo, watcher, saved, stop)))
         folder.start()
         if folder.rows:
             for write in writers:
                 write(folder, folder.rows)
-        # Closed at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on.
-        for batch in stack.enter_context(closing(batches)):
+        for batch in batches:
             if batch.error is not None:
                 failures.append(batch)
             elif not batch.results:
@@ -221,8 +182,7 @@ def run_plan(
                 for write in writers:
                     write(folder, rows)
                 folder.forget(batch_id(batch.batch))
-            if finished is not None:
-                finished(batch, rows)
+            watcher.finished(batch, rows)
         folder.merge()
         for write in writers:
             write(folder, [])
@@ -254,7 +214,7 @@ def other_versions(rows: Sequence[Row]) -> list[str]:
 
 
 def left_behind(folder: SweepFolder, plan: Plan, todo: Sequence[Batch]) -> list[str]:
-    """A note on what batches have saved whose cells are not run together now."""
+    """A note on states saved by batches whose cells are not run together now."""
     batches = [*todo, *(batch for group in plan.groups for batch in group.batches)]
     left = folder.saved - set(map(batch_id, batches)) if folder.saved else set()
     if left:  # perhaps by a program that held fewer cells
@@ -274,7 +234,7 @@ def _parts(batch: Batch) -> Iterator[Batch]:
 
 
 def _items(text: str) -> list[tuple[str, Any]]:
-    """Of a JSON object; none of anything else that a file may hold in its place."""
+    """The items of a JSON object; none if the text is anything else."""
     try:
         return list(json.loads(text).items())
     except (ValueError, AttributeError, TypeError):

@@ -1,4 +1,4 @@
-"""How long a plan will take, roughly, without running it."""
+"""A rough estimate of the time of a plan, without running it."""
 
 import time
 
@@ -28,7 +28,7 @@ def machine_flops(size: int = 1024) -> float:
 
 
 def estimate_seconds(plan: Plan, workers: int) -> list[float]:
-    """Seconds of every group: compiling, and all rounds of its cells, on its share of the machine."""
+    """Seconds of every group on its share of the machine: compiling, and the rounds of its cells."""
     speed = machine_flops() * EFFICIENCY
 
     def of(group: Group) -> float:

@@ -1,7 +1,5 @@
 """Results besides the Parquet table, for those who watch a sweep with other tools."""
 
-import csv
-import io
 import math
 import re
 import shutil
@@ -10,8 +8,9 @@ from typing import Any
 
 from fljax.errors import ConfigError
 from fljax.files import write_atomically
-from fljax.host.csvs import quoted
-from fljax.sweeps.folder import CURVES, Row, SweepFolder
+from fljax.host.csvs import to_csv
+from fljax.simulation.lines import MEASURED
+from fljax.sweeps.folder import Row, SweepFolder
 
 
 def write_csv(folder: SweepFolder, rows: Sequence[Row]) -> None:
@@ -19,11 +18,8 @@ def write_csv(folder: SweepFolder, rows: Sequence[Row]) -> None:
     if not folder.merged or not folder.rows:
         return
     names = [name for name in folder.rows[0] if not name.startswith("curve_") and name != "config"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, extrasaction="ignore")
-    writer.writerow({name: quoted(name) for name in names})
-    writer.writerows({name: quoted(value) for name, value in row.items()} for row in folder.rows)
-    write_atomically(folder.path / "results.csv", text.getvalue().encode())
+    content = to_csv(names, ([row[name] for name in names] for row in folder.rows))
+    write_atomically(folder.path / "results.csv", content)
 
 
 def tensorboard_writer() -> Any:
@@ -42,7 +38,7 @@ def tensorboard_writer() -> Any:
             name = run_name(row, folder.varying)
             shutil.rmtree(folder.path / "tensorboard" / name, ignore_errors=True)  # of an earlier try
             with SummaryWriter(str(folder.path / "tensorboard" / name)) as writer:
-                for curve in CURVES[1:]:
+                for curve in MEASURED:
                     points = zip(row["curve_round"], row[f"curve_{curve}"], strict=True)
                     for step, value in points:
                         if value is not None and math.isfinite(value):

@@ -20,7 +20,7 @@ from fljax.aggregators import (
     trimmed_mean,
 )
 from fljax.attacks import SURROGATES, fltrust_attack, optimize_attack, sign_flip, trim_attack
-from fljax.config.components import make_surrogate
+from fljax.config.components import bind_rule, make_surrogate
 from fljax.config.schema import parse_config
 from tests.support.programs import jitted
 
@@ -345,12 +345,12 @@ def test_temperatures_out_of_range(name):
 
 def test_a_configured_rule_finds_its_surrogate():
     table = {"name": "krum", "num_malicious": 3, "num_neighbors": 5}
-    aggregator = make_surrogate(parse_config({"aggregator": table}).aggregator)
+    aggregator = make_surrogate(bind_rule(parse_config({"aggregator": table}).aggregator))
     updates, _, _ = make()
     result = aggregator.aggregate(updates, aggregator.init(N, D), fljax.aggregators.Context())[0]
     expected = SURROGATES["krum"](updates, num_malicious=3, num_neighbors=5)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
-    assert make_surrogate(parse_config({"aggregator": {"name": "mean"}}).aggregator) is None
+    assert make_surrogate(bind_rule(parse_config({"aggregator": {"name": "mean"}}).aggregator)) is None
 
 
 # --- in the simulator ---------------------------------------------------------------------------------

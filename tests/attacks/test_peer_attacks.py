@@ -28,7 +28,7 @@ from fljax.attacks import (
     optimized_alie,
     optimized_ipm,
 )
-from fljax.config.components import make_attack
+from fljax.config.components import bind_attack, make_attack
 from fljax.config.schema import AttackConfig, parse_config
 from tests.attacks import reference_peers as reference
 from tests.support.programs import jitted
@@ -112,7 +112,7 @@ def test_constant_sends_what_it_is_told(value):
     with np.errstate(over="ignore"):
         expected = np.full((2, 5), value, np.float32)
     config = AttackConfig(name="constant", value=value)
-    made = make_attack(config, TASK)
+    made = make_attack(bind_attack(config), TASK)
     sent, _ = made.corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Knowledge(Context()))
     for result in (
         constant(updates, malicious, value=value),

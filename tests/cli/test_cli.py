@@ -22,6 +22,8 @@ from fljax.cli.app import main
 from fljax.cli.details import config_line
 from fljax.cli.listing import KINDS, list_table
 from fljax.config.components import (
+    bind_attack,
+    bind_rule,
     dataset_options,
     make_aggregator,
     make_attack,
@@ -427,8 +429,8 @@ def test_every_name_has_a_line_of_a_configuration_and_a_meaning_for_every_parame
             make_model(config.model, 10)
         else:
             partition_options(config.partition)
-            make_aggregator(config.aggregator)
-            make_attack(config.attack, Task(10, 4, (8, 8, 1)))
+            make_aggregator(bind_rule(config.aggregator))
+            make_attack(bind_attack(config.attack), Task(10, 4, (8, 8, 1)))
 
 
 def test_a_log_is_as_wide_as_columns_says(cli, monkeypatch):
@@ -550,7 +552,7 @@ def test_sweep_writes_the_right_cells(cli, tmp_path):
 )
 def test_a_bad_cell_is_reported_before_any_cell_runs(cli, tmp_path, monkeypatch, old, new, fragments):
     monkeypatch.setattr(
-        "fljax.sweeps.executors.threads.compile_group", lambda *_: pytest.fail("a cell was compiled")
+        "fljax.sweeps.executors.base.compile_group", lambda *_: pytest.fail("a cell was compiled")
     )
     assert SWEEP.count(old) == 1
     (tmp_path / "many.toml").write_text(SWEEP.replace(old, new))

@@ -13,7 +13,7 @@ from fljax.config.schema import parse_config
 from fljax.data import from_arrays
 from fljax.report.partition import plot_partition
 from fljax.simulation.experiment import assemble
-from fljax.simulation.holdings import Holdings, draw
+from fljax.simulation.holdings import Holdings, load_holdings
 
 TINY = """
 rounds = 4
@@ -56,7 +56,7 @@ def test_holdings_are_those_of_a_run():
             "attack": {"name": "sign_flip", "fraction": 0.5},
         }
     )
-    _, holdings = draw(config)
+    _, holdings = load_holdings(config)
     data = assemble(config).state.data
     table, labels = np.asarray(data.table), np.asarray(data.y)
     for row, counts in zip(table, holdings.clients, strict=True):

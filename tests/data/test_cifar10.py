@@ -315,7 +315,7 @@ def test_pickled_batch_with_another_content(tmp_path, values):
 
 
 def test_options():
-    assert "exact_only" in str(DATASETS["cifar10"].load.__kwdefaults__)
+    assert "exact_only" in str(DATASETS["cifar10"].function.__kwdefaults__)
     with pytest.raises(ConfigError, match="'exact'; did you mean 'exact_only'"):
         load("cifar10", exact=True)
     assert parse_config({"data": {"name": "cifar10", "exact_only": True}}).data.parameters == {

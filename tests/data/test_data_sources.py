@@ -510,7 +510,7 @@ def test_synthetic_bad_values(options):
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="unknown dataset 'mnits'; did you mean 'mnist'.*uci_har"):
+    with pytest.raises(ConfigError, match="unknown data set 'mnits'; did you mean 'mnist'.*uci_har"):
         load("mnits")
     with pytest.raises(ConfigError, match="'num_trian'; did you mean 'num_train'.*separation"):
         load("synthetic", num_trian=3)
@@ -525,10 +525,10 @@ def test_unknown_names():
 @pytest.mark.parametrize("name", DATASETS)
 def test_table(name):
     entry = DATASETS[name]
-    assert list(inspect.signature(entry.load).parameters)[:2] == ["data_dir", "seed"]
+    assert list(inspect.signature(entry.function).parameters)[:2] == ["data_dir", "seed"]
     assert entry.summary
     assert "\n" not in entry.summary
-    assert re.search(r"\b(19|20)\d\d$", entry.citation)
+    assert re.search(r"\b(19|20)\d\d$", entry.source)
 
 
 def arrays(**changes):

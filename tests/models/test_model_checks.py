@@ -10,10 +10,10 @@ from flax import linen as nn
 from flax import nnx
 
 import fljax
-from fljax.config.components import check_local_optimizer
+from fljax.config.optimizers import check_local_optimizer
 from fljax.config.schema import Component, parse_config
 from fljax.data import Dataset
-from fljax.models import MODELS, Model, ResNet20, as_model
+from fljax.models import MODELS, Model, ResNet20, as_model, register_model
 from fljax.simulation.experiment import assemble
 from fljax.sweeps.axes import make_sweep
 from fljax.sweeps.plan import make_plan
@@ -216,7 +216,8 @@ def test_a_state_of_weak_type_is_of_the_type_it_becomes():
     assert fljax.run(parse_config(BASE), model=model, progress=False).summary["rounds"] == BASE["rounds"]
 
 
-def test_more_outputs_than_classes_are_noted(monkeypatch):
+def test_more_outputs_than_classes_are_noted(request):
+    @register_model("wide")
     class Wide(nn.Module):
         num_classes: int
 
@@ -227,7 +228,7 @@ def test_more_outputs_than_classes_are_noted(monkeypatch):
     note = "the model has 7 outputs for 5 classes; no example teaches it the others"
     assert assemble(parse_config(BASE), model=plain(lambda y: y, 7)).facts["data"]["notes"] == [note]
     assert assemble(parse_config(BASE), model=plain(lambda y: y)).facts["data"]["notes"] == []
-    monkeypatch.setitem(MODELS, "wide", Wide)
+    request.addfinalizer(lambda: MODELS.remove("wide"))
     config = parse_config(BASE | {"model": {"name": "wide"}})
     plan = make_plan(make_sweep(config.resolved(), {"axes": {"seed": [0, 1]}}))
     assert plan.notes == [note]

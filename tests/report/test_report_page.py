@@ -78,7 +78,7 @@ def test_the_licence_goes_with_the_script(page):
 
 
 def test_without_chromium_only_ci_fails(monkeypatch):
-    monkeypatch.setattr("browser.find", lambda *names: None)
+    monkeypatch.setattr("tests.support.browser.find", lambda *names: None)
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"):
         need_chromium()
@@ -126,6 +126,7 @@ def click(driver, element):
     element.click()
 
 
+@pytest.mark.slow
 def test_a_person_can_sort_search_and_filter(driver):
     names = titles(driver)
     assert names[:3] == ["rule", "attack", "seed"]
@@ -166,6 +167,7 @@ def test_a_person_can_sort_search_and_filter(driver):
     assert set(column(driver, 0)) == {ODD, "Krum"}
 
 
+@pytest.mark.slow
 def test_labels_are_shown_as_they_are(driver):
     heads = driver.find_elements("css selector", "table.results thead th")
     assert [head.text for head in heads] == ["attack", *ERRORS]
@@ -189,6 +191,7 @@ def widths(driver, width):
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.slow
 def test_no_column_is_cut_on_a_laptop_and_no_page_wider_than_a_phone(driver):
     page, rooms = widths(driver, 1400)
     assert page <= 1400
@@ -198,6 +201,7 @@ def test_no_column_is_cut_on_a_laptop_and_no_page_wider_than_a_phone(driver):
     assert page <= 390
 
 
+@pytest.mark.slow
 def test_the_page_is_dark_where_the_reader_wants_it(driver):
     def colours(scheme):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -215,12 +219,14 @@ def test_the_page_is_dark_where_the_reader_wants_it(driver):
     colours("light")
 
 
+@pytest.mark.slow
 def test_images_are_there(driver):
     widths = driver.execute_script("return [...document.images].map(image => image.naturalWidth)")
     assert len(widths) >= 2
     assert min(widths) > 200
 
 
+@pytest.mark.slow
 def test_the_browser_loaded_nothing_and_complained_of_nothing(driver):
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [

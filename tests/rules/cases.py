@@ -28,6 +28,7 @@ from tests.rules.properties import (
     of_result_rows,
     of_trusted_share,
 )
+from tests.support.programs import optimized
 
 N, D = 12, 37
 # Arrays with one entry per row of the updates: they move with the rows.
@@ -243,8 +244,8 @@ class RuleCase:
 
 @lru_cache
 def compiled(case: RuleCase) -> Callable[..., Any]:
-    """The rule, jitted once for all tests."""
-    return jax.jit(lambda updates, others: case.call(updates, others))
+    """The rule, compiled once for all tests."""
+    return optimized(lambda updates, others: case.call(updates, others))
 
 
 def first_rows(cases: Sequence[RuleCase]) -> list[RuleCase]:

@@ -20,9 +20,8 @@ from tests.rules.cases import (
     make,
     on_samples,
 )
-from tests.support.programs import quick
+from tests.support.programs import optimized
 
-OPTIMIZED = True  # see quick_programs in conftest.py
 ALL = RULE_CASES + PRE_CASES
 # For what does not depend on the arguments: one row of each entry.
 ONE_EACH = first_rows(ALL)
@@ -55,7 +54,7 @@ def test_equals_the_float64_reference(case):
 @each(ONE_EACH)
 def test_float64_is_kept(case):
     updates, others = make()
-    with quick(), jax.enable_x64(True):
+    with jax.enable_x64(True):
         wide = jax.jit(lambda updates, others: case.call(updates, others))
         result = wide(jnp.asarray(updates, jnp.float64), as_type(others, jnp.float64))
         assert result.dtype == jnp.float64
@@ -87,7 +86,7 @@ def test_vmap_equals_a_loop(case):
     stacks = [make(seed) for seed in range(3)]
     stacks[1][0][2, 3] = np.nan if case.tolerated else 7.0
     updates, others = jax.tree.map(lambda *arrays: jnp.stack(arrays), *stacks)
-    mapped = jax.jit(jax.vmap(lambda u, o: case.call(u, o)))(updates, others)
+    mapped = optimized(jax.vmap(lambda u, o: case.call(u, o)))(updates, others)
     looped = np.stack([compiled(case)(u, o) for u, o in stacks])
     np.testing.assert_allclose(mapped, looped, rtol=1e-5, atol=1e-6)
 
@@ -96,7 +95,7 @@ def test_vmap_equals_a_loop(case):
 def test_traced_hyper_parameters_give_the_static_result_in_one_program(case):
     traces = []
 
-    @jax.jit
+    @optimized
     def traced(updates, others, hyper):
         traces.append(1)
         return case.call(updates, others, **hyper)
@@ -165,7 +164,7 @@ def test_scaling(case):
     updates, others = make()
     straight = compiled(case)(updates, others)
     # Without units it is the program that the other tests run.
-    in_units = jax.jit(lambda updates, others, units: case.call(updates, others, **units))
+    in_units = optimized(lambda updates, others, units: case.call(updates, others, **units))
     for factor in np.asarray(case.scaling, np.float32):
         scaled = {name: value * factor if name in IN_SPACE else value for name, value in others.items()}
         units = {name: case.hyper[name] * abs(factor) for name in case.units}
@@ -255,7 +254,7 @@ def test_hostile_rows_leave_the_result_near_the_honest_rows(case, how):
 def test_gradient_equals_finite_differences(case):
     updates, others = make(d=2)
     random = np.random.default_rng(3)
-    with quick(), jax.enable_x64(True):
+    with jax.enable_x64(True):
         wide = as_type(others, jnp.float64)
         x = jnp.asarray(updates, jnp.float64)
         probe = jnp.asarray(random.normal(size=jax.eval_shape(case.call, x, wide).shape))
@@ -292,8 +291,7 @@ def test_a_hostile_row_keeps_its_nan_out_of_the_gradient(case, value):
 
         return jax.grad(score, argnums=(0, 1))(updates, arrays)
 
-    with quick():
-        slopes = gradient(*spoilt)
+    slopes = gradient(*spoilt)
     assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
     np.testing.assert_array_equal(slopes[0][row, 2], 0.0)
     # The other rows have one.

@@ -1,14 +1,13 @@
 """Rows of thousands of entries, where XLA reduces in another way: on a CPU its maximum then drops NaN."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fljax.numerics.safe import largest_entries, row_norms
-from tests.rules.cases import PRE_CASES, RULE_CASES, N, Poisoned, make
+from tests.rules.cases import PRE_CASES, RULE_CASES, N, Poisoned, compiled, make
+from tests.support.programs import optimized
 
-OPTIMIZED = True  # see quick_programs in conftest.py
 D = 5000
 # Random coordinates that miss the hostile one cannot show it.
 CASES = [c for c in RULE_CASES + PRE_CASES if c.tolerated and c.hyper.get("subspace_size", D) >= D]
@@ -24,20 +23,10 @@ def test_hostile_rows_leave_the_result_near_the_honest_rows(case, where, value):
     kept = np.setdiff1d(np.arange(N), bad)
     poisoned = updates.copy()
     poisoned[bad, where] = value
-    compute = compiled(case)
-    result, clean = np.asarray(compute(poisoned, others)), np.asarray(compute(updates, others))
+    result, clean = (np.asarray(compiled(case)(rows, others)) for rows in (poisoned, updates))
     if case.finite:
         assert np.isfinite(result).all()
     assert case.hostile(Poisoned(result, clean, updates[kept], kept, poisoned, others))
-
-
-PROGRAMS: dict = {}
-
-
-def compiled(case):
-    if case.id not in PROGRAMS:
-        PROGRAMS[case.id] = jax.jit(case.call)
-    return PROGRAMS[case.id]
 
 
 @pytest.mark.parametrize("d", [7, 1000, 4096, 50_000])
@@ -47,7 +36,7 @@ def test_non_finite_entries_are_found_wherever_they_are(d, value):
         rows = np.ones((4, d), np.float32)
         rows[1, where] = value
         rows[2] = 1e-40
-        for function in (largest_entries, jax.jit(largest_entries), row_norms, jax.jit(row_norms)):
+        for function in (largest_entries, optimized(largest_entries), row_norms, optimized(row_norms)):
             found = np.asarray(function(jnp.asarray(rows)))
             np.testing.assert_array_equal(np.isinf(found), [False, True, False, False])
             assert not np.isnan(found).any()

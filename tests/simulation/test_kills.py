@@ -1,22 +1,18 @@
 """A run that is killed again and again, at any moment, ends as if nothing had happened."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
 
-import fljax
 from fljax.config.schema import parse_config
 from fljax.simulation.checkpoint import load_checkpoint
 from fljax.simulation.experiment import assemble
 from tests.support.run_folders import VALUES as SMALL
-from tests.support.run_folders import bits, read_lines
+from tests.support.run_folders import bits, environment, read_lines
 
-ROOT = str(Path(fljax.__file__).parents[1])
 KILLS = 24
 VALUES = SMALL | {"rounds": 3000, "eval_every": 3, "checkpoint_every": "auto"}
 # Imports once, then a fork for every attempt, which is killed at a random moment, also while it compiles.
@@ -62,17 +58,16 @@ while True:
 
 @pytest.mark.slow
 def test_killed_many_times_a_run_is_bit_identical(tmp_path, record_property):
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")]),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    alone = environment(
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+        JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+    )
     for name, kills in (("whole", 0), ("killed", KILLS)):
         done = subprocess.run(
             [sys.executable, "-c", ATTEMPTS, name, str(kills), json.dumps(VALUES)],
             cwd=tmp_path,
-            env=environment,
+            env=alone,
             capture_output=True,
             text=True,
             timeout=600,

@@ -96,6 +96,7 @@ def test_fltrust_holds_where_averaging_fails():
     assert errors["fltrust"] < 0.4
 
 
+@pytest.mark.slow
 def test_mnist_agrees_with_an_independent_implementation(shared_data):
     # Another, plain implementation reached 0.161 (FedAvg, 100 clients, q = 0.5, b = 32, rate 0.0096).
     config = load_config(

@@ -3,7 +3,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 import warnings
@@ -35,10 +34,10 @@ from tests.support.run_folders import (
     contents,
     interrupt_at,
     read_lines,
+    start,
     strict_json,
 )
 
-OPTIMIZED = True  # as the processes it starts are
 TOML = """
 rounds = 600
 eval_every = 1
@@ -295,21 +294,6 @@ def test_a_damaged_configuration_is_an_error_that_names_it(small, tmp_path):
 # --- killed processes --------------------------------------------------------------------------------
 
 
-def start(folder: Path) -> subprocess.Popen:
-    """`fljax run` of 600 evaluations in a process of its own."""
-    (folder / "long.toml").write_text(TOML)
-    # A shell may have started the tests with SIGINT ignored, and children inherit that.
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from fljax.cli.app import main; main()"
-    )
-    command = [sys.executable, "-c", program, "run", "long.toml", "--out", "run"]
-    root = str(Path(fljax.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-
 def wait_for_lines(process: subprocess.Popen, metrics: Path, number: int) -> None:
     deadline = time.monotonic() + 120
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < number:
@@ -331,7 +315,8 @@ def long(tmp_path_factory):
 def test_a_killed_process_resumes_bit_for_bit(long, tmp_path, name):
     built, program, whole = long
     out = tmp_path / "run"
-    process = start(tmp_path)
+    (tmp_path / "long.toml").write_text(TOML)
+    process = start(tmp_path, "run", "long.toml", "--out", "run")
     # Somewhere between two lines, at another place every time.
     moment = random.SystemRandom().randrange(2, 200)
     wait_for_lines(process, out / "metrics.jsonl", moment)

@@ -131,7 +131,9 @@ def test_a_sweep_s_folder_in_use_is_refused_but_can_be_read(plan, tmp_path):
             said.append(str(error.value))
         assert len(load_results(out).frame) == 2 * (len(said) // 2)
 
-    run_plan(plan, out, finished=intrude)
+    watcher = Watcher()
+    watcher.finished = intrude
+    run_plan(plan, out, watcher=watcher)
     assert said == [f"{out} is in use by process {os.getpid()} on {socket.gethostname()}"] * 4
     assert {path.name for path in out.iterdir()} == {"sweep.json", "results.parquet"}
 
@@ -534,7 +536,7 @@ def test_other_library_versions_of_a_sweep_are_noted(plan, tmp_path, monkeypatch
     here = environment()
     with monkeypatch.context() as patched:
         older = {**here, "versions": {**here["versions"], "jax": "0.1"}}
-        for module in ("results", "running"):
+        for module in ("folder", "batch"):
             patched.setattr(f"fljax.sweeps.{module}.environment", lambda: older)
         watcher = StopAfter(2 * (10 + 6))
         with pytest.raises(SignalError):

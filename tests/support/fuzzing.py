@@ -1,4 +1,4 @@
-"""Fuzzers, each a process of its own: `python tests/fuzz.py config 0 500` prints what became of 500 inputs.
+"""Fuzzers, each a process of its own: `python fuzzing.py config 0 500` prints what became of 500 inputs.
 
 Whatever goes in, it comes back as a value or as one sentence, within the minute and in bounded memory. The
 same seed makes the same inputs; the one that failed is in the message.
@@ -52,6 +52,7 @@ def tried(counts: Counter, what: object, call, *allowed: type[Exception]) -> boo
 
 BASE = """
 rounds = 20
+plugins = ["fractions", "/nowhere/textwrap"]
 eval_every = 2
 num_clients = 8
 cohort_size = 6
@@ -164,10 +165,10 @@ def parameters_of(component: str, name: str) -> list[str]:
 
     registries = {
         "aggregator": lambda: components.rule_parameters(components.RULES[name].function),
-        "attack": lambda: keyword_parameters(components.ATTACKS[name].function, components.TASK_ARGUMENTS),
+        "attack": lambda: components.attack_parameters(components.ATTACKS[name].function),
         "partition": lambda: keyword_parameters(components.PARTITIONS[name].function),
-        "model": lambda: components.model_parameters(components.MODELS[name]),
-        "data": lambda: keyword_parameters(components.DATASETS[name].load),
+        "model": lambda: components.model_parameters(components.MODELS[name].function),
+        "data": lambda: keyword_parameters(components.DATASETS[name].function),
     }
     return list(registries[component]())
 
@@ -222,7 +223,7 @@ def fuzz_config(draw: random.Random, count: int, counts: Counter) -> None:
     from fljax.config import components
     from fljax.config.loading import load_config
     from fljax.errors import ConfigError, DataError
-    from fljax.simulation.assembly import check_names, compose, gather, load_dataset
+    from fljax.simulation.assembly import check_names, compose, load_dataset, make_parts
     from fljax.sweeps import load_sweep
 
     names = {
@@ -266,7 +267,7 @@ def fuzz_config(draw: random.Random, count: int, counts: Counter) -> None:
             check_names(config)
             if deep:
                 counts["deep"] += 1
-                compose(gather(config, load_dataset(config)))
+                compose(make_parts(config, load_dataset(config)))
                 counts["built"] += 1
 
         tried(counts, data, check, ConfigError, DataError)

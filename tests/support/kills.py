@@ -1,4 +1,4 @@
-"""Kills sweeps again and again: `python tests/kills.py OUT KILLS SEED` prints how often.
+"""Kills sweeps again and again: `python kills.py OUT KILLS SEED` prints how often.
 
 Everything is imported once. Every attempt is a fork that continues a folder and is killed (SIGKILL) at a
 random moment; after a few kills it is left alone, saves what it has found, and the next folder begins.

@@ -5,22 +5,23 @@ test_rules.py and test_attacks.py compare the two for every rule and attack.
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any
 
 import jax
 import numpy as np
 
+# JAX's defaults, which conftest.py turns off.
+_DEFAULTS = {
+    "xla_cpu_use_fusion_emitters": True,
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+}
 
-@contextmanager
-def quick():
-    """In an OPTIMIZED module (see conftest.py): compile fast, for programs of which nobody else makes use."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+
+def optimized(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled as users compile it, for tests of what XLA makes of the code."""
+    return jax.jit(function, compiler_options=_DEFAULTS)
 
 
 class _Traced:

@@ -1,10 +1,15 @@
-"""Run folders: a small configuration, and what tests read from the folders."""
+"""Run folders: a small configuration, processes that write them, and what tests read from the folders."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+
+import fljax
 
 # A cohort, batches, an attack and a server optimizer: everything a resumed run has to get right.
 VALUES = {
@@ -21,6 +26,30 @@ VALUES = {
     "aggregator": {"name": "fltrust"},
     "attack": {"name": "sign_flip", "fraction": 0.34},
 }
+
+
+def environment(**others: str) -> dict[str, str]:
+    """The environment of a process, in whatever folder, that imports the library under test."""
+    root = str(Path(fljax.__file__).parents[1])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, **others}
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen:
+    """The command `fljax` with these words in a process of its own, which Ctrl-C reaches."""
+    # A shell may have started the tests with SIGINT ignored, and children inherit that.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from fljax.cli.app import main; main()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def strict_json(text: str):

@@ -7,16 +7,8 @@ from itertools import product
 import pyarrow as pa
 from pyarrow import parquet
 
-CURVES = (
-    "test_error",
-    "attack_success_rate",
-    "loss",
-    "update_norm",
-    "trust_benign",
-    "trust_malicious",
-    "benign_accepted",
-    "malicious_accepted",
-)
+from fljax.simulation.lines import MEASURED
+
 DOUBLES = pa.list_(pa.float64())
 
 
@@ -44,7 +36,7 @@ def cell(aggregator="FedAvg", attack="no attack", seed=0, error=0.1, success=Non
         "num_params": 1000,
         "group": 0,
         "config": json.dumps({"rounds": 40}),
-        **dict.fromkeys((f"curve_{name}" for name in CURVES), [None] * len(rounds)),
+        **dict.fromkeys((f"curve_{name}" for name in MEASURED), [None] * len(rounds)),
         "curve_round": rounds,
         "curve_test_error": steps,
         "curve_attack_success_rate": [success] * len(rounds),

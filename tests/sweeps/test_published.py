@@ -14,7 +14,7 @@ from fljax.config.loading import apply_overrides, merge, read_toml
 from fljax.config.schema import parse_config
 from fljax.errors import ConfigError, DataError
 from fljax.report import load_results, places, rich_tables, write_report
-from fljax.report.comparison import comparison_caption, comparison_tables
+from fljax.report.comparison import compare
 from fljax.sweeps import make_sweep, sweep
 from fljax.sweeps.published import published, read_published
 from tests.support.sweep_folders import cell, write_sweep
@@ -59,7 +59,7 @@ def folder(tmp_path):
 
 
 def test_the_papers_layout_with_both_numbers(folder):
-    (table,) = comparison_tables(places(load_results(folder)))
+    (table,) = compare(places(load_results(folder))).tables
     assert table.title == "Table III (e): logistic regression, UCI HAR"
     assert table.columns == ["FedAvg", "Krum", "Trim-mean", "Median", "FLTrust"]
     rows = {name: [entry.text for entry in entries[:3]] for name, entries in table.rows}
@@ -76,7 +76,7 @@ def test_the_papers_layout_with_both_numbers(folder):
 
 
 def test_the_caption_counts_by_confidence(folder):
-    text = comparison_caption(places(load_results(folder)))
+    text = compare(places(load_results(folder))).caption
     assert "Within 0.03: 1 of 2 with M, 1 of 3 with L." in text
     assert text.endswith("25 cells (–) are not there.")
 
@@ -129,7 +129,7 @@ def test_other_axes_have_a_table_each_and_those_of_the_columns_none(tmp_path):
         "num_clients": [50, 100],
     }
     results = load_results(write_sweep(tmp_path / "bias", axes, rows))
-    first, second = comparison_tables(places(results, ["table5"]))
+    first, second = compare(places(results, ["table5"])).tables
     assert first.title.endswith("; clients 50")
     assert second.title.endswith("; clients 100")
     name, entries = first.rows[0]
@@ -144,8 +144,8 @@ def test_more_tables_than_anybody_reads_are_left_to_the_csv(tmp_path):
     folder = write_sweep(tmp_path / "many", axes, rows)
     found = places(load_results(folder), ["table3_mnist_0.1", "table3_uci_har"])
     few = [place for place in found if place.table == "table3_uci_har"][:30]
-    assert comparison_tables(found) == []
-    assert len(comparison_tables([*few, *found[:300]])) == 1
+    assert compare(found).tables == []
+    assert len(compare([*few, *found[:300]]).tables) == 1
     files = {path.name: path for path in write_report(folder, published="table3_mnist_0.1")}
     assert "The 10 tables beside table3_mnist_0.1 are too many to be shown; published.csv has them." in files[
         "table.md"
@@ -157,7 +157,7 @@ def test_a_diverged_cell_differs(tmp_path):
     axes = {"aggregator": ["FedAvg"], "attack": ["no attack"], "seed": [0]}
     rows = [cell(error=float("nan"), config=config("FedAvg", "no attack"))]
     found = places(load_results(write_sweep(tmp_path / "nan", axes, rows)), ["table3_mnist_0.1"])
-    assert comparison_tables(found)[0].rows[0][1][0].text == "— (0.04 H) ≠"
+    assert compare(found).tables[0].rows[0][1][0].text == "— (0.04 H) ≠"
 
 
 def one(folder, configs, **columns):
@@ -202,8 +202,8 @@ def test_what_is_missing_or_diverged_is_said(tmp_path):
     rows = [cell(seed=0, config=config("FedAvg", "no attack"), diverged=True)]
     found = places(load_results(write_sweep(tmp_path / "part", axes, rows)), ["table3_mnist_0.5"] * 2)
     assert len(found) == 30  # named twice, compared once
-    assert comparison_tables(found)[0].rows[0][1][0].text == "0.100 † ‡ (0.04 M) ≠"
-    assert "† At least one seed diverged. ‡ Not all seeds are there yet." in comparison_caption(found)
+    assert compare(found).tables[0].rows[0][1][0].text == "0.100 † ‡ (0.04 M) ≠"
+    assert "† At least one seed diverged. ‡ Not all seeds are there yet." in compare(found).caption
 
 
 def test_a_report_without_comparison_leaves_no_old_one(folder):

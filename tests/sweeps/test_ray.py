@@ -18,7 +18,8 @@ from fljax.errors import ConfigError, SweepError  # noqa: E402
 from fljax.sweeps import make_plan, make_sweep, run_plan, sweep  # noqa: E402
 from fljax.sweeps.executors import ray as on_ray  # noqa: E402
 from fljax.sweeps.executors.base import Watcher  # noqa: E402
-from fljax.sweeps.executors.ray import Request, connected, prepare  # noqa: E402
+from fljax.sweeps.executors.ray import Ray, Request, connected, prepare  # noqa: E402
+from tests.support.plugins import ONE_OF_EACH, no_trace  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # What compiles fast.
@@ -99,6 +100,7 @@ class Recorder(Watcher):
         self.told.append(("compiled", group.number))
 
 
+@pytest.mark.slow
 def test_the_results_are_those_of_the_local_executor(address, tmp_path, monkeypatch):
     # A relative path means the same in a worker, whose own folder is another.
     monkeypatch.chdir(tmp_path)
@@ -111,7 +113,7 @@ def test_the_results_are_those_of_the_local_executor(address, tmp_path, monkeypa
     plan = make_plan(cells, size=2)
     assert [len(batch.cells) for batch in plan.groups[0].batches] == [2, 2, 2]
     watcher = Recorder()
-    table = run_plan(plan, tmp_path / "out", executor="ray", address=address, watcher=watcher)
+    table = run_plan(plan, tmp_path / "out", executor=Ray(address), watcher=watcher)
     assert_same(table, sweep(cells))
     assert watcher.told == [("compiling", 0), ("compiled", 0)]
     assert set(table["device"]) == {"cpu: cpu"}
@@ -119,13 +121,40 @@ def test_the_results_are_those_of_the_local_executor(address, tmp_path, monkeypa
     assert table["seconds_compile"].nunique() <= 2
 
 
-class Killer:
+@pytest.mark.slow
+def test_workers_import_the_plugins_of_a_sweep(address, tmp_path, monkeypatch):
+    (tmp_path / "study_on_ray.py").write_text(ONE_OF_EACH)
+    (tmp_path / "many.toml").write_text(
+        """
+        rounds = 2
+        eval_every = 2
+        num_clients = 4
+        root = { size = 10 }
+        data = { name = "two_rings" }
+        partition = { name = "in_order" }
+        model = { name = "one_layer" }
+        aggregator = { name = "halfway", pre = [{ name = "signs" }] }
+        attack = { name = "push", fraction = 0.25 }
+        plugins = ["study_on_ray"]
+        [sweep]
+        axes = { "local.steps" = [1, 2] }
+        """
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with no_trace():
+        table = sweep(tmp_path / "many.toml", executor="ray", address=address, progress=False)
+        assert set(table["aggregator"]) == {"Signs + Halfway"}
+        assert_same(table, sweep(tmp_path / "many.toml", progress=False))
+
+
+class Killer(Watcher):
     """Kills a worker in the middle of a task, once, after the first result."""
 
     def __init__(self):
         self.killed, self.seen = None, []
 
-    def __call__(self, finished, rows):
+    def finished(self, finished, rows):
         self.seen += [row["cell"] for row in rows]
         if self.killed is None:
             # Three tasks for two workers: both are on one, or will be at once.
@@ -135,23 +164,26 @@ class Killer:
             self.killed = victim.pid
 
 
+@pytest.mark.slow
 def test_a_killed_worker_runs_its_batch_again(address, cells, table, tmp_path):
     plan, killer = make_plan(cells), Killer()
-    found = run_plan(plan, tmp_path / "out", executor="ray", address=address, finished=killer)
+    found = run_plan(plan, tmp_path / "out", executor=Ray(address), watcher=killer)
     assert killer.killed
     assert sorted(killer.seen) == sorted(cell.id for cell in cells.cells)
     assert_same(found, table)
 
 
+@pytest.mark.slow
 def test_a_batch_whose_worker_always_dies_is_an_error(address, cells, table, tmp_path, monkeypatch):
     # Without retries the kill shows, so in the test above it did interrupt something.
     monkeypatch.setattr(on_ray, "RETRIES", 0)
     plan = make_plan(cells)
     with pytest.raises(SweepError, match=r"[12] of 3 cells failed.*WorkerCrashedError"):
-        run_plan(plan, tmp_path / "out", executor="ray", address=address, finished=Killer())
+        run_plan(plan, tmp_path / "out", executor=Ray(address), watcher=Killer())
     assert_same(run_plan(plan, tmp_path / "out", resume=True), table)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_task_is_reported_and_the_cluster_stays(address, tmp_path):
     file = tmp_path / "mine.npz"
     x, y = np.ones((150, 5), np.float32), np.arange(150) % 3
@@ -160,7 +192,7 @@ def test_an_error_in_a_task_is_reported_and_the_cluster_stays(address, tmp_path)
     plan = make_plan(make_sweep(BASE, {"axes": {"data": data}}))
     file.unlink()
     with pytest.raises(SweepError, match=r"1 of 2 cells failed, first .*npz.*: DataError: .*mine\.npz"):
-        run_plan(plan, tmp_path / "out", executor="ray", address=address)
+        run_plan(plan, tmp_path / "out", executor=Ray(address))
     assert not ray.is_initialized()
     with connected(address, Request(), 1):
         assert ray.cluster_resources()["CPU"] == 2
@@ -170,11 +202,12 @@ def test_an_error_in_a_task_is_reported_and_the_cluster_stays(address, tmp_path)
         with pytest.raises(
             ConfigError, match="asks for 3 CPUs, but the nodes of the Ray cluster have 2 CPUs"
         ):
-            run_plan(plan, tmp_path / "large", executor="ray", ray_cpus=3)
+            run_plan(plan, tmp_path / "large", executor=Ray(cpus=3))
         assert ray.is_initialized()
     assert not (tmp_path / "large").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_and_a_folder_to_continue(tmp_path):
     config = tmp_path / "long.toml"
     config.write_text(

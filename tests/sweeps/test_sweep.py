@@ -12,7 +12,8 @@ import fljax
 from fljax.aggregators import PRE_AGGREGATORS, RULES, Context
 from fljax.attacks import ATTACKS, Knowledge, Task
 from fljax.attacks.wrappers import TASK_ARGUMENTS
-from fljax.config.components import make_aggregator, make_attack
+from fljax.config.components import bind_attack, bind_rule, make_aggregator, make_attack
+from fljax.config.resolve import resolve
 from fljax.config.schema import AggregatorConfig, AttackConfig
 from fljax.config.signatures import keyword_parameters, traceable_parameters
 from fljax.errors import ConfigError
@@ -20,12 +21,13 @@ from fljax.numerics.safe import RUNS
 from fljax.sweeps import make_plan, make_sweep
 from fljax.sweeps import plan as planning
 from fljax.sweeps.batch import CellResult, run_batch
-from fljax.sweeps.executors import threads as local
-from fljax.sweeps.executors.base import compile_within, interleaved, run_in_parts
+from fljax.sweeps.executors import base as local
+from fljax.sweeps.executors.base import Work, compile_within, interleaved, run_in_parts
+from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
 from fljax.sweeps.timing import estimate_seconds
-from fljax.sweeps.traced import signature, traceable
+from fljax.sweeps.traced import signature
 
 BASE: dict[str, Any] = {
     "rounds": 4,
@@ -372,11 +374,8 @@ def test_every_program_is_compiled_once(monkeypatch, tmp_path):
     assert len(batches) == 4 * 5
     for workers in (1, 2, 3):
         calls.clear()
-        done = list(
-            local.run_locally(
-                plan, batches, workers=workers, watcher=local.Watcher(), saved=lambda batch: None
-            )
-        )
+        with Threads(workers).run(Work(plan, batches)) as finished:
+            done = list(finished)
         assert sorted(calls) == [0, 1, 2, 3]
         assert len(done) == len(batches)
         assert all(finished.error is None for finished in done)
@@ -453,7 +452,7 @@ def test_in_parts_the_results_are_the_same(diverging):
     whole = run_batch(group, group.batches[0], program)
     half = compile_within(group, program.bytes - 1)
     assert half.size < program.size
-    parts = run_in_parts(group, group.batches[0], half, lambda part: None, lambda *_: None, lambda: False)
+    parts = run_in_parts(group, group.batches[0], half)
     for mine, other in zip(whole, parts, strict=True):
         assert len(mine.lines) == len(other.lines)
         for left, right in zip(mine.lines, other.lines, strict=True):
@@ -538,13 +537,13 @@ def _component(kind, name, given):
     updates = _stack()
     if kind == "attack":
         config = AttackConfig(name=name, **given)
-        middle = make_aggregator(AggregatorConfig(name="mean"))
+        middle = make_aggregator(bind_rule(AggregatorConfig(name="mean")))
 
         def rule(stack):
             return middle.aggregate(stack, (), _context())[0]
 
         def attack(traced):
-            made = make_attack(config, Task(10, 3), traced)
+            made = make_attack(bind_attack(config).replaced(traced), Task(10, 3))
             malicious = jnp.arange(N) % 4 == 1
             training = {"local_rate": jnp.float32(0.1), "batch_size": jnp.float32(8.0)}
             known = Knowledge(_context(), rule=rule, surrogate=rule, **training)
@@ -554,7 +553,7 @@ def _component(kind, name, given):
     table = {"name": "mean", "pre": [{"name": name, **given}]} if kind == "pre" else {"name": name, **given}
 
     def aggregate(traced):
-        made = make_aggregator(AggregatorConfig(**table), traced)
+        made = make_aggregator(bind_rule(AggregatorConfig(**table)).replaced(traced))
         return made.aggregate(updates, made.init(N, D), _context())[0]
 
     return aggregate
@@ -593,7 +592,7 @@ def test_the_planner_finds_every_traceable_parameter():
     }
     attack = {"name": "worst_case", "attacks": [{"name": "alie", "z": 1}, {"name": "sign_flip"}]}
     config = make_sweep(BASE | {"aggregator": rule, "attack": attack}, {}).cells[0].config
-    assert traceable(config) == {
+    assert resolve(config).numbers == {
         "aggregator.num_malicious": 1,
         "aggregator.num_neighbors": 3,
         "aggregator.pre.0.num_malicious": 1,
@@ -604,4 +603,4 @@ def test_the_planner_finds_every_traceable_parameter():
         "server.learning_rate": 1.0,
     }
     part = plan_of({}, BASE | {"aggregator": rule, "attack": attack}).groups[0].parts[0]
-    assert "traced" in signature(part, traceable(part.config))
+    assert "traced" in signature(part, part.resolved.numbers)

@@ -1,6 +1,7 @@
 """A sweep's folder and what a person sees: whole at every moment, whatever ends the sweep."""
 
 import csv
+import functools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ import fljax
 from fljax.cli import sweep as command
 from fljax.cli.app import main
 from fljax.config.schema import parse_config
+from fljax.engine.loop import StoppedError
 from fljax.errors import ConfigError, DataError, SweepError
 from fljax.host import limits
 from fljax.host.limits import Limit
@@ -35,11 +38,11 @@ from fljax.host.signals import InterruptError, Stop
 from fljax.report import load_results
 from fljax.simulation.progress import duration
 from fljax.sweeps import load_sweep, make_plan, make_sweep, run_plan
-from fljax.sweeps import run as sweeping
-from fljax.sweeps.batch import CellResult, StoppedError
+from fljax.sweeps.batch import CellResult
 from fljax.sweeps.display import Planning, SweepDisplay
-from fljax.sweeps.executors import threads as local
+from fljax.sweeps.executors import base as local
 from fljax.sweeps.executors.base import Finished, Watcher
+from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.folder import CURVES, SweepFolder, read_rows, write_rows
 from fljax.sweeps.run import batch_id, missing
 from fljax.sweeps.writers import run_name, tensorboard_writer, write_csv
@@ -138,7 +141,7 @@ def contents(folder: Path) -> dict:
 
 def test_the_table_has_one_row_per_cell(fake, plan, tmp_path):
     out = tmp_path / "out"
-    frame = run_plan(plan, out, workers=2)
+    frame = run_plan(plan, out, executor=Threads(2))
     assert sorted(fake.ran) == list(range(12))
     assert sorted(fake.compiled) == [0, 1]
     assert {path.name for path in out.iterdir()} == {"sweep.json", "results.parquet"}
@@ -182,6 +185,16 @@ def test_the_table_has_one_row_per_cell(fake, plan, tmp_path):
         "attack.fraction": [0.0, 0.2],
         "seed": [0, 1, 2],
     }
+
+
+def test_a_diverged_cell_keeps_its_place_on_an_axis_of_rounds(fake, tmp_path):
+    plan = make_plan(make_sweep(tomllib.loads(TINY), {"seeds": 3, "axes": {"rounds": [4, 8]}}), size=2)
+    frame = run_plan(plan, tmp_path / "out")
+    assert frame["rounds"].tolist() == [4, 4, 4, 8, 8, 8]
+    assert frame["diverged"].tolist() == [False] * 4 + [True, False]
+    # The rounds that were done are those of its curves.
+    assert [list(curve)[-1] for curve in frame["curve_round"]] == [4, 4, 4, 8, 2, 8]
+    assert load_results(tmp_path / "out").axes["rounds"] == ["4", "8"]
 
 
 def test_axes_of_every_kind_have_columns(fake, tmp_path):
@@ -258,7 +271,7 @@ def test_a_program_that_cannot_be_compiled_fails_its_cells_alone(fake, plan, tmp
 
     monkeypatch.setattr(local, "compile_group", compile_group)
     with pytest.raises(SweepError, match="6 of 12 cells failed, .*INTERNAL: no such thing"):
-        run_plan(plan, tmp_path / "out", workers=2)
+        run_plan(plan, tmp_path / "out", executor=Threads(2))
     assert sorted(fake.ran) == list(range(6, 12))
     assert len(read_rows(tmp_path / "out")) == 6
 
@@ -444,26 +457,29 @@ def test_a_full_disk_keeps_the_previous_table_and_stops_the_threads(
     fake, plan, tmp_path, monkeypatch, workers
 ):
     out = tmp_path / "out"
-    synced, allowed = os.fsync, 3
+    synced, allowed, failed = os.fsync, 3, threading.Event()
 
     def fsync(file):
         nonlocal allowed
         allowed -= 1
         if allowed < 0:
+            failed.set()
             raise OSError(28, "No space left on device")
         synced(file)
 
-    slow = local.run_batch
+    quick = local.run_batch
 
     def run_batch(*given, **named):
+        if len(fake.ran) >= 6:  # not faster than the table is written
+            failed.wait(60)
         time.sleep(0.05)
-        return slow(*given, **named)
+        return quick(*given, **named)
 
     monkeypatch.setattr(local, "run_batch", run_batch)
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", fsync)
         with pytest.raises(OSError, match="No space left"):
-            run_plan(plan, out, workers=workers)
+            run_plan(plan, out, executor=Threads(workers))
     # The threads have ended with the call: nothing goes on behind its back.
     ran = len(fake.ran)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
@@ -481,7 +497,7 @@ def test_whatever_ends_the_loop_ends_the_threads(fake, plan, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, tmp_path / "out", workers=2, writers=[writer])
+        run_plan(plan, tmp_path / "out", executor=Threads(2), writers=[writer])
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
     assert len(read_rows(tmp_path / "out")) == 2
     assert len(run_plan(plan, tmp_path / "out", resume=True)) == 12
@@ -564,8 +580,8 @@ def shown(plan, out):
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123
         console = Console(force_terminal=True, width=150, record=True, file=nowhere)
         with SweepDisplay(console, plan, missing(plan, set())) as display:
-            run_plan(plan, out, watcher=display, finished=display.finished)
-        console.print(display._render())
+            run_plan(plan, out, watcher=display)
+        console.print(display.render())
     return console.export_text()
 
 
@@ -574,9 +590,9 @@ def test_the_bar_is_there_on_terminals_of_any_size(fake, plan, tmp_path, width, 
     with (tmp_path / "screen").open("w") as file:
         console = Console(force_terminal=True, width=width, height=height, record=True, file=file)
         with SweepDisplay(console, plan, missing(plan, set())) as display:
-            run_plan(plan, tmp_path / "out", watcher=display, finished=display.finished)
+            run_plan(plan, tmp_path / "out", watcher=display)
         console.export_text()
-        console.print(display._render())
+        console.print(display.render())
     lines = console.export_text().splitlines()
     assert len(lines) < height
     assert max(map(len, lines)) <= width
@@ -595,7 +611,7 @@ def test_a_log_has_a_line_for_every_batch(fake, plan, tmp_path):
     fake.fail = {2: ValueError("bad")}
     console = Console(width=150, record=True, file=(tmp_path / "log").open("w"))
     with pytest.raises(SweepError), SweepDisplay(console, plan, missing(plan, set())) as display:
-        run_plan(plan, tmp_path / "out", watcher=display, finished=display.finished)
+        run_plan(plan, tmp_path / "out", watcher=display)
     lines = console.export_text().splitlines()
     assert len(lines) == 6
     assert re.match(
@@ -627,7 +643,7 @@ def test_a_log_is_not_silent_for_long_and_knows_what_was_done_before(fake, plan,
     left = duration(10 / 4 * (total - 2 * len(first.cells) - 4))
     assert console.export_text(clear=False) == f"0/12 cells  program 0/2  0.4 rounds/s  {left} left\n"
     display.finished(Finished(plan.groups[first.group], first, [], 0.0, ValueError("bad")), [])
-    assert display._done_rounds == len(first.cells) * rounds
+    assert display.done_rounds == len(first.cells) * rounds
 
 
 def test_a_terminal_has_a_bar_and_the_latest_cells(fake, plan, tmp_path):
@@ -638,13 +654,55 @@ def test_a_terminal_has_a_bar_and_the_latest_cells(fake, plan, tmp_path):
     assert "†" in text
 
 
+# --- where batches run --------------------------------------------------------------------------------
+
+
+class InTurn:
+    """An executor of a user's own: a batch after the other in this thread, the last one first."""
+
+    workers, in_process = 1, True
+
+    def __init__(self):
+        self.under_way = 0
+
+    @contextmanager
+    def run(self, work):
+        compiled = functools.cache(work.compile)
+        self.under_way += 1
+        yield (work.run(batch, compiled) for batch in reversed(work.batches))
+        self.under_way -= 1
+
+
+def test_an_executor_of_one_s_own_runs_a_sweep(fake, tmp_path):
+    cells, mine = make_sweep(tomllib.loads(TINY), tomllib.loads(SWEEP)["sweep"]), InTurn()
+    expected = fljax.sweep(cells, progress=False, workers=1)
+    fake.ran, fake.compiled = [], []
+    frame = fljax.sweep(cells, tmp_path / "out", progress=False, executor=mine)
+    pd.testing.assert_frame_equal(frame, expected)
+    assert fake.ran == [*range(6, 12), *range(6)]
+    assert fake.compiled == [1, 0]
+    assert mine.under_way == 0
+    fake.fail = {7: ValueError("bad")}
+    with pytest.raises(SweepError, match="6 of 12 cells failed"):
+        fljax.sweep(cells, progress=False, executor=mine)
+    assert mine.under_way == 0
+
+
+def test_an_executor_that_is_none_is_an_error():
+    cells = make_sweep(tomllib.loads(TINY), {"seeds": 1})
+    with pytest.raises(ConfigError, match='executor=\'somewhere\' must be "local" or "ray"'):
+        fljax.sweep(cells, progress=False, executor="somewhere")
+    with pytest.raises(ConfigError, match="executor: an executor of your own takes no workers, address"):
+        fljax.sweep(cells, progress=False, executor=InTurn(), workers=2)
+
+
 # --- from Python -------------------------------------------------------------------------------------
 
 
 def test_from_python_the_progress_is_shown_unless_something_else_is_asked(
     fake, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(sweeping, "default_workers", lambda: 1)
+    monkeypatch.setattr(local, "default_workers", lambda: 1)
     cells = make_sweep(tomllib.loads(TINY), tomllib.loads(SWEEP)["sweep"])
     fljax.sweep(cells, progress=False)
     assert capsys.readouterr() == ("", "")
@@ -702,7 +760,7 @@ def test_long_planning_is_shown(tmp_path, monkeypatch):
         console = Console(force_terminal=True, width=150, record=True, file=nowhere)
         with Planning(console) as planning:
             planning.told("planning")(3000, 5000)
-            planning._bar.refresh()
+            planning.bar.refresh()
     assert "planning 3,000 of 5,000 cells" in console.export_text()
 
 
@@ -721,7 +779,9 @@ def test_the_whole_table_is_not_written_after_every_batch(fake, plan, tmp_path, 
     def look(finished, rows):
         seen.append((len(read_rows(tmp_path / "out")), len(load_results(tmp_path / "out").frame)))
 
-    frame = run_plan(plan, tmp_path / "out", finished=look, writers=[write_csv])
+    watcher = Watcher()
+    watcher.finished = look
+    frame = run_plan(plan, tmp_path / "out", watcher=watcher, writers=[write_csv])
     whole = [count for name, count in written if name == "results.parquet"]
     assert whole == [2, 12]  # the first time, and at the end
     assert seen == [(count, count) for count in (2, 4, 6, 8, 10, 12)]
@@ -963,7 +1023,7 @@ ATTEMPTS = """
 import os, random, signal, sys, time
 from pathlib import Path
 from fljax.sweeps import load_sweep, make_plan, run_plan
-from fljax.sweeps.executors.threads import Watcher
+from fljax.sweeps.executors.base import Watcher
 
 class Log(Watcher):
     def progress(self, batch, rounds, kept):
@@ -972,7 +1032,7 @@ class Log(Watcher):
 
 def attempt(out):
     plan = make_plan(load_sweep("long.toml"), workers=1, size=3)
-    run_plan(plan, Path(out), resume=True, workers=1, watcher=Log())
+    run_plan(plan, Path(out), resume=True, watcher=Log())
 
 def kill(child, when):
     while not when():

@@ -1,4 +1,4 @@
-"""What every partition returns: index tables, never copies of examples.
+"""Index tables, which every partition returns; examples are never copied.
 
 `(table, counts)`: `table` (n, s_max) int32 holds the positions of client i's examples in its first
 `counts[i]` slots and -1 after them. The order inside a client is random.

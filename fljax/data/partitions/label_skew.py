@@ -14,9 +14,11 @@ from fljax.data.partitions.index_table import (
     draw_owners,
     index_table,
 )
+from fljax.data.partitions.registry import register_partition
 from fljax.errors import ConfigError
 
 
+@register_partition("dirichlet", title="Dirichlet", source="Yurochkin et al. 2019; Hsu et al. 2019")
 def dirichlet(
     labels: ArrayLike,
     seed: Seed,
@@ -108,6 +110,7 @@ def _mixtures(labels: np.ndarray, num_clients: int, alpha: float, random: np.ran
     return owner
 
 
+@register_partition("shards", source="McMahan et al. 2017")
 def shards(
     labels: ArrayLike, seed: Seed, *, num_clients: int, shards_per_client: int = 2, min_size: int = 1
 ) -> IndexTable:
@@ -161,6 +164,7 @@ def shards(
     return index_table(owner, num_clients, random)
 
 
+@register_partition("similarity", source="Karimireddy et al. 2020")
 def similarity(
     labels: ArrayLike, seed: Seed, *, num_clients: int, gamma: float = 0.5, min_size: int = 1
 ) -> IndexTable:

@@ -11,9 +11,11 @@ from fljax.data.partitions.index_table import (
     check_sizes,
     index_table,
 )
+from fljax.data.partitions.registry import register_partition
 from fljax.errors import ConfigError
 
 
+@register_partition("dirichlet_sizes", title="Dirichlet sizes", source="Li et al. 2022")
 def dirichlet_sizes(
     labels: ArrayLike, seed: Seed, *, num_clients: int, alpha: float = 0.5, min_size: int = 1
 ) -> IndexTable:
@@ -47,6 +49,7 @@ def dirichlet_sizes(
     return _deal(np.shape(labels)[0], random.dirichlet(np.full(num_clients, alpha)), min_size, random)
 
 
+@register_partition("power_law_sizes", title="power law sizes", source="Li et al. 2020")
 def power_law_sizes(
     labels: ArrayLike, seed: Seed, *, num_clients: int, exponent: float = 1.0, min_size: int = 1
 ) -> IndexTable:

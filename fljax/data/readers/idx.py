@@ -31,7 +31,7 @@ class ImageArrays(NamedTuple):
 
 
 class ImageSpec(NamedTuple):
-    """What identifies a published image data set: its files, or what no order of its examples changes."""
+    """Marks of a published image data set: its files, and counts that no order of its examples changes."""
 
     image_shape: tuple[int, int]
     train_counts: tuple[int, ...]  # examples of each class
@@ -73,7 +73,7 @@ SPECS = {
 
 
 def find_files(folder: Path) -> dict[str, Path] | None:
-    """Where the four files lie in a folder, plain or with `.gz`.
+    """The paths of the four files in a folder, plain or with `.gz`.
 
     Args:
         folder: the folder of one data set; it need not exist.

@@ -43,14 +43,14 @@ class _Kind:
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    """How protocol 5 writes an array."""
+    """An array as protocol 5 writes it."""
     array = _Array()
     array.build((None, shape, kind, order != "C", data))
     return array
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """How Python 3 writes bytes into an old pickle."""
+    """Bytes as Python 3 writes them into an old pickle."""
     if not isinstance(text, str) or encoding != "latin1":
         raise ValueError("an encoding that is not latin1")
     return text.encode("latin1")
@@ -151,7 +151,7 @@ class _Machine:
         return taken
 
     def _items(self) -> list[Any]:
-        """What was put on the stack since the last mark."""
+        """The values put on the stack since the last mark."""
         start = self.marks.pop()
         taken = self.stack[start:]
         del self.stack[start:]

@@ -29,7 +29,7 @@ _READ_PACKAGES = ("tensorflow_datasets", "importlib_resources", "PIL")  # TFDS 4
 
 
 class _Kind(NamedTuple):
-    """What is known about a data set beforehand."""
+    """Facts about a data set that are known beforehand."""
 
     shape: tuple[int, ...]  # of one image
     splits: tuple[str, ...]
@@ -127,7 +127,7 @@ def _has_tensorflow() -> bool:
 
 
 def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Where TensorFlow Datasets has a data set completely prepared.
+    """The folder in which TensorFlow Datasets has a data set completely prepared.
 
     Args:
         name: one of `NAMES`.
@@ -150,7 +150,7 @@ def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> 
 
 
 def _address(builder: Any, file: str) -> str:
-    """Where TensorFlow Datasets would download a file from."""
+    """The address from which TensorFlow Datasets would download a file."""
     addresses = [builder.URL] if hasattr(builder, "URL") else list(getattr(builder, "url_infos", {}))
     return next((url for url in addresses if url.endswith(file)), urljoin(addresses[0], file))
 

@@ -52,7 +52,7 @@ class HarArrays(NamedTuple):
 
 
 def find(root: Path) -> Folder | None:
-    """Where the data set lies: an archive, which always holds all of it, or else an unpacked folder.
+    """The place of the data set: an archive, which always holds all of it, or else an unpacked folder.
 
     Args:
         root: the folder of all data sets.

@@ -1,15 +1,18 @@
 """The parts that all executors share."""
 
-import threading
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
+import jax
+
+from fljax.engine.loop import StoppedError
 from fljax.errors import ConfigError
 from fljax.host.limits import Limit, available
-from fljax.simulation.memory import shortage
-from fljax.sweeps.batch import CellResult, Saved, StoppedError, run_batch
+from fljax.simulation.memory import in_words, shortage
+from fljax.sweeps.batch import CellResult, Saved, run_batch
 from fljax.sweeps.folder import Row
 from fljax.sweeps.plan import Batch, Group, Plan
 from fljax.sweeps.program import GroupProgram, compile_group
@@ -22,12 +25,12 @@ class Finished(NamedTuple):
     """A batch that is done, or what it failed with.
 
     Attributes:
-        group: its group; `size` is what its program holds.
+        group: its group; `size` is the number of cells in its program.
         batch: the batch.
         results: one per cell, or where it was stopped of its first cells; empty after an error.
         seconds_compile: of the group's program.
-        error: what went wrong, or None.
-        here: device and versions, if it was another process that ran it.
+        error: the exception that ended it, or None.
+        here: device and versions of the process that ran it, if that was another one.
     """
 
     group: Group
@@ -39,23 +42,113 @@ class Finished(NamedTuple):
 
 
 class Watcher:
-    """Told what happens while a sweep runs, from any thread; this one ignores it."""
+    """A listener to a sweep, called from any thread; this one ignores what it hears."""
 
     def compiling(self, group: Group) -> None:
         """A group's program is being compiled."""
 
     def compiled(self, group: Group, seconds: float) -> None:
-        """It is compiled, which took so long."""
+        """The program is compiled; it took so many seconds."""
 
     def progress(self, batch: Batch, rounds: int, kept: bool) -> None:
-        """All cells of a batch together are so many rounds further, or an interrupted run had done them."""
+        """The cells of a batch have done so many rounds in total, or an interrupted sweep had (`kept`)."""
 
     def note(self, text: str) -> None:
-        """Something a person should know, in a sentence: this one warns."""
+        """A sentence for the user; this one warns."""
         warnings.warn(text, stacklevel=2)
 
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
         """A batch is done, and its rows are in the table."""
+
+
+class Work(NamedTuple):
+    """The batches of a sweep for an executor to run.
+
+    Attributes:
+        plan: the plan they belong to.
+        batches: in the order of the sweep.
+        watcher: told what happens.
+        saved: the place where a batch of this process saves its state on the way, if anywhere.
+        stop: asked whether to stop before all batches are done.
+    """
+
+    plan: Plan
+    batches: Sequence[Batch]
+    watcher: Watcher = Watcher()
+    saved: Callable[[Batch], Saved | None] = lambda batch: None
+    stop: Callable[[], bool] = lambda: False
+
+    def run(self, batch: Batch, compiled: Callable[[Group], GroupProgram]) -> Finished:
+        """Run a batch in this process, by the program that `compiled` returns for its group.
+
+        Returns:
+            The finished batch; an error of it is in there.
+        """
+        group = self.plan.groups[batch.group]
+        try:
+            program = compiled(group)
+            progress = partial(self.watcher.progress, batch)
+            results = run_in_parts(group, batch, program, self.saved, progress, self.stop)
+            return Finished(group.resized(program.size), batch, results, program.seconds_compile)
+        except StoppedError:
+            return Finished(group, batch, [], 0.0)
+        except Exception as error:
+            return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
+
+    def compile(self, group: Group) -> GroupProgram:
+        """Compile the program of a group for this process, within the memory of the plan."""
+        self.watcher.compiling(group)
+        program = compile_within(group, self.plan.budget, self.plan.limit if self.plan.strict else None)
+        self.watcher.compiled(group, program.seconds_compile)
+        return program
+
+
+class Executor(Protocol):
+    """A place where the batches of a sweep run.
+
+    Attributes:
+        workers: the number of programs that run at the same time.
+        in_process: True if they run in this process, so that together they must fit its memory, and batches
+            save their state on the way.
+    """
+
+    @property
+    def workers(self) -> int: ...
+
+    @property
+    def in_process(self) -> bool: ...
+
+    def run(self, work: Work) -> AbstractContextManager[Iterator[Finished]]:
+        """Begin to run batches.
+
+        Args:
+            work: the batches.
+
+        Returns:
+            A context manager whose value yields every batch when it is done, in whatever order. When it is
+            left, nothing runs any more. It raises a ConfigError on entering if the place cannot be used.
+        """
+        ...
+
+
+def default_workers() -> int:
+    """One program a core on a CPU, one a device elsewhere."""
+    if jax.default_backend() != "cpu":
+        return jax.local_device_count()
+    import psutil
+
+    return len(psutil.Process().cpu_affinity() or [0]) if hasattr(psutil.Process, "cpu_affinity") else 1
+
+
+def number_of_workers(workers: int | None) -> int:
+    """The number of programs at the same time, `default_workers` if None.
+
+    Raises:
+        ConfigError: if it is not positive.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers} must be at least 1")
+    return workers or default_workers()
 
 
 def interleaved(batches: Sequence[Batch], workers: int) -> list[Batch]:
@@ -75,42 +168,6 @@ def interleaved(batches: Sequence[Batch], workers: int) -> list[Batch]:
         for turn in range(max(map(len, together))):
             order += [group[turn] for group in together if turn < len(group)]
     return order
-
-
-class _Programs:
-    """Each group's program on each device, compiled by the first thread that needs it."""
-
-    def __init__(self, plan: Plan, batches: Sequence[Batch], watcher: Watcher) -> None:
-        self._plan, self._watcher = plan, watcher
-        self._lock = threading.Lock()
-        self._futures: dict[tuple[int, int], Future[GroupProgram]] = {}
-        self._left: dict[int, int] = {}
-        for batch in batches:
-            self._left[batch.group] = self._left.get(batch.group, 0) + 1
-
-    def get(self, group: Group, device: int) -> GroupProgram:
-        with self._lock:
-            first = (group.number, device) not in self._futures
-            future = self._futures.setdefault((group.number, device), Future())
-        if first:
-            try:
-                future.set_result(self._compile(group))
-            except BaseException as error:
-                future.set_exception(error)
-        return future.result()
-
-    def _compile(self, group: Group) -> GroupProgram:
-        self._watcher.compiling(group)
-        program = compile_within(group, self._plan.budget, self._plan.limit if self._plan.strict else None)
-        self._watcher.compiled(group, program.seconds_compile)
-        return program
-
-    def done(self, group: Group) -> None:
-        with self._lock:
-            self._left[group.number] -= 1
-            if not self._left[group.number]:
-                for key in [key for key in self._futures if key[0] == group.number]:
-                    del self._futures[key]
 
 
 def compile_within(group: Group, budget: int, limit: Limit | None = None) -> GroupProgram:
@@ -142,14 +199,17 @@ def run_in_parts(
     group: Group,
     batch: Batch,
     program: GroupProgram,
-    saved: Callable[[Batch], Saved | None],
-    progress: Callable[[int, bool], None],
-    stop: Callable[[], bool],
+    saved: Callable[[Batch], Saved | None] = lambda part: None,
+    progress: Callable[[int, bool], None] = lambda rounds, kept: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[CellResult]:
-    """A batch by a program that may hold fewer cells; one that is stopped has the results of its first parts.
+    """Run a batch by a program that may hold fewer cells.
+
+    Returns:
+        One result per cell; of a batch that is stopped those of the parts that are done.
 
     Raises:
-        StoppedError: if it has none.
+        StoppedError: if none is done.
     """
     results: list[CellResult] = []
     for start in range(0, len(batch.cells), program.size):

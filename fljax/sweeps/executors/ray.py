@@ -6,13 +6,14 @@ import os
 import socket
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager, nullcontext
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import chdir, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from fljax.config.plugins import load_plugins
 from fljax.errors import ConfigError
 from fljax.host.limits import device_memory
 from fljax.host.signals import kept
@@ -21,7 +22,16 @@ from fljax.simulation.memory import in_words, out_of_memory
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import CellResult
 from fljax.sweeps.cells import Cell
-from fljax.sweeps.executors.base import POLL, Finished, Watcher, compile_within, interleaved, run_in_parts
+from fljax.sweeps.executors.base import (
+    POLL,
+    Finished,
+    Watcher,
+    Work,
+    compile_within,
+    interleaved,
+    number_of_workers,
+    run_in_parts,
+)
 from fljax.sweeps.known import Known
 from fljax.sweeps.plan import Batch, Group, Plan, make_plan
 from fljax.sweeps.program import GroupProgram
@@ -35,7 +45,7 @@ STORE_BYTES = 128 * 2**20
 
 
 class Request(NamedTuple):
-    """What one task asks of the cluster.
+    """The resources that one task asks of the cluster.
 
     Attributes:
         cpus: cores, which also bounds XLA's threads.
@@ -49,44 +59,71 @@ class Request(NamedTuple):
         return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
 
-def check_ray(address: str | None, cpus: float, gpus: float | None) -> Request:
-    """What a task asks for, checked before JAX starts and anything is loaded.
-
-    A GPU of this machine is left to the tasks: this process, which only plans, takes no memory in advance.
+class Ray:
+    """Runs batches as tasks of a Ray cluster; made before JAX starts and anything is loaded.
 
     Args:
-        address: of an existing cluster, or None.
+        address: of an existing cluster, which is left as it was; None for one on this machine, which is
+            started and stopped, or for the one this process is connected to already.
         cpus: cores of a task.
         gpus: GPUs of a task; None for one if this process has any.
+        workers: tasks that run at the same time on a cluster started here; None for one a core, or a GPU.
 
     Raises:
         ConfigError: if Ray is not installed, is connected to another cluster, or a number is out of range.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError('executor="ray" needs Ray: pip install "fljax[ray]"') from None
-    if address is not None and ray.is_initialized():
-        raise ConfigError(f"address={address!r}: Ray is connected already in this process; leave address out")
-    if not (cpus > 0 and math.isfinite(cpus)):
-        raise ConfigError(f"ray_cpus={cpus} must be positive")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if gpus is None:
-        gpus = 1.0 if jax.default_backend() == "gpu" else 0.0
-    if not (gpus >= 0 and math.isfinite(gpus)) or (gpus > 1 and gpus != int(gpus)):
-        raise ConfigError(f"ray_gpus={gpus} must be 0, a fraction of one GPU, or a whole number")
-    return Request(cpus, gpus)
+
+    in_process = False
+
+    def __init__(
+        self,
+        address: str | None = None,
+        cpus: float = 1.0,
+        gpus: float | None = None,
+        workers: int | None = None,
+    ) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError('executor="ray" needs Ray: pip install "fljax[ray]"') from None
+        if address is not None and ray.is_initialized():
+            raise ConfigError(
+                f"address={address!r}: Ray is connected already in this process; leave address out"
+            )
+        if not (cpus > 0 and math.isfinite(cpus)):
+            raise ConfigError(f"ray_cpus={cpus} must be positive")
+        # A GPU of this machine is left to the tasks: this process only plans, and takes no memory in advance.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if gpus is None:
+            gpus = 1.0 if jax.default_backend() == "gpu" else 0.0
+        if not (gpus >= 0 and math.isfinite(gpus)) or (gpus > 1 and gpus != int(gpus)):
+            raise ConfigError(f"ray_gpus={gpus} must be 0, a fraction of one GPU, or a whole number")
+        self._address, self._request = address, Request(cpus, gpus)
+        self.workers = number_of_workers(workers)
+
+    @contextmanager
+    def run(self, work: Work) -> Iterator[Iterator[Finished]]:
+        """Begin to run batches; see `Executor`.
+
+        A batch whose worker died is run again from its start, up to `RETRIES` times; one that raises is not.
+        If `work.stop` says so, and on leaving, batches under way are cancelled.
+        """
+        with (
+            connected(self._address, self._request, self.workers),
+            closing(_finished_tasks(work, self._request)) as finished,
+        ):
+            yield finished
 
 
 @contextmanager
 def connected(address: str | None, request: Request, workers: int) -> Iterator[None]:
-    """A connection to a cluster.
+    """Connect to a cluster.
 
     Args:
         address: of an existing cluster, which is left as it was; None for one on this machine, which is
             started and stopped, or for the one this process is connected to already.
         request: of a task; on a cluster started here `workers` of them run at the same time.
-        workers: how many.
+        workers: tasks at the same time.
 
     Raises:
         ConfigError: if nothing answers at the address, or no node can run a task.
@@ -126,7 +163,7 @@ def connected(address: str | None, request: Request, workers: int) -> Iterator[N
 
 
 def _check_listening(address: str | None) -> None:
-    """Ray would try for minutes, and print every try."""
+    """Raise if nothing listens at the address; Ray would try for minutes, and print every try."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
@@ -134,7 +171,7 @@ def _check_listening(address: str | None) -> None:
 
 
 def _check_room(request: Request) -> None:
-    """Ray would wait for a node that fits for ever."""
+    """Raise if no node can run a task; Ray would wait for one for ever."""
     nodes = _nodes()
     if not any(_slots(node, request) for node in nodes):
         have = "; ".join(str(Request(node.get("CPU", 0.0), node.get("GPU", 0.0))) for node in nodes)
@@ -155,43 +192,26 @@ def _slots(node: Mapping[str, float], request: Request) -> int:
     return int(slots + 1e-9)
 
 
-def run_on_ray(
-    plan: Plan,
-    batches: Sequence[Batch],
-    *,
-    watcher: Watcher,
-    request: Request | None = None,
-    asked: Callable[[], bool] = lambda: False,
-) -> Generator[Finished]:
-    """Run batches as tasks of the cluster this process is connected to.
+def _finished_tasks(work: Work, request: Request) -> Generator[Finished]:
+    """The batches, as tasks of the cluster this process is connected to.
 
-    Args:
-        plan: the plan they belong to.
-        batches: what is to be run.
-        watcher: told what happens, as far as is known here: Ray starts tasks in the order they are given, so
-            as many are taken to be under way as the cluster has room for.
-        request: of a task.
-        asked: whether to stop before all batches are done: those under way are cancelled, and start again
-            with `--resume`.
-
-    Yields:
-        Every batch when it is done, in whatever order. One whose worker died is run again from its start,
-        up to `RETRIES` times; one that raises is not. Closing the iterator cancels the rest.
+    The watcher is told what is known here: Ray starts tasks in the order they are given, so as many are taken
+    to be under way as the cluster has room for.
     """
     import ray
 
-    request = request or Request()
+    plan = work.plan
     slots = sum(_slots(node, request) for node in _nodes())
-    order = interleaved(batches, max(1, slots))
+    order = interleaved(work.batches, max(1, slots))
     setting = _Setting(_absolute(os.environ.get("FLJAX_DATA")), str(Path.cwd()), request)
     groups = {number: ray.put(plan.groups[number].cells) for number in {batch.group for batch in order}}
     remote = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus, max_retries=RETRIES)(run_task)
     tasks: dict[Any, Batch] = {}
-    begun = _Begun(plan, order, watcher)
+    begun = _Begun(plan, order, work.watcher)
     try:
         for batch in order:
-            work = _Work([cell.id for cell in batch.cells], plan.groups[batch.group].size, plan.budget)
-            tasks[remote.remote(groups[batch.group], work, setting)] = batch
+            given = _Task([cell.id for cell in batch.cells], plan.groups[batch.group].size, plan.budget)
+            tasks[remote.remote(groups[batch.group], given, setting)] = batch
         begun.more(slots)
         while tasks:
             ready, _ = ray.wait(list(tasks), num_returns=1, timeout=POLL)
@@ -200,7 +220,7 @@ def run_on_ray(
                 finished = _finished(plan.groups[batch.group], batch, task)
                 begun.over(finished)
                 yield finished
-            if asked():
+            if work.stop():
                 return
     finally:
         for task in tasks:
@@ -212,7 +232,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 def _finished(group: Group, batch: Batch, task: Any) -> Finished:
-    """What became of a task."""
+    """The batch of a task that has ended, with its results or its error."""
     import ray
 
     try:
@@ -256,12 +276,12 @@ class _Begun:
 # --- in a worker --------------------------------------------------------------------------------------
 
 
-class _Work(NamedTuple):
+class _Task(NamedTuple):
     """Some cells of a group.
 
     Attributes:
-        ids: which.
-        size: how many cells the group's program holds.
+        ids: of the cells.
+        size: the number of cells that the group's program holds.
         budget: bytes it may use.
     """
 
@@ -271,7 +291,7 @@ class _Work(NamedTuple):
 
 
 class _Setting(NamedTuple):
-    """What a worker takes over from the process that runs the sweep.
+    """The surroundings that a worker takes over from the process that runs the sweep.
 
     Attributes:
         data: its FLJAX_DATA, or None.
@@ -285,7 +305,7 @@ class _Setting(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """What a task returns.
+    """The result of a task.
 
     Attributes:
         results: one per cell.
@@ -303,22 +323,23 @@ _known = Known()
 _programs: OrderedDict[Any, tuple[Group, GroupProgram]] = OrderedDict()
 
 
-def run_task(cells: list[Cell], work: _Work, setting: _Setting) -> _Outcome:
+def run_task(cells: list[Cell], task: _Task, setting: _Setting) -> _Outcome:
     """Run some cells of a group; the data and the program stay for the next task.
 
     Args:
         cells: all cells of the group, because its program depends on them.
-        work: which of them to run, and how.
+        task: the cells to run, and the size of the program.
         setting: of the process that runs the sweep.
     """
     prepare(setting.request)
     if setting.data is not None:
         os.environ["FLJAX_DATA"] = setting.data
+    load_plugins(cells[0].config.plugins)
     with chdir(setting.folder) if Path(setting.folder).is_dir() else nullcontext():
-        group, program = _program(cells, work)
-    wanted = set(work.ids)
+        group, program = _program(cells, task)
+    wanted = set(task.ids)
     batch = Batch(group.number, [cell for cell in group.cells if cell.id in wanted])
-    results = run_in_parts(group, batch, program, lambda _: None, lambda *_: None, lambda: False)
+    results = run_in_parts(group, batch, program)
     return _Outcome(results, program.seconds_compile, environment())
 
 
@@ -333,15 +354,15 @@ def prepare(request: Request) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * request.gpus:.3f}")
 
 
-def _program(cells: list[Cell], work: _Work) -> tuple[Group, GroupProgram]:
-    key = (tuple(cell.id for cell in cells), work.size, work.budget)
+def _program(cells: list[Cell], task: _Task) -> tuple[Group, GroupProgram]:
+    key = (tuple(cell.id for cell in cells), task.size, task.budget)
     if key not in _programs:
         while len(_programs) >= KEPT:
             _programs.popitem(last=False)
         # This node, or its part of a GPU, may have less memory than the plan was made for.
-        budget = min(work.budget, device_memory())
+        budget = min(task.budget, device_memory())
         (group,) = make_plan(Sweep("", {}, cells, {}), budget=budget, known=_known).groups
-        group = group.resized(work.size)
+        group = group.resized(task.size)
         _programs[key] = group, compile_within(group, budget)
     _programs.move_to_end(key)
     return _programs[key]

@@ -3,70 +3,69 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import jax
 
-from fljax.simulation.memory import in_words
-from fljax.sweeps.batch import Saved, StoppedError
-from fljax.sweeps.executors.base import POLL, Finished, Watcher, _Programs, interleaved, run_in_parts
-from fljax.sweeps.plan import Batch, Group, Plan
+from fljax.sweeps.executors.base import POLL, Finished, Work, interleaved, number_of_workers
+from fljax.sweeps.plan import Batch, Group
+from fljax.sweeps.program import GroupProgram
 
 
-def default_workers() -> int:
-    """Threads for the local executor: one a core on a CPU, one a device elsewhere."""
-    if jax.default_backend() != "cpu":
-        return jax.local_device_count()
-    import psutil
+class Threads:
+    """Runs batches on the devices of this process.
 
-    return len(psutil.Process().cpu_affinity() or [0]) if hasattr(psutil.Process, "cpu_affinity") else 1
-
-
-def run_locally(
-    plan: Plan,
-    batches: Sequence[Batch],
-    *,
-    workers: int,
-    watcher: Watcher,
-    saved: Callable[[Batch], Saved | None],
-    asked: Callable[[], bool] = lambda: False,
-) -> Generator[Finished]:
-    """Run batches on the devices of this process.
+    On a CPU two programs on two cores are faster than one on both; on accelerators every thread has a device.
 
     Args:
-        plan: the plan they belong to.
-        batches: what is to be run.
-        workers: threads. On a CPU two programs on two cores are faster than one on both; on accelerators
-            every thread has a device.
-        watcher: told what happens.
-        saved: where a batch saves its state on the way, if anywhere.
-        asked: whether to stop before all batches are done, as a signal asks: those under way save their
-            state, and programs that are being compiled are not waited for.
+        workers: threads; None for one a core on a CPU, one a device elsewhere.
 
-    Yields:
-        Every batch when it is done, in whatever order. Closing the iterator stops the threads after a call of
-        their programs.
+    Raises:
+        ConfigError: if `workers` is not positive.
     """
+
+    in_process = True
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = number_of_workers(workers)
+
+    @contextmanager
+    def run(self, work: Work) -> Iterator[Iterator[Finished]]:
+        """Begin to run batches; see `Executor`.
+
+        If `work.stop` says so, batches under way save their state, and programs that are being compiled are
+        not waited for. On leaving, the threads end after a call of their programs.
+        """
+        with closing(_finished(work, self.workers)) as finished:
+            yield finished
+
+
+def _finished(work: Work, workers: int) -> Generator[Finished]:
     closed = threading.Event()
     running: set[int] = set()
 
     def stop() -> bool:
-        return closed.is_set() or asked()
+        return closed.is_set() or work.stop()
 
     waiting: queue.SimpleQueue[Batch] = queue.SimpleQueue()
     finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()
-    for batch in interleaved(batches, workers):
+    for batch in interleaved(work.batches, workers):
         waiting.put(batch)
-    programs = _Programs(plan, batches, watcher)
+    programs, here = _Programs(work), work._replace(stop=stop)
     # Threads on a CPU share its device, and with it the programs.
     devices = jax.local_devices()[: 1 if jax.default_backend() == "cpu" else None]
 
-    def work(number: int) -> None:
+    def one_after_another(number: int) -> None:
         place = number % len(devices)
+
+        def compiled(group: Group) -> GroupProgram:
+            program = programs.get(group, place)
+            running.add(number)
+            return program
+
         with jax.default_device(devices[place]):
             while not stop():
                 try:
@@ -74,29 +73,17 @@ def run_locally(
                 except queue.Empty:
                     return
                 try:
-                    finished.put(one(plan.groups[batch.group], batch, place, number))
+                    finished.put(here.run(batch, compiled))
                 finally:
+                    programs.done(batch.group)
                     # Not before: whoever sees that nothing runs takes what is finished, and leaves.
                     running.discard(number)
 
-    def one(group: Group, batch: Batch, place: int, number: int) -> Finished:
-        try:
-            program = programs.get(group, place)
-            running.add(number)
-            results = run_in_parts(group, batch, program, saved, partial(watcher.progress, batch), stop)
-            return Finished(group.resized(program.size), batch, results, program.seconds_compile)
-        except StoppedError:
-            return Finished(group, batch, [], 0.0)
-        except Exception as error:
-            return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
-        finally:
-            programs.done(group)
-
     pool = ThreadPoolExecutor(max(1, workers))
-    threads: list[Future[Any]] = [pool.submit(work, number) for number in range(workers)]
-    left = len(batches)
+    threads: list[Future[Any]] = [pool.submit(one_after_another, number) for number in range(workers)]
+    left = len(work.batches)
     try:
-        while left and not (asked() and not running) and not all(thread.done() for thread in threads):
+        while left and not (work.stop() and not running) and not all(thread.done() for thread in threads):
             with suppress(queue.Empty):
                 yield finished.get(timeout=POLL)
                 left -= 1
@@ -104,9 +91,40 @@ def run_locally(
             yield finished.get()
     finally:
         closed.set()
-        while asked() and running:
+        while work.stop() and running:
             time.sleep(POLL)
-        pool.shutdown(wait=not asked())
+        pool.shutdown(wait=not work.stop())
     for thread in threads:
         if thread.done():
             thread.result()
+
+
+class _Programs:
+    """The program of every group on every device, compiled by the first thread that needs it."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._futures: dict[tuple[int, int], Future[GroupProgram]] = {}
+        self._left: dict[int, int] = {}
+        for batch in work.batches:
+            self._left[batch.group] = self._left.get(batch.group, 0) + 1
+
+    def get(self, group: Group, device: int) -> GroupProgram:
+        with self._lock:
+            first = (group.number, device) not in self._futures
+            future = self._futures.setdefault((group.number, device), Future())
+        if first:
+            try:
+                future.set_result(self._work.compile(group))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def done(self, number: int) -> None:
+        """Forget a group's programs after the last of its batches."""
+        with self._lock:
+            self._left[number] -= 1
+            if not self._left[number]:
+                for key in [key for key in self._futures if key[0] == number]:
+                    del self._futures[key]
