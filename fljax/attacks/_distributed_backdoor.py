@@ -18,11 +18,7 @@ from fljax.numerics.checks import ArgumentError, fixed_real, whole
 
 
 @register_attack(
-    title="DBA",
-    source="Xie et al. 2020",
-    assumes="own data",
-    optimises="backdoor",
-    make=from_factory,
+    title="DBA", source="Xie et al. 2020", assumes="own data", optimises="backdoor", make=from_factory
 )
 def distributed_backdoor(
     *,

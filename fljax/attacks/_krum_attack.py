@@ -18,10 +18,7 @@ from fljax.numerics.subset_statistics import Sight, mean_of
 
 
 @register_attack(
-    title="Krum attack",
-    source="Fang et al. 2020",
-    assumes="all updates",
-    optimises="error of Krum",
+    title="Krum attack", source="Fang et al. 2020", assumes="all updates", optimises="error of Krum"
 )
 def krum_attack(
     updates: Array,
