@@ -24,6 +24,7 @@ from fljax.attacks import (
     ATTACKS,
     SURROGATES,
     Attack,
+    Knowledge,
     Task,
     attack_from_registry,
     fltrust_attack,
@@ -62,17 +63,16 @@ def make(name: str, task: Task, hyper: dict[str, Any]) -> Attack:
     return attack_from_registry(name, task, **hyper)
 
 
-def context(d: int, n: int) -> dict[str, Any]:
+def context(d: int, n: int) -> Context:
     rows = draw(2, d, 0)
-    return {
-        "key": jax.random.key(0),
-        "round": jnp.int32(7),
-        "client_ids": jnp.arange(n),
-        "weights": jnp.ones(n),
-        "params": jnp.zeros(d),
-        "root_update": jnp.asarray(rows[1]),
-        "unit": jnp.ones(()),
-    }
+    return Context(
+        key=jax.random.key(0),
+        round=jnp.int32(7),
+        client_ids=jnp.arange(n),
+        weights=jnp.ones(n),
+        params=jnp.zeros(d),
+        root_update=jnp.asarray(rows[1]),
+    )
 
 
 def timed(prepare: Any, call: Any, repeats: int, seconds: float) -> dict[str, Any]:
@@ -94,8 +94,8 @@ def time_attack(name: str, hyper: dict[str, Any], n: int, d: int, m: int, args: 
     surrogate = partial(SURROGATES["trimmed_mean"], trim=TRIM * n // 100)
     known = context(d, n)
 
-    def corrupt(updates: Any, malicious: Any, state: Any, arrays: dict[str, Any]) -> Any:
-        return attack.corrupt(updates, malicious, state, Context(**arrays, rule=rule, surrogate=surrogate))
+    def corrupt(updates: Any, malicious: Any, state: Any, context: Context) -> Any:
+        return attack.corrupt(updates, malicious, state, Knowledge(context, rule, surrogate))
 
     updates, malicious = jnp.asarray(draw(n, d, 0)), jnp.arange(n) < m
     state = attack.init(n, d)
@@ -148,8 +148,8 @@ def record_stack(path: str, rounds: int) -> tuple[Any, Any, Any, tuple[Any, Any]
     def init(num_clients: int, num_params: int) -> Any:
         return jnp.zeros((num_clients, num_params)), jnp.zeros(num_params), (jnp.zeros(()), jnp.zeros(()))
 
-    def corrupt(updates: Any, malicious: Any, state: Any, known: Context) -> Any:
-        return updates, (updates, known.root_update, (known.local_rate, known.batch_size))
+    def corrupt(updates: Any, malicious: Any, state: Any, known: Knowledge) -> Any:
+        return updates, (updates, known.context.root_update, (known.local_rate, known.batch_size))
 
     experiment = assemble(config, attack=Attack(init, corrupt))
     run, data = experiment.state

@@ -1,4 +1,4 @@
-"""The contracts between a round and its pieces: rules, attacks, models, and what a round tells them."""
+"""The contracts between a round and its pieces: rules, attacks and models."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
@@ -23,7 +23,7 @@ class Info(TypedDict, total=False):
 
 
 class Context(NamedTuple):
-    """What a round knows besides the updates; a rule or an attack reads the fields it names.
+    """A round, beside its updates: arrays, of which a rule or an attack reads the fields it names.
 
     Attributes:
         key: typed PRNG key of this round's aggregation (or attack).
@@ -32,11 +32,6 @@ class Context(NamedTuple):
         weights: (n,) float32, the clients' numbers of examples.
         params: (d,) the global model before the round.
         root_update: (d,) the server's own update on the root dataset.
-        local_rate: scalar, the local learning rate β; with `batch_size` for attacks with absolute constants.
-        batch_size: scalar, how many examples a client's batch has, on average over the cohort.
-        rule: for attacks, what the server will make of a stack (n, d) this round: its rule behind its
-            pre-aggregators and with its state, (d,). Where it draws at random, it draws other numbers here.
-        surrogate: for attacks that follow a gradient, a smooth version of `rule`; None where there is none.
     """
 
     key: Array | None = None
@@ -45,10 +40,25 @@ class Context(NamedTuple):
     weights: Array | None = None
     params: Array | None = None
     root_update: Array | None = None
-    local_rate: Array | None = None
-    batch_size: Array | None = None
+
+
+class Knowledge(NamedTuple):
+    """A round as attackers see it.
+
+    Attributes:
+        context: the round.
+        rule: the update (d,) that the server will make of a stack (n, d) this round: its rule behind its
+            pre-aggregators and with its state. Where it draws at random, it draws other numbers here.
+        surrogate: a smooth version of `rule`, for attacks that follow a gradient; None where there is none.
+        local_rate: scalar, the local learning rate β; with `batch_size` the unit of published constants.
+        batch_size: scalar, the number of examples in a client's batch, on average over the cohort.
+    """
+
+    context: Context
     rule: Callable[[Array], Array] | None = None
     surrogate: Callable[[Array], Array] | None = None
+    local_rate: Array | None = None
+    batch_size: Array | None = None
 
 
 class Aggregator(NamedTuple):
@@ -78,7 +88,7 @@ class PreAggregator(NamedTuple):
 
 
 class Trigger(NamedTuple):
-    """A backdoor: what is embedded in an input, and what the model shall then answer.
+    """A backdoor: a mark in the input, and the label that the model shall then answer with.
 
     Attributes:
         embed: (..., *input_shape) inputs to the same inputs carrying the trigger.
@@ -94,7 +104,7 @@ class Attack(NamedTuple):
 
     Attributes:
         init: `init(num_clients, num_params) -> state`.
-        corrupt: `corrupt(updates, malicious, state, context) -> (updates, state)`; honest rows come back
+        corrupt: `corrupt(updates, malicious, state, knowledge) -> (updates, state)`; honest rows come back
             bit-identical.
         poison_data: `poison_data(x, y, is_copy, member) -> (x, y)`, applied to every batch of a malicious
             client when it is gathered, or None; `is_copy` (b,) marks the appended copies, `member` is the
@@ -103,12 +113,12 @@ class Attack(NamedTuple):
             number.
         share: `share(member) -> scalar`, the share of one client, or None for `copies` of all.
         trigger: the backdoor whose success is measured, or None.
-        active: `active(context) -> bool or (n,) mask`, which clients would attack in this round if they are
+        active: `active(context) -> bool or (n,) mask`, the clients that attack in this round if they are
             malicious, or None for all in every round; the others train and send honestly.
     """
 
     init: Callable[[int, int], State]
-    corrupt: Callable[[Array, Array, State, Context], tuple[Array, State]]
+    corrupt: Callable[[Array, Array, State, Knowledge], tuple[Array, State]]
     poison_data: Callable[[Array, Array, Array, Array], tuple[Array, Array]] | None = None
     copies: float = 0.0
     share: Callable[[Array], Array] | None = None
@@ -117,7 +127,7 @@ class Attack(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What an attack is told about the problem it attacks.
+    """The learning problem, as far as attacks are told of it.
 
     Attributes:
         num_classes: number of labels.

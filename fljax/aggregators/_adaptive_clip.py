@@ -5,10 +5,7 @@ from jax import Array
 
 from fljax.aggregators._clip import shortened
 from fljax.aggregators.registry import register_pre_aggregator
-from fljax.numerics.checks import (
-    Int,
-    tolerated,
-)
+from fljax.numerics.checks import Int, tolerated
 from fljax.numerics.safe import contained, safe_norms
 
 

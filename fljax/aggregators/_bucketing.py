@@ -5,9 +5,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.aggregators.registry import register_pre_aggregator
-from fljax.numerics.checks import (
-    whole,
-)
+from fljax.numerics.checks import whole
 from fljax.numerics.safe import safe_norms
 
 

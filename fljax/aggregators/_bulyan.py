@@ -5,10 +5,7 @@ from jax import Array, lax
 
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
-from fljax.numerics.checks import (
-    Int,
-    tolerated,
-)
+from fljax.numerics.checks import Int, tolerated
 from fljax.numerics.neighbors import Nearest, first_row, squared_distances
 from fljax.numerics.order_statistics import (
     LARGEST_NETWORK,

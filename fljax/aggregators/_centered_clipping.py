@@ -9,14 +9,7 @@ from jax.lax import Precision
 
 from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
-from fljax.numerics.checks import (
-    Float,
-    compute_dtype,
-    output_dtype,
-    real,
-    shaped,
-    whole,
-)
+from fljax.numerics.checks import Float, compute_dtype, output_dtype, real, shaped, whole
 from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from
 

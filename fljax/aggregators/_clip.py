@@ -4,10 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.registry import register_pre_aggregator
-from fljax.numerics.checks import (
-    Float,
-    real,
-)
+from fljax.numerics.checks import Float, real
 from fljax.numerics.safe import Norms, contained, safe_norms
 
 

@@ -8,10 +8,7 @@ from jax import Array, lax
 from fljax.aggregators.registry import as_rule, register_rule
 from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Int,
-    tolerated,
-)
+from fljax.numerics.checks import Int, tolerated
 from fljax.numerics.eigen import as_shares, crowd, leading_variance
 from fljax.numerics.neighbors import squared_distances
 

@@ -7,17 +7,9 @@ from jax import Array
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Float,
-    Int,
-    below_half,
-    real,
-    whole,
-)
+from fljax.numerics.checks import Float, Int, below_half, real, whole
 from fljax.numerics.eigen import as_shares, crowd, leading_variance
-from fljax.numerics.neighbors import (
-    squared_distances,
-)
+from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.safe import finite_rows
 from fljax.numerics.subsets import random_coordinates
 

@@ -10,11 +10,7 @@ from jax.lax import Precision
 
 from fljax.aggregators.registry import register_rule, takes_updates
 from fljax.base import Info
-from fljax.numerics.checks import (
-    flag,
-    option,
-    shaped,
-)
+from fljax.numerics.checks import flag, option, shaped
 from fljax.numerics.safe import (
     contained,
     divide,

@@ -9,16 +9,7 @@ from jax import Array
 from fljax.aggregators.registry import register_rule, takes_updates
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Float,
-    as_stack,
-    compute_dtype,
-    named,
-    option,
-    output_dtype,
-    real,
-    shaped,
-)
+from fljax.numerics.checks import Float, as_stack, compute_dtype, named, option, output_dtype, real, shaped
 from fljax.numerics.cosines import ROUNDING, Cosines, pairwise_cosines
 from fljax.numerics.safe import contained, finite_rows
 

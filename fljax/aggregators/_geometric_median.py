@@ -11,24 +11,9 @@ from jax.scipy.sparse.linalg import cg
 
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Float,
-    Int,
-    bounded,
-    option,
-    real,
-)
-from fljax.numerics.order_statistics import (
-    median_of_rows,
-    sorted_rows,
-)
-from fljax.numerics.safe import (
-    LARGEST_SQUARE,
-    SMALLEST_SQUARE,
-    divide,
-    for_all,
-    for_any,
-)
+from fljax.numerics.checks import Float, Int, bounded, option, real
+from fljax.numerics.order_statistics import median_of_rows, sorted_rows
+from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all, for_any
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
 from fljax.numerics.weights import relative_weights
 

@@ -7,12 +7,8 @@ from fljax.aggregators._krum_scores import keys_of, score_rows
 from fljax.aggregators.registry import register_rule
 from fljax.aggregators.surrogates import soft_krum
 from fljax.base import Info
-from fljax.numerics.checks import (
-    Int,
-)
-from fljax.numerics.neighbors import (
-    first_row,
-)
+from fljax.numerics.checks import Int
+from fljax.numerics.neighbors import first_row
 
 
 @register_rule(title="Krum", assumes="n > 2f + 2", source="Blanchard et al. 2017", surrogate=soft_krum)

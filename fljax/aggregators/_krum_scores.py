@@ -6,18 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.registry import takes_updates
-from fljax.numerics.checks import (
-    Int,
-    bounded,
-    option,
-    tolerated,
-)
-from fljax.numerics.neighbors import (
-    Block,
-    Nearest,
-    nearest_values,
-    reduce_distances,
-)
+from fljax.numerics.checks import Int, bounded, option, tolerated
+from fljax.numerics.neighbors import Block, Nearest, nearest_values, reduce_distances
 from fljax.numerics.safe import contained, finite_rows
 
 

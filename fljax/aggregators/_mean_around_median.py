@@ -3,16 +3,8 @@
 from jax import Array
 
 from fljax.aggregators.registry import register_rule
-from fljax.numerics.checks import (
-    Int,
-    below_half,
-    is_static,
-)
-from fljax.numerics.order_statistics import (
-    median_of_rows,
-    sorted_rows,
-    sum_nearest,
-)
+from fljax.numerics.checks import Int, below_half, is_static
+from fljax.numerics.order_statistics import median_of_rows, sorted_rows, sum_nearest
 
 
 @register_rule(title="MeaMed", assumes="n > 2f", source="Xie et al. 2018")

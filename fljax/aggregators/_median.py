@@ -4,10 +4,7 @@ from jax import Array
 
 from fljax.aggregators.registry import register_rule
 from fljax.aggregators.surrogates import soft_median
-from fljax.numerics.order_statistics import (
-    median_of_rows,
-    sorted_rows,
-)
+from fljax.numerics.order_statistics import median_of_rows, sorted_rows
 
 
 @register_rule(title="Median", assumes="n > 2f", source="Yin et al. 2018", surrogate=soft_median)

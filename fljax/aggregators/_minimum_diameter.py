@@ -7,14 +7,8 @@ from jax import Array
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import mean_of_rows
-from fljax.numerics.checks import (
-    ArgumentError,
-    Int,
-    below_half,
-)
-from fljax.numerics.neighbors import (
-    squared_distances,
-)
+from fljax.numerics.checks import ArgumentError, Int, below_half
+from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.safe import finite_rows
 from fljax.numerics.vertex_cover import LARGEST_SEARCH, smallest_diameter
 

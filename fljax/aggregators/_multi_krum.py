@@ -7,9 +7,7 @@ from fljax.aggregators.registry import register_rule
 from fljax.aggregators.surrogates import soft_multi_krum
 from fljax.base import Info
 from fljax.numerics.averages import mean_of_rows
-from fljax.numerics.checks import (
-    Int,
-)
+from fljax.numerics.checks import Int
 from fljax.numerics.neighbors import first_in_order
 
 

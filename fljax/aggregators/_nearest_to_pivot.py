@@ -6,11 +6,7 @@ from jax import Array
 from fljax.aggregators._norm_filter import mean_of_nearest
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
-from fljax.numerics.checks import (
-    Int,
-    below_half,
-    bounded,
-)
+from fljax.numerics.checks import Int, below_half, bounded
 from fljax.numerics.safe import distances_to
 
 

@@ -4,16 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.registry import register_pre_aggregator
-from fljax.numerics.checks import (
-    Int,
-    below_half,
-)
-from fljax.numerics.neighbors import (
-    Block,
-    mix,
-    reduce_distances,
-    smallest,
-)
+from fljax.numerics.checks import Int, below_half
+from fljax.numerics.neighbors import Block, mix, reduce_distances, smallest
 from fljax.numerics.safe import safe_norms
 
 

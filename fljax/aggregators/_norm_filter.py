@@ -5,10 +5,7 @@ from jax import Array, lax
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import mean_of_rows
-from fljax.numerics.checks import (
-    Int,
-    below_half,
-)
+from fljax.numerics.checks import Int, below_half
 from fljax.numerics.neighbors import first_in_order
 from fljax.numerics.safe import finite_rows, row_norms
 

@@ -3,16 +3,8 @@
 from jax import Array
 
 from fljax.aggregators.registry import register_rule
-from fljax.numerics.checks import (
-    Int,
-    is_static,
-    tolerated,
-)
-from fljax.numerics.order_statistics import (
-    sorted_rows,
-    sum_nearest,
-    trimmed_sum,
-)
+from fljax.numerics.checks import Int, is_static, tolerated
+from fljax.numerics.order_statistics import sorted_rows, sum_nearest, trimmed_sum
 
 
 @register_rule(title="Phocas", assumes="n > 2f, f = trim", source="Xie et al. 2018")

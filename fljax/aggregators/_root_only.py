@@ -3,9 +3,7 @@
 from jax import Array
 
 from fljax.aggregators.registry import register_rule
-from fljax.numerics.checks import (
-    shaped,
-)
+from fljax.numerics.checks import shaped
 
 
 @register_rule(title="FLTrust-Server", assumes="any f", source="Cao et al. 2021")

@@ -9,23 +9,11 @@ from jax import Array
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    ArgumentError,
-    Float,
-    fixed_real,
-    option,
-    real,
-)
+from fljax.numerics.checks import ArgumentError, Float, fixed_real, option, real
 from fljax.numerics.cosines import pairwise_cosines
 from fljax.numerics.mean_shift import bandwidth_of, largest_cluster
-from fljax.numerics.order_statistics import (
-    midpoint,
-)
-from fljax.numerics.safe import (
-    contained,
-    pairwise_distances,
-    row_norms,
-)
+from fljax.numerics.order_statistics import midpoint
+from fljax.numerics.safe import contained, pairwise_distances, row_norms
 
 Similarity = Literal["none", "cosine", "distance"]
 

@@ -4,9 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.registry import register_rule
-from fljax.numerics.order_statistics import (
-    fold_rows,
-)
+from fljax.numerics.order_statistics import fold_rows
 
 
 def _vote(row: Array) -> tuple[Array]:

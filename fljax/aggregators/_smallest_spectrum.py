@@ -13,14 +13,8 @@ from jax import Array
 from fljax.aggregators._minimum_diameter import mean_of_selected
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
-from fljax.numerics.checks import (
-    ArgumentError,
-    Int,
-    below_half,
-)
-from fljax.numerics.neighbors import (
-    squared_distances,
-)
+from fljax.numerics.checks import ArgumentError, Int, below_half
+from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.subsets import binomials, subsets_at
 
 # Subsets times n² that smallest_spectrum goes through: two to four seconds on two CPU cores.

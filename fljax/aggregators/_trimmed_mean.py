@@ -4,14 +4,8 @@ from jax import Array
 
 from fljax.aggregators.registry import register_rule
 from fljax.aggregators.surrogates import soft_trimmed_mean
-from fljax.numerics.checks import (
-    Int,
-    tolerated,
-)
-from fljax.numerics.order_statistics import (
-    sorted_rows,
-    trimmed_sum,
-)
+from fljax.numerics.checks import Int, tolerated
+from fljax.numerics.order_statistics import sorted_rows, trimmed_sum
 
 
 @register_rule(

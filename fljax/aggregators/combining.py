@@ -1,7 +1,8 @@
 """The pieces a round is composed of: rules and pre-aggregators with their state, and what a round knows."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, cast
 
 import jax
@@ -22,19 +23,35 @@ def array_arguments(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
 
-def context_arguments(function: Callable[..., Any], context: Context, **more: Any) -> dict[str, Any]:
-    """The arrays `function` names, from the context or `more`; an optional one may be absent."""
+def context_arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays that `function` names, of those that a round has; an optional one may be None."""
     found: dict[str, Any] = {}
-    known = {**context._asdict(), **more}
     parameters = inspect.signature(function).parameters
     for name in array_arguments(function):
-        value = known.get(name)
-        if value is not None:
-            found[name] = value
+        if known[name] is not None:
+            found[name] = known[name]
         elif parameters[name].default is inspect.Parameter.empty:
             title = getattr(function, "__name__", "the function")
             raise ValueError(f"{title}: needs {name}, which this round does not provide")
     return found
+
+
+def check_arguments(function: Callable[..., Any], known: Sequence[str]) -> None:
+    """Refuse a function that names an array, optional or not, which no round has.
+
+    Raises:
+        ValueError: with the nearest of the names that are known.
+    """
+    parameters = inspect.signature(function).parameters
+    for name in array_arguments(function):
+        if name not in known:
+            title = getattr(function, "__name__", "the function")
+            verb = "needs" if parameters[name].default is inspect.Parameter.empty else "takes"
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"{title}: {verb} {name}, which this round does not provide{hint} (it has {', '.join(known)})"
+            )
 
 
 def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
@@ -47,6 +64,9 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
     Returns:
         The `Aggregator`.
 
+    Raises:
+        ValueError: if it names an array that is no field of `Context`.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from fljax.aggregators import Context, stateless, trimmed_mean
@@ -55,9 +75,10 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
         >>> update.tolist()
         [2.0, 3.0]
     """
+    check_arguments(function, Context._fields)
 
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
-        result = function(updates, **context_arguments(function, context), **hyper)
+        result = function(updates, **context_arguments(function, context._asdict()), **hyper)
         update, info = result if isinstance(result, tuple) else (result, {})
         return update, state, info
 
@@ -75,10 +96,14 @@ def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, *
 
     Returns:
         The `PreAggregator`.
+
+    Raises:
+        ValueError: if it names an array that is no field of `Context`.
     """
+    check_arguments(function, Context._fields)
 
     def transform(updates: Array, state: State, context: Context) -> tuple[Array, State, Context]:
-        transformed = function(updates, **context_arguments(function, context), **hyper)
+        transformed = function(updates, **context_arguments(function, context._asdict()), **hyper)
         if mixes_rows:
             context = context._replace(weights=None, client_ids=None)
         return transformed, state, context

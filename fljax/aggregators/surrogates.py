@@ -14,18 +14,8 @@ from jax import Array, lax
 from fljax.aggregators._krum_scores import Scored, num_averaged, score_rows
 from fljax.aggregators.registry import as_rule
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import (
-    Float,
-    Int,
-    real,
-    tolerated,
-)
-from fljax.numerics.order_statistics import (
-    fold_rows,
-    midpoint,
-    select_ranks,
-    sorted_rows,
-)
+from fljax.numerics.checks import Float, Int, real, tolerated
+from fljax.numerics.order_statistics import fold_rows, midpoint, select_ranks, sorted_rows
 from fljax.numerics.safe import finite_rows
 
 

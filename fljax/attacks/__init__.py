@@ -58,7 +58,7 @@ from fljax.attacks.schedules import between as between
 from fljax.attacks.schedules import periodic as periodic
 from fljax.attacks.triggers import feature_trigger, pattern_trigger
 from fljax.attacks.wrappers import NO_ATTACK, from_factory, on_labels, on_updates
-from fljax.base import Attack, Task, Trigger
+from fljax.base import Attack, Context, Knowledge, Task, Trigger
 from fljax.registry import Entry as AttackEntry
 
 __all__ = [
@@ -69,8 +69,10 @@ __all__ = [
     "SCHEDULES",
     "SURROGATES",
     "Attack",
+    "Context",
     "AttackEntry",
     "FreeRiderState",
+    "Knowledge",
     "MimicState",
     "Schedule",
     "Task",

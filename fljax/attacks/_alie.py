@@ -9,11 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtri
 
-from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import Float, Int
-from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of
+from fljax.numerics.checks import Float, Int, option, real
+from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, mean_of
 
 
 def alie_factor(num_rows: int, num_malicious: Int) -> Array:
@@ -41,7 +39,6 @@ def alie_factor(num_rows: int, num_malicious: Int) -> Array:
 
 
 @register_attack(
-    "alie",
     title="ALIE",
     source="Baruch et al. 2019",
     assumes="attackers' updates",
@@ -52,7 +49,7 @@ def alie(
     malicious: Array,
     *,
     z: float | Array | None = None,
-    knowledge: Knowledge = "partial",
+    knowledge: Sight = "partial",
     ddof: int = 0,
 ) -> Array:
     """A little is enough: the mean of the known rows, shifted by z standard deviations in every coordinate.
@@ -91,13 +88,12 @@ def alie(
 
     On one and the same stack ByzFL's formula is z = τ, as in the example.
     """
-    updates, malicious = check_stack("alie", updates, malicious)
-    ddof = option("alie", "ddof", ddof, (0, 1))
+    ddof = option("ddof", ddof, (0, 1))
     if z is None:
         factor: Float = alie_factor(updates.shape[0], jnp.sum(malicious))
     else:
-        factor = real("alie", "z", z, finite=True)
-    mean, deviation = mean_and_deviation(known_rows("alie", malicious, knowledge), updates, ddof)
+        factor = real("z", z, finite=True)
+    mean, deviation = mean_and_deviation(known_rows(malicious, knowledge), updates, ddof)
     crafted = mean + jnp.asarray(factor, updates.dtype) * deviation
     return jnp.where(malicious[:, None], crafted, updates)
 

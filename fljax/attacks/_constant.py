@@ -3,13 +3,11 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import real
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack
+from fljax.numerics.checks import real
 
 
 @register_attack(
-    "constant",
     title="Constant",
     source="this library",
     assumes="nothing",
@@ -38,6 +36,5 @@ def constant(updates: Array, malicious: Array, *, value: float | Array) -> Array
 
     Source: simulators at large; ByzFL sends infinity.
     """
-    updates, malicious = check_stack("constant", updates, malicious)
-    value = jnp.asarray(real("constant", "value", value), updates.dtype)
+    value = jnp.asarray(real("value", value), updates.dtype)
     return jnp.where(malicious[:, None], value, updates)

@@ -9,16 +9,15 @@ import numpy as np
 from jax import Array
 
 from fljax.attacks._scale import scale
-from fljax.attacks.checks import fixed_real, whole
 from fljax.attacks.poisoning import Embed, Pixels, poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.triggers import default_parts, feature_mask, feature_trigger, pattern_mask, pattern_trigger
 from fljax.attacks.wrappers import from_factory, on_updates
 from fljax.base import Attack, Task
+from fljax.numerics.checks import ArgumentError, fixed_real, whole
 
 
 @register_attack(
-    "distributed_backdoor",
     title="DBA",
     source="Xie et al. 2020",
     assumes="own data",
@@ -72,9 +71,9 @@ def distributed_backdoor(
     Source: Xie, Huang, Chen and Li, "DBA: distributed backdoor attacks against federated learning", ICLR
     2020. Their target is label 2 on MNIST and CIFAR-10.
     """
-    every = whole("distributed_backdoor", "every", every, smallest=1)
-    value = None if value is None else fixed_real("distributed_backdoor", "value", value)
-    num_parts = whole("distributed_backdoor", "num_parts", num_parts, smallest=1)
+    every = whole("every", every, smallest=1)
+    value = None if value is None else fixed_real("value", value)
+    num_parts = whole("num_parts", num_parts, smallest=1)
     if image_shape is None:
         value = 0.0 if value is None else value
         embed: Embed = partial(feature_trigger, every=every, value=value)
@@ -89,7 +88,7 @@ def distributed_backdoor(
         chosen = default_parts(image_shape, num_parts) if parts is None else parts
         count = len(chosen)
         if not count:
-            raise ValueError("distributed_backdoor: parts must hold at least one part")
+            raise ArgumentError("parts must hold at least one part")
         embed = partial(pattern_trigger, pixels=[pixel for part in chosen for pixel in part], value=value)
 
         def masks(x: Array) -> np.ndarray:
@@ -100,7 +99,6 @@ def distributed_backdoor(
         return jnp.where(mask, jnp.asarray(value, x.dtype), x)
 
     return poisoned(
-        "distributed_backdoor",
         on_updates(scale, Task(num_classes=0), factor=factor),
         embed,
         num_classes=num_classes,

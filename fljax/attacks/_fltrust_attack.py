@@ -10,7 +10,6 @@ from jax.lax import Precision
 
 from fljax.aggregators import fltrust
 from fljax.attacks._trim_attack import trim_attack
-from fljax.attacks.checks import option, real, shaped, whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.fltrust import (
     Chain,
@@ -24,8 +23,8 @@ from fljax.attacks.searches.fltrust import (
 )
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
-from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import compute_dtype
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import compute_dtype, option, real, shaped, whole
 from fljax.numerics.safe import divide, finite_rows, for_all, ordinary, row_norms, scale_rows, square_norms
 
 Search = Literal["zeroth_order", "gradient", "optimum"]
@@ -53,9 +52,9 @@ def _careful_alignment(updates: Array, squares: Array, sign: Array) -> Array:
 
 
 def _new_direction(vector: Array, *basis: Array) -> tuple[Array, Array, Array]:
-    """What a unit vector adds to an orthonormal basis: `(coordinates, direction, exists)`.
+    """A unit vector in an orthonormal basis extended by it: `(coordinates, direction, exists)`.
 
-    A basis vector that does not exist is zero, and so is the direction if there is none.
+    The direction is the basis vector that it adds, zero if it adds none; absent basis vectors are zero.
     """
     coordinates = jnp.zeros((len(basis) + 1,), vector.dtype)
     rest = vector
@@ -74,11 +73,13 @@ def _project(
     starts: Array,
     root: Array,
     sign: Array,
-    rows: Array,
-    key: Array,
-    count: Array,
     game: Game,
-    shape: tuple[int, int],
+    *,
+    rows: Array,
+    count: Array,
+    key: Array,
+    sweeps: int,
+    steps: int,
 ) -> tuple[Chain, Array]:
     """The attackers in coordinates, and the two basis vectors they share."""
     d = root.shape[0]
@@ -92,7 +93,7 @@ def _project(
 
     inside, present = jax.lax.map(coordinates, starts)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
-    draw = partial(draw_projections, sweeps=shape[0], steps=shape[1], variance=game.variance, d=d)
+    draw = partial(draw_projections, sweeps=sweeps, steps=steps, variance=game.variance, d=d)
     probes, rest = jax.vmap(draw)(keys, present)
     length = jnp.dot(sign, first, precision=Precision.HIGHEST)
     chain = Chain(
@@ -150,7 +151,6 @@ def _best_row(root: Array, sign: Array, count: Array, game: Game) -> Array:
 
 
 @register_attack(
-    "fltrust_attack",
     title="Adaptive attack",
     source="Cao et al. 2021",
     assumes="all updates, root update",
@@ -234,18 +234,17 @@ def fltrust_attack(
     Source: Cao et al., NDSS 2021, Algorithm 3 and section V. σ² is the variance; SAFEFL passes 0.5 as the
     standard deviation, adds 1e-9 to the denominators and lets the Trim attack look at all rows and g_0.
     """
-    updates, malicious = check_stack("fltrust_attack", updates, malicious)
-    root_update = shaped("fltrust_attack", "root_update", root_update, updates.shape[1:])
+    root_update = shaped("root_update", root_update, updates.shape[1:])
     # A gradient does not leave the rows without trust that the Trim attack makes.
     start = ("trim" if search == "zeroth_order" else "honest") if start is None else start
-    option("fltrust_attack", "search", search, get_args(Search))
-    option("fltrust_attack", "probes", probes, get_args(Probes))
-    option("fltrust_attack", "start", start, get_args(Start))
-    probe_variance = real("fltrust_attack", "probe_variance", probe_variance, above=0, finite=True)
-    probe_step = real("fltrust_attack", "probe_step", probe_step, above=0, finite=True)
-    learning_rate = real("fltrust_attack", "learning_rate", learning_rate, at_least=0, finite=True)
-    sweeps = whole("fltrust_attack", "sweeps", sweeps, smallest=1)
-    steps = whole("fltrust_attack", "steps", steps, smallest=1)
+    option("search", search, get_args(Search))
+    option("probes", probes, get_args(Probes))
+    option("start", start, get_args(Start))
+    probe_variance = real("probe_variance", probe_variance, above=0, finite=True)
+    probe_step = real("probe_step", probe_step, above=0, finite=True)
+    learning_rate = real("learning_rate", learning_rate, at_least=0, finite=True)
+    sweeps = whole("sweeps", sweeps, smallest=1)
+    steps = whole("steps", steps, smallest=1)
     d = updates.shape[1]
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
@@ -265,7 +264,7 @@ def fltrust_attack(
     game = Game(
         numerator=jnp.sum(jnp.where(trust > 0, trust * aligned, 0.0)),
         denominator=jnp.sum(trust),
-        stake=root_norm / gradient_in_updates("fltrust_attack", unit, local_rate, batch_size, dtype),
+        stake=root_norm / gradient_in_updates(unit, local_rate, batch_size, dtype),
         rate=jnp.asarray(learning_rate, dtype),
         reach=jnp.asarray(probe_step, dtype),
         variance=jnp.asarray(probe_variance, dtype),
@@ -284,10 +283,14 @@ def fltrust_attack(
         starts = jax.lax.map(_unit, begin.at[rows].get(mode="fill", fill_value=0.0))
         if search == "zeroth_order" and probes == "drawn":
             keys = jax.vmap(jax.random.fold_in, (None, 0))(probe_key, rows)
-            crafted = walk_vectors(Walk(starts, sign, root, keys, count, game), sweeps, steps)
+            crafted = walk_vectors(
+                Walk(starts, sign, root, keys=keys, active=count, game=game), sweeps, steps
+            )
         else:
             draw_key, end_key = jax.random.split(probe_key)
-            chain, shared = _project(starts, root, sign, rows, draw_key, count, game, (sweeps, steps))
+            chain, shared = _project(
+                starts, root, sign, game, rows=rows, count=count, key=draw_key, sweeps=sweeps, steps=steps
+            )
             if search == "gradient":
                 inside = follow_gradient(chain, sweeps, steps)
                 return craft_rows(updates, rows, _in_span, root_norm, starts, shared, inside)

@@ -6,18 +6,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks._gaussian import draw_around
-from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import State, check_stack, from_factory
-from fljax.base import Attack, Context
-from fljax.numerics.checks import is_static
+from fljax.attacks.wrappers import from_factory
+from fljax.base import Attack, Knowledge, State
+from fljax.numerics.checks import ArgumentError, is_static, option, real
 
 
 class FreeRiderState(NamedTuple):
-    """What a free-rider remembers.
+    """The memory of a free-rider.
 
     Attributes:
-        rounds: int32 scalar, how many rounds it has seen.
+        rounds: int32 scalar, the number of rounds it has seen.
         params: (d,), the global model of the round before.
         scale: scalar, the mean absolute change of the model in the first round, 0 before that.
     """
@@ -28,7 +27,6 @@ class FreeRiderState(NamedTuple):
 
 
 @register_attack(
-    "free_rider",
     title="Free-rider",
     source="Lin et al. 2019",
     assumes="the global model",
@@ -67,10 +65,12 @@ def free_rider(
             lacks the `params` or the `key` that is needed.
 
     Example:
+        >>> from fljax.attacks import Context, Knowledge
         >>> attack = free_rider(kind="delta")
         >>> rows, mask = jnp.ones((2, 1)), jnp.array([True, False])
-        >>> _, state = attack.corrupt(rows, mask, attack.init(2, 1), Context(params=jnp.array([5.0])))
-        >>> attack.corrupt(rows, mask, state, Context(params=jnp.array([5.5])))[0].tolist()
+        >>> before, now = (Knowledge(Context(params=jnp.array([w]))) for w in (5.0, 5.5))
+        >>> _, state = attack.corrupt(rows, mask, attack.init(2, 1), before)
+        >>> attack.corrupt(rows, mask, state, now)[0].tolist()
         [[0.5], [1.0]]
 
     Source: "zero" and "noise" are the plain and the disguised attack of Fraboni, Vidal & Lorenzi, "Free-rider
@@ -79,22 +79,22 @@ def free_rider(
     defenses", 2019, with σ = 0.001 their advanced one. FedML's lazy worker sends a zero model, not a zero
     update, and its other modes never begin, since its count of rounds does not advance.
     """
-    option("free_rider", "kind", kind, ("zero", "noise", "delta"))
-    sigma = None if std is None else real("free_rider", "std", std, at_least=0, finite=True)
-    gamma = real("free_rider", "power", power, at_least=0, finite=True)
-    k = real("free_rider", "multiplier", multiplier, at_least=0, finite=True)
+    option("kind", kind, ("zero", "noise", "delta"))
+    sigma = None if std is None else real("std", std, at_least=0, finite=True)
+    gamma = real("power", power, at_least=0, finite=True)
+    k = real("multiplier", multiplier, at_least=0, finite=True)
 
     def init(num_clients: int, num_params: int) -> FreeRiderState:
         return FreeRiderState(jnp.int32(0), jnp.zeros((num_params,)), jnp.zeros(()))
 
     def corrupt(
-        updates: Array, malicious: Array, state: FreeRiderState, context: Context
+        updates: Array, malicious: Array, state: FreeRiderState, knowledge: Knowledge
     ) -> tuple[Array, State]:
-        updates, malicious = check_stack("free_rider", updates, malicious)
+        context = knowledge.context
         if kind == "zero":
             return jnp.where(malicious[:, None], jnp.zeros((), updates.dtype), updates), state
         if context.params is None:
-            raise ValueError(f"free_rider: kind={kind!r} needs params, which this round does not provide")
+            raise ArgumentError(f"kind={kind!r} needs params, which this round does not provide")
         params = context.params.astype(state.params.dtype)
         change = jnp.where(state.rounds > 0, params - state.params, 0.0)
         scale = jnp.where(state.rounds == 1, jnp.mean(jnp.abs(change)), state.scale)
@@ -105,7 +105,7 @@ def free_rider(
         if kind == "delta" and (sigma is None or (is_static(sigma) and sigma == 0)):
             return sent, state
         if context.key is None:
-            raise ValueError(f"free_rider: kind={kind!r} needs a key, which this round does not provide")
+            raise ArgumentError(f"kind={kind!r} needs a key, which this round does not provide")
         size = k * (scale if sigma is None else jnp.asarray(sigma, scale.dtype))
         if kind == "noise":
             size = size * fading

@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack, malicious_rows
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import option, real
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
 @register_attack(
-    "gaussian",
     title="Gaussian",
     source="Blanchard et al. 2017",
     assumes="nothing",
@@ -56,9 +55,8 @@ def gaussian(
     Source: Blanchard et al., NeurIPS 2017 (centred on zero, standard deviation 200). ByzFL draws around a
     constant, 0 by default.
     """
-    updates, malicious = check_stack("gaussian", updates, malicious)
-    option("gaussian", "around", around, ("zero", "own", "mean"))
-    std = real("gaussian", "std", std, at_least=0)
+    option("around", around, ("zero", "own", "mean"))
+    std = real("std", std, at_least=0)
     return draw_around(updates, malicious, key, std, around, max_malicious)
 
 

@@ -3,14 +3,12 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import real
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack
+from fljax.numerics.checks import real
 from fljax.numerics.subset_statistics import known_rows, mean_of
 
 
 @register_attack(
-    "ipm",
     title="IPM",
     source="Xie et al. 2020",
     assumes="all updates",
@@ -41,7 +39,6 @@ def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
     2019 (PMLR 2020). The factor has no default: ByzFL takes 2, FLPoison 0.1, Blades 1. ByzFL's earlier Fall
     of Empires multiplies the mean by 1 − τ instead of −τ.
     """
-    updates, malicious = check_stack("ipm", updates, malicious)
-    epsilon = real("ipm", "epsilon", epsilon, at_least=0)
-    mean = mean_of(known_rows("ipm", malicious, "full"), updates)
+    epsilon = real("epsilon", epsilon, at_least=0)
+    mean = mean_of(known_rows(malicious, "full"), updates)
     return jnp.where(malicious[:, None], -jnp.asarray(epsilon, updates.dtype) * mean, updates)

@@ -6,20 +6,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import bounded, option, real
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.krum import largest_selected, make_contest
 from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
-from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import Int, compute_dtype
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import Int, bounded, compute_dtype, option, real
 from fljax.numerics.neighbors import first_row, nearest_values, reduce_distances
 from fljax.numerics.safe import safe_norms
-from fljax.numerics.subset_statistics import Knowledge, mean_of
+from fljax.numerics.subset_statistics import Sight, mean_of
 
 
 @register_attack(
-    "krum_attack",
     title="Krum attack",
     source="Fang et al. 2020",
     assumes="all updates",
@@ -35,7 +33,7 @@ def krum_attack(
     num_malicious: Int | None = None,
     threshold: float | Array = 1e-5,
     spread: float | Array = 0.01,
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     direction: Literal["krum", "sum"] = "krum",
     lambda_init: Literal["bound", "one"] = "bound",
     supporters: Literal["ball", "copies"] = "ball",
@@ -112,17 +110,16 @@ def krum_attack(
     neighbours and `power=1`, threshold 1e-5 and copies. The paper crafts models; the attack is the same on
     models, updates and gradients, up to the units.
     """
-    updates, malicious = check_stack("krum_attack", updates, malicious)
     _check(knowledge, direction, lambda_init, supporters)
-    power = option("krum_attack", "power", power, (1, 2))
-    threshold = real("krum_attack", "threshold", threshold, above=0, finite=True)
-    spread = real("krum_attack", "spread", spread, at_least=0, finite=True)
+    power = option("power", power, (1, 2))
+    threshold = real("threshold", threshold, above=0, finite=True)
+    spread = real("spread", spread, at_least=0, finite=True)
     n = updates.shape[0]
     if n < 3:
         return jnp.where(malicious[:, None], -updates, updates)
     dtype = compute_dtype(updates)
     stack = updates.astype(dtype)
-    one = gradient_in_updates("krum_attack", unit, local_rate, batch_size, dtype)
+    one = gradient_in_updates(unit, local_rate, batch_size, dtype)
     count = jnp.sum(malicious)
     rows = malicious_rows(malicious, max_malicious)
     if knowledge == "full":
@@ -130,12 +127,21 @@ def krum_attack(
             f: Int = jnp.minimum(count, n - 3)
         else:
             needs = "n > num_malicious + 2 rows"
-            f = bounded("krum_attack", "num_malicious", num_malicious, largest=n - 3, needs=needs, n=n)
+            f = bounded("num_malicious", num_malicious, largest=n - 3, needs=needs, n=n)
         squares, length = reduce_distances(stack, lambda block: block.squares.T)
         s = _direction(stack, malicious, squares, n - f - 2, power, direction)
         # The lowest of the rows that tie is selected: those before the first malicious one win.
         before = jnp.arange(n) < jnp.argmax(malicious)
-        contest = make_contest(stack, ~malicious, squares, length, s, n - f - 2, power, before)
+        contest = make_contest(
+            stack,
+            ~malicious,
+            s,
+            squares=squares,
+            length=length,
+            neighbors=n - f - 2,
+            power=power,
+            before=before,
+        )
         first, most = count, count
     else:
         # Where there are fewer attackers than places, honest rows fill them: copies of one row, or zeros,
@@ -147,7 +153,16 @@ def krum_attack(
         squares, length = reduce_distances(own, lambda block: block.squares.T)
         s = jnp.sign(mean_of(pool, own))
         # m rows and c copies leave Krum with f = c for m + c − c − 2 neighbours. The rows win ties.
-        contest = make_contest(own, pool, squares, length, s, jnp.maximum(count - 2, 1), power, pool)
+        contest = make_contest(
+            own,
+            pool,
+            s,
+            squares=squares,
+            length=length,
+            neighbors=jnp.maximum(count - 2, 1),
+            power=power,
+            before=pool,
+        )
         most = jnp.where(count == 0, 0, jnp.maximum(count - 1, 2))
         first = jnp.minimum(count, 1)
     size = largest_selected(contest, first, most, one, lambda_init == "bound", one * threshold)
@@ -180,7 +195,7 @@ def _direction(
 
 
 def _check(knowledge: str, direction: str, lambda_init: str, supporters: str) -> None:
-    option("krum_attack", "knowledge", knowledge, ("full", "partial"))
-    option("krum_attack", "direction", direction, ("krum", "sum"))
-    option("krum_attack", "lambda_init", lambda_init, ("bound", "one"))
-    option("krum_attack", "supporters", supporters, ("ball", "copies"))
+    option("knowledge", knowledge, ("full", "partial"))
+    option("direction", direction, ("krum", "sum"))
+    option("lambda_init", lambda_init, ("bound", "one"))
+    option("supporters", supporters, ("ball", "copies"))

@@ -3,13 +3,12 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import on_labels
+from fljax.numerics.checks import ArgumentError, whole
 
 
 @register_attack(
-    "label_flip",
     title="Label flipping",
     source="Fang et al. 2020",
     assumes="own data",
@@ -48,10 +47,10 @@ def label_flip(
     """
     if (source is None) != (target is None):
         raise ValueError(f"label_flip: source={source} and target={target} go together")
-    num_classes = whole("label_flip", "num_classes", num_classes, smallest=1)
+    num_classes = whole("num_classes", num_classes, smallest=1)
     if source is None or target is None:
         return num_classes - 1 - labels
     for name, label in (("source", source), ("target", target)):
-        if whole("label_flip", name, label) >= num_classes:
-            raise ValueError(f"label_flip: {name}={label} is not one of the {num_classes} labels from 0")
+        if whole(name, label) >= num_classes:
+            raise ArgumentError(f"{name}={label} is not one of the {num_classes} labels from 0")
     return jnp.where(labels == source, jnp.asarray(target, labels.dtype), labels)

@@ -3,15 +3,12 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import bounded, shaped
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack
-from fljax.numerics.checks import Int
+from fljax.numerics.checks import Int, bounded, shaped
 from fljax.numerics.subset_statistics import honest_rows
 
 
 @register_attack(
-    "mimic",
     title="Mimic",
     source="Karimireddy et al. 2022",
     assumes="one update",
@@ -44,11 +41,10 @@ def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, 
     Source: Karimireddy, He & Jaggi, "Byzantine-robust learning on heterogeneous datasets via bucketing", ICLR
     2022. ByzFL counts the target among the honest rows only.
     """
-    updates, malicious = check_stack("mimic", updates, malicious)
     n = updates.shape[0]
     most = n - 1 if client_ids is None else 2**31 - 1
-    target = bounded("mimic", "target", target, largest=most, needs=f"to be a client's, 0 to {most}", n=n)
-    ids = jnp.arange(n) if client_ids is None else shaped("mimic", "client_ids", client_ids, (n,))
+    target = bounded("target", target, largest=most, needs=f"to be a client's, 0 to {most}", n=n)
+    ids = jnp.arange(n) if client_ids is None else shaped("client_ids", client_ids, (n,))
     after = ids - target
     # Those before the target come last, in their own order.
     after = jnp.where(after < 0, jnp.iinfo(after.dtype).max // 2 + ids, after)

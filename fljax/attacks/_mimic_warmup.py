@@ -7,16 +7,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from fljax.attacks.checks import option, whole
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import State, check_stack, from_factory
-from fljax.base import Attack, Context
+from fljax.attacks.wrappers import from_factory
+from fljax.base import Attack, Knowledge, State
 from fljax.numerics.averages import weighted_rows
+from fljax.numerics.checks import option, whole
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
 class MimicState(NamedTuple):
-    """What the attackers have learnt.
+    """The attackers' estimates so far.
 
     Attributes:
         rounds: int32 scalar, how many rounds of warm-up are over.
@@ -32,7 +32,6 @@ class MimicState(NamedTuple):
 
 
 @register_attack(
-    "mimic_warmup",
     title="Mimic (warm-up)",
     source="Karimireddy et al. 2022",
     assumes="all updates",
@@ -65,10 +64,11 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
         ValueError: if `warmup` is below 1 or `choose` is neither.
 
     Example:
+        >>> from fljax.attacks import Context, Knowledge
         >>> attack = mimic_warmup(warmup=1)
         >>> rows = jnp.array([[1.0, 0.0], [9.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        >>> context = Context(client_ids=jnp.arange(4))
-        >>> sent, _ = attack.corrupt(rows, jnp.arange(4) == 3, attack.init(4, 2), context)
+        >>> known = Knowledge(Context(client_ids=jnp.arange(4)))
+        >>> sent, _ = attack.corrupt(rows, jnp.arange(4) == 3, attack.init(4, 2), known)
         >>> sent[3].tolist()
         [9.0, 0.0]
 
@@ -76,9 +76,9 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
     0 during the warm-up and chooses anew by |⟨x_i, z⟩| in every round after it; FL-Byzantine-Library goes on
     choosing in every round.
     """
-    warmup = whole("mimic_warmup", "warmup", warmup, smallest=1)
-    seed = whole("mimic_warmup", "seed", seed)
-    option("mimic_warmup", "choose", choose, ("sum", "last"))
+    warmup = whole("warmup", warmup, smallest=1)
+    seed = whole("seed", seed)
+    option("choose", choose, ("sum", "last"))
 
     def init(num_clients: int, num_params: int) -> MimicState:
         start = jax.random.normal(jax.random.key(seed), (num_params,))
@@ -90,9 +90,11 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
             scores=jnp.full((num_clients,), 0.0 if choose == "sum" else jnp.finfo(start.dtype).min),
         )
 
-    def corrupt(updates: Array, malicious: Array, state: MimicState, context: Context) -> tuple[Array, State]:
-        updates, malicious = check_stack("mimic_warmup", updates, malicious)
-        ids = jnp.arange(updates.shape[0]) if context.client_ids is None else context.client_ids
+    def corrupt(
+        updates: Array, malicious: Array, state: MimicState, knowledge: Knowledge
+    ) -> tuple[Array, State]:
+        ids = knowledge.context.client_ids
+        ids = jnp.arange(updates.shape[0]) if ids is None else ids
         # A cohort without an honest client teaches nothing.
         learning = (state.rounds < warmup) & ~jnp.all(malicious)
         learnt = _learn(updates, ~malicious, ids, state, choose == "sum")

@@ -7,11 +7,10 @@ from jax.lax import Precision
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.direction import Direction, Search, push
 from fljax.numerics.neighbors import BLOCK
-from fljax.numerics.subset_statistics import Knowledge, only
+from fljax.numerics.subset_statistics import Sight, only
 
 
 @register_attack(
-    "min_max",
     title="Min-Max",
     source="Shejwalkar & Houmansadr 2021",
     assumes="all updates",
@@ -23,7 +22,7 @@ def min_max(
     local_rate: Array | None = None,
     *,
     direction: Direction = "unit",
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     search: Search = "exact",
     start: float = 10.0,
     tolerance: float = 1e-5,
@@ -66,7 +65,6 @@ def min_max(
     min_max(..., direction="unit" | "std" | "sign", search="published").
     """
     return push(
-        "min_max",
         updates,
         malicious,
         _within_diameter,

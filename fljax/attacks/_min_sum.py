@@ -5,15 +5,14 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import option
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.direction import Direction, Search, push
+from fljax.numerics.checks import option
 from fljax.numerics.safe import distances_to
-from fljax.numerics.subset_statistics import Knowledge
+from fljax.numerics.subset_statistics import Sight
 
 
 @register_attack(
-    "min_sum",
     title="Min-Sum",
     source="Shejwalkar & Houmansadr 2021",
     assumes="all updates",
@@ -26,7 +25,7 @@ def min_sum(
     *,
     direction: Direction = "unit",
     bound: Literal["largest", "smallest"] = "largest",
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     search: Search = "exact",
     start: float = 10.0,
     tolerance: float = 1e-5,
@@ -65,9 +64,8 @@ def min_sum(
     authors' code (and most copies of it) by the smallest: min_sum(..., bound="smallest", search="published").
     See `min_max` for the rest, the sign of "std" included.
     """
-    option("min_sum", "bound", bound, ("largest", "smallest"))
+    option("bound", bound, ("largest", "smallest"))
     return push(
-        "min_sum",
         updates,
         malicious,
         _within_largest_sum if bound == "largest" else _within_smallest_sum,

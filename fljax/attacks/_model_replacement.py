@@ -6,13 +6,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks._scaling_attack import scaling_attack
-from fljax.attacks.checks import fixed_real, real
 from fljax.attacks.poisoning import Pixels
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack, from_factory, on_updates
+from fljax.attacks.wrappers import checked, from_factory, on_updates
 from fljax.base import Attack, Task
+from fljax.numerics.checks import fixed_real, real
 
 
+@checked
 def replace_model(updates: Array, malicious: Array, *, server_lr: float | Array = 1.0) -> Array:
     """Model replacement: malicious rows enlarged so that their mean becomes the new model under averaging.
 
@@ -38,14 +39,12 @@ def replace_model(updates: Array, malicious: Array, *, server_lr: float | Array 
 
     Source: Bagdasaryan et al., "How to backdoor federated learning", AISTATS 2020, equation 3.
     """
-    updates, malicious = check_stack("replace_model", updates, malicious)
-    server_lr = real("replace_model", "server_lr", server_lr, above=0)
+    server_lr = real("server_lr", server_lr, above=0)
     factor = updates.shape[0] / (server_lr * jnp.maximum(jnp.sum(malicious), 1))
     return jnp.where(malicious[:, None], factor.astype(updates.dtype) * updates, updates)
 
 
 @register_attack(
-    "model_replacement",
     title="Model replacement",
     source="Bagdasaryan et al. 2020",
     assumes="own data",
@@ -85,7 +84,7 @@ def model_replacement(
 
     Source: Bagdasaryan et al., AISTATS 2020; without its constrain-and-scale loss.
     """
-    server_lr = fixed_real("model_replacement", "server_lr", server_lr, above=0)
+    server_lr = fixed_real("server_lr", server_lr, above=0)
     backdoor = scaling_attack(
         num_classes=num_classes,
         image_shape=image_shape,

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.attacks._trim_attack import trim_attack
-from fljax.attacks.checks import option, real, whole
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack, malicious_rows
-from fljax.numerics.checks import compute_dtype
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import ArgumentError, compute_dtype, option, real, whole
 from fljax.numerics.safe import finite_rows, row_norms
 from fljax.numerics.subset_statistics import along, honest_rows, mean_of
 
@@ -47,7 +46,6 @@ def _better(found: _Found, value: Array, candidate: Array) -> _Found:
 
 
 @register_attack(
-    "optimize_attack",
     title="Optimised attack",
     source="Fang et al. 2020",
     assumes="all updates, rule",
@@ -109,10 +107,9 @@ def optimize_attack(
     Source: Fang et al., USENIX Security 2020, equation 1, for any rule; they solve it for Krum and the
     trimmed mean by hand.
     """
-    updates, malicious = check_stack("optimize_attack", updates, malicious)
-    option("optimize_attack", "start", start, get_args(Start))
-    steps = whole("optimize_attack", "steps", steps)
-    learning_rate = real("optimize_attack", "learning_rate", learning_rate, above=0, finite=True)
+    option("start", start, get_args(Start))
+    steps = whole("steps", steps)
+    learning_rate = real("learning_rate", learning_rate, above=0, finite=True)
     rows = malicious_rows(malicious, max_malicious)
     own = updates.at[rows].get(mode="fill", fill_value=0.0).astype(compute_dtype(updates))
 
@@ -121,7 +118,16 @@ def optimize_attack(
 
     known = honest_rows(malicious) & finite_rows(updates)
     length = _typical_norm(updates, known)
-    sign, found = _best_start(updates, malicious, rule, key, start, rows, own, known, length, sent)
+    sign, found = _best_start(
+        updates,
+        rule,
+        sent,
+        names=tuple(STARTS) if start == "best" else (start,),
+        trim_rows=_trim_rows(updates, malicious, key, rows) if start in ("best", "trim") else None,
+        own=own,
+        mean=mean_of(known, updates).astype(own.dtype),
+        length=length,
+    )
     if steps == 0:
         return sent(found.best)
 
@@ -150,36 +156,47 @@ def optimize_attack(
     except ValueError as error:
         if "everse-mode" not in str(error):
             raise
-        raise ValueError(
-            "optimize_attack: the rule has no gradient; it needs a surrogate, or steps=0 for the best start"
+        raise ArgumentError(
+            "the rule has no gradient; it needs a surrogate, or steps=0 for the best start"
         ) from error
     return sent(found.best)
 
 
+def _trim_rows(updates: Array, malicious: Array, key: Array | None, rows: Array) -> Array:
+    """The malicious rows of the Trim attack on the finite updates, (m, d)."""
+    clean = jnp.where(finite_rows(updates)[:, None], updates, 0.0)
+    key = jax.random.key(0) if key is None else key
+    crafted = trim_attack(clean, malicious, key, max_malicious=max(rows.shape[0], 1))
+    return crafted.at[rows].get(mode="fill", fill_value=0.0)
+
+
 def _best_start(
     updates: Array,
-    malicious: Array,
     rule: Callable[[Array], Array],
-    key: Array | None,
-    start: Start,
-    rows: Array,
-    own: Array,
-    known: Array,
-    length: Array,
     sent: Callable[[Array], Array],
+    *,
+    names: tuple[str, ...],
+    trim_rows: Array | None,
+    own: Array,
+    mean: Array,
+    length: Array,
 ) -> tuple[Array, _Found]:
-    """The sign of the rule's result before the attack, and the best of the starts with −sᵀg'."""
+    """The sign of the rule's result before the attack, and the best of the starts with −sᵀg'.
+
+    Args:
+        updates: (n, d).
+        rule: (n, d) to (d,).
+        sent: crafted rows (m, d) to the stack (n, d) with them.
+        names: of the starts.
+        trim_rows: (m, d), where one of the starts needs them.
+        own: (m, d), the malicious rows as they are.
+        mean: (d,), of the honest rows.
+        length: scalar, of a typical honest row.
+    """
     d = updates.shape[1]
-    names = tuple(STARTS) if start == "best" else (start,)
     # The honest rows come first: they give s.
     table = STARTS["honest"] + tuple(row for name in names if name != "honest" for row in STARTS[name])
-    trimmed = own
-    if "trim" in names:
-        clean = jnp.where(finite_rows(updates)[:, None], updates, 0.0)
-        key = jax.random.key(0) if key is None else key
-        crafted = trim_attack(clean, malicious, key, max_malicious=max(rows.shape[0], 1))
-        trimmed = crafted.at[rows].get(mode="fill", fill_value=0.0).astype(own.dtype)
-    mean = mean_of(known, updates).astype(own.dtype)
+    trimmed = own if trim_rows is None else trim_rows.astype(own.dtype)
     shift = length / jnp.sqrt(jnp.asarray(d, own.dtype))
 
     def made(shares: Array, sign: Array) -> Array:

@@ -6,15 +6,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks._alie import alie_factor, mean_and_deviation
-from fljax.attacks.checks import whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.factor import plan, send_best
-from fljax.attacks.wrappers import check_stack
-from fljax.numerics.subset_statistics import Knowledge, known_rows
+from fljax.numerics.checks import whole
+from fljax.numerics.subset_statistics import Sight, known_rows
 
 
 @register_attack(
-    "optimized_alie",
     title="Optimised ALIE",
     source="Allouah et al. 2023",
     assumes="all updates, the rule",
@@ -28,7 +26,7 @@ def optimized_alie(
     evaluations: int = 20,
     smallest: float = 0.125,
     largest: float = 64.0,
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
 ) -> Array:
     """ALIE with the factor searched for through the round's rule and its pre-aggregators.
 
@@ -63,12 +61,11 @@ def optimized_alie(
     while that improves, then only larger factors in shrinking steps. Its factors are positive on gradients;
     these are on updates, the sign of the authors' ALIE (see `alie`).
     """
-    updates, malicious = check_stack("optimized_alie", updates, malicious)
-    evaluations = whole("optimized_alie", "evaluations", evaluations, smallest=1)
-    grid, shrinking = plan("optimized_alie", evaluations - 1, smallest, largest)
+    evaluations = whole("evaluations", evaluations, smallest=1)
+    grid, shrinking = plan(evaluations - 1, smallest, largest)
     published = alie_factor(updates.shape[0], jnp.sum(malicious)).astype(updates.dtype)
     factors = jnp.concatenate([published[None], jnp.asarray(grid, updates.dtype)])
-    mean, deviation = mean_and_deviation(known_rows("optimized_alie", malicious, knowledge), updates)
+    mean, deviation = mean_and_deviation(known_rows(malicious, knowledge), updates)
     return send_best(
         updates,
         malicious,

@@ -5,15 +5,13 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import whole
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.factor import plan, send_best
-from fljax.attacks.wrappers import check_stack
+from fljax.numerics.checks import whole
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
 @register_attack(
-    "optimized_ipm",
     title="Optimised IPM",
     source="Allouah et al. 2023",
     assumes="all updates, the rule",
@@ -56,9 +54,8 @@ def optimized_ipm(
 
     Source: Allouah et al., AISTATS 2023; ByzFL evaluates 20 factors as for `optimized_alie`.
     """
-    updates, malicious = check_stack("optimized_ipm", updates, malicious)
-    evaluations = whole("optimized_ipm", "evaluations", evaluations, smallest=1)
-    grid, shrinking = plan("optimized_ipm", evaluations, smallest, largest)
+    evaluations = whole("evaluations", evaluations, smallest=1)
+    grid, shrinking = plan(evaluations, smallest, largest)
     mean = mean_of(honest_rows(malicious), updates)
     return send_best(
         updates,

@@ -3,13 +3,11 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import real
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack
+from fljax.numerics.checks import real
 
 
 @register_attack(
-    "scale",
     title="Scaling",
     source="Bagdasaryan et al. 2020",
     assumes="own update",
@@ -38,7 +36,6 @@ def scale(updates: Array, malicious: Array, *, factor: float | Array | None = No
 
     Source: Bagdasaryan et al., AISTATS 2020; Cao et al., NDSS 2021 (λ = n).
     """
-    updates, malicious = check_stack("scale", updates, malicious)
     n = updates.shape[0]
-    factor = jnp.asarray(n if factor is None else real("scale", "factor", factor), updates.dtype)
+    factor = jnp.asarray(n if factor is None else real("factor", factor), updates.dtype)
     return jnp.where(malicious[:, None], factor * updates, updates)

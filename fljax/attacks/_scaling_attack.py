@@ -4,16 +4,15 @@ from functools import partial
 from typing import Literal
 
 from fljax.attacks._scale import scale
-from fljax.attacks.checks import fixed_real, whole
 from fljax.attacks.poisoning import Pixels, poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.triggers import default_pixels, feature_trigger, pattern_trigger
 from fljax.attacks.wrappers import from_factory, on_updates
 from fljax.base import Attack, Task
+from fljax.numerics.checks import fixed_real, whole
 
 
 @register_attack(
-    "scaling_attack",
     title="Scaling attack",
     source="Bagdasaryan et al. 2020",
     assumes="own data",
@@ -56,21 +55,21 @@ def scaling_attack(
         ValueError: if `poison_fraction` is negative or the trigger does not fit the inputs.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> attack = scaling_attack(image_shape=(8, 8, 1))
         >>> int(attack.trigger.embed(jnp.zeros((1, 8, 8, 1))).sum())
         4
 
     Source: Bagdasaryan et al., AISTATS 2020, as evaluated by Cao et al., NDSS 2021.
     """
-    every = whole("scaling_attack", "every", every, smallest=1)
-    value = None if value is None else fixed_real("scaling_attack", "value", value)
+    every = whole("every", every, smallest=1)
+    value = None if value is None else fixed_real("value", value)
     if image_shape is None:
         embed = partial(feature_trigger, every=every, value=0.0 if value is None else value)
     else:
         where = tuple(pixels) if pixels is not None else default_pixels(*image_shape)
         embed = partial(pattern_trigger, pixels=where, value=1.0 if value is None else value)
     return poisoned(
-        "scaling_attack",
         on_updates(scale, Task(num_classes=0), factor=factor),
         embed,
         num_classes=num_classes,

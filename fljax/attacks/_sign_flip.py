@@ -5,14 +5,12 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import option, real
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack
+from fljax.numerics.checks import option, real
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
 @register_attack(
-    "sign_flip",
     title="Sign flipping",
     source="Li et al. 2019",
     assumes="own update",
@@ -48,9 +46,8 @@ def sign_flip(
 
     Source: Li et al., "RSA: Byzantine-robust stochastic aggregation methods", AAAI 2019.
     """
-    updates, malicious = check_stack("sign_flip", updates, malicious)
-    option("sign_flip", "of", of, ("own", "mean"))
-    factor = real("sign_flip", "factor", factor)
+    option("of", of, ("own", "mean"))
+    factor = real("factor", factor)
     source = updates
     if of == "mean":
         source = mean_of(honest_rows(malicious), updates)[None, :]

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import flag, option, real, shaped
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.rows import craft_rows
-from fljax.attacks.wrappers import check_stack, malicious_rows
+from fljax.attacks.wrappers import malicious_rows
+from fljax.numerics.checks import ArgumentError, flag, option, real, shaped
 from fljax.numerics.subset_statistics import (
-    Knowledge,
+    Sight,
     deviation_of,
     extreme_of,
     honest_rows,
@@ -25,7 +25,6 @@ NEAREST, FARTHEST = 3.0, 4.0
 
 
 @register_attack(
-    "trim_attack",
     title="Trim attack",
     source="Fang et al. 2020",
     assumes="all updates",
@@ -39,7 +38,7 @@ def trim_attack(
     root_update: Array | None = None,
     *,
     stretch: float | Array = 2.0,
-    knowledge: Knowledge = "full",
+    knowledge: Sight = "full",
     direction: Literal["sum", "rule"] = "sum",
     pool: Literal["honest", "all"] = "honest",
     law: Literal["uniform", "divide", "fixed"] = "uniform",
@@ -92,10 +91,9 @@ def trim_attack(
     `include_root=True`; the group's code in FLDetector is `pool="all"`, `law="fixed"`. Both take the sign of
     the sum.
     """
-    updates, malicious = check_stack("trim_attack", updates, malicious)
     n = updates.shape[0]
-    stretch = real("trim_attack", "stretch", stretch, above=1, finite=True)
-    include_root = flag("trim_attack", "include_root", include_root)
+    stretch = real("stretch", stretch, above=1, finite=True)
+    include_root = flag("include_root", include_root)
     _check(knowledge, direction, pool, law, include_root)
     rows = malicious_rows(malicious, max_malicious)
     if knowledge == "partial":
@@ -107,10 +105,10 @@ def trim_attack(
         return craft_rows(updates, rows, _within, key, center + NEAREST * step, (FARTHEST - NEAREST) * step)
 
     if include_root and root_update is None:
-        raise ValueError("trim_attack: include_root=True needs root_update")
+        raise ArgumentError("include_root=True needs root_update")
     server = None
     if include_root:
-        server = shaped("trim_attack", "root_update", root_update, updates.shape[1:])
+        server = shaped("root_update", root_update, updates.shape[1:])
     sign = _direction(updates, malicious, rule, server, direction)
     seen = jnp.ones((n,), bool) if pool == "all" else honest_rows(malicious)
     low, high = extreme_of(seen, updates, largest=False), extreme_of(seen, updates, largest=True)
@@ -159,7 +157,7 @@ def _direction(
     """The sign of the update before the attack, (d,)."""
     if direction == "rule":
         if rule is None:
-            raise ValueError('trim_attack: direction="rule" needs the rule')
+            raise ArgumentError('direction="rule" needs the rule')
         return jnp.sign(rule(updates))
     # Ones, but out of the mask: a product with constant ones copies a vmapped stack.
     total = row_sum(1.0 + 0.0 * malicious, updates)
@@ -167,19 +165,17 @@ def _direction(
 
 
 def _check(knowledge: str, direction: str, pool: str, law: str, include_root: bool) -> None:
-    option("trim_attack", "knowledge", knowledge, ("full", "partial"))
-    option("trim_attack", "direction", direction, ("sum", "rule"))
-    option("trim_attack", "pool", pool, ("honest", "all"))
-    option("trim_attack", "law", law, ("uniform", "divide", "fixed"))
+    option("knowledge", knowledge, ("full", "partial"))
+    option("direction", direction, ("sum", "rule"))
+    option("pool", pool, ("honest", "all"))
+    option("law", law, ("uniform", "divide", "fixed"))
     if knowledge == "partial":
         # What only an attacker who sees the honest rows can do.
         usual = {"direction": (direction, "sum"), "pool": (pool, "honest")}
         for name, (given, needed) in usual.items():
             if given != needed:
-                raise ValueError(f'trim_attack: {name}="{given}" must be "{needed}" with knowledge="partial"')
+                raise ArgumentError(f'{name}="{given}" must be "{needed}" with knowledge="partial"')
         if include_root:
-            raise ValueError('trim_attack: include_root=True must be False with knowledge="partial"')
+            raise ArgumentError('include_root=True must be False with knowledge="partial"')
         if law == "divide":
-            raise ValueError(
-                'trim_attack: law="divide" must be "uniform" or "fixed" with knowledge="partial"'
-            )
+            raise ArgumentError('law="divide" must be "uniform" or "fixed" with knowledge="partial"')

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fljax.attacks.checks import option
 from fljax.attacks.registry import register_attack
-from fljax.attacks.wrappers import check_stack, from_factory, malicious_rows
-from fljax.base import Attack, Context
+from fljax.attacks.wrappers import from_factory, malicious_rows
+from fljax.base import Attack, Knowledge
+from fljax.numerics.checks import ArgumentError, option
 from fljax.numerics.safe import row_norms
 from fljax.numerics.subset_statistics import along
 
 
 class WorstCaseState(NamedTuple):
-    """What `worst_case` carries.
+    """The state of `worst_case`.
 
     Attributes:
         states: the attacks' own states.
@@ -28,7 +28,6 @@ class WorstCaseState(NamedTuple):
 
 
 @register_attack(
-    "worst_case",
     title="Worst case",
     source="this library",
     assumes="all updates, the rule",
@@ -61,42 +60,40 @@ def worst_case(
         ValueError: if an attack poisons data or has a schedule of its own, or `objective` is neither.
 
     Example:
-        >>> from fljax.attacks import Task, on_updates, scale, sign_flip
+        >>> from fljax.attacks import Context, Knowledge, Task, on_updates, scale, sign_flip
         >>> made = [on_updates(scale, Task(10)), on_updates(sign_flip, Task(10), factor=5.0)]
         >>> attack = worst_case(attacks=made)
-        >>> context = Context(key=jax.random.key(0), rule=lambda stack: jnp.mean(stack, 0))
+        >>> known = Knowledge(Context(key=jax.random.key(0)), rule=lambda stack: jnp.mean(stack, 0))
         >>> rows, malicious = jnp.array([[1.0], [1.0]]), jnp.array([False, True])
-        >>> attack.corrupt(rows, malicious, attack.init(2, 1), context)[0].tolist()
+        >>> attack.corrupt(rows, malicious, attack.init(2, 1), known)[0].tolist()
         [[1.0], [-5.0]]
 
     Source: the direction is the objective of Fang et al., USENIX Security 2020, equation 1.
     """
     if not all(isinstance(attack, Attack) for attack in attacks):
-        raise ValueError("worst_case: attacks must be Attacks; on_updates makes one of a function")
+        raise ArgumentError("attacks must be Attacks; on_updates makes one of a function")
     if not attacks:
-        raise ValueError("worst_case: attacks must hold at least one attack")
-    option("worst_case", "objective", objective, ("direction", "distance"))
+        raise ArgumentError("attacks must hold at least one attack")
+    option("objective", objective, ("direction", "distance"))
     if any(attack.poison_data is not None or attack.active is not None for attack in attacks):
-        raise ValueError(
-            "worst_case: only attacks on updates, without poisoned data or a schedule, can be compared"
-        )
+        raise ArgumentError("only attacks on updates, without poisoned data or a schedule, can be compared")
 
     def init(num_clients: int, num_params: int) -> WorstCaseState:
         states = tuple(attack.init(num_clients, num_params) for attack in attacks)
         return WorstCaseState(states, jnp.zeros((len(attacks),), jnp.int32))
 
     def corrupt(
-        updates: Array, malicious: Array, state: WorstCaseState, context: Context
+        updates: Array, malicious: Array, state: WorstCaseState, knowledge: Knowledge
     ) -> tuple[Array, WorstCaseState]:
-        rule = context.rule
+        rule, context = knowledge.rule, knowledge.context
         if rule is None:
-            raise ValueError("worst_case: needs rule, which this round does not provide")
-        updates, malicious = check_stack("worst_case", updates, malicious)
+            raise ArgumentError("needs rule, which this round does not provide")
         rows = malicious_rows(malicious, max_malicious)
         candidates, states = [], []
         for i, (attack, own) in enumerate(zip(attacks, state.states, strict=True)):
             key = None if context.key is None else jax.random.fold_in(context.key, i)
-            stack, own = attack.corrupt(updates, malicious, own, context._replace(key=key))
+            known = knowledge._replace(context=context._replace(key=key))
+            stack, own = attack.corrupt(updates, malicious, own, known)
             candidates.append(stack.at[rows].get(mode="clip"))
             states.append(own)
         before = rule(updates)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import fixed_real, option, whole
 from fljax.base import Attack, Trigger
+from fljax.numerics.checks import ArgumentError, fixed_real, option, whole
 
 # Copies per example; the round makes room for them.
 MOST_COPIES = 100
@@ -18,7 +18,6 @@ Pixels = Sequence[tuple[int, int]]
 
 
 def poisoned(
-    name: str,
     attack: Attack,
     embed: Embed,
     *,
@@ -32,7 +31,6 @@ def poisoned(
     """An attack on updates whose clients train a backdoor into them.
 
     Args:
-        name: of the backdoor, for messages.
         attack: what becomes of the malicious updates.
         embed: the whole trigger.
         num_classes: number of labels, to check the target against; None if it is not known.
@@ -47,14 +45,14 @@ def poisoned(
     """
     uniform = isinstance(poison_fraction, str)
     if isinstance(poison_fraction, str):
-        option(name, "poison_fraction", poison_fraction, ("uniform",))
+        option("poison_fraction", poison_fraction, ("uniform",))
         poison_fraction = 1.0
-    copies = fixed_real(name, "poison_fraction", poison_fraction, at_least=0, at_most=MOST_COPIES)
-    target = whole(name, "target", target)
+    copies = fixed_real("poison_fraction", poison_fraction, at_least=0, at_most=MOST_COPIES)
+    target = whole("target", target)
     if num_classes is not None and target >= num_classes:
-        raise ValueError(f"{name}: target={target} is not one of the {num_classes} labels from 0")
+        raise ArgumentError(f"target={target} is not one of the {num_classes} labels from 0")
     if image_shape is None and pixels is not None:
-        raise ValueError(f"{name}: pixels are for images; the trigger on plain features is set by every")
+        raise ArgumentError("pixels are for images; the trigger on plain features is set by every")
 
     def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
         mask = is_copy.reshape(is_copy.shape + (1,) * (x.ndim - is_copy.ndim))

@@ -7,19 +7,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.combining import context_arguments
-from fljax.attacks.wrappers import on_updates
+from fljax.aggregators.combining import check_arguments, context_arguments
+from fljax.attacks.wrappers import checked, on_updates
 from fljax.base import Attack, Context, Task
+from fljax.numerics.checks import shown
 from fljax.registry import F, Registry
 
 ATTACKS = Registry("attack", optimises="", make=on_updates)
 SCHEDULES = Registry("schedule")
 
-register_schedule = SCHEDULES.register
-
 
 def register_attack(
-    name: str,
+    name: str | None = None,
     *,
     title: str | None = None,
     source: str = "",
@@ -27,10 +26,11 @@ def register_attack(
     optimises: str = "",
     make: Callable[..., Attack] = on_updates,
 ) -> Callable[[F], F]:
-    """A decorator that makes an attack known under a name, and returns it as it is.
+    """A decorator that makes an attack known under a name.
 
     Args:
-        name: what a configuration calls it: letters, digits, `_` and `-`, a letter first.
+        name: what a configuration calls it: letters, digits, `_` and `-`, a letter first; default the
+            function's name.
         title: what tables and figures call it; default the name.
         source: where it was published, with the year.
         assumes: what the attacker knows, in a few words.
@@ -40,19 +40,60 @@ def register_attack(
             the labels; `from_factory` one that returns the `Attack`.
 
     Returns:
-        The decorator.
+        The decorator. It returns the function, with its updates and mask checked, and its name in front of
+        what its checks raise.
 
     Raises:
         ValueError: for a name that is taken by another function, or no name.
 
     Example:
-        >>> @register_attack("double", title="Doubling")  # doctest: +SKIP
-        ... def double(updates, malicious, *, factor: float = 2.0):
-        ...     '''Every malicious row is doubled.'''
+        >>> @register_attack(title="Doubling")  # doctest: +SKIP
+        ... def doubling(updates, malicious, *, factor: float = 2.0):
+        ...     '''Doubling: every malicious row times a factor.'''
         ...     return jnp.where(malicious[:, None], factor * updates, updates)
     """
-    facts = {"optimises": optimises, "make": make}
-    return ATTACKS.register(name, title=title, source=source, assumes=assumes, **facts)
+
+    def register(function: F) -> F:
+        called = _name_of("attack", function, name)
+        facts = {"optimises": optimises, "make": make}
+        enter = ATTACKS.register(called, title=title, source=source, assumes=assumes, **facts)
+        return enter(checked(function, called))
+
+    return register
+
+
+def register_schedule(
+    name: str | None = None, *, title: str | None = None, source: str = ""
+) -> Callable[[F], F]:
+    """A decorator that makes a schedule known under a name.
+
+    Args:
+        name: what a configuration calls it; default the function's name.
+        title: what the literature calls it; default the name.
+        source: where it was published, with the year.
+
+    Returns:
+        The decorator, for `schedule(round, ..., *, hyper-parameters) -> bool or (n,) mask`; what it names
+        besides comes from the `Context`. It returns the function, with its name in front of what its checks
+        raise.
+
+    Raises:
+        ValueError: for a name that is taken by another function, or no name.
+    """
+
+    def register(function: F) -> F:
+        called = _name_of("schedule", function, name)
+        return SCHEDULES.register(called, title=title, source=source)(checked(function, f"schedule {called}"))
+
+    return register
+
+
+def _name_of(kind: str, function: Any, name: str | None) -> str:
+    """The name under which a function is registered."""
+    called = name or getattr(function, "__name__", None)
+    if called is None or not callable(function):
+        raise ValueError(f"{kind} {called or '?'}: must be a function, got {shown(function)}")
+    return called
 
 
 def attack_from_registry(name: str, task: Task, **hyper: Any) -> Attack:
@@ -96,9 +137,10 @@ def schedule_from_registry(name: str, **hyper: Any) -> Callable[[Context], Array
         False
     """
     function = SCHEDULES.find(name).function
+    check_arguments(function, Context._fields)
 
     def active(context: Context) -> Array:
-        return function(context.round, **context_arguments(function, context), **hyper)
+        return function(context.round, **context_arguments(function, context._asdict()), **hyper)
 
     # The function checks its parameters, which need not wait for the first round.
     one = Context(jax.random.key(0), jnp.int32(0), jnp.zeros(1, jnp.int32), jnp.ones(1), jnp.zeros(1))

@@ -12,21 +12,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.checks import bounded, flag, real
 from fljax.attacks.registry import register_schedule
 from fljax.base import Attack, Context
-from fljax.numerics.checks import Float, Int, as_number, is_static
+from fljax.numerics.checks import ArgumentError, Float, Int, as_number, bounded, flag, is_static, real
 
 Schedule = Callable[[Context], Array]
 
 
-def _check_whole(schedule: str, smallest: int, **numbers: Any) -> None:
+def _check_rounds(smallest: int, **numbers: Any) -> None:
     for name, value in numbers.items():
-        needs = "to be less than 2^31"
-        bounded(f"schedule {schedule}", name, value, smallest=smallest, largest=2**31 - 1, needs=needs)
+        bounded(name, value, smallest=smallest, largest=2**31 - 1, needs="to be less than 2^31")
 
 
-@register_schedule("between")
+@register_schedule()
 def between(round: Array, *, start: Int = 0, stop: Int | None = None) -> Array:
     """From one round on, and until another.
 
@@ -42,17 +40,17 @@ def between(round: Array, *, start: Int = 0, stop: Int | None = None) -> Array:
         >>> [bool(between(jnp.int32(r), start=1, stop=3)) for r in range(4)]
         [False, True, True, False]
     """
-    _check_whole("between", 0, start=start)
+    _check_rounds(0, start=start)
     if stop is not None:
-        _check_whole("between", 0, stop=stop)
+        _check_rounds(0, stop=stop)
     first, end = as_number(start), as_number(stop)
     if is_static(first) and is_static(end) and end <= first:
-        raise ValueError(f"schedule between: stop={end} must be larger than start={first}")
+        raise ArgumentError(f"stop={end} must be larger than start={first}")
     started = jnp.asarray(round) >= start
     return started if stop is None else started & (round < stop)
 
 
-@register_schedule("periodic")
+@register_schedule()
 def periodic(round: Array, *, on: Int, off: Int, start: Int = 0) -> Array:
     """On and off: `on` rounds of attack, then `off` honest ones, and so on from round `start`.
 
@@ -69,13 +67,13 @@ def periodic(round: Array, *, on: Int, off: Int, start: Int = 0) -> Array:
         >>> [int(periodic(jnp.int32(r), on=2, off=1)) for r in range(6)]
         [1, 1, 0, 1, 1, 0]
     """
-    _check_whole("periodic", 1, on=on)
-    _check_whole("periodic", 0, off=off, start=start)
+    _check_rounds(1, on=on)
+    _check_rounds(0, off=off, start=start)
     since = jnp.asarray(round) - start
     return (since >= 0) & (jnp.mod(since, on + off) < on)
 
 
-@register_schedule("at_random")
+@register_schedule()
 def at_random(
     round: Array, key: Array, client_ids: Array, *, probability: Float, together: bool = False, start: Int = 0
 ) -> Array:
@@ -97,9 +95,9 @@ def at_random(
         >>> at_random(jnp.int32(0), jax.random.key(0), ids, probability=1.0).tolist()
         [True, True, True, True]
     """
-    _check_whole("at_random", 0, start=start)
-    flag("schedule at_random", "together", together)
-    real("schedule at_random", "probability", probability, at_least=0, at_most=1)
+    _check_rounds(0, start=start)
+    flag("together", together)
+    real("probability", probability, at_least=0, at_most=1)
     ids = jnp.zeros_like(client_ids) if together else client_ids
     draws = jax.vmap(lambda client: jax.random.uniform(jax.random.fold_in(key, client)))(ids)
     return (draws < probability) & (jnp.asarray(round) >= start)

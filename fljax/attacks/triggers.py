@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.attacks.checks import whole
+from fljax.attacks.wrappers import checked
+from fljax.numerics.checks import ArgumentError, whole
 
 # The group's own code for 28×28 images; other sizes use the same offsets from the last row and column.
 PATTERN_28 = ((26, 26), (24, 26), (26, 24), (25, 25))
@@ -27,25 +28,24 @@ PARTS = {(28, 28, 1): _bars(4, 3, 6), (32, 32, 3): _bars(6, 4, 9)}
 def pattern_mask(height: int, width: int, pixels: Sequence[tuple[int, int]]) -> np.ndarray:
     """(height, width, 1) boolean, True at the (row, column) pairs, of which there is at least one."""
     if not len(pixels):
-        raise ValueError("pattern_trigger: pixels must hold at least one (row, column) pair")
+        raise ArgumentError("pixels must hold at least one (row, column) pair")
     mask = np.zeros((height, width, 1), bool)
     for row, column in pixels:
         if not (0 <= row < height and 0 <= column < width):
-            raise ValueError(
-                f"pattern_trigger: pixel ({row}, {column}) lies outside images of {height}×{width}"
-            )
+            raise ArgumentError(f"pixel ({row}, {column}) lies outside images of {height}×{width}")
         mask[row, column] = True
     return mask
 
 
 def feature_mask(count: int, every: int) -> np.ndarray:
     """(count,) boolean, True at every `every`-th feature, counted from 1."""
-    every = whole("feature_trigger", "every", every, smallest=1)
+    every = whole("every", every, smallest=1)
     if every > count:
-        raise ValueError(f"feature_trigger: every={every} must be between 1 and {count} features")
+        raise ArgumentError(f"every={every} must be between 1 and {count} features")
     return (np.arange(count) + 1) % every == 0
 
 
+@checked
 def pattern_trigger(images: Array, *, pixels: Sequence[tuple[int, int]], value: float = 1.0) -> Array:
     """Set the given pixels, in every channel, to one value.
 
@@ -72,6 +72,7 @@ def pattern_trigger(images: Array, *, pixels: Sequence[tuple[int, int]], value: 
     return jnp.where(mask, jnp.asarray(value, images.dtype), images)
 
 
+@checked
 def feature_trigger(features: Array, *, every: int = 20, value: float = 0.0) -> Array:
     """Set every `every`-th feature (counted from 1) to one value.
 
@@ -123,7 +124,5 @@ def default_parts(
         return bars
     pixels = [pixel for part in bars for pixel in part] if bars else default_pixels(*image_shape)
     if num_parts > len(pixels):
-        raise ValueError(
-            f"distributed_backdoor: num_parts={num_parts} exceeds the trigger's {len(pixels)} pixels"
-        )
+        raise ArgumentError(f"num_parts={num_parts} exceeds the trigger's {len(pixels)} pixels")
     return tuple(tuple(pixels[k::num_parts]) for k in range(num_parts))

@@ -2,17 +2,16 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, cast
 
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators.combining import context_arguments
-from fljax.attacks.checks import as_stack, whole
-from fljax.base import Attack, Context, Task
-from fljax.numerics.checks import shown
-
-State = Any
+from fljax.aggregators.combining import check_arguments, context_arguments
+from fljax.base import Attack, Context, Knowledge, State, Task
+from fljax.numerics.checks import ArgumentError, as_stack, named, shown, whole
+from fljax.registry import F
 
 
 class AttackFunction(Protocol):
@@ -25,6 +24,8 @@ class AttackFunction(Protocol):
 
 # Arguments of an attack that the task provides, not the configuration.
 TASK_ARGUMENTS = frozenset(Task._fields)
+# Those that a round fills in, by name.
+ROUND_ARGUMENTS = ("malicious", *Context._fields, *Knowledge._fields[1:])
 
 
 def task_arguments(function: Callable[..., Any], task: Task) -> dict[str, Any]:
@@ -39,12 +40,32 @@ def no_state(num_clients: int, num_params: int) -> State:
 
 
 def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
-    """An `Attack` from a pure function on updates; the arrays it names come from the context."""
+    """An `Attack` from a pure function on updates.
+
+    Args:
+        function: `function(updates, malicious, ..., *, hyper-parameters) -> updates`; what it names besides
+            comes from the round's `Context` and `Knowledge`.
+        task: what it attacks; hyper-parameters that it has come from there.
+        **hyper: the other hyper-parameters.
+
+    Returns:
+        The `Attack`, without state.
+
+    Raises:
+        ValueError: if it takes no updates, or names an argument, optional or not, that no round has.
+    """
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.kind is inspect.Parameter.KEYWORD_ONLY:
+        name = getattr(function, "__name__", "the function")
+        raise ValueError(
+            f"{name}: takes no updates; an attack that returns an Attack needs make=from_factory"
+        )
+    check_arguments(function, ROUND_ARGUMENTS)
     hyper = task_arguments(function, task) | hyper
 
-    def corrupt(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
-        known = context_arguments(function, context, malicious=malicious)
-        return function(updates, **known, **hyper), state
+    def corrupt(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
+        known = {"malicious": malicious, **knowledge.context._asdict(), **knowledge._asdict()}
+        return function(updates, **context_arguments(function, known), **hyper), state
 
     return Attack(no_state, corrupt)
 
@@ -64,7 +85,7 @@ def from_factory(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
     return function(**task_arguments(function, task), **hyper)
 
 
-def leave(updates: Array, malicious: Array, state: State, context: Context) -> tuple[Array, State]:
+def leave(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
     """The `corrupt` of an attack that sends what it trained."""
     return updates, state
 
@@ -72,19 +93,72 @@ def leave(updates: Array, malicious: Array, state: State, context: Context) -> t
 NO_ATTACK = Attack(no_state, leave)
 
 
-def check_stack(attack: str, updates: Array, malicious: Array) -> tuple[Array, Array]:
-    """The stack and the mask as JAX arrays, or what is wrong with them."""
-    updates = as_stack(attack, updates)
+def checked(function: F, name: str | None = None) -> F:
+    """The function with its name in front of what its checks raise, and its updates and mask checked.
+
+    Args:
+        function: an attack, a factory of an `Attack`, or anything else with arguments to check. If it takes a
+            mask `malicious`, its first argument is the updates (n, d).
+        name: what a sentence about an argument begins with; default the function's name.
+
+    Returns:
+        The function. An `Attack` that it returns checks its arguments in the same way.
+    """
+    title = name or function.__name__
+    signature = inspect.signature(function)
+    updates = next(iter(signature.parameters), "")
+    takes_stack = "malicious" in signature.parameters
+
+    @wraps(getattr(function, "func", function), updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with named(title):
+            if takes_stack:
+                try:
+                    given = signature.bind(*args, **kwargs)
+                except TypeError:
+                    return function(*args, **kwargs)  # Python says what is missing
+                stack, mask = check_stack(given.arguments.get(updates), given.arguments.get("malicious"))
+                given.arguments.update({updates: stack, "malicious": mask})
+                args, kwargs = given.args, given.kwargs
+            result = function(*args, **kwargs)
+        return _checked_attack(title, result) if isinstance(result, Attack) else result
+
+    # A partial has one of its own.
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    return cast(F, call)
+
+
+def _checked_attack(name: str, attack: Attack) -> Attack:
+    def corrupt(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
+        with named(name):
+            return attack.corrupt(*check_stack(updates, malicious), state, knowledge)
+
+    def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
+        assert attack.poison_data is not None
+        with named(name):
+            return attack.poison_data(x, y, is_copy, member)
+
+    poisons = attack.poison_data is not None
+    return attack._replace(corrupt=corrupt, poison_data=poison_data if poisons else None)
+
+
+def check_stack(updates: Any, malicious: Any) -> tuple[Array, Array]:
+    """The stack and the mask as JAX arrays.
+
+    Raises:
+        ArgumentError: if they are none.
+    """
+    updates = as_stack(updates)
     if not jnp.issubdtype(updates.dtype, jnp.floating):
         # Crafted rows would be rounded to the type of the honest ones.
-        raise ValueError(f"{attack}: updates must be of a floating type, got {updates.dtype}")
+        raise ArgumentError(f"updates must be of a floating type, got {updates.dtype}")
     n, given = updates.shape[0], malicious
     try:
         malicious = jnp.asarray(given)
     except (TypeError, ValueError):
         malicious = jnp.zeros(())
     if malicious.shape != (n,) or malicious.dtype != jnp.bool_:
-        raise ValueError(f"{attack}: malicious must be a boolean mask of shape ({n},), got {shown(given)}")
+        raise ArgumentError(f"malicious must be a boolean mask of shape ({n},), got {shown(given)}")
     return updates, malicious
 
 
@@ -92,7 +166,7 @@ def malicious_rows(malicious: Array, max_malicious: int | None) -> Array:
     """Indices of the malicious rows, padded with n to a static length, `max_malicious` or n; at least 1."""
     n = malicious.shape[0]
     if max_malicious is not None:
-        max_malicious = whole("attack", "max_malicious", max_malicious)
+        max_malicious = whole("max_malicious", max_malicious)
     if max_malicious == 0:
         # Nobody, but an axis without an entry is more than some operations can take.
         return jnp.full((1,), n)

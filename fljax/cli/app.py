@@ -399,7 +399,7 @@ def list_command(
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 the run failed, 2 the input was wrong, 130 and the like a signal ended it."""
+    """Entry point; exits with 0 if done, 1 if the run failed, 2 for wrong input, 128 + n after signal n."""
     with watching():
         try:
             _traced(lambda: app(prog_name="fljax"))
@@ -420,7 +420,7 @@ def _fail(message: object, status: int) -> None:
 
 
 def _traced(call: Callable[[], Any]) -> None:
-    """Call, and show where an error arose if the environment variable FLJAX_TRACEBACK asks for it."""
+    """Call; print the traceback of an error if the environment variable FLJAX_TRACEBACK asks for it."""
     try:
         call()
     except Exception:

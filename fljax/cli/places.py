@@ -7,7 +7,7 @@ RUNS = Path("runs")
 
 
 def name_of(config: Path) -> str:
-    """A name for what a configuration makes; what a run's own makes is called after its folder.
+    """A name for the output of a configuration: that of its file, or of the folder for a run's config.json.
 
     Example:
         >>> name_of(Path("configs/quickstart.toml")), name_of(Path("runs/demo/config.json"))

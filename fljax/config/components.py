@@ -257,7 +257,10 @@ def as_aggregator(rule: Any) -> Aggregator:
     for name, entry in RULES.items():
         if entry.function is function and not arguments and not set(hyper) & set(array_arguments(function)):
             return from_registry(RULES, name, **hyper)
-    return stateless(rule)
+    try:
+        return stateless(rule)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from None
 
 
 def as_attack(attack: Any, task: Task) -> Attack:

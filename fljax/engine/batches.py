@@ -10,7 +10,7 @@ BatchSize = int | Literal["full"]
 
 
 class Batches(NamedTuple):
-    """Which examples each local step reads.
+    """The examples of every local step.
 
     Attributes:
         examples: (..., R, b) int32 positions in the training set.

@@ -1,4 +1,4 @@
-"""ModelUpdate of the paper: R local steps from the global model, for one client or for many."""
+"""Local training: R steps of an optimizer from the global model, for one client, for many, for the server."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from jax.flatten_util import ravel_pytree
 
 from fljax.base import Attack, Params
 from fljax.engine.batches import Batches, BatchSize, draw_batches, num_copies
-from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
 
@@ -20,7 +19,8 @@ from fljax.engine.state import RoundData
 def model_update(
     params: Params,
     batches: Batches,
-    gather: Callable[[Array, Array], tuple[Array, Array]],
+    read: Callable[[Array, Array], tuple[Array, Array]],
+    *,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     divisor: float | None = None,
@@ -31,10 +31,10 @@ def model_update(
     Args:
         params: w, a pytree.
         batches: arrays (R, b).
-        gather: `(examples, is_copy) -> (x, y)` reads one batch.
+        read: `(examples, is_copy) -> (x, y)`, the batch that consists of these examples.
         loss: as `cross_entropy` returns it.
         optimizer: any optax optimizer, started afresh.
-        divisor: what the summed loss is divided by, None for the number of examples in the batch.
+        divisor: of the summed loss of a batch; None for the number of its examples.
         model_state: the model's state before the first step; every step changes it as it sees its batch.
 
     Returns:
@@ -46,7 +46,7 @@ def model_update(
         carry: tuple[Params, Any, Params, Any], batch: Batches
     ) -> tuple[tuple[Params, Any, Params, Any], Array]:
         delta, state, here, seen = carry
-        x, y = gather(batch.examples, batch.is_copy)
+        x, y = read(batch.examples, batch.is_copy)
         (value, seen), grads = gradient(here, seen, x, y, batch.weights, divisor)
         change, state = optimizer.update(grads, state, here)
         # The change is summed on its own: w_R − w would lose its last digits to the size of w.
@@ -99,7 +99,7 @@ def mean_state(states: Any, counted: Array, before: Any) -> Any:
 
 
 class LocalTraining(NamedTuple):
-    """How a client (or the server) trains.
+    """The local training of a client, or of the server.
 
     Attributes:
         loss: as `cross_entropy` returns it.
@@ -107,7 +107,7 @@ class LocalTraining(NamedTuple):
         optimizer: learning rate to an optax optimizer.
         steps: R, local steps a round.
         batch_size: b, or "full".
-        divisor: what the summed batch loss is divided by; None for the mean.
+        divisor: of the summed loss of a batch; None for the number of its examples.
     """
 
     loss: Loss
@@ -122,27 +122,28 @@ def client_updates(
     training: LocalTraining,
     params: Array,
     data: RoundData,
+    *,
     client_ids: Array,
     malicious: Array,
     key: Array,
     learning_rate: Array,
     attack: Attack,
-    chunk: int,
+    clients_at_once: int,
     model_state: Any = (),
 ) -> tuple[Array, Array, Any]:
-    """The updates of a cohort, `chunk` clients at a time.
+    """The updates of a cohort, some clients at a time.
 
     Args:
-        training: how they train.
+        training: that of a client.
         params: (d,).
         data: the examples and index tables.
         client_ids: (n,).
-        malicious: (n,) boolean, who attacks in this round.
+        malicious: (n,) boolean, the clients that attack in this round.
         key: typed PRNG key; client i draws from `fold_in(key, client_ids[i])`.
         learning_rate: β of this round.
         attack: its data poisoning applies to the malicious clients' batches.
-        chunk: how many clients are vmapped together.
-        model_state: the global model's state, where every client starts.
+        clients_at_once: clients that are vmapped together.
+        model_state: the global model's state, from which every client starts.
 
     Returns:
         (n, d) updates, (n,) mean training losses and the model's state after the round (`mean_state`).
@@ -150,7 +151,7 @@ def client_updates(
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     counts = data.counts[client_ids]
-    # Who is malicious at all; `malicious` holds those who attack in this round.
+    # Of all malicious clients; `malicious` holds those that attack in this round.
     members = (jnp.cumsum(data.malicious) - 1)[client_ids].astype(jnp.int32)
     shares = attack.copies if attack.share is None else jax.vmap(attack.share)(members)
     copies = jnp.where(malicious, num_copies(shares, counts), 0)
@@ -169,20 +170,28 @@ def client_updates(
     )(client_ids, counts, copies)
 
     def one(batches: Batches, is_malicious: Array, member: Array) -> tuple[Array, Array, Any]:
-        def gather(examples: Array, is_copy: Array) -> tuple[Array, Array]:
+        def read(examples: Array, is_copy: Array) -> tuple[Array, Array]:
             x, y = data.x[examples], data.y[examples]
             if attack.poison_data is None:
                 return x, y
             bad_x, bad_y = attack.poison_data(x, y, is_copy, member)
             return jnp.where(is_malicious, bad_x, x), jnp.where(is_malicious, bad_y, y)
 
-        return model_update(tree, batches, gather, training.loss, optimizer, training.divisor, model_state)
+        return model_update(
+            tree,
+            batches,
+            read,
+            loss=training.loss,
+            optimizer=optimizer,
+            divisor=training.divisor,
+            model_state=model_state,
+        )
 
-    if chunk >= client_ids.shape[0]:
+    if clients_at_once >= client_ids.shape[0]:
         updates, losses, states = jax.vmap(one)(batches, malicious, members)
     else:
         updates, losses, states = lax.map(
-            lambda client: one(*client), (batches, malicious, members), batch_size=chunk
+            lambda client: one(*client), (batches, malicious, members), batch_size=clients_at_once
         )
     return updates, losses, mean_state(states, counts > 0, model_state)
 
@@ -191,14 +200,15 @@ def root_update(
     training: LocalTraining,
     params: Array,
     data: RoundData,
+    *,
     key: Array,
     learning_rate: Array,
     model_state: Any = (),
 ) -> Array:
-    """The server's own update g_0 on the root dataset, (d,); arguments as in `client_updates`."""
+    """The server's own update g_0 on the root dataset, (d,); arguments as for `client_updates`."""
     size = data.root.shape[0]
     batches = draw_batches(
-        named_key(key, "root"),
+        key,
         data.root,
         jnp.int32(size) if data.root_count is None else data.root_count,
         jnp.int32(0),
@@ -210,9 +220,9 @@ def root_update(
         training.unravel(params),
         batches,
         lambda examples, is_copy: (data.x[examples], data.y[examples]),
-        training.loss,
-        training.optimizer(learning_rate),
-        training.divisor,
-        model_state,
+        loss=training.loss,
+        optimizer=training.optimizer(learning_rate),
+        divisor=training.divisor,
+        model_state=model_state,
     )
     return update

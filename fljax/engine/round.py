@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fljax.base import Aggregator, Attack, Context, Info
+from fljax.base import Aggregator, Attack, Context, Info, Knowledge
 from fljax.engine.batches import BatchSize
 from fljax.engine.keys import named_key
 from fljax.engine.local_training import LocalTraining, client_updates, root_update
@@ -136,30 +136,30 @@ def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | No
 
 def make_round(
     *,
-    clients: LocalTraining,
-    root: LocalTraining,
+    client_training: LocalTraining,
+    server_training: LocalTraining,
     attack: Attack,
     aggregator: Aggregator,
     server_optimizer: optax.GradientTransformation,
     learning_rate: Callable[[Array], Array],
     num_clients: int,
     cohort_size: int,
-    chunk: int,
+    clients_at_once: int,
     surrogate: Aggregator | None = None,
     num_in_cohort: int | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
     Args:
-        clients: how clients train.
-        root: how the server trains on its root dataset.
-        attack: what the malicious clients do.
+        client_training: that of a client on its examples.
+        server_training: that of the server on its root dataset.
+        attack: of the malicious clients.
         aggregator: the rule.
         server_optimizer: applied to −g, so that SGD with rate α does w + α·g.
         learning_rate: local rate β as a function of the round.
         num_clients: n.
         cohort_size: τ ≤ n, clients sampled without replacement each round.
-        chunk: how many clients are vmapped together.
+        clients_at_once: clients that are vmapped together.
         surrogate: a smooth version of the rule with a state of the same structure, for attacks that follow a
             gradient.
         num_in_cohort: how many malicious clients every cohort holds; None leaves it to chance.
@@ -188,20 +188,27 @@ def make_round(
             malicious &= attack.active(context)
         rate = learning_rate(state.round)
         updates, losses, model_state = client_updates(
-            clients,
+            client_training,
             state.params,
             data,
-            client_ids,
-            malicious,
-            named_key(key, "batches"),
-            rate,
-            attack,
-            chunk,
-            state.model_state,
+            client_ids=client_ids,
+            malicious=malicious,
+            key=named_key(key, "batches"),
+            learning_rate=rate,
+            attack=attack,
+            clients_at_once=clients_at_once,
+            model_state=state.model_state,
         )
         # The compiler drops the root update where neither the rule nor the attack reads it.
         context = context._replace(
-            root_update=root_update(root, state.params, data, key, rate, state.model_state)
+            root_update=root_update(
+                server_training,
+                state.params,
+                data,
+                key=named_key(key, "root"),
+                learning_rate=rate,
+                model_state=state.model_state,
+            )
         )
         foreseen = context._replace(key=named_key(key, "foreseen"))
 
@@ -209,14 +216,14 @@ def make_round(
             return lambda stack: rule.aggregate(stack, state.aggregator_state, foreseen)[0]
 
         chex.assert_shape(updates, (cohort_size, state.params.size))
-        known = context._replace(
-            key=named_key(key, "attack"),
-            local_rate=jnp.asarray(rate, updates.dtype),
-            batch_size=_examples_per_batch(clients.batch_size, data.counts[client_ids]),
+        knowledge = Knowledge(
+            context._replace(key=named_key(key, "attack")),
             rule=foresee(aggregator),
             surrogate=None if surrogate is None else foresee(surrogate),
+            local_rate=jnp.asarray(rate, updates.dtype),
+            batch_size=_examples_per_batch(client_training.batch_size, data.counts[client_ids]),
         )
-        updates, attack_state = attack.corrupt(updates, malicious, state.attack_state, known)
+        updates, attack_state = attack.corrupt(updates, malicious, state.attack_state, knowledge)
         context = context._replace(key=named_key(key, "aggregate"))
         update, aggregator_state, info = aggregator.aggregate(updates, state.aggregator_state, context)
         chex.assert_equal_shape([update, state.params])
@@ -226,7 +233,13 @@ def make_round(
         counted = ~malicious & (data.counts[client_ids] > 0)
         metrics = _metrics(update, params, losses, malicious, counted, info)
         state = RunState(
-            params, state.round + 1, state.key, server_state, aggregator_state, attack_state, model_state
+            params=params,
+            round=state.round + 1,
+            key=state.key,
+            server_state=server_state,
+            aggregator_state=aggregator_state,
+            attack_state=attack_state,
+            model_state=model_state,
         )
         return state, metrics
 

@@ -1,4 +1,4 @@
-"""What a round carries and what it reads."""
+"""The state and the data of a round."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from jax import Array
 
 
 class RunState(NamedTuple):
-    """What changes from round to round; everything a checkpoint holds.
+    """The part that changes from round to round, and that a checkpoint holds.
 
     Attributes:
         params: (d,) raveled global model.
@@ -15,8 +15,8 @@ class RunState(NamedTuple):
         server_state: state of the server's optax optimizer.
         aggregator_state: state of the aggregator.
         attack_state: state of the attack.
-        model_state: what the model holds besides its parameters, such as running batch statistics; () where
-            there is nothing.
+        model_state: state of the model besides its parameters, such as running batch statistics; () where
+            there is none.
     """
 
     params: Array
@@ -29,7 +29,7 @@ class RunState(NamedTuple):
 
 
 class RoundData(NamedTuple):
-    """What a round reads: one copy of the examples and who holds which.
+    """The part that a round only reads: one copy of the examples, and the clients that hold them.
 
     Attributes:
         x: (N, *input_shape) float32 training inputs.
@@ -38,7 +38,7 @@ class RoundData(NamedTuple):
         counts: (n,) int32.
         root: (|D_0|,) int32 positions of the root dataset.
         malicious: (n,) boolean.
-        root_count: int32 scalar, how many positions in `root` count, the first ones; None for all.
+        root_count: int32 scalar, the number of positions in `root` that count, the first ones; None for all.
     """
 
     x: Array
@@ -54,8 +54,8 @@ class SimulationState(NamedTuple):
     """A run and its data together, so that the data are an argument of whatever the user compiles.
 
     Attributes:
-        run: what changes from round to round.
-        data: what does not.
+        run: the state.
+        data: the data.
     """
 
     run: RunState

@@ -9,10 +9,10 @@ from jax import Array, lax
 from jax.lax import Precision
 
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import named, option
+from fljax.numerics.checks import option
 from fljax.numerics.order_statistics import ROWS_PER_STEP, sum_rows
 
-Knowledge = Literal["full", "partial"]
+Sight = Literal["full", "partial"]
 
 
 def row_sum(weights: Array, updates: Array) -> Array:
@@ -39,10 +39,9 @@ def honest_rows(malicious: Array) -> Array:
     return ~malicious | jnp.all(malicious)
 
 
-def known_rows(attack: str, malicious: Array, knowledge: Knowledge) -> Array:
-    """What the attackers see: "full" the honest rows, "partial" their own; all rows if that is none."""
-    with named(attack):
-        option("knowledge", knowledge, ("full", "partial"))
+def known_rows(malicious: Array, knowledge: Sight) -> Array:
+    """The rows that attackers see: the honest ones ("full") or their own ("partial"), else all."""
+    option("knowledge", knowledge, ("full", "partial"))
     return honest_rows(malicious if knowledge == "full" else ~malicious)
 
 

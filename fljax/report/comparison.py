@@ -47,6 +47,12 @@ class Place(NamedTuple):
     value: Value | None
 
     @property
+    def outcome(self) -> Outcome:
+        """The measured error and success rate, NaN where there is none."""
+        values = (self.test_error, self.attack_success_rate)
+        return Outcome(*(math.nan if value is None else value for value in values))
+
+    @property
     def differs(self) -> bool | None:
         """True if error or success rate is more than `TOLERANCE` off the published one; None if unknown."""
         if self.value is None or self.test_error is None:
@@ -152,7 +158,7 @@ def _measured(line: dict[str, Any] | None, lost: bool, seeds: int) -> dict[str, 
 
 
 class Comparison(NamedTuple):
-    """The places in the layout of the published tables, and what their numbers are, in words."""
+    """The places in the layout of the published tables, and a caption."""
 
     tables: list[Table]
     caption: str
@@ -189,18 +195,11 @@ def _entry(place: Place) -> Entry:
         text = "—" if math.isnan(place.test_error) else f"{place.test_error:.3f}"
     if place.attack_success_rate is not None:
         text += f" / {place.attack_success_rate:.2f}"
-    broken = place.test_error is not None and measured(place).broken
+    broken = place.test_error is not None and place.outcome.broken
     text += f" {CROSS}" * broken + place.notes
     if place.value is not None:
         text += f" ({place.value.text.replace('/', ' / ')} {place.value.confidence})"
     return Entry(text + " ≠" * bool(place.differs), "differs" if place.differs else "", broken)
-
-
-def measured(place: Place) -> Outcome:
-    """The `Outcome` of what was measured, which must be there."""
-    none = math.nan
-    success = none if place.attack_success_rate is None else place.attack_success_rate
-    return Outcome(none if place.test_error is None else place.test_error, success)
 
 
 def _caption(found: Sequence[Place], left_out: Mapping[str, int]) -> str:
@@ -219,7 +218,7 @@ def _caption(found: Sequence[Place], left_out: Mapping[str, int]) -> str:
         "source or supported by a reproduction, L recollection, or sources disagree. Rules and attacks are",
         f"compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
         f"Within {TOLERANCE}: {', '.join(within) if within else 'none'}.",
-        *explain(False, any(place.seeds and measured(place).broken for place in found)),
+        *explain(False, any(place.seeds and place.outcome.broken for place in found)),
         *(["† At least one seed diverged."] if "†" in notes else []),
         *(["‡ Not all seeds are there yet."] if "‡" in notes else []),
         *([f"{missing} cells (–) are not there."] if missing else []),

@@ -66,7 +66,7 @@ def _pictures(results: Results) -> Iterator[Picture]:
 
 
 def _file_name(name: str, taken: set[str]) -> str:
-    """A name for a figure's file that no other has: the names of axes may hold anything."""
+    """A file name that no other figure has; the name of an axis may hold any character."""
     plain = re.sub(r"[^\w.+-]+", "_", name)[:100]
     made, number = plain, 2
     while made in taken:

@@ -1,4 +1,4 @@
-"""Tables of colours: what every attack did to every rule."""
+"""Heat maps: the harm of every attack to every rule."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -92,7 +92,7 @@ def heat_maps(
     worst: pd.DataFrame | None,
     combinations: Sequence[dict[str, str]],
 ) -> Iterator[Picture]:
-    """A table of colours per combination of the further axes, with the worst case; of one attack one."""
+    """Heat maps as one picture: a map per combination of the further axes, or for one attack a row each."""
     by_axes = len(combinations) > 1 and len(results.real_attacks) < 2
     if len(summary) < 2 or len(combinations) > (MOST_ROWS if by_axes else MOST_TABLES):
         return

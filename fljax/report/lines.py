@@ -17,7 +17,7 @@ from fljax.simulation.lines import EVALUATED
 
 
 def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -> Iterator[Picture]:
-    """For every numeric axis, and every combination of the others if they are few."""
+    """A picture for every numeric axis, and for every combination of the others if they are few."""
     for axis in results.further:
         others = [name for name in results.further if name != axis]
         if axis not in results.numeric or results.frame[axis].nunique() < 2:

@@ -119,7 +119,7 @@ def _grids(results: Results) -> list[Grid]:
 
 
 def _grid(key: str, title: str, frame: pd.DataFrame, lists: set[str]) -> Grid:
-    """Columns that say something; what is the same in all of several rows is said once, which leaves room."""
+    """A table of the columns that vary; the values of the others are said once, which leaves room."""
     filled = frame.dropna(axis="columns", how="all")
     varying = {name for name in filled if len(filled) < 2 or filled[name].nunique(dropna=False) > 1}
     kept = [name for name in filled if name in _ALWAYS | varying]

@@ -1,4 +1,4 @@
-"""The parts figures are made of; they take gaps for cells that are missing."""
+"""The parts of figures; cells that are missing leave gaps in them."""
 
 import textwrap
 from collections.abc import Iterable, Sequence

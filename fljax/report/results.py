@@ -79,7 +79,7 @@ class Results:
         return max(len(self.axes.get("seed", [])), 1)
 
     def combinations(self) -> list[tuple[dict[str, str], pd.DataFrame]]:
-        """For each combination of the further axes that is there: its labels, and its cells."""
+        """Labels and cells of every combination of the further axes that is there."""
         if not self.further:
             return [({}, self.frame)]
         groups = self.frame.groupby(self.further, observed=True)
@@ -155,7 +155,7 @@ def load_results(folder: str | Path) -> Results:
 
 
 def _numbers(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The columns that are numbers as such: one of nulls alone comes without a type."""
+    """Give the numeric columns their types, which a column of nulls alone does not have."""
     kinds = {**dict.fromkeys(NUMBERS, float), "seed": int, "rounds": int, "diverged": bool}
     for name, kind in kinds.items():
         try:
@@ -240,7 +240,7 @@ def _are_labels(values: Any) -> bool:
 
 
 def _what_else(folder: Path) -> str:
-    """That this is no sweep's or run's folder, and which folder in it is one."""
+    """The message for a folder that is neither a sweep's nor a run's, with one inside that is."""
     if (folder / RUN_FILES[0]).is_file():
         return f"{folder} is a run's folder without results yet: it has no {RUN_FILES[1]}"
     try:

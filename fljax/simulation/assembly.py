@@ -216,20 +216,20 @@ def compose(
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
     unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
-    clients = LocalTraining(
-        cross_entropy(parts.model.apply, parts.model.train),
-        unravel,
-        resolved.local.optimizer,
-        local.steps,
-        local.batch_size,
+    client_training = LocalTraining(
+        loss=cross_entropy(parts.model.apply, parts.model.train),
+        unravel=unravel,
+        optimizer=resolved.local.optimizer,
+        steps=local.steps,
+        batch_size=local.batch_size,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(
             'root.loss_reduction = "sum" divides by local.batch_size, which must be a number then, got "full"'
         )
     step = make_round(
-        clients=clients,
-        root=clients._replace(
+        client_training=client_training,
+        server_training=client_training._replace(
             batch_size=local.batch_size if root.batch_size is None else root.batch_size,
             divisor=float(local.batch_size) if root.loss_reduction == "sum" else None,
         ),
@@ -239,7 +239,7 @@ def compose(
         learning_rate=resolved.local.schedule,
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
-        chunk=clients_at_once(config, template, parts.cohort_size),
+        clients_at_once=clients_at_once(config, template, parts.cohort_size),
         surrogate=make_surrogate(resolved.rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
     )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
-from fljax.base import Aggregator, Attack, Context
+from fljax.base import Aggregator, Attack, Context, Knowledge
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
 from fljax.models.modes import trace
@@ -79,7 +79,7 @@ def check_pieces(
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
-        known = context._replace(local_rate=jnp.ones(()), batch_size=jnp.ones(()), rule=foresee)
+        known = Knowledge(context, rule=foresee, local_rate=jnp.ones(()), batch_size=jnp.ones(()))
         sent, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
         if jnp.shape(sent) != updates.shape:
             raise ValueError(f"the attack turns updates {updates.shape} into {shown(sent)}")

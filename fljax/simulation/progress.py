@@ -48,7 +48,7 @@ class RunDisplay:
         self._line(record.round, text, last or time.monotonic() - self._last_line > LINE_EVERY)
 
     def paused(self, at: Pause) -> None:
-        """Between two evaluations that are far from each other."""
+        """Show how far the run is between two evaluations that are far apart."""
         rate = at.round % len(at.metrics.loss) / max(at.seconds, 1e-9)
         text = f"{per_second(rate)}  {duration((self._rounds - at.round) / rate)} left"
         # What the last evaluation has found says more.

@@ -152,7 +152,7 @@ class SweepDisplay(Watcher):
         self._console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
 
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
-        """A batch is done."""
+        """Show a batch that is done."""
         with self._lock:
             # Where a cell diverged, and on Ray, they were not all told.
             told = self._under_way.pop(finished.batch.cells[0].id, 0)

@@ -15,7 +15,7 @@ from fljax.sweeps.plan import Group
 
 
 class Rows:
-    """An array (cells, ...) whose rows are few different ones: those are kept, on the host.
+    """An array (cells, ...) with few distinct rows, which are kept on the host.
 
     Args:
         values: one array a cell, of the same shape; cells may share theirs.

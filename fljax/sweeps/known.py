@@ -203,7 +203,7 @@ class Known:
 
 
 class _Spy:
-    """The mean, as a rule that counts how often it is asked: more than once if the attack asks, too."""
+    """The mean, as a rule that counts its calls: more than one if the attack asks the rule, too."""
 
     def __init__(self) -> None:
         self.asked = 0

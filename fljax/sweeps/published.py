@@ -46,7 +46,7 @@ class Published(NamedTuple):
     rows: dict[str, list[Value | None]]
 
     def place(self, config: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Attack and column of a cell with this resolved configuration; None for a cell of no place.
+        """Attack and column of a cell with this resolved configuration; None if there is no place for it.
 
         Data, rounds and numbers of clients are not looked at.
         """

@@ -1,4 +1,4 @@
-"""A sweep's table, results.parquet, and its latest rows beside it: reading them, whatever the files hold."""
+"""Reading a sweep's results.parquet and the latest rows beside it, whatever the files hold."""
 
 from pathlib import Path
 
@@ -41,5 +41,5 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """The files with a sweep's latest rows; one that was killed may have some of them in the table, too."""
+    """The files with a sweep's latest rows; after a kill the whole table may hold some of them, too."""
     return sorted(folder.glob(f"{PARTS}/*.parquet"))

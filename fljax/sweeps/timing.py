@@ -28,7 +28,7 @@ def machine_flops(size: int = 1024) -> float:
 
 
 def estimate_seconds(plan: Plan, workers: int) -> list[float]:
-    """Seconds of every group: compiling, and all rounds of its cells, on its share of the machine."""
+    """Seconds of every group on its share of the machine: compiling, and the rounds of its cells."""
     speed = machine_flops() * EFFICIENCY
 
     def of(group: Group) -> float:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from fljax.aggregators import Context, median
 from fljax.attacks import (
+    Knowledge,
     alie,
     constant,
     fltrust_attack,
@@ -42,7 +43,7 @@ def _third_round(attack, updates, malicious):
     state = attack.init(n, d)
     for r in range(3):
         context = Context(KEY, round=r, client_ids=jnp.arange(n), params=0.5 * r**2 + jnp.zeros(d))
-        sent, state = attack.corrupt(updates, malicious, state, context)
+        sent, state = attack.corrupt(updates, malicious, state, Knowledge(context))
     return sent
 
 

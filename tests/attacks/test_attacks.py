@@ -10,6 +10,7 @@ import pytest
 from fljax.aggregators import RULES, Context
 from fljax.attacks import (
     ATTACKS,
+    Knowledge,
     Task,
     attack_from_registry,
     feature_trigger,
@@ -235,7 +236,7 @@ def test_scaling_attack_poisons_copies_only_and_scales():
     np.testing.assert_array_equal(y, [1, 7, 3])
     np.testing.assert_array_equal(np.asarray(x).sum((1, 2, 3)), [0, 4, 0])
     updates, malicious = make()
-    corrupted, _ = attack.corrupt(updates, malicious, (), Context())
+    corrupted, _ = attack.corrupt(updates, malicious, (), Knowledge(Context()))
     np.testing.assert_allclose(corrupted, scale(updates, malicious, factor=4.0))
     with pytest.raises(ValueError, match="poison_fraction=-1"):
         scaling_attack(image_shape=None, poison_fraction=-1)

@@ -7,7 +7,14 @@ import pytest
 
 import fljax
 from fljax.aggregators import Context
-from fljax.attacks import distributed_backdoor, label_flip, model_replacement, replace_model, scaling_attack
+from fljax.attacks import (
+    Knowledge,
+    distributed_backdoor,
+    label_flip,
+    model_replacement,
+    replace_model,
+    scaling_attack,
+)
 from fljax.config.schema import parse_config
 from fljax.simulation.experiment import assemble
 
@@ -126,7 +133,7 @@ def test_model_replacement_replaces_the_model():
     np.testing.assert_allclose(replace_model(updates, everybody), updates, rtol=1e-6)
     np.testing.assert_array_equal(replace_model(updates, nobody), updates)
     attack = model_replacement(image_shape=(8, 8, 1), server_lr=0.5, target=2)
-    corrupted, _ = attack.corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Context())
+    corrupted, _ = attack.corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Knowledge(Context()))
     np.testing.assert_allclose(corrupted, replaced, rtol=1e-6)
     with pytest.raises(ValueError, match="server_lr=0 must be larger than 0"):
         replace_model(updates, malicious, server_lr=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fljax.aggregators import Context, krum, median
-from fljax.attacks import Task, attack_from_registry, krum_attack, trim_attack
+from fljax.attacks import Knowledge, Task, attack_from_registry, krum_attack, trim_attack
 from tests.attacks import reference_fang as reference
 
 KEY = jax.random.key(3)
@@ -203,7 +203,7 @@ def test_in_units_of_gradients_the_attack_is_the_same(options):
 
 def test_the_round_gives_the_unit():
     updates, malicious = stack(1, N, D, 0.05), mask_of(1, N, 4)
-    known = Context(key=KEY, local_rate=jnp.float32(0.1), batch_size=jnp.float32(4.0))
+    known = Knowledge(Context(key=KEY), local_rate=jnp.float32(0.1), batch_size=jnp.float32(4.0))
     # The loss of the group's code is summed over the batch: a gradient is four times the mean loss's.
     for options, unit in (({}, 0.025), ({"unit": "sum"}, 0.025), ({"unit": "mean"}, 0.1)):
         made = attack_from_registry("krum_attack", Task(10), spread=0.5, **options)

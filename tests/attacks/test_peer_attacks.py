@@ -12,6 +12,7 @@ import pytest
 import fljax
 from fljax.aggregators import Context, krum, median, nnm, trimmed_mean
 from fljax.attacks import (
+    Knowledge,
     Task,
     alie,
     alie_factor,
@@ -111,11 +112,11 @@ def test_constant_sends_what_it_is_told(value):
     with np.errstate(over="ignore"):
         expected = np.full((2, 5), value, np.float32)
     config = AttackConfig(name="constant", value=value)
+    made = make_attack(bind_attack(config), TASK)
+    sent, _ = made.corrupt(jnp.asarray(updates), jnp.asarray(malicious), (), Knowledge(Context()))
     for result in (
         constant(updates, malicious, value=value),
-        make_attack(bind_attack(config), TASK).corrupt(
-            jnp.asarray(updates), jnp.asarray(malicious), (), Context()
-        )[0],
+        sent,
     ):
         np.testing.assert_array_equal(result[:2], expected)
         np.testing.assert_array_equal(result[2:], updates[2:])
@@ -446,8 +447,8 @@ def test_the_line_search_needs_the_round():
     attack = attack_from_registry("optimized_ipm", TASK, evaluations=3)
     updates, malicious = jnp.asarray(make(0, 9, 5)), jnp.arange(9) < 2
     with pytest.raises(ValueError, match="needs rule, which this round does not provide"):
-        attack.corrupt(updates, malicious, (), Context())
-    found, _ = attack.corrupt(updates, malicious, (), Context(rule=median))
+        attack.corrupt(updates, malicious, (), Knowledge(Context()))
+    found, _ = attack.corrupt(updates, malicious, (), Knowledge(Context(), rule=median))
     np.testing.assert_allclose(found, optimized_ipm(updates, malicious, median, evaluations=3), rtol=1e-6)
 
 
@@ -490,7 +491,8 @@ def test_mimic_learns_as_published(choose, cohort):
             updates = (own[ids] + 0.3 * random.normal(size=(cohort, d))).astype(np.float32)
             malicious = bad[ids]
             expected = literal.target(updates.astype(float), malicious, ids)
-            sent, state = corrupt(updates, malicious, state, Context(round=r, client_ids=jnp.asarray(ids)))
+            known = Knowledge(Context(round=r, client_ids=jnp.asarray(ids)))
+            sent, state = corrupt(updates, malicious, state, known)
             check(sent, updates, malicious, updates[expected], rtol=0)
             targets.append((seed, r, ids[expected]))
             np.testing.assert_allclose(state.direction, literal.z, atol=2e-5)
@@ -513,7 +515,7 @@ def test_mimic_finds_the_direction_of_largest_variance():
     malicious, state = jnp.arange(clients) == 9, attack.init(clients, d)
     for _ in range(20):
         updates = amounts[:, None] * planted + 0.3 * random.normal(size=(clients, d))
-        sent, state = corrupt(jnp.asarray(updates, jnp.float32), malicious, state, Context())
+        sent, state = corrupt(jnp.asarray(updates, jnp.float32), malicious, state, Knowledge(Context()))
     assert abs(float(state.direction @ planted)) > 0.95
     farthest = np.argmax(np.abs(amounts[:9]))
     np.testing.assert_allclose(sent[9], updates[farthest], rtol=1e-5)
@@ -526,14 +528,14 @@ def test_mimic_survives_rounds_without_anything_to_learn():
     broken = updates.at[2, 1].set(jnp.nan)
     everybody, some = jnp.ones(6, bool), jnp.arange(6) == 5
     for rows, malicious in ((updates, everybody), (broken, some)):
-        _, after = corrupt(rows, malicious, state, Context(client_ids=jnp.arange(6)))
+        _, after = corrupt(rows, malicious, state, Knowledge(Context(client_ids=jnp.arange(6))))
         assert jax.tree.structure(after) == jax.tree.structure(state)
         for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
             np.testing.assert_array_equal(old, new)
             assert old.dtype == new.dtype
     # A malicious row may hold anything.
-    _, after = corrupt(updates.at[5].set(jnp.nan), some, state, Context(client_ids=jnp.arange(6)))
-    _, clean = corrupt(updates, some, state, Context(client_ids=jnp.arange(6)))
+    _, after = corrupt(updates.at[5].set(jnp.nan), some, state, Knowledge(Context(client_ids=jnp.arange(6))))
+    _, clean = corrupt(updates, some, state, Knowledge(Context(client_ids=jnp.arange(6))))
     np.testing.assert_allclose(after.direction, clean.direction, rtol=1e-5)
     assert int(after.rounds) == 1
 
@@ -548,7 +550,7 @@ def ride(attack, models, d, malicious, updates=None):
     updates = make(0, n, d) if updates is None else updates
     for r, params in enumerate(models):
         context = Context(jax.random.key(r), round=jnp.int32(r), params=jnp.asarray(params, jnp.float32))
-        rows, new = corrupt(jnp.asarray(updates), jnp.asarray(malicious), state, context)
+        rows, new = corrupt(jnp.asarray(updates), jnp.asarray(malicious), state, Knowledge(context))
         assert jax.tree.map(lambda a: (a.shape, a.dtype), new) == jax.tree.map(
             lambda a: (a.shape, a.dtype), state
         )
@@ -601,7 +603,7 @@ def test_free_riders_say_what_is_missing():
         (free_rider(kind="noise"), Context(params=jnp.zeros(5)), "a key"),
     ):
         with pytest.raises(ValueError, match=f"needs {missing}, which this round does not provide"):
-            attack.corrupt(updates, malicious, attack.init(3, 5), context)
+            attack.corrupt(updates, malicious, attack.init(3, 5), Knowledge(context))
 
 
 # --- All of them ----------------------------------------------------------------------------------------

@@ -114,8 +114,9 @@ def test_before_its_first_round_an_attack_leaves_no_trace():
 def test_the_round_tells_an_attack_who_is_active_now():
     seen = []
 
-    def corrupt(updates, malicious, state, context):
-        jax.debug.callback(lambda r, m: seen.append((int(r), np.array(m))), context.round, malicious)
+    def corrupt(updates, malicious, state, knowledge):
+        number = knowledge.context.round
+        jax.debug.callback(lambda r, m: seen.append((int(r), np.array(m))), number, malicious)
         return updates, state
 
     attack = scheduled(Attack(lambda n, d: (), corrupt), schedule_from_registry("periodic", on=1, off=2))

@@ -9,7 +9,7 @@ import pytest
 
 import fljax
 from fljax.aggregators import Context, krum, mean, median, trimmed_mean
-from fljax.attacks import Task, attack_from_registry, scaling_attack, scheduled, worst_case
+from fljax.attacks import Knowledge, Task, attack_from_registry, scaling_attack, scheduled, worst_case
 from fljax.config.schema import parse_config
 from fljax.simulation.experiment import assemble
 from tests.support.programs import jitted
@@ -45,7 +45,7 @@ def stacks(seed):
 def test_it_sends_what_does_most_damage(rule, objective):
     function = RULES[rule]
     attack = worst_case(attacks=attacks(), objective=objective, max_malicious=3)
-    run = jax.jit(lambda u, m, s, k: attack.corrupt(u, m, s, Context(key=k, rule=function)))
+    run = jax.jit(lambda u, m, s, k: attack.corrupt(u, m, s, Knowledge(Context(key=k), rule=function)))
     state = attack.init(12, 40)
     chosen = np.zeros(3, int)
     for seed in range(6):
@@ -55,7 +55,7 @@ def test_it_sends_what_does_most_damage(rule, objective):
         before = np.asarray(jitted(function)(updates), np.float64)
         damages, candidates = [], []
         for i, corrupt in enumerate(CORRUPT):
-            stack, _ = corrupt(updates, malicious, (), Context(key=jax.random.fold_in(key, i)))
+            stack, _ = corrupt(updates, malicious, (), Knowledge(Context(key=jax.random.fold_in(key, i))))
             change = before - np.asarray(jitted(function)(stack), np.float64)
             damages.append(np.sign(before) @ change if objective == "direction" else np.linalg.norm(change))
             candidates.append(np.asarray(stack))
@@ -70,7 +70,9 @@ def test_rules_differ_in_what_hurts_them_most():
     counts = {}
     for name in ("mean", "median"):
         attack = worst_case(attacks=attacks(), max_malicious=3)
-        corrupt = jax.jit(lambda u, m, s, k, a=attack, r=RULES[name]: a.corrupt(u, m, s, Context(k, rule=r)))
+        corrupt = jax.jit(
+            lambda u, m, s, k, a=attack, r=RULES[name]: a.corrupt(u, m, s, Knowledge(Context(k), rule=r))
+        )
         state = attack.init(12, 40)
         for seed in range(4):
             _, state = corrupt(*stacks(seed), state, jax.random.key(seed))
@@ -83,7 +85,7 @@ def test_a_result_that_is_not_finite_is_the_worst():
     attack = worst_case(attacks=made, max_malicious=3)
     updates, malicious = stacks(0)
     sent, state = attack.corrupt(
-        updates, malicious, attack.init(12, 40), Context(key=jax.random.key(0), rule=mean)
+        updates, malicious, attack.init(12, 40), Knowledge(Context(key=jax.random.key(0)), rule=mean)
     )
     assert np.isnan(np.asarray(sent)[np.asarray(malicious)]).all()
     np.testing.assert_array_equal(state.chosen, [0, 0, 0, 1])
@@ -94,7 +96,7 @@ def test_nobody_malicious_changes_nothing_and_counts_nothing():
     updates, _ = stacks(0)
     nobody = jnp.zeros(12, bool)
     sent, state = attack.corrupt(
-        updates, nobody, attack.init(12, 40), Context(key=jax.random.key(0), rule=mean)
+        updates, nobody, attack.init(12, 40), Knowledge(Context(key=jax.random.key(0)), rule=mean)
     )
     np.testing.assert_array_equal(sent, updates)
     np.testing.assert_array_equal(state.chosen, 0)
@@ -112,7 +114,7 @@ def test_what_cannot_be_compared_is_refused():
     updates, malicious = stacks(0)
     attack = worst_case(attacks=attacks())
     with pytest.raises(ValueError, match="needs rule"):
-        attack.corrupt(updates, malicious, attack.init(12, 40), Context(key=jax.random.key(0)))
+        attack.corrupt(updates, malicious, attack.init(12, 40), Knowledge(Context(key=jax.random.key(0))))
 
 
 def config(attack, rule):

@@ -10,6 +10,7 @@ import fljax
 from fljax.aggregators import mean as mean_rule
 from fljax.aggregators import stateless
 from fljax.attacks import Attack, Trigger
+from fljax.config.components import as_aggregator
 from fljax.config.schema import parse_config
 from fljax.data import Dataset
 from fljax.engine.batches import draw_batches, sample_without_replacement
@@ -255,8 +256,8 @@ def test_backdoor_copies_reach_the_malicious_batches_only():
 
 
 def test_attacks_are_told_the_rate_and_the_batch():
-    def rate_and_batch(updates, malicious, state, context):
-        told = jnp.stack([context.local_rate, context.batch_size])
+    def rate_and_batch(updates, malicious, state, knowledge):
+        told = jnp.stack([knowledge.local_rate, knowledge.batch_size])
         return jnp.zeros_like(updates).at[:, :2].set(told), state
 
     attack = Attack(lambda n, d: (), rate_and_batch)
@@ -344,4 +345,4 @@ def test_custom_pieces():
     with pytest.raises(fljax.ConfigError, match=r"into float32 of shape \(10,\), not \(4,\)"):
         assemble(config(), aggregator=stateless(lambda updates: updates[:, 0]))
     with pytest.raises(fljax.ConfigError, match="needs nothing_known"):
-        assemble(config(), aggregator=stateless(lambda updates, nothing_known: updates[0]))
+        assemble(config(), aggregator=as_aggregator(lambda updates, nothing_known: updates[0]))

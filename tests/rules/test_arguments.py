@@ -36,6 +36,7 @@ from fljax.attacks import (
     ATTACKS,
     SCHEDULES,
     SURROGATES,
+    Knowledge,
     Task,
     attack_from_registry,
     gaussian,
@@ -105,10 +106,9 @@ def call_attack(name, **changed):
     made = attack_from_registry(name, TASK, **hyper)
 
     def sent(updates):
-        context = Context(
-            key=KEY, round=0, params=updates[0], root_update=updates[1], rule=lambda rows: jnp.mean(rows, 0)
-        )
-        return made.corrupt(updates, jnp.asarray(MASK), made.init(*ROWS.shape), context)[0]
+        context = Context(key=KEY, round=0, params=updates[0], root_update=updates[1])
+        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0))
+        return made.corrupt(updates, jnp.asarray(MASK), made.init(*ROWS.shape), known)[0]
 
     jax.eval_shape(sent, ROWS)
     if made.poison_data is not None:
@@ -328,8 +328,9 @@ def test_attacks_check_updates_and_mask(name):
     def sent(updates, malicious):
         others = {"attacks": [attack_from_registry("scale", TASK)]} if name == "worst_case" else {}
         made = attack_from_registry(name, TASK, **NEEDED.get(name, {}), **others)
-        context = Context(KEY, 0, params=ROWS[0], root_update=ROWS[1], rule=lambda rows: jnp.mean(rows, 0))
-        return made.corrupt(updates, malicious, made.init(*ROWS.shape), context)
+        context = Context(KEY, 0, params=ROWS[0], root_update=ROWS[1])
+        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0))
+        return made.corrupt(updates, malicious, made.init(*ROWS.shape), known)
 
     integers = (ROWS.astype(int), "of a floating type, got int32")
     for updates, message in (*WRONG_UPDATES, integers):

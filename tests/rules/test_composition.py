@@ -1,5 +1,6 @@
 """Pieces in a round: pre-aggregators before rules, random ones, and rules that carry a state."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -53,6 +54,23 @@ def test_fltrust_on_top_of_every_pre_aggregator(case):
     assert jax.tree.structure(state) == jax.tree.structure(rule.init(N, D))
     # Trust scores speak of clients only while rows are clients'.
     assert ("trust_scores" in info) == (not PRE_AGGREGATORS[case.name].facts["mixes_rows"])
+
+
+@pytest.mark.parametrize("make", [stateless, stateless_pre])
+def test_an_array_that_no_round_has_is_refused_when_the_piece_is_made(make):
+    def weighed(updates, weigths=None):
+        return updates
+
+    def served(updates, server):
+        return updates
+
+    with pytest.raises(ValueError, match=r"^weighed: takes weigths, which .*; did you mean 'weights'\?"):
+        make(weighed)
+    with pytest.raises(ValueError, match=r"^served: needs server, which this round does not provide "):
+        make(served)
+    # What a partial settles, a round need not have.
+    make(partial(served, server=None))
+    make(lambda updates, weights=None, root_update=None: updates)
 
 
 def test_pieces_that_draw_draw_different_numbers():

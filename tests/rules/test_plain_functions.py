@@ -23,6 +23,7 @@ from fljax.aggregators import (
 from fljax.attacks import (
     ATTACKS,
     Attack,
+    Knowledge,
     Task,
     attack_from_registry,
     label_flip,
@@ -89,7 +90,7 @@ def test_a_rule_of_the_library_keeps_its_state_and_its_explanation():
 
 def test_attacks_of_the_library_become_what_the_configuration_makes_of_them():
     def sent(attack):
-        return attack.corrupt(jnp.asarray(ROWS), MASK, attack.init(12, 5), CONTEXT)[0]
+        return attack.corrupt(jnp.asarray(ROWS), MASK, attack.init(12, 5), Knowledge(CONTEXT))[0]
 
     for function, hyper in ((scale, {"factor": 4.0}), (trim_attack, {"stretch": 3.0})):
         np.testing.assert_array_equal(

@@ -10,7 +10,7 @@ import pytest
 
 import fljax
 from fljax.aggregators import PRE_AGGREGATORS, RULES, Context
-from fljax.attacks import ATTACKS, Task
+from fljax.attacks import ATTACKS, Knowledge, Task
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.components import bind_attack, bind_rule, make_aggregator, make_attack
 from fljax.config.resolve import resolve
@@ -527,11 +527,9 @@ def _stack():
     return draw.at[:2].multiply(3.0)
 
 
-def _context(**more):
-    key = jax.random.key(1)
+def _context():
     known = {"client_ids": jnp.arange(N), "weights": jnp.ones(N), "params": jnp.ones(D)}
-    known |= {"local_rate": jnp.float32(0.1), "batch_size": jnp.float32(8.0)}
-    return Context(key=key, root_update=_stack().mean(0), **known, **more)
+    return Context(key=jax.random.key(1), root_update=_stack().mean(0), **known)
 
 
 def _component(kind, name, given):
@@ -547,7 +545,8 @@ def _component(kind, name, given):
         def attack(traced):
             made = make_attack(bind_attack(config).replaced(traced), Task(10, 3))
             malicious = jnp.arange(N) % 4 == 1
-            known = _context(rule=rule, surrogate=rule)
+            training = {"local_rate": jnp.float32(0.1), "batch_size": jnp.float32(8.0)}
+            known = Knowledge(_context(), rule=rule, surrogate=rule, **training)
             return made.corrupt(updates, malicious, made.init(N, D), known)[0]
 
         return attack

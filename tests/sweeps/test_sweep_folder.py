@@ -692,7 +692,7 @@ def test_an_executor_that_is_none_is_an_error():
     cells = make_sweep(tomllib.loads(TINY), {"seeds": 1})
     with pytest.raises(ConfigError, match='executor=\'somewhere\' must be "local" or "ray"'):
         fljax.sweep(cells, progress=False, executor="somewhere")
-    with pytest.raises(ConfigError, match="executor: an object has its own workers, address, ray_cpus"):
+    with pytest.raises(ConfigError, match="executor: an executor of your own takes no workers, address"):
         fljax.sweep(cells, progress=False, executor=InTurn(), workers=2)
 
 

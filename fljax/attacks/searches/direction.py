@@ -8,10 +8,9 @@ import numpy as np
 from jax import Array
 from jax.lax import Precision
 
-from fljax.attacks.checks import fixed_real, option
 from fljax.attacks.units import known_rate
-from fljax.attacks.wrappers import check_stack
-from fljax.numerics.subset_statistics import Knowledge, deviation_of, known_rows, mean_of
+from fljax.numerics.checks import ArgumentError, fixed_real, option
+from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, mean_of
 
 Direction = Literal["unit", "std", "minus_std", "sign"]
 
@@ -24,14 +23,13 @@ TINY = 1e-30
 
 
 def push(
-    attack: str,
     updates: Array,
     malicious: Array,
     farthest: Callable[[Array, Array, Array, Array], Array],
     *,
     local_rate: Array | None,
     direction: Direction,
-    knowledge: Knowledge,
+    knowledge: Sight,
     search: Search,
     start: float,
     tolerance: float,
@@ -39,7 +37,6 @@ def push(
     """The stack with μ + γ p in the malicious rows; arguments as for `min_max`.
 
     Args:
-        attack: its name, for messages.
         updates: (n, d).
         malicious: (n,) boolean.
         farthest: `farthest(rows, updates, μ, p/‖p‖) -> γ ‖p‖`, the longest step that is allowed; `rows` (n,)
@@ -51,15 +48,14 @@ def push(
         start: γ the published search tries first.
         tolerance: the step at which it stops.
     """
-    updates, malicious = check_stack(attack, updates, malicious)
-    option(attack, "direction", direction, get_args(Direction))
-    option(attack, "search", search, ("exact", "published"))
-    start = fixed_real(attack, "start", start, above=0, finite=True)
-    tolerance = fixed_real(attack, "tolerance", tolerance, above=0)
+    option("direction", direction, get_args(Direction))
+    option("search", search, ("exact", "published"))
+    start = fixed_real("start", start, above=0, finite=True)
+    tolerance = fixed_real("tolerance", tolerance, above=0)
     if not tolerance < start:
-        raise ValueError(f"{attack}: tolerance={tolerance} must be below start={start}")
-    rate = known_rate(attack, local_rate)
-    rows = known_rows(attack, malicious, knowledge)
+        raise ArgumentError(f"tolerance={tolerance} must be below start={start}")
+    rate = known_rate(local_rate)
+    rows = known_rows(malicious, knowledge)
     mean = mean_of(rows, updates)
     along = -mean
     if direction in ("std", "minus_std"):
@@ -79,7 +75,7 @@ def push(
 
 
 def _as_published(distance: Array, step: Array, start: float, tolerance: float) -> Array:
-    """What the halving search finds of the largest allowed distance; a γ of 1 is `step` long.
+    """The distance that the halving search finds, given the largest allowed one; a γ of 1 is `step` long.
 
     The search tries γ = start, then goes up or down by half as much as before, until that is at most the
     tolerance: a bisection of [0, 2 start] that returns the largest point of its grid that is allowed.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fljax.attacks.checks import fixed_real
+from fljax.numerics.checks import ArgumentError, fixed_real
 from fljax.numerics.safe import row_norms
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
@@ -19,12 +19,12 @@ class _Best(NamedTuple):
     deviation: Array
 
 
-def plan(attack: str, evaluations: int, smallest: float, largest: float) -> tuple[np.ndarray, np.ndarray]:
+def plan(evaluations: int, smallest: float, largest: float) -> tuple[np.ndarray, np.ndarray]:
     """The factors of the grid, and by what the best factor is multiplied afterwards."""
-    largest = fixed_real(attack, "largest", largest, above=0, finite=True)
-    smallest = fixed_real(attack, "smallest", smallest, above=0)
+    largest = fixed_real("largest", largest, above=0, finite=True)
+    smallest = fixed_real("smallest", smallest, above=0)
     if not smallest < largest:
-        raise ValueError(f"{attack}: smallest={smallest} must be below largest={largest}")
+        raise ArgumentError(f"smallest={smallest} must be below largest={largest}")
     num_grid = -(-evaluations // 2)
     grid = np.geomspace(smallest, largest, num_grid)
     ratio = (largest / smallest) ** (1 / max(num_grid - 1, 1))

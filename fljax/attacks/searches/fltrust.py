@@ -24,7 +24,7 @@ GRID, REFINEMENTS = 128, 3
 
 
 class Game(NamedTuple):
-    """What the attackers play for.
+    """The stakes of the attackers.
 
     Attributes:
         numerator: B.
@@ -57,7 +57,7 @@ def without(game: Game, alphas: Array, kappas: Array, member: Array) -> Game:
 
 
 def change(others: Game, alpha: Array, kappa: Array, new_alpha: Array, new_kappa: Array) -> Array:
-    """How much h rises when one attacker's (α, κ) becomes another."""
+    """The rise of h when one attacker's (α, κ) becomes another."""
     # From the differences: h itself is much larger than what a probe changes.
     old, new = jnp.maximum(kappa, 0.0), jnp.maximum(new_kappa, 0.0)
     before = ratio(others.numerator + old * alpha, others.denominator + old)

@@ -1,4 +1,4 @@
-"""The search of the Krum attack: which of m equal rows −λs, with how large a λ, Krum still selects.
+"""The search of the Krum attack: the largest λ for which Krum still selects one of m equal rows −λs.
 
 Everything is decided by scalars per row: the distances within the pool the rows −λs compete with, and
 ‖g_i + λs‖² = ‖g_i‖² + 2λ⟨g_i, s⟩ + λ²‖s‖². A trial costs n² comparisons and no pass over the stack.
@@ -15,7 +15,7 @@ from fljax.numerics.safe import divide, safe_norms, saturation
 
 
 class Contest(NamedTuple):
-    """What Krum's choice between a pool of rows and copies of −λs depends on; lengths in units of `length`.
+    """Krum's choice between a pool of rows and copies of −λs, in scalars; lengths are in units of `length`.
 
     Attributes:
         pool: (n,) bool, the rows the copies compete with.
@@ -84,14 +84,26 @@ def _entry(values: Array, places: Array) -> Array:
 def make_contest(
     stack: Array,
     pool: Array,
+    s: Array,
+    *,
     squares: Array,
     length: Array,
-    s: Array,
     neighbors: Int,
     power: int,
     before: Array,
 ) -> Contest:
-    """What the search needs from the rows: norms, products with s and distances in order."""
+    """The contest between a pool of rows and copies of −λs: norms, products with s and distances in order.
+
+    Args:
+        stack: (n, d).
+        pool: (n,) bool, the rows the copies compete with.
+        s: (d,).
+        squares: (n, n) squared distances of the rows, in units of `length`².
+        length: scalar.
+        neighbors: how many neighbours count in a score.
+        power: of the distances in a score, 1 or 2.
+        before: (n,) bool, rows that win a tie against a copy.
+    """
     n = stack.shape[0]
     norms = safe_norms(stack)
     pool = pool & norms.finite
@@ -119,7 +131,7 @@ def make_contest(
 
 
 def selects_copy(contest: Contest, copies: Array, size: Array) -> Array:
-    """Whether Krum selects one of `copies` rows −λs, λ = `size`, from them and the pool."""
+    """True if Krum selects one of `copies` rows −λs, λ = `size`, from them and the pool."""
     size, neighbors = size / contest.length, contest.neighbors
     # ‖g_i + λs‖²; one that overflows counts as very far.
     squares = contest.norms**2 + 2.0 * size * contest.products + size**2 * contest.square
@@ -149,7 +161,7 @@ def selects_copy(contest: Contest, copies: Array, size: Array) -> Array:
 
 
 def _start(search: Search, copies: Array) -> Array:
-    """Where the halving starts: Theorem 1's bound on λ, in its proof's form for any number of neighbours."""
+    """The λ that is halved first: Theorem 1's bound, in its proof's form for any number of neighbours."""
     contest = search.contest
     share = contest.neighbors - (copies - 1)
     bound = contest.compactness / jnp.maximum(share, 1) + contest.farthest

@@ -48,13 +48,13 @@ class Watcher:
         """A group's program is being compiled."""
 
     def compiled(self, group: Group, seconds: float) -> None:
-        """It is compiled, which took so long."""
+        """The program is compiled; it took so many seconds."""
 
     def progress(self, batch: Batch, rounds: int, kept: bool) -> None:
-        """All cells of a batch together are so many rounds further, or an interrupted run had done them."""
+        """The cells of a batch have done so many rounds in total, or an interrupted sweep had (`kept`)."""
 
     def note(self, text: str) -> None:
-        """Something a person should know, in a sentence: this one warns."""
+        """A sentence for the user; this one warns."""
         warnings.warn(text, stacklevel=2)
 
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:

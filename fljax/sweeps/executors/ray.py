@@ -60,7 +60,7 @@ class Request(NamedTuple):
 
 
 class Ray:
-    """Runs batches as tasks of a Ray cluster.
+    """Runs batches as tasks of a Ray cluster; made before JAX starts and anything is loaded.
 
     Args:
         address: of an existing cluster, which is left as it was; None for one on this machine, which is
@@ -82,7 +82,23 @@ class Ray:
         gpus: float | None = None,
         workers: int | None = None,
     ) -> None:
-        self._address, self._request = address, check_request(address, cpus, gpus)
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError('executor="ray" needs Ray: pip install "fljax[ray]"') from None
+        if address is not None and ray.is_initialized():
+            raise ConfigError(
+                f"address={address!r}: Ray is connected already in this process; leave address out"
+            )
+        if not (cpus > 0 and math.isfinite(cpus)):
+            raise ConfigError(f"ray_cpus={cpus} must be positive")
+        # A GPU of this machine is left to the tasks: this process only plans, and takes no memory in advance.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if gpus is None:
+            gpus = 1.0 if jax.default_backend() == "gpu" else 0.0
+        if not (gpus >= 0 and math.isfinite(gpus)) or (gpus > 1 and gpus != int(gpus)):
+            raise ConfigError(f"ray_gpus={gpus} must be 0, a fraction of one GPU, or a whole number")
+        self._address, self._request = address, Request(cpus, gpus)
         self.workers = number_of_workers(workers)
 
     @contextmanager
@@ -97,38 +113,6 @@ class Ray:
             closing(_finished_tasks(work, self._request)) as finished,
         ):
             yield finished
-
-
-def check_request(address: str | None, cpus: float, gpus: float | None) -> Request:
-    """Check the options of `Ray`, before JAX starts and anything is loaded.
-
-    A GPU of this machine is left to the tasks: this process, which only plans, takes no memory in advance.
-
-    Args:
-        address: of an existing cluster, or None.
-        cpus: cores of a task.
-        gpus: GPUs of a task; None for one if this process has any.
-
-    Returns:
-        The request of a task.
-
-    Raises:
-        ConfigError: if Ray is not installed, is connected to another cluster, or a number is out of range.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError('executor="ray" needs Ray: pip install "fljax[ray]"') from None
-    if address is not None and ray.is_initialized():
-        raise ConfigError(f"address={address!r}: Ray is connected already in this process; leave address out")
-    if not (cpus > 0 and math.isfinite(cpus)):
-        raise ConfigError(f"ray_cpus={cpus} must be positive")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if gpus is None:
-        gpus = 1.0 if jax.default_backend() == "gpu" else 0.0
-    if not (gpus >= 0 and math.isfinite(gpus)) or (gpus > 1 and gpus != int(gpus)):
-        raise ConfigError(f"ray_gpus={gpus} must be 0, a fraction of one GPU, or a whole number")
-    return Request(cpus, gpus)
 
 
 @contextmanager
@@ -179,7 +163,7 @@ def connected(address: str | None, request: Request, workers: int) -> Iterator[N
 
 
 def _check_listening(address: str | None) -> None:
-    """Ray would try for minutes, and print every try."""
+    """Raise if nothing listens at the address; Ray would try for minutes, and print every try."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
@@ -187,7 +171,7 @@ def _check_listening(address: str | None) -> None:
 
 
 def _check_room(request: Request) -> None:
-    """Ray would wait for a node that fits for ever."""
+    """Raise if no node can run a task; Ray would wait for one for ever."""
     nodes = _nodes()
     if not any(_slots(node, request) for node in nodes):
         have = "; ".join(str(Request(node.get("CPU", 0.0), node.get("GPU", 0.0))) for node in nodes)
