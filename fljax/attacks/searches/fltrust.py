@@ -15,7 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
+
+from fljax.numerics.safe import dot
 
 # A step of any length is taken; beyond this one its square would overflow.
 LONGEST_STEP = 1e15
@@ -52,7 +53,7 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 def without(game: Game, alphas: Array, kappas: Array, member: Array) -> Game:
     """The game as one attacker sees it: the other attackers' rows count as given."""
     weights = jnp.where(jnp.arange(alphas.shape[0]) == member, 0.0, jnp.maximum(kappas, 0.0))
-    numerator = game.numerator + jnp.dot(weights, alphas, precision=Precision.HIGHEST)
+    numerator = game.numerator + dot(weights, alphas)
     return game._replace(numerator=numerator, denominator=game.denominator + jnp.sum(weights))
 
 
@@ -97,7 +98,7 @@ class Walk(NamedTuple):
 
 
 def _products(vectors: Array, other: Array) -> Array:
-    return jnp.matmul(vectors, other, precision=Precision.HIGHEST)
+    return dot(vectors, other)
 
 
 @lru_cache
