@@ -1,4 +1,4 @@
-"""Search for the unit vectors that hurt FLTrust most, in numbers instead of vectors.
+"""Search for the unit vectors that do FLTrust most harm, in scalars instead of vectors.
 
 FLTrust looks at an attacker's row only through its direction e, and its result changes along the sign vector
 s of the honest aggregate only with two numbers, α = ⟨s, e⟩ and κ = ⟨e_0, e⟩:
@@ -68,7 +68,7 @@ def change(others: Game, alpha: Array, kappa: Array, new_alpha: Array, new_kappa
 
 
 def step_length(others: Game, alpha: Array, kappa: Array, along_sign: Array, along_root: Array) -> Array:
-    """η (h(e + γu) − h(e)) / γ, what a probe u is multiplied with; ⟨s, u⟩ and ⟨e_0, u⟩ tell."""
+    """η (h(e + γu) − h(e)) / γ, the length of a step along u; it depends on ⟨s, u⟩ and ⟨e_0, u⟩ alone."""
     gamma = others.reach
     rise = change(others, alpha, kappa, alpha + gamma * along_sign, kappa + gamma * along_root)
     return jnp.clip(others.rate * rise / gamma, -LONGEST_STEP, LONGEST_STEP)
@@ -78,7 +78,7 @@ def step_length(others: Game, alpha: Array, kappa: Array, along_sign: Array, alo
 
 
 class Walk(NamedTuple):
-    """Vectors of the attackers between two visits, with what a visit needs.
+    """The attackers' vectors between two visits, and the constants of a visit.
 
     Attributes:
         vectors: (m, d), the e'_i.
