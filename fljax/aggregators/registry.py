@@ -64,7 +64,7 @@ def register_rule(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from fljax.aggregators import register_rule
+        >>> from fljax.aggregators import RULES, register_rule
         >>> @register_rule("longest", title="Longest row")
         ... def longest(updates):
         ...     row = jnp.argmax(jnp.linalg.norm(updates, axis=1))
@@ -72,6 +72,7 @@ def register_rule(
         >>> update, info = longest.explained(jnp.array([[1.0], [3.0], [-2.0]]))
         >>> update.tolist(), info["selected"].tolist()
         ([3.0], [False, True, False])
+        >>> RULES.remove("longest")  # as a notebook does with a rule that it is done with
     """
 
     def decorate(function: Callable[P, Array | tuple[Array, Info]]) -> Rule[P]:
