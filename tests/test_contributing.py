@@ -47,7 +47,7 @@ def test_one_of_each_is_added_by_its_decorator_alone(tmp_path):
         attack = { name = "push", fraction = 0.25 }
         """
     )
-    for (decorator,) in DECORATORS.values():
+    for decorator in (name for names in DECORATORS.values() for name in names):
         assert f"@fljax.{decorator}(" in ONE_OF_EACH
     with no_trace():
         before = [set(registry) for registry in REGISTRIES]
