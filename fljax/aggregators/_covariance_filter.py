@@ -14,7 +14,7 @@ from fljax.numerics.neighbors import squared_distances
 
 
 class _Filter(NamedTuple):
-    """Between passes: the weights c, and the normalised weights with the smallest largest variance so far."""
+    """The state between passes: the weights c, and the normalised weights of the smallest λ so far."""
 
     squares: Array
     enough: Array
@@ -24,7 +24,7 @@ class _Filter(NamedTuple):
 
 
 def _slack(n: int, dtype: jnp.dtype) -> float:
-    """Rounding must neither leave the farthest row a trace of its weight nor add a pass."""
+    """A margin for rounding, which must neither leave the farthest row a trace of weight nor add a pass."""
     return 4 * n * float(jnp.finfo(dtype).eps)
 
 
