@@ -1,6 +1,7 @@
 """The house: which rooms there are, who may import whom, and that no import goes round in a circle."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -72,6 +73,27 @@ def test_no_module_imports_from_a_higher_floor_or_from_the_room_beside():
 
     pairs = ((module, name) for module in MODULES for name in sorted(project_imports(module)))
     assert not [f"{m} imports {name}" for m, name in pairs if not allowed(room_of(m), room_of(name))]
+
+
+def private_names(path):
+    """The names with an underscore that a file takes from the library."""
+    nodes, ours = list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))), set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fljax":
+            ours |= {alias.asname or alias.name for alias in node.names}
+            words = [word for alias in node.names for word in f"{node.module}.{alias.name}".split(".")]
+            yield from (word for word in words if word[0] == "_")
+        elif isinstance(node, ast.Import):
+            ours |= {"fljax"} & {alias.name.split(".")[0] for alias in node.names}
+    for node in nodes:
+        # A named tuple's methods are public.
+        if isinstance(node, ast.Attribute) and re.match(r"_(?!_|replace$|asdict$|fields$)", node.attr):
+            yield from [f"{node.value.id}.{node.attr}"] if getattr(node.value, "id", None) in ours else []
+
+
+def test_no_test_uses_a_private_name_of_the_library():
+    files = Path(__file__).parent.rglob("*.py")
+    assert not {str(path): names for path in files if (names := list(private_names(path)))}
 
 
 def test_no_import_goes_round_in_a_circle():

@@ -108,7 +108,7 @@ def _floors(x: Array, limits: Limits) -> dict[str, float]:
         last.append(jax.block_until_ready(reuse(x, out)))
 
     def median(prepare: Callable[[], tuple[Array, ...]], call: Callable[..., Any]) -> float:
-        return float(np.median(_repeat([(prepare, call)], [_timed((prepare, call))[0]], limits)[0]))
+        return float(np.median(repeat([(prepare, call)], [_timed((prepare, call))[0]], limits)[0]))
 
     product = median(lambda: (ones, x), _blocked(jax.jit(jnp.matmul)))
     squares = median(lambda: (x, x), _blocked(jax.jit(partial(jnp.einsum, "ij,ij->i"))))
@@ -131,7 +131,7 @@ def _timed(side: Side) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _repeat(sides: Sequence[Side], first: Sequence[float], limits: Limits) -> list[list[float]]:
+def repeat(sides: Sequence[Side], first: Sequence[float], limits: Limits) -> list[list[float]]:
     """The times of every side, in turns so that another program's noise hits all of them.
 
     The warm-up, `first`, counts as used; it is the only time of a side that has no seconds left after it,
@@ -273,7 +273,7 @@ def _time(
         except Exception as error:  # what the peer cannot do must not cost our figure
             row["peer_note"] = first_line(error)
     ours = answer = None  # frees both before the repetitions
-    times = _repeat(sides, first, limits)
+    times = repeat(sides, first, limits)
     row |= _statistics(times[0])
     if len(times) > 1:
         row |= _statistics(times[1], "peer_")

@@ -115,7 +115,8 @@ def _unfinished(state: _Runs) -> Array:
     return (state.residual > tolerance * state.value) & (state.number < LANCZOS_RUNS)
 
 
-def _iterative(squares: Array, shares: Array) -> tuple[Array, Array]:
+def iterative_pair(squares: Array, shares: Array) -> tuple[Array, Array]:
+    """The largest eigenvalue λ and the image B(√p ∘ u) of its eigenvector u, from Lanczos runs."""
     n, dtype = squares.shape[0], squares.dtype
     # A start that is the same in every call, and that hardly any data is orthogonal to.
     start = jnp.sqrt(shares) * jax.random.normal(jax.random.key(0), (n,), dtype)
@@ -126,7 +127,8 @@ def _iterative(squares: Array, shares: Array) -> tuple[Array, Array]:
     return state.value, _gram_product(squares, shares, vector)
 
 
-def _exact(squares: Array, shares: Array) -> tuple[Array, Array]:
+def exact_pair(squares: Array, shares: Array) -> tuple[Array, Array]:
+    """The same as `iterative_pair`, from a full eigendecomposition."""
     means = dot(squares, shares)
     centred = -0.5 * (squares - means[:, None] - means[None, :] + dot(shares, means))
     roots = jnp.sqrt(shares)
@@ -150,7 +152,7 @@ def leading_variance(squares: Array, shares: Array) -> tuple[Array, Array]:
     apart = largest >= jnp.finfo(squares.dtype).tiny
     # In units of the largest distance nothing overflows.
     squares = squares / jnp.where(apart, largest, 1.0)
-    pair = _exact if squares.shape[0] <= LARGEST_DENSE else _iterative
+    pair = exact_pair if squares.shape[0] <= LARGEST_DENSE else iterative_pair
     value, image = pair(squares, shares)
     value = jnp.where(apart, jnp.maximum(value, 0.0), 0.0)
     # The image of the eigenvector, B(√p ∘ u), is √λ times the deviations.

@@ -85,8 +85,8 @@ def _branch(search: _Search) -> _Search:
     )
 
 
-def _coverable(apart: Array, alive: Array, budget: Array, waiting: Array) -> Array:
-    """The rows alive less at most `budget` of them can all stay; see `_Search`."""
+def coverable(apart: Array, alive: Array, budget: Array, waiting: Array) -> Array:
+    """True if the rows alive less at most `budget` of them can all stay; see `_Search`."""
     none = jnp.zeros((), jnp.int32)
     budgets = jnp.zeros(waiting.shape[:1], jnp.int32)
     start = _Search(apart, alive, budget, waiting, budgets, none, none - 1)
@@ -94,7 +94,7 @@ def _coverable(apart: Array, alive: Array, budget: Array, waiting: Array) -> Arr
 
 
 def _fits(apart: Array, alive: Array, budget: Array, waiting: Array) -> Array:
-    """`_coverable` where no row alive is apart from another, or the budget is overdrawn."""
+    """`coverable` where no row alive is apart from another, or the budget is overdrawn."""
     return budget >= 0
 
 
@@ -116,7 +116,7 @@ def _narrow(_: Array, state: _Bisection) -> _Bisection:
     middle = state.low + (state.high - state.low) // 2
     apart = _graph(state.squares, jax.lax.bitcast_convert_type(middle, state.squares.dtype))
     everyone = jnp.ones(state.squares.shape[:1], bool)
-    enough = _coverable(apart, everyone, state.budget, state.waiting)
+    enough = coverable(apart, everyone, state.budget, state.waiting)
     low, high = jnp.where(enough, state.low, middle + 1), jnp.where(enough, middle, state.high)
     return state._replace(low=low, high=high)
 
@@ -139,7 +139,7 @@ def _decide(row: Array, state: _Choice) -> _Choice:
     rest = state.alive & ~others & ~this
     left = state.budget - jnp.sum(others, dtype=jnp.int32)
     unsure = candidate & jnp.any(others) & (left >= 0)
-    possible = jax.lax.cond(unsure, _coverable, _fits, state.apart, rest, left, state.waiting)
+    possible = jax.lax.cond(unsure, coverable, _fits, state.apart, rest, left, state.waiting)
     keep, drop = candidate & possible, candidate & ~possible
     return state._replace(
         alive=jnp.where(keep, rest, state.alive & ~this),

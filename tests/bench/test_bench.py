@@ -150,11 +150,11 @@ class Clock:
 def test_sides_take_turns_within_their_own_budgets(monkeypatch):
     clock = Clock(monkeypatch)
     fast, slow = clock.side("fast", 0.5, prepare=100.0), clock.side("slow", 3.0)
-    times = measure._repeat([fast, slow], [0.5, 3.0], measure.Limits(8, 10.0))
+    times = measure.repeat([fast, slow], [0.5, 3.0], measure.Limits(8, 10.0))
     # What is prepared is not timed. The slow one stops when the warm-up and its calls have used 10 s.
     assert times == [[0.5] * 8, [3.0] * 3]
     assert clock.log == ["fast"] * 5 + ["slow"] * 3 + ["fast"] * 3
-    assert measure._repeat([slow], [11.0], measure.Limits(8, 10.0)) == [[11.0]]
+    assert measure.repeat([slow], [11.0], measure.Limits(8, 10.0)) == [[11.0]]
 
 
 def test_the_figures_fit_together():

@@ -101,7 +101,7 @@ def test_out_of_reach(monkeypatch):
     pytest.importorskip("requests")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(DataError, match="mnist: cannot be downloaded, http://127.0.0.1:9/x is out of reach"):
-        tfds_source._check_reachable("mnist", "http://127.0.0.1:9/x")
+        tfds_source.check_reachable("mnist", "http://127.0.0.1:9/x")
 
 
 def test_root(monkeypatch, tmp_path):
@@ -183,7 +183,7 @@ def test_same_examples_as_the_idx_files(prepared, shared_data, tmp_path, name):
 @pytest.mark.slow
 def test_prepared_once(prepared, monkeypatch, tmp_path, shared_data):
     assert sorted(path.name for path in prepared.iterdir()) == ["fashion_mnist", "mnist"]  # no downloads left
-    monkeypatch.setattr(tfds_source, "_has_tensorflow", lambda: False)
+    monkeypatch.setattr(tfds_source, "has_tensorflow", lambda: False)
     assert tfds_source.prepare("mnist", tfds_dir=prepared) == prepared / "mnist" / "3.0.1"
     monkeypatch.delenv("FLJAX_DATA", raising=False)
     data = load("mnist", tfds_dir=prepared)
@@ -268,7 +268,7 @@ def test_tfrecord_from_elsewhere(shared_data, tmp_path, monkeypatch):
     arrays, _ = tfds_source.read("mnist", root)
     expected = idx.read_folder(shared_data / "mnist", idx.SPECS["mnist"])
     assert (rows(arrays.test_x, arrays.test_y) == rows(expected.test_x, expected.test_y)).all()
-    monkeypatch.setattr(tfds_source, "_has_tensorflow", lambda: False)
+    monkeypatch.setattr(tfds_source, "has_tensorflow", lambda: False)
     with pytest.raises(DataError, match="prepared as tfrecord, which only TensorFlow reads"):
         tfds_source.read("mnist", root)
 
@@ -350,7 +350,7 @@ def original(folder, name):
     """A folder with an empty file in place of the original one, which is not looked into."""
     made = folder / "originals"
     made.mkdir()
-    for file in tfds_source._kind(name).files:
+    for file in tfds_source.facts_of(name).files:
         (made / file).write_bytes(b"")
     return made
 
@@ -358,5 +358,5 @@ def original(folder, name):
 def test_addresses():
     tfds = pytest.importorskip("tensorflow_datasets")
     for name in tfds_source.NAMES:
-        file = tfds_source._kind(name).files[0]
-        assert tfds_source._address(tfds.builder_cls(name), file).endswith(f"/{file}")
+        file = tfds_source.facts_of(name).files[0]
+        assert tfds_source.address_of(tfds.builder_cls(name), file).endswith(f"/{file}")

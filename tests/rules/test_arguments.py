@@ -46,7 +46,8 @@ from fljax.attacks import (
 )
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.signatures import keyword_parameters
-from tests.rules.cases import PRE_CASES, RULE_CASES, first_rows, make
+from tests.rules.case import first_rows, make
+from tests.rules.table import PRE_CASES, RULE_CASES
 
 KEY = jax.random.key(0)
 CASES = first_rows(RULE_CASES) + first_rows(PRE_CASES)

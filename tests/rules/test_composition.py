@@ -21,7 +21,8 @@ from fljax.aggregators import (
     stateless,
     stateless_pre,
 )
-from tests.rules.cases import PRE_CASES, RULE_CASES, D, N, compiled, first_rows, make
+from tests.rules.case import D, N, compiled, first_rows, make
+from tests.rules.table import PRE_CASES, RULE_CASES
 from tests.support.programs import jitted
 
 centered_clipping, fltrust, foolsgold_mean = map(jitted, (centered_clipping, fltrust, foolsgold_mean))

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.rules.cases import PRE_CASES, RULE_CASES, N, make
+from tests.rules.case import N, make
+from tests.rules.table import PRE_CASES, RULE_CASES
 
 D = 3
 SIZES = (129, 300, 1000)

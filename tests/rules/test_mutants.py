@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.rules.cases import PRE_CASES, RULE_CASES, SAMPLES, on_samples
-from tests.rules.mutants import MUTANTS
+from tests.rules.case import SAMPLES, on_samples
+from tests.rules.table import MUTANTS, PRE_CASES, RULE_CASES
 
 ALL = RULE_CASES + PRE_CASES
 

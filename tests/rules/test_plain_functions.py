@@ -35,7 +35,7 @@ from fljax.attacks import (
 )
 from fljax.config.components import as_aggregator, as_attack
 from fljax.config.schema import parse_config
-from tests.rules.cases import make
+from tests.rules.case import make
 
 ROWS, _ = make(d=5)
 MASK = jnp.arange(12) < 3

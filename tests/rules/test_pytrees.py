@@ -21,7 +21,7 @@ from fljax.aggregators import (
     on_pytrees,
 )
 from fljax.attacks import sign_flip
-from tests.rules.cases import make
+from tests.rules.case import make
 
 N = 5
 UPDATES, OTHERS = make(n=N, d=7)

@@ -24,8 +24,9 @@ from fljax.aggregators import (
     phocas,
     trimmed_mean,
 )
-from tests.rules import reference
-from tests.rules.cases import make
+from tests.rules.bulyan import bulyan_picks as reference_bulyan_picks
+from tests.rules.case import make
+from tests.rules.geometric_median import weiszfeld_weights as reference_weiszfeld_weights
 from tests.support.programs import jitted
 
 adaptive_clip, bucketing, bulyan, centered_clipping, krum = map(
@@ -122,7 +123,7 @@ def test_bulyan_by_hand():
     # Four neighbours: 2 scores 4 + 1 + 1 + 4 like 3, and goes first. Then three of 0, 1, 3, 4, 5, 90: 3 with
     # 1 + 4 + 4. Then two of 0, 1, 4, 5, 90: 1 with 1 + 9 like 4. Then one of 0, 4, 5, 90: 4 and 5 with 1, and
     # 4 is the nearer to 0. Then one of 0, 5, 90: 0 and 5 with 25, and 5 is the nearer to 90.
-    assert reference.bulyan_picks(rows, 1) == [2, 3, 1, 4, 5]
+    assert reference_bulyan_picks(rows, 1) == [2, 3, 1, 4, 5]
     # The picks' median is 3, the three values nearest it 2, 3 and 4.
     np.testing.assert_allclose(bulyan(rows, num_malicious=1), [3.0])
     # Without malicious rows everybody is picked and averaged.
@@ -238,7 +239,7 @@ def test_geometric_median_is_optimal_in_float32(problem):
     rows = rows.astype(np.float32)
     weights = None if weights is None else weights.astype(np.float32)
     point = np.asarray(geometric_median(rows, weights, max_iterations=1000), np.float64)
-    pull = reference.weiszfeld_weights(rows, point, weights) @ (rows - point)
+    pull = reference_weiszfeld_weights(rows, point, weights) @ (rows - point)
     assert np.linalg.norm(pull) <= 3e-6 * (len(rows) if weights is None else weights.sum())
 
 

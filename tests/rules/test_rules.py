@@ -1,4 +1,4 @@
-"""Generic properties, each for every row of the table in cases.py."""
+"""Generic properties, each for every row of every rule."""
 
 import jax
 import jax.numpy as jnp
@@ -7,19 +7,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES, on_pytrees
-from tests.rules.cases import (
-    IN_SPACE,
-    PER_ROW,
-    PRE_CASES,
-    RULE_CASES,
-    D,
-    N,
-    Poisoned,
-    compiled,
-    first_rows,
-    make,
-    on_samples,
-)
+from tests.rules.case import IN_SPACE, PER_ROW, D, N, Poisoned, compiled, first_rows, make, on_samples
+from tests.rules.table import PRE_CASES, RULE_CASES
 from tests.support.programs import optimized
 
 ALL = RULE_CASES + PRE_CASES

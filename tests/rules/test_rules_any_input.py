@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.rules.cases import PRE_CASES, RULE_CASES, N, make
+from tests.rules.case import N, make
+from tests.rules.table import PRE_CASES, RULE_CASES
 
 D = 3
 

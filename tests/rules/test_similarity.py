@@ -26,8 +26,15 @@ from fljax.aggregators import (
 )
 from fljax.numerics.cosines import pairwise_cosines
 from fljax.numerics.mean_shift import bandwidth_of, largest_cluster, mean_shift
-from tests.rules import reference_similarity as reference
-from tests.rules.cases import make
+from tests.rules.case import make
+from tests.rules.foolsgold import cosine as reference_cosine
+from tests.rules.foolsgold import foolsgold as reference_foolsgold
+from tests.rules.foolsgold import foolsgold_mean as reference_foolsgold_mean
+from tests.rules.foolsgold import foolsgold_rounds as reference_foolsgold_rounds
+from tests.rules.sign_guard import bandwidth_of as reference_bandwidth_of
+from tests.rules.sign_guard import mean_shift as reference_mean_shift
+from tests.rules.sign_guard import sign_features as reference_sign_features
+from tests.rules.sign_guard import sign_guard as reference_sign_guard
 from tests.support.programs import jitted
 
 clip, foolsgold, foolsgold_mean, mean, nearest_to_pivot, norm_filter, sign_majority = map(
@@ -86,9 +93,9 @@ def test_few_rows_and_nobody_malicious(n):
     np.testing.assert_allclose(nearest_to_pivot(rows, num_malicious=0), rows.mean(0), rtol=1e-6)
     np.testing.assert_array_equal(sign_majority(rows), np.sign(np.sign(rows).sum(0)))
     result = guarded(rows, KEY, coordinate_fraction=1.0)
-    np.testing.assert_allclose(result, reference.sign_guard(rows, 0, coordinate_fraction=1.0), rtol=1e-5)
+    np.testing.assert_allclose(result, reference_sign_guard(rows, 0, coordinate_fraction=1.0), rtol=1e-5)
     np.testing.assert_allclose(
-        foolsgold_mean(rows, rows), reference.foolsgold_mean(rows, rows), rtol=1e-4, atol=1e-6
+        foolsgold_mean(rows, rows), reference_foolsgold_mean(rows, rows), rtol=1e-4, atol=1e-6
     )
 
 
@@ -222,10 +229,10 @@ def test_a_point_halfway_between_two_centres_belongs_to_the_denser_one():
     signs = np.array([[1, -1, -1], [0, 0, 0], [1, 1, -1], [-1, -1, -1]], np.float32)[
         [0, 0, 1, 1] + [2, 3] * 4
     ]
-    points = reference.sign_features(signs, 0, 3)
-    bandwidth = reference.bandwidth_of(points, 0.5)
+    points = reference_sign_features(signs, 0, 3)
+    bandwidth = reference_bandwidth_of(points, 0.5)
     labels = np.asarray(mean_shift(jnp.float32(points), np.ones(12, bool), jnp.float32(bandwidth)).labels)
-    np.testing.assert_array_equal(labels, reference.mean_shift(points, bandwidth))
+    np.testing.assert_array_equal(labels, reference_mean_shift(points, bandwidth))
     assert labels[0] == labels[1] == labels[4]
 
 
@@ -360,7 +367,7 @@ def test_weights_of_many_clients():
     random = np.random.default_rng(0)
     groups = random.normal(size=(20, 200))[random.integers(0, 20, 150)]
     rows = (groups + random.uniform(0.2, 1.0, (150, 1)) * random.normal(size=(150, 200))).astype(np.float32)
-    expected = reference.foolsgold(rows)
+    expected = reference_foolsgold(rows)
     assert ((expected > 0) & (expected < 1)).sum() > 20
     np.testing.assert_allclose(foolsgold(rows), expected, rtol=1e-4, atol=1e-5)
 
@@ -388,7 +395,7 @@ def test_only_directions_of_the_history_count():
     rows = make(uneven=True)[0]
     lengths = np.float32(10.0) ** np.linspace(-30, 30, 12).astype(np.float32)
     np.testing.assert_allclose(foolsgold(rows * lengths[:, None]), foolsgold(rows), rtol=1e-4, atol=1e-5)
-    exact = [[reference.cosine(a, b) for b in rows.astype(float)] for a in rows.astype(float)]
+    exact = [[reference_cosine(a, b) for b in rows.astype(float)] for a in rows.astype(float)]
     np.testing.assert_allclose(pairwise_cosines(rows * lengths[:, None]).cosines, exact, atol=2e-6)
 
 
@@ -396,7 +403,7 @@ def test_a_non_finite_or_zero_history():
     rows = make(uneven=True)[0]
     rows[2, 5], rows[7], rows[9] = np.nan, np.inf, 0.0
     weights = np.asarray(foolsgold(rows))
-    np.testing.assert_allclose(weights, reference.foolsgold(rows), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(weights, reference_foolsgold(rows), rtol=1e-4, atol=1e-5)
     assert weights[2] == weights[7] == 0.0
     assert weights[9] == 1.0
 
@@ -411,7 +418,7 @@ def test_a_non_finite_update_does_not_set_the_scale():
     np.testing.assert_allclose(weights, foolsgold(rows), rtol=1e-5)
     assert without[0] == 0.0
     assert without[1:6].max() == 1.0
-    np.testing.assert_allclose(without, reference.foolsgold(rows, present=range(1, 10)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(without, reference_foolsgold(rows, present=range(1, 10)), rtol=1e-4, atol=1e-5)
 
 
 def rounds(seed, num_clients, cohort, count=6, d=20):
@@ -442,7 +449,7 @@ def test_rounds_with_sampled_cohorts(num_clients, cohort, normalize):
         return jax.lax.scan(step, rule.init(num_clients, 20), (ids, updates))
 
     history, (results, weights) = play(*(np.stack(arrays) for arrays in zip(*played, strict=True)))
-    expected, expected_history = reference.foolsgold_rounds(played, num_clients, normalize=normalize)
+    expected, expected_history = reference_foolsgold_rounds(played, num_clients, normalize=normalize)
     np.testing.assert_allclose(history, expected_history, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(results, expected, rtol=2e-4, atol=1e-5)
     assert weights.shape == (6, cohort)

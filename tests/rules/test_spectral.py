@@ -15,12 +15,17 @@ from fljax.aggregators import (
     minimum_diameter,
     smallest_spectrum,
 )
-from fljax.numerics.eigen import LARGEST_DENSE, _exact, _iterative
+from fljax.numerics.eigen import LARGEST_DENSE, exact_pair, iterative_pair
 from fljax.numerics.subsets import binomials, random_coordinates, subsets_at
-from fljax.numerics.vertex_cover import LARGEST_SEARCH, _coverable, smallest_diameter
-from tests.rules import reference_spectral as reference
-from tests.rules.cases import RuleCase, make
-from tests.rules.properties_spectral import drawn_coordinates, within_its_guarantee
+from fljax.numerics.vertex_cover import LARGEST_SEARCH, coverable, smallest_diameter
+from tests.rules.case import RuleCase, make
+from tests.rules.covariance_filter import covariance_filter as reference_covariance_filter
+from tests.rules.covariance_filter import within_its_guarantee
+from tests.rules.divide_and_conquer import divide_and_conquer as reference_divide_and_conquer
+from tests.rules.divide_and_conquer import drawn_coordinates
+from tests.rules.minimum_diameter import minimum_diameter as reference_minimum_diameter
+from tests.rules.smallest_spectrum import smallest_spectrum as reference_smallest_spectrum
+from tests.rules.table import RULE_CASES
 from tests.support.programs import jitted
 
 covariance_filter, divide_and_conquer, minimum_diameter, smallest_spectrum = map(
@@ -29,6 +34,7 @@ covariance_filter, divide_and_conquer, minimum_diameter, smallest_spectrum = map
 
 # Rows (1,2,3), (4,5,6), (7,8,9): the worked example of ByzFL's documentation.
 WORKED = jnp.arange(1.0, 10.0).reshape(3, 3)
+REFERENCES = {case.name: case.reference for case in RULE_CASES}
 KEY = jax.random.key(0)
 
 
@@ -70,8 +76,8 @@ def test_small_stacks_with_many_ties(seed):
     f = int(random.integers(1, (n - 1) // 2 + 1))
     rows = random.integers(0, 4, (n, int(random.integers(1, 4)))).astype(np.float32)
     for rule, expected in (
-        (minimum_diameter, reference.minimum_diameter),
-        (smallest_spectrum, reference.smallest_spectrum),
+        (minimum_diameter, reference_minimum_diameter),
+        (smallest_spectrum, reference_smallest_spectrum),
     ):
         # The first of equal subsets, although float32 computes them a little different.
         np.testing.assert_allclose(rule(rows, num_malicious=f), expected(rows, f), rtol=1e-5, atol=1e-6)
@@ -84,7 +90,7 @@ def test_rows_far_from_the_origin(offset, seed):
     updates = updates + np.float32(offset)
     for name, result in all_four(updates, 3).items():
         hyper = {"drawn": [np.arange(updates.shape[1])]} if name == "divide_and_conquer" else {}
-        expected = getattr(reference, name)(updates, num_malicious=3, **hyper)
+        expected = REFERENCES[name](updates, num_malicious=3, **hyper)
         np.testing.assert_allclose(result - offset, expected - offset, rtol=1e-4, atol=2e-6 * offset)
 
 
@@ -110,16 +116,16 @@ def test_non_finite_rows_count_as_removed(count):
     # Of n − k rows n − f stay, or weights of n − 2f.
     np.testing.assert_allclose(
         covariance_filter(updates, num_malicious=4),
-        reference.covariance_filter(rest, 4 - count / 2),
+        reference_covariance_filter(rest, 4 - count / 2),
         rtol=2e-5,
         atol=2e-6,
     )
     for rule in (minimum_diameter, smallest_spectrum):
-        expected = getattr(reference, rule.__name__)(rest, 4 - count)
+        expected = REFERENCES[rule.__name__](rest, 4 - count)
         np.testing.assert_allclose(rule(updates, num_malicious=4), expected, rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(
         divide_and_conquer(updates, KEY, num_malicious=4),
-        reference.divide_and_conquer(rest, [np.arange(37)], 4 - count),
+        reference_divide_and_conquer(rest, [np.arange(37)], 4 - count),
         rtol=2e-5,
         atol=2e-6,
     )
@@ -129,7 +135,7 @@ def test_non_finite_rows_count_as_removed(count):
 
 
 def test_the_search_decides_as_trying_does():
-    search = jitted(_coverable)
+    search = jitted(coverable)
     waiting = jnp.zeros((7, 10), bool)
     answers = []
     for seed in range(60):
@@ -157,7 +163,7 @@ def test_the_search_ends_on_hard_graphs(size):
     blocks = 30 // need
     apart = jnp.asarray(np.kron(np.eye(blocks), block), jnp.float32)
     everyone, waiting = jnp.ones(len(apart), bool), jnp.zeros((31, len(apart)), bool)
-    search = jitted(_coverable)
+    search = jitted(coverable)
     assert not search(apart, everyone, jnp.int32(blocks * need - 1), waiting)
     assert search(apart, everyone, jnp.int32(blocks * need), waiting)
 
@@ -191,7 +197,7 @@ def test_subsets_come_in_lexicographic_order(n, f):
     assert [tuple(np.flatnonzero(row).tolist()) for row in members] == expected
 
 
-def testbinomials_that_do_not_fit_are_larger_than_any_place():
+def test_binomials_that_do_not_fit_are_larger_than_any_place():
     assert binomials(60, 12).max() == np.iinfo(np.int32).max
     assert (binomials(60, 12) >= 0).all()
 
@@ -226,7 +232,10 @@ def test_the_iteration_finds_the_exact_eigenpair(spread):
     squares = np.square(rows[:, None] - rows[None]).sum(-1)
     squares = jnp.asarray(squares / squares.max(), jnp.float32)
     shares = jnp.asarray(shares, jnp.float32)
-    (value, image), (expected, exact) = jitted(_iterative)(squares, shares), jitted(_exact)(squares, shares)
+    (value, image), (expected, exact) = (
+        jitted(iterative_pair)(squares, shares),
+        jitted(exact_pair)(squares, shares),
+    )
     np.testing.assert_allclose(value, expected, rtol=2e-5)
     if spread != "two equal axes":
         np.testing.assert_allclose(image**2, exact**2, rtol=2e-2, atol=2e-3 * float(jnp.max(exact**2)))
@@ -240,12 +249,12 @@ def test_many_rows_use_the_iteration():
     rows[hostile] = 0.8 + 0.1 * rows[hostile]
     honest = np.delete(rows, hostile, axis=0)
     np.testing.assert_allclose(
-        covariance_filter(rows, num_malicious=100), reference.covariance_filter(rows, 100), atol=2e-4
+        covariance_filter(rows, num_malicious=100), reference_covariance_filter(rows, 100), atol=2e-4
     )
     assert np.linalg.norm(honest.mean(0) - covariance_filter(rows, num_malicious=100)) < 0.5
     np.testing.assert_allclose(
         divide_and_conquer(rows, KEY, num_malicious=100),
-        reference.divide_and_conquer(rows, [np.arange(30)], 100),
+        reference_divide_and_conquer(rows, [np.arange(30)], 100),
         atol=2e-4,
     )
 
@@ -254,7 +263,7 @@ def test_many_rows_use_the_iteration():
 
 
 def test_the_guarantee_is_none_the_mean_has():
-    case = RuleCase("covariance_filter", reference.covariance_filter, {"num_malicious": 3})
+    case = RuleCase("covariance_filter", reference_covariance_filter, {"num_malicious": 3})
     updates, others = make()
     updates[:3] += 100
     assert within_its_guarantee(case, updates, others, covariance_filter(updates, num_malicious=3))

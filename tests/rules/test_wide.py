@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fljax.numerics.safe import largest_entries, row_norms
-from tests.rules.cases import PRE_CASES, RULE_CASES, N, Poisoned, compiled, make
+from tests.rules.case import N, Poisoned, compiled, make
+from tests.rules.table import PRE_CASES, RULE_CASES
 from tests.support.programs import optimized
 
 D = 5000

@@ -4,6 +4,7 @@ Outside jit every operation is compiled by itself, and a loop again at every cal
 test_rules.py and test_attacks.py compare the two for every rule and attack.
 """
 
+import os
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 # JAX's defaults, which conftest.py turns off.
 _DEFAULTS = {
-    "xla_cpu_use_fusion_emitters": True,
+    **({"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}),
     "xla_backend_optimization_level": 3,
     "xla_llvm_disable_expensive_passes": False,
 }

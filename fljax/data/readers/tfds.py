@@ -62,7 +62,7 @@ def _check_colorectal(where: str, arrays: idx.ImageArrays) -> None:
 NAMES = (*idx.SPECS, "cifar10", "colorectal_histology")
 
 
-def _kind(name: str) -> _Kind:
+def facts_of(name: str) -> _Kind:
     """The facts about a data set.
 
     Raises:
@@ -122,7 +122,8 @@ def _without_gpu(name: str) -> None:
         tf.config.set_visible_devices([], "GPU")
 
 
-def _has_tensorflow() -> bool:
+def has_tensorflow() -> bool:
+    """True where TensorFlow, which prepares data sets, is installed."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
@@ -140,7 +141,7 @@ def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> 
         ConfigError: another name.
         DataError: TensorFlow Datasets is not installed or cannot be imported.
     """
-    _kind(name)
+    facts_of(name)
     if not (tfds_root(tfds_dir) / name).is_dir():
         return None
     version = _import_tfds(name).builder_cls(name).VERSION
@@ -149,13 +150,13 @@ def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> 
     return path if (path / "dataset_info.json").is_file() else None
 
 
-def _address(builder: Any, file: str) -> str:
+def address_of(builder: Any, file: str) -> str:
     """The address from which TensorFlow Datasets would download a file."""
     addresses = [builder.URL] if hasattr(builder, "URL") else list(getattr(builder, "url_infos", {}))
     return next((url for url in addresses if url.endswith(file)), urljoin(addresses[0], file))
 
 
-def _check_reachable(name: str, url: str) -> None:
+def check_reachable(name: str, url: str) -> None:
     """Ask for the first file's header: TensorFlow Datasets itself retries for minutes before it gives up."""
     import requests
 
@@ -192,18 +193,18 @@ def prepare(
         ConfigError: another name.
         DataError: TensorFlow is missing, a file is missing or not the original, or the download failed.
     """
-    files = _kind(name).files
+    files = facts_of(name).files
     if (ready := prepared_path(name, tfds_dir)) is not None:
         return ready
     if manual_dir is not None:
         missing = [file for file in files if not (Path(manual_dir) / file).is_file()]
         if missing:
             raise DataError(f"{manual_dir}: {', '.join(missing)} not found (the original files of {name})")
-    if not _has_tensorflow():
+    if not has_tensorflow():
         raise DataError(f"{name}: preparing it needs TensorFlow, which is not installed; {INSTALL} adds it")
     tfds = _import_tfds(name)
     if manual_dir is None:
-        _check_reachable(name, _address(tfds.builder_cls(name), files[0]))
+        check_reachable(name, address_of(tfds.builder_cls(name), files[0]))
     _without_gpu(name)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -268,14 +269,14 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
         ConfigError: another name.
         DataError: it is not prepared, cannot be read, or is not what its name says.
     """
-    path, kind = prepared_path(name, tfds_dir), _kind(name)
+    path, kind = prepared_path(name, tfds_dir), facts_of(name)
     if path is None:
         raise DataError(f"{name}: TensorFlow Datasets has no prepared copy in {tfds_root(tfds_dir)}")
     tfds = _import_tfds(name)
     try:
         builder = tfds.builder(name, data_dir=tfds_root(tfds_dir))
         file_format = builder.info.file_format.value
-        if file_format != "array_record" and not _has_tensorflow():
+        if file_format != "array_record" and not has_tensorflow():
             raise DataError(
                 f"{path}: prepared as {file_format}, which only TensorFlow reads; {INSTALL} adds it, "
                 "or set TFDS_DATA_DIR to another folder"
@@ -309,7 +310,7 @@ def read_or_prepare(name: str, tfds_dir: str | os.PathLike[str] | None = None) -
         DataError: it is neither there nor can be prepared, or is not what its name says.
     """
     if prepared_path(name, tfds_dir) is None:
-        if not _has_tensorflow():
+        if not has_tensorflow():
             raise DataError(
                 f"{name}: not prepared in {tfds_root(tfds_dir)}, and TensorFlow is not installed; "
                 f"{INSTALL} lets TensorFlow Datasets download it"
