@@ -23,7 +23,8 @@ from fljax.aggregators import (
 )
 from fljax.attacks import SURROGATES
 from fljax.config.signatures import keyword_parameters
-from tests.rules.cases import RULE_CASES, first_rows, make
+from tests.rules.case import first_rows, make
+from tests.rules.table import RULE_CASES
 
 ROWS, OTHERS = make(d=5)
 
