@@ -56,7 +56,7 @@ def _located(plugin: Any, folder: Path) -> Any:
 
 
 def _file(folder: Path, module: str) -> Path | None:
-    """The file of a module in a folder, or the folder of a package."""
+    """The file of a module or package in a folder, or None."""
     stem = folder.joinpath(*module.split("."))
     with suppress(OSError, ValueError):
         return next(
