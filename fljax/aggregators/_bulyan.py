@@ -20,7 +20,7 @@ from fljax.numerics.safe import finite_rows
 
 
 def _picks(squares: Array, finite: Array, num_malicious: Int) -> tuple[Array, Array]:
-    """Mask (n,) of the n − 2f rows that Krum picks one after the other from those that remain; the first one.
+    """The n − 2f rows that Krum picks one after the other, as a mask (n,), and the number of the first one.
 
     A row's score needs its nearest k = max(m − f − 2, 1) of the m remaining rows. The distance `limits` of
     the farthest of them moves by at most one place per pick, so two passes over the distances per pick give

@@ -5,12 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 
 from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.checks import Float, compute_dtype, output_dtype, real, shaped, whole
-from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all
+from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from
 
 
@@ -21,7 +20,7 @@ def _steps(stack: Stack, center: Array, radius: Array, num_iterations: int) -> A
         # min(1, radius / distance) of the row as it is, and of the row as it is scaled.
         far = radius / jnp.where(near, 1.0, reach)
         of_rows = stack.weights * jnp.where(near, stack.scales, far)
-        pull = jnp.matmul(of_rows, stack.rows, precision=Precision.HIGHEST)
+        pull = dot(of_rows, stack.rows)
         return center + (pull - jnp.sum(of_rows / stack.scales) * center) / stack.rows.shape[0]
 
     if num_iterations <= 4:
@@ -51,7 +50,7 @@ def _clipping(ordinary: bool, num_iterations: int) -> Any:
 
 
 def _in_range(updates: Array, center: Array, radius: Array) -> Array:
-    """Whether squared distances from the centre can be computed as they are, and compared with the radius."""
+    """The squared distances from the centre neither overflow nor vanish beside the radius."""
     fine = jnp.all(squares_from(updates, center) < LARGEST_SQUARE)
     return fine & (radius > SMALLEST_SQUARE**0.5)
 

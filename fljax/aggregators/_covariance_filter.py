@@ -14,7 +14,7 @@ from fljax.numerics.neighbors import squared_distances
 
 
 class _Filter(NamedTuple):
-    """Between passes: the weights c, and the normalised weights with the smallest largest variance so far."""
+    """The state between passes: the weights c, and the normalised weights of the smallest λ so far."""
 
     squares: Array
     enough: Array
@@ -24,7 +24,7 @@ class _Filter(NamedTuple):
 
 
 def _slack(n: int, dtype: jnp.dtype) -> float:
-    """Rounding must neither leave the farthest row a trace of its weight nor add a pass."""
+    """A margin for rounding, which must neither leave the farthest row a trace of weight nor add a pass."""
     return 4 * n * float(jnp.finfo(dtype).eps)
 
 
@@ -73,6 +73,7 @@ def frozen_covariance_filter(updates: Array, *, num_malicious: Int) -> Array:
         ValueError: as `covariance_filter` does.
 
     Example:
+        >>> import jax
         >>> rows = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [9.0, 9.0]])
         >>> gradient = jax.grad(lambda u: frozen_covariance_filter(u, num_malicious=1)[0])(rows)
         >>> [round(float(share), 1) for share in gradient[:, 0]]

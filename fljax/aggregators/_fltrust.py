@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 
 from fljax.aggregators.registry import register_rule, takes_updates
 from fljax.base import Info
@@ -14,6 +13,7 @@ from fljax.numerics.checks import flag, option, shaped
 from fljax.numerics.safe import (
     contained,
     divide,
+    dot,
     for_all,
     largest_entries,
     ordinary,
@@ -25,11 +25,11 @@ Normalization = Literal["full", "shrink", "none"]
 
 
 def _unit_root(root_update: Array) -> tuple[Array, Array]:
-    """Direction (zero if the root update vanishes) and norm of the root update."""
+    """The direction of the root update, zero where it vanishes, and its norm."""
     largest = largest_entries(root_update)
     vanishes = largest < jnp.finfo(root_update.dtype).tiny
     scaled = divide(root_update, jnp.where(vanishes, 1.0, largest))
-    square = jnp.dot(scaled, scaled, precision=Precision.HIGHEST)
+    square = dot(scaled, scaled)
     length = jnp.sqrt(jnp.where(vanishes, 1.0, square))
     direction = jnp.where(vanishes, 0.0, scaled / length)
     return direction, jnp.where(vanishes, 0.0, largest * length)
@@ -39,7 +39,7 @@ def _cosines(rows: Array, squares: Array, direction: Array) -> tuple[Array, Arra
     """Cosine with a unit vector (0 for a zero row), and the reciprocal norm (0 for a zero row)."""
     zero = squares == 0
     norms = jnp.sqrt(jnp.where(zero, 1.0, squares))
-    cosines = jnp.matmul(rows, direction, precision=Precision.HIGHEST) / norms
+    cosines = dot(rows, direction) / norms
     return jnp.clip(cosines, -1.0, 1.0), jnp.where(zero, 0.0, 1.0 / norms)
 
 
@@ -96,7 +96,7 @@ def _branches(clip_negative: bool, normalize: Normalization, include_root: bool)
         trusted = total != 0
         total = jnp.where(trusted, total, 1.0)
         coefficients = jnp.where(trusted, scores / total * lengths, 0.0)
-        update = jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+        update = dot(coefficients, rows)
         if normalize == "full":
             update = root_norm * update
         if include_root:
@@ -164,7 +164,7 @@ def fltrust(
         updates,
         root_update,
         clip_negative=flag("clip_negative", clip_negative),
-        normalize=option("normalize", normalize, ("full", "shrink", "none")),
+        normalize=option("normalize", normalize, get_args(Normalization)),
         include_root=flag("include_root", include_root),
     )
     return update, {"trust_scores": scores}

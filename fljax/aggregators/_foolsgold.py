@@ -1,6 +1,6 @@
 """FoolsGold: clients whose summed updates point the same way share one client's say."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,12 @@ from fljax.numerics.checks import Float, as_stack, compute_dtype, named, option,
 from fljax.numerics.cosines import ROUNDING, Cosines, pairwise_cosines
 from fljax.numerics.safe import contained, finite_rows
 
-Normalization = Literal["clients", "weights", "none"]
+Divisor = Literal["clients", "weights", "none"]
 
 
 def _checked(confidence: Float, normalize: str = "clients") -> Float:
-    """The confidence, if it and `normalize` are what they may be."""
-    option("normalize", normalize, ("clients", "weights", "none"))
+    """Check both; the confidence comes back as a number."""
+    option("normalize", normalize, get_args(Divisor))
     return real("confidence", confidence, above=0)
 
 
@@ -86,7 +86,7 @@ def foolsgold(history: Array, *, confidence: Float = 1.0) -> Array:
     return _weights(similarity, jnp.ones(history.shape[:1], bool), confidence)
 
 
-def _combine(stack: Array, weights: Array, normalize: Normalization) -> Array:
+def _combine(stack: Array, weights: Array, normalize: Divisor) -> Array:
     if normalize == "clients":
         shares = weights / weights.shape[0]
     elif normalize == "weights":
@@ -105,7 +105,7 @@ def _add_at(history: Array, rows: Array, client_ids: Array) -> Array:
     return history.at[client_ids].add(rows)
 
 
-def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Normalization = "clients") -> Aggregator:
+def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Divisor = "clients") -> Aggregator:
     """FoolsGold for a round: `foolsgold_mean` with the history of all clients as its state.
 
     The state is the (num_clients, d) sum of every client's updates. Each round adds the cohort's updates to
@@ -180,7 +180,7 @@ def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Normalization = 
     make=foolsgold_aggregator,
 )
 def foolsgold_mean(
-    updates: Array, history: Array, *, confidence: Float = 1.0, normalize: Normalization = "clients"
+    updates: Array, history: Array, *, confidence: Float = 1.0, normalize: Divisor = "clients"
 ) -> tuple[Array, Info]:
     """FoolsGold: the updates weighted down by how much their clients' past updates agree with another's.
 

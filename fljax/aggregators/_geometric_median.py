@@ -6,27 +6,26 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 from jax.scipy.sparse.linalg import cg
 
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import Float, Int, bounded, option, real
 from fljax.numerics.order_statistics import median_of_rows, sorted_rows
-from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, for_all, for_any
+from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all, for_any
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
 from fljax.numerics.weights import relative_weights
 
 
 class _Smoothing(NamedTuple):
-    """ν = share · the median distance of the rows from the point + least."""
+    """The smoothing ν: `share` times the median distance of the rows from the point, plus `least`."""
 
     share: Array
     least: Array
 
 
 class _Search(NamedTuple):
-    """What one Weiszfeld iteration carries to the next."""
+    """The state between Weiszfeld iterations."""
 
     stack: Stack
     smoothing: _Smoothing
@@ -39,7 +38,7 @@ class _Search(NamedTuple):
 
 
 def _coefficients(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Array, ...]:
-    """What rows[i] is multiplied by in Σ β_i g_i, β_i = w_i / max(ν, ‖g_i − point‖); distances; ν."""
+    """The factors of rows[i] in Σ β_i g_i, β_i = w_i / max(ν, ‖g_i − point‖); distances; ν; their median."""
     reach = distances(stack, point)
     away = reach * stack.scales
     middle = lax.stop_gradient(_weighted_median(away, stack.weights))
@@ -50,7 +49,7 @@ def _coefficients(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Ar
 
 
 def _product(coefficients: Array, rows: Array) -> Array:
-    return jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+    return dot(coefficients, rows)
 
 
 def _nothing(coefficients: Array, rows: Array) -> Array:
@@ -58,13 +57,13 @@ def _nothing(coefficients: Array, rows: Array) -> Array:
 
 
 def _pull(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Array, Array]:
-    """Σ β_i g_i and Σ β_i."""
+    """The sums Σ β_i g_i and Σ β_i."""
     of_rows, *_ = _coefficients(stack, smoothing, point)
     return _product(of_rows, stack.rows), jnp.sum(of_rows / stack.scales)
 
 
 def _length(vector: Array) -> Array:
-    """Euclidean norm of a finite vector, which does not overflow before its result does."""
+    """The Euclidean norm of a finite vector, without overflow on the way."""
     largest = jnp.max(jnp.abs(vector), initial=0.0)
     unit = jnp.where(largest > 0, largest, 1.0)
     return largest * jnp.sqrt(jnp.sum(jnp.square(divide(vector, unit))))
@@ -160,7 +159,7 @@ def _weiszfeld(ordinary: bool) -> Any:
 
 
 def _in_range(updates: Array, point: Array) -> Array:
-    """Whether the squared distances from the point can be computed as they are."""
+    """The squared distances from the point neither overflow nor vanish."""
     squares = squares_from(updates, point)
     usual = jnp.sort(squares)[(updates.shape[0] - 1) // 2]
     return jnp.all(squares < LARGEST_SQUARE) & (usual > SMALLEST_SQUARE)

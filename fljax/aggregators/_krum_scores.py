@@ -49,7 +49,7 @@ def score_rows(
 
 
 def num_averaged(num_selected: Int | None, n: int, scored: Scored) -> Int:
-    """How many rows Multi-Krum averages, by default n − f."""
+    """The number of rows that Multi-Krum averages, by default n − f."""
     if num_selected is None:
         return n - scored.num_malicious
     return bounded("num_selected", num_selected, smallest=1, largest=n, needs="1 to n rows", n=n)
@@ -63,7 +63,7 @@ def keys_of(updates: Array, nearest: Nearest, count: Int) -> tuple[Array, ...]:
 
 
 def _roots(squares: Array) -> Array:
-    """The square roots; that of 0 has no gradient."""
+    """Square roots with the gradient 0 at 0."""
     apart = squares > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1.0)), 0.0)
 

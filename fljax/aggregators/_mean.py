@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
+from fljax.numerics.safe import dot
 from fljax.numerics.weights import relative_weights
 
 
@@ -40,5 +40,5 @@ def mean(updates: Array, weights: Array | None = None) -> tuple[Array, Info]:
     weighed = total != 0
     share = share / jnp.where(weighed, total, 1.0)
     # A matrix product: on a CPU it reads the stack at memory speed, where `mean(0)` does not.
-    update = jnp.matmul(share, updates, precision=Precision.HIGHEST)
+    update = dot(share, updates)
     return jnp.where(weighed, update, 0.0), {"weights": share}

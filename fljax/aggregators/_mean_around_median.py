@@ -27,6 +27,7 @@ def mean_around_median(updates: Array, *, num_malicious: Int, strict: bool = Tru
         ValueError: if `updates` is not (n, d), or a static `num_malicious` is not a whole number in range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> mean_around_median(jnp.array([[0.0], [4.0], [5.0], [6.0], [90.0]]), num_malicious=2).tolist()
         [5.0]
 

@@ -24,6 +24,7 @@ def median(updates: Array) -> Array:
         ValueError: if `updates` is not (n, d).
 
     Example:
+        >>> import jax.numpy as jnp
         >>> median(jnp.array([[1.0, 9.0], [2.0, 8.0], [50.0, jnp.nan]])).tolist()
         [2.0, 9.0]
 

@@ -45,6 +45,7 @@ def multi_krum(
         ValueError: for a static number out of range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> multi_krum(jnp.array([[0.0], [1.0], [2.0], [3.0], [50.0]]), num_malicious=1).tolist()
         [1.5]
 

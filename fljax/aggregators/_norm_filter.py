@@ -45,6 +45,7 @@ def norm_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> t
         ValueError: if `updates` is not (n, d), or a static `num_malicious` is out of range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> norm_filter(jnp.array([[1.0, 0.0], [0.0, 3.0], [-50.0, 0.0]]), num_malicious=1).tolist()
         [0.5, 1.5]
 

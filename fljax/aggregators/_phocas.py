@@ -27,6 +27,7 @@ def phocas(updates: Array, *, trim: Int) -> Array:
         ValueError: if `updates` is not (n, d), or a static `trim` is not a whole number in range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> phocas(jnp.array([[0.0], [4.0], [5.0], [9.0], [90.0]]), trim=1).tolist()
         [4.5]
 

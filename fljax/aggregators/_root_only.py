@@ -21,6 +21,7 @@ def root_only(updates: Array, root_update: Array) -> Array:
         ValueError: if the shapes do not fit.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> root_only(jnp.ones((3, 2)), jnp.array([1.0, 2.0])).tolist()
         [1.0, 2.0]
 

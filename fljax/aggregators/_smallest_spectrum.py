@@ -24,7 +24,7 @@ ENTRIES_PER_CHUNK = 2**20
 
 
 def _many(count: int) -> str:
-    """A number a person can read."""
+    """A count in digits, or as a power of ten where it has many."""
     return f"{count:,}" if count < 10**24 else f"about 10^{len(str(count)) - 1}"
 
 

@@ -29,6 +29,7 @@ def trimmed_mean(updates: Array, *, trim: Int) -> Array:
         ValueError: if `updates` is not (n, d), or a static `trim` is not a whole number in range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> trimmed_mean(jnp.array([[1.0], [2.0], [4.0], [100.0]]), trim=1).tolist()
         [3.0]
 

@@ -31,7 +31,11 @@ class _Tree(NamedTuple):
 
 
 def _leaves(tree: Any) -> list[Array]:
-    """The leaves as arrays of real numbers, or what is wrong with one of them."""
+    """The leaves as arrays of real numbers.
+
+    Raises:
+        ValueError: if one is none.
+    """
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         place = f"the leaf at {jax.tree_util.keystr(path)}" if path else "the tree"

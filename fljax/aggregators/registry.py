@@ -63,7 +63,8 @@ def register_rule(
         ValueError: for a name that is taken or no name, or what is no function of the updates.
 
     Example:
-        >>> from fljax.aggregators import register_rule
+        >>> import jax.numpy as jnp
+        >>> from fljax.aggregators import RULES, register_rule
         >>> @register_rule("longest", title="Longest row")
         ... def longest(updates):
         ...     row = jnp.argmax(jnp.linalg.norm(updates, axis=1))
@@ -71,6 +72,7 @@ def register_rule(
         >>> update, info = longest.explained(jnp.array([[1.0], [3.0], [-2.0]]))
         >>> update.tolist(), info["selected"].tolist()
         ([3.0], [False, True, False])
+        >>> RULES.remove("longest")  # as a notebook does with a rule that it is done with
     """
 
     def decorate(function: Callable[P, Array | tuple[Array, Info]]) -> Rule[P]:
@@ -158,7 +160,7 @@ def takes_updates(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _name_of(kind: str, function: Any, name: str | None) -> str:
-    """What a function is registered as."""
+    """The name under which a function is registered."""
     called = name or getattr(function, "__name__", None)
     if called is None or not callable(function) or not inspect.signature(function).parameters:
         raise ValueError(f"{kind} {called or '?'}: must be a function of the updates, got {shown(function)}")
@@ -166,9 +168,12 @@ def _name_of(kind: str, function: Any, name: str | None) -> str:
 
 
 def _on_stack(name: str, function: Callable[..., Any], finish: Callable[[Any, Array], T]) -> Callable[..., T]:
-    """`function` of the checked updates in the type that it computes in, and `finish` of its result.
+    """The border of a public function.
 
-    Sentences about arguments that do not fit begin with the name.
+    Args:
+        name: the name that sentences about arguments begin with.
+        function: it gets the updates checked, in the type that sums are accumulated in.
+        finish: `finish(result, updates)`, with the updates as they were given.
     """
     first = next(iter(inspect.signature(function).parameters))
 
@@ -187,20 +192,26 @@ def _on_stack(name: str, function: Callable[..., Any], finish: Callable[[Any, Ar
 def _like(
     function: Callable[..., Any], call: Callable[..., Any], returns: Any = None, attribute: str | None = None
 ) -> Any:
-    """`call` with the name, signature and docstring of a function, and its own type of result."""
+    """Give `call` the name, signature and docstring of a function.
+
+    Args:
+        function: whose.
+        call: to what.
+        returns: the type of the result, where it is another.
+        attribute: the attribute of the function that `call` becomes, by which it is pickled.
+    """
     # The function that a partial is of: the partial has no name.
     wrapped = wraps(getattr(function, "func", function), updated=())(call)
     if returns is not None:
         wrapped.__signature__ = inspect.signature(function).replace(return_annotation=returns)  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {**getattr(function, "__annotations__", {}), "return": returns}
+        wrapped.__annotations__ = {**wrapped.__annotations__, "return": returns}
     if attribute is not None:
-        # Pickled by its name, as an attribute of the function.
         wrapped.__qualname__ = f"{wrapped.__qualname__}.{attribute}"
     return wrapped
 
 
 class _Surrogates(Mapping[str, Callable[..., Array]]):
-    """A view of `RULES`."""
+    """The entries of `RULES` that have a surrogate."""
 
     def __getitem__(self, name: str) -> Callable[..., Array]:
         found = RULES[name].facts["surrogate"]

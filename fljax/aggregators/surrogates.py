@@ -1,8 +1,8 @@
 """Smooth versions of rules that select, for attacks that follow a gradient.
 
-Where a rule picks rows or values, an attacker's gradient is zero for whatever is not picked: nothing says how
-to become so. Here every row or value has a weight that falls off smoothly at the edge of the selection. With
-the temperature going to 0, each becomes its rule, except where scores or values at the edge tie.
+A rule that picks rows or values has a zero gradient with respect to all others. Here every row or value has a
+weight, which falls off smoothly at the edge of the selection. As the temperature goes to 0, a smooth version
+becomes its rule, except where scores or values at the edge tie.
 """
 
 from typing import NamedTuple
@@ -154,7 +154,7 @@ def soft_multi_krum(
 
 
 class _Edges(NamedTuple):
-    """Between which limits values count, per coordinate, and over what width their weights fall off."""
+    """The limits between which values count, per coordinate, and the width over which weights fall off."""
 
     left: Array
     right: Array
@@ -172,8 +172,8 @@ class _Edges(NamedTuple):
 def _inside(updates: Array, edges: _Edges) -> Array:
     """The average of the values inside the edges, where a value's gradient is its weight.
 
-    One through the weights would draw values beyond an edge back inside, where they do less: it knows nothing
-    of the honest values that take their place.
+    A gradient through the weights would draw values beyond an edge back inside, where they do less harm: it
+    does not see the honest values that take their place.
     """
     return _inside_forward(updates, edges)[0]
 

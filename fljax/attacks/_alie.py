@@ -1,8 +1,7 @@
-"""Attacks from the statistics of the honest rows: ALIE, inner product manipulation, Min-Max, Min-Sum.
+"""ALIE: the mean of the rows, shifted by standard deviations.
 
-Rows are updates, −β times a gradient. What follows the mean (−μ, sign(μ)) turns around with it; a standard
-deviation does not, so that a published μ − zσ of gradients is μ + zσ here. By default the sign is the one
-that the authors' code means in training.
+Rows are updates, −β times a gradient. The mean of a gradient changes its sign with that, a standard deviation
+does not: a published μ − zσ of gradients is μ + zσ here.
 """
 
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, me
 
 
 def alie_factor(num_rows: int, num_malicious: Int) -> Array:
-    """The factor z of Baruch et al.: as far out as the attackers' supporters among the honest still are.
+    """The factor z of Baruch et al.: beyond it, just enough honest rows make the attackers a majority.
 
     z = Φ⁻¹((n − ⌊n/2 + 1⌋) / (n − m)), Φ the normal distribution. With s = ⌊n/2 + 1⌋ − m honest supporters
     the attackers are a majority. The share is clamped to [1/n, 1 − 1/n], which leaves every m ≤ n/2 as

@@ -18,11 +18,7 @@ from fljax.numerics.checks import ArgumentError, fixed_real, whole
 
 
 @register_attack(
-    title="DBA",
-    source="Xie et al. 2020",
-    assumes="own data",
-    optimises="backdoor",
-    make=from_factory,
+    title="DBA", source="Xie et al. 2020", assumes="own data", optimises="backdoor", make=from_factory
 )
 def distributed_backdoor(
     *,
@@ -36,7 +32,7 @@ def distributed_backdoor(
     every: int = 20,
     value: float | None = None,
 ) -> Attack:
-    """DBA: every malicious client trains on one part of the trigger, and the whole is used against the model.
+    """DBA: every malicious client trains on one part of the trigger, and the whole trigger is measured.
 
     Malicious client k (counted among the malicious ones) embeds part k mod `num_parts` in its copies; the
     attack success rate is that of all parts together.

@@ -6,7 +6,6 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from fljax.aggregators import fltrust
 from fljax.attacks._trim_attack import trim_attack
@@ -25,7 +24,16 @@ from fljax.attacks.searches.rows import craft_rows
 from fljax.attacks.units import Unit, gradient_in_updates
 from fljax.attacks.wrappers import malicious_rows
 from fljax.numerics.checks import compute_dtype, option, real, shaped, whole
-from fljax.numerics.safe import divide, finite_rows, for_all, ordinary, row_norms, scale_rows, square_norms
+from fljax.numerics.safe import (
+    dot,
+    finite_rows,
+    for_all,
+    ordinary,
+    row_norms,
+    scale_rows,
+    square_norms,
+    unit,
+)
 
 Search = Literal["zeroth_order", "gradient", "optimum"]
 Probes = Literal["projected", "drawn"]
@@ -34,21 +42,18 @@ Start = Literal["trim", "honest"]
 INSIDE = 100.0
 
 
-def _unit(vector: Array) -> Array:
-    norm = row_norms(vector[None])[0]
-    return jnp.where(norm > 0, divide(vector, jnp.where(norm > 0, norm, 1.0)), 0.0)
+def _direction(vector: Array) -> Array:
+    return unit(vector, row_norms(vector[None])[0])
 
 
 def _plain_alignment(updates: Array, squares: Array, sign: Array) -> Array:
-    return jnp.matmul(updates, sign, precision=Precision.HIGHEST) / jnp.sqrt(squares)
+    return dot(updates, sign) / jnp.sqrt(squares)
 
 
 def _careful_alignment(updates: Array, squares: Array, sign: Array) -> Array:
     rows = scale_rows(updates).rows
     squares = square_norms(rows)
-    return jnp.matmul(rows, sign, precision=Precision.HIGHEST) / jnp.sqrt(
-        jnp.where(squares > 0, squares, 1.0)
-    )
+    return dot(rows, sign) / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
 
 
 def _new_direction(vector: Array, *basis: Array) -> tuple[Array, Array, Array]:
@@ -60,10 +65,10 @@ def _new_direction(vector: Array, *basis: Array) -> tuple[Array, Array, Array]:
     rest = vector
     for _ in range(2):  # twice, so that a small rest is orthogonal too
         for i, other in enumerate(basis):
-            product = jnp.dot(rest, other, precision=Precision.HIGHEST)
+            product = dot(rest, other)
             rest = rest - product * other
             coordinates = coordinates.at[i].add(product)
-    norm = jnp.sqrt(jnp.dot(rest, rest, precision=Precision.HIGHEST))
+    norm = jnp.sqrt(dot(rest, rest))
     exists = norm > INSIDE * jnp.finfo(vector.dtype).eps
     direction = jnp.where(exists, rest / jnp.where(exists, norm, 1.0), 0.0)
     return coordinates.at[-1].set(jnp.where(exists, norm, 0.0)), direction, exists
@@ -83,7 +88,7 @@ def _project(
 ) -> tuple[Chain, Array]:
     """The attackers in coordinates, and the two basis vectors they share."""
     d = root.shape[0]
-    first = _unit(sign)
+    first = _direction(sign)
     in_root, second, apart = _new_direction(root, first)
     shared = jnp.stack([first, second])
 
@@ -95,7 +100,7 @@ def _project(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
     draw = partial(draw_projections, sweeps=sweeps, steps=steps, variance=game.variance, d=d)
     probes, rest = jax.vmap(draw)(keys, present)
-    length = jnp.dot(sign, first, precision=Precision.HIGHEST)
+    length = dot(sign, first)
     chain = Chain(
         inside=inside,
         outside=jnp.zeros(rows.shape, root.dtype),
@@ -132,20 +137,20 @@ def _beyond_span(
     third = _new_direction(starts[position], *shared)[1]
     noise = jax.random.normal(jax.random.fold_in(key, row), third.shape, third.dtype)
     for other in (*shared, third):
-        noise = noise - jnp.dot(noise, other, precision=Precision.HIGHEST) * other
-    norm = jnp.sqrt(jnp.dot(noise, noise, precision=Precision.HIGHEST))
+        noise = noise - dot(noise, other) * other
+    norm = jnp.sqrt(dot(noise, noise))
     beyond = length * outside[position] / jnp.where(norm > 0, norm, 1.0)
     return _in_span(position, row, length, starts, shared, inside) + beyond * noise
 
 
 def _best_row(root: Array, sign: Array, count: Array, game: Game) -> Array:
     """The direction that is optimal for every attacker."""
-    at_sign, across, apart = _new_direction(_unit(sign), root)
+    at_sign, across, apart = _new_direction(_direction(sign), root)
     # Where s lies along e_0, any vector orthogonal to it does.
     axis = jnp.zeros_like(root).at[jnp.argmin(jnp.abs(root))].set(1.0)
     _, other, exists = _new_direction(axis, root)
     across = jnp.where(apart, across, other)
-    length = jnp.sqrt(jnp.dot(sign, sign, precision=Precision.HIGHEST))
+    length = jnp.sqrt(dot(sign, sign))
     cosine, sine = best_direction(game, count, length * at_sign[0], length * at_sign[1], apart | exists)
     return cosine * root + sine * across
 
@@ -250,7 +255,7 @@ def fltrust_attack(
     stack = updates.astype(dtype)
     before, info = fltrust.explained(stack, jnp.asarray(root_update).astype(dtype))
     root, root_norm = (
-        _unit(jnp.asarray(root_update, dtype)),
+        _direction(jnp.asarray(root_update, dtype)),
         row_norms(jnp.asarray(root_update, dtype)[None])[0],
     )
     sign = jnp.sign(before)
@@ -280,7 +285,7 @@ def fltrust_attack(
         if start == "trim":
             begin = trim_attack(begin, malicious, start_key, max_malicious=max_malicious)
         # What fills the array has no trust.
-        starts = jax.lax.map(_unit, begin.at[rows].get(mode="fill", fill_value=0.0))
+        starts = jax.lax.map(_direction, begin.at[rows].get(mode="fill", fill_value=0.0))
         if search == "zeroth_order" and probes == "drawn":
             keys = jax.vmap(jax.random.fold_in, (None, 0))(probe_key, rows)
             crafted = walk_vectors(

@@ -41,7 +41,7 @@ def free_rider(
     multiplier: float = 1.0,
     max_malicious: int | None = None,
 ) -> Attack:
-    """Free-riding: the malicious clients do not train, but send nothing, noise, or the model's last change.
+    """Free-riding: malicious clients send nothing, noise or the model's last change instead of training.
 
     With the global model w_t of round t = 0, 1, … (counted from the first the attacker sees), for malicious i
 

@@ -12,12 +12,7 @@ from fljax.numerics.checks import option, real
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
-@register_attack(
-    title="Gaussian",
-    source="Blanchard et al. 2017",
-    assumes="nothing",
-    optimises="disturbance",
-)
+@register_attack(title="Gaussian", source="Blanchard et al. 2017", assumes="nothing", optimises="disturbance")
 def gaussian(
     updates: Array,
     malicious: Array,

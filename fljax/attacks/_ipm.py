@@ -9,10 +9,7 @@ from fljax.numerics.subset_statistics import known_rows, mean_of
 
 
 @register_attack(
-    title="IPM",
-    source="Xie et al. 2020",
-    assumes="all updates",
-    optimises="negative inner product",
+    title="IPM", source="Xie et al. 2020", assumes="all updates", optimises="negative inner product"
 )
 def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
     """Inner product manipulation (Fall of Empires): a negative multiple of the honest mean.

@@ -18,10 +18,7 @@ from fljax.numerics.subset_statistics import Sight, mean_of
 
 
 @register_attack(
-    title="Krum attack",
-    source="Fang et al. 2020",
-    assumes="all updates",
-    optimises="error of Krum",
+    title="Krum attack", source="Fang et al. 2020", assumes="all updates", optimises="error of Krum"
 )
 def krum_attack(
     updates: Array,
@@ -41,7 +38,7 @@ def krum_attack(
     unit: Unit = "sum",
     max_malicious: int | None = None,
 ) -> Array:
-    """The Krum attack of Fang et al.: Krum shall select −λs, with s the direction before the attack.
+    """The Krum attack of Fang et al.: rows −λs that Krum selects, s being the sign of its choice before.
 
     Let s be the sign of the row that Krum would select from all n rows, S = ‖s‖² (s_j = 0 where that row is
     0, else S = d), m the number of malicious rows, f what Krum is told, and k = n − f − 2 the neighbours in

@@ -9,13 +9,10 @@ from fljax.numerics.subset_statistics import honest_rows
 
 
 @register_attack(
-    title="Mimic",
-    source="Karimireddy et al. 2022",
-    assumes="one update",
-    optimises="weight of one client",
+    title="Mimic", source="Karimireddy et al. 2022", assumes="one update", optimises="weight of one client"
 )
 def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, target: Int = 0) -> Array:
-    """Mimic a fixed client: every malicious row is a copy of its row.
+    """Mimic a fixed client: every malicious row is a copy of that client's.
 
     g'_i = g_t for malicious i. If client t is malicious or not in the stack, the honest client with the next
     larger id takes its place, after the largest the smallest.

@@ -5,13 +5,13 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Knowledge, State
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import option, whole
+from fljax.numerics.safe import dot, unit
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
@@ -114,7 +114,7 @@ def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bo
     mean = old * state.mean.astype(dtype) + new * mean_of(honest, updates)
     deviations = jnp.where(honest, _products(updates, z) - _products(mean, z), 0.0)
     step = weighted_rows(deviations, updates) - jnp.sum(deviations) * mean
-    direction = _unit(old * z + new * _unit(step))
+    direction = _direction(old * z + new * _direction(step))
     projections = _products(updates, direction)
     before = state.scores[ids].astype(dtype)
     total = before + projections if add else projections
@@ -125,10 +125,8 @@ def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bo
 
 
 def _products(rows: Array, direction: Array) -> Array:
-    return jnp.matmul(rows, direction, precision=Precision.HIGHEST)
+    return dot(rows, direction)
 
 
-def _unit(vector: Array) -> Array:
-    """The vector at length 1; zero stays zero."""
-    length = jnp.linalg.norm(vector)
-    return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1.0), vector)
+def _direction(vector: Array) -> Array:
+    return unit(vector, jnp.linalg.norm(vector))

@@ -1,12 +1,13 @@
 """Min-Max."""
 
 import jax.numpy as jnp
-from jax import Array, lax
-from jax.lax import Precision
+from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.direction import Direction, Search, push
+from fljax.numerics.blocks import map_blocks, rows_of
 from fljax.numerics.neighbors import BLOCK
+from fljax.numerics.safe import dot, square_norms
 from fljax.numerics.subset_statistics import Sight, only
 
 
@@ -81,7 +82,7 @@ def _within_diameter(rows: Array, updates: Array, mean: Array, towards: Array) -
     """The longest step from the mean after which no row is farther than the rows' diameter."""
     centred = only(rows, updates - mean)
     squares, diameter = _square_diameter(centred)
-    slope = -jnp.matmul(centred, towards, precision=Precision.HIGHEST)
+    slope = -dot(centred, towards)
     distances = jnp.sqrt(slope**2 + jnp.maximum(diameter - squares, 0.0)) - slope
     return jnp.min(jnp.where(rows, distances, jnp.inf))
 
@@ -92,18 +93,15 @@ def _square_diameter(centred: Array) -> tuple[Array, Array]:
     About their mean, which is between them, the rows are no longer than the diameter: nothing cancels.
     """
     n = centred.shape[0]
-    squares = jnp.einsum("nd,nd->n", centred, centred, precision=Precision.HIGHEST)
+    squares = square_norms(centred)
 
-    def largest_from(block: Array, own: Array) -> Array:
-        products = jnp.matmul(centred, block.T, precision=Precision.HIGHEST)
-        return jnp.max(squares[:, None] + own - 2.0 * products)
-
-    def step(i: Array, largest: Array) -> Array:
-        # The last block may overlap the one before it.
-        first = jnp.minimum(i * BLOCK, n - BLOCK)
-        block, own = (lax.dynamic_slice_in_dim(a, first, BLOCK) for a in (centred, squares))
-        return jnp.maximum(largest, largest_from(block, own))
+    def largest_from(rows: Array, own: Array) -> Array:
+        return jnp.max(squares[:, None] + own - 2.0 * dot(centred, rows.T), axis=0)
 
     if n <= BLOCK:
-        return squares, largest_from(centred, squares)
-    return squares, lax.fori_loop(0, -(-n // BLOCK), step, jnp.zeros((), centred.dtype))
+        return squares, jnp.max(largest_from(centred, squares))
+
+    def of_block(ids: Array) -> Array:
+        return largest_from(*(rows_of(array, ids[0], len(ids)) for array in (centred, squares)))
+
+    return squares, jnp.maximum(jnp.max(map_blocks(of_block, n, BLOCK)), 0.0)

@@ -30,7 +30,7 @@ def min_sum(
     start: float = 10.0,
     tolerance: float = 1e-5,
 ) -> Array:
-    """Min-Sum: the longest step along a direction that stays within the honest rows' sum of squares.
+    """Min-Sum: the longest step along a direction that keeps within the honest rows' summed distances.
 
     g'_i = μ + γ p for malicious i, with the largest γ for which Σ_i ‖g' − g_i‖² ≤ max_i Σ_j ‖g_i − g_j‖² over
     the known rows; μ and p as for `min_max`. Since the rows' differences from their mean add up to zero, both

@@ -62,7 +62,7 @@ def model_replacement(
     every: int = 20,
     value: float | None = None,
 ) -> Attack:
-    """Model replacement: a backdoor, enlarged together by exactly what averaging takes away.
+    """Model replacement: a backdoor whose updates are enlarged by the factor that averaging divides by.
 
     As `scaling_attack`, but the malicious rows are multiplied by n / (α m) (see `replace_model`). The authors
     attack once, in a model that has nearly converged: schedule it (`scheduled`).

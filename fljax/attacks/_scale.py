@@ -8,10 +8,7 @@ from fljax.numerics.checks import real
 
 
 @register_attack(
-    title="Scaling",
-    source="Bagdasaryan et al. 2020",
-    assumes="own update",
-    optimises="weight in the mean",
+    title="Scaling", source="Bagdasaryan et al. 2020", assumes="own update", optimises="weight in the mean"
 )
 def scale(updates: Array, malicious: Array, *, factor: float | Array | None = None) -> Array:
     """Scaling: every malicious row is multiplied by a factor.

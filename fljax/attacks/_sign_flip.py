@@ -11,10 +11,7 @@ from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
 @register_attack(
-    title="Sign flipping",
-    source="Li et al. 2019",
-    assumes="own update",
-    optimises="untargeted error",
+    title="Sign flipping", source="Li et al. 2019", assumes="own update", optimises="untargeted error"
 )
 def sign_flip(
     updates: Array,

@@ -25,10 +25,7 @@ NEAREST, FARTHEST = 3.0, 4.0
 
 
 @register_attack(
-    title="Trim attack",
-    source="Fang et al. 2020",
-    assumes="all updates",
-    optimises="error of trimmed mean",
+    title="Trim attack", source="Fang et al. 2020", assumes="all updates", optimises="error of trimmed mean"
 )
 def trim_attack(
     updates: Array,

@@ -1,4 +1,4 @@
-"""Attacks on the data of malicious clients: flipped labels and embedded triggers."""
+"""Triggers: pixels or features that are set to one value."""
 
 from collections.abc import Sequence
 

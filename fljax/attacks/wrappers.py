@@ -1,4 +1,4 @@
-"""The pieces an attack is made of, and how a pure attack function becomes one."""
+"""From a pure function to an `Attack`, and the checks that all attacks share."""
 
 import inspect
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def checked(function: F, name: str | None = None) -> F:
     Args:
         function: an attack, a factory of an `Attack`, or anything else with arguments to check. If it takes a
             mask `malicious`, its first argument is the updates (n, d).
-        name: what a sentence about an argument begins with; default the function's name.
+        name: the beginning of a sentence about an argument; default the function's name.
 
     Returns:
         The function. An `Attack` that it returns checks its arguments in the same way.

@@ -88,5 +88,5 @@ def draw_batches(
 
 
 def num_copies(share: Array | float, count: Array | float) -> Array:
-    """⌈share · count⌉; the last digits are left out, which float32 and float64 do not agree on."""
+    """⌈share · count⌉, without the last digits, on which float32 and float64 do not agree."""
     return jnp.ceil(share * count * (1 - 1e-6)).astype(jnp.int32)

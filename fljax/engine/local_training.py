@@ -26,7 +26,7 @@ def model_update(
     divisor: float | None = None,
     model_state: Any = (),
 ) -> tuple[Array, Array, Any]:
-    """ModelUpdate(w, D, b, β, R): the change R optimizer steps make to the model.
+    """The change that R optimizer steps make to the model, ModelUpdate(w, D, b, β, R).
 
     Args:
         params: w, a pytree.
@@ -134,7 +134,7 @@ def client_updates(
     """The updates of a cohort, some clients at a time.
 
     Args:
-        training: that of a client.
+        training: the training of a client.
         params: (d,).
         data: the examples and index tables.
         client_ids: (n,).

@@ -248,6 +248,7 @@ def train(
     unsaved: Record | Pause | None = None
     try:
         for at in _moments(program, start, rounds, eval_every):
+            unsaved = None  # the call has consumed it
             over = isinstance(at, Record) and (measured(at) or at.round >= rounds)
             state, unsaved = at.state, at
             tell(at)

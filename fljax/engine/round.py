@@ -30,8 +30,8 @@ class RoundMetrics(NamedTuple):
         benign_accepted: share of benign clients with positive weight, positive trust or selected.
         malicious_accepted: the same of the malicious clients.
         finite: 1 if the aggregate, the new model and `loss` (where it is a mean of any client) are finite; 0
-            is a diverged round. What malicious clients lose or send does not count by itself: their rows may
-            be NaN as long as the rule leaves them out.
+            is a diverged round. Losses and rows of malicious clients do not count by themselves: they may be
+            NaN as long as the rule leaves them out.
     """
 
     loss: Annotated[Array, Metric("training loss")]
@@ -79,13 +79,13 @@ def _mean_over(mask: Array, values: Array) -> Array:
 
 
 def _examples_per_batch(batch_size: BatchSize, counts: Array) -> Array:
-    """The mean over clients of how many examples a batch has; a client with fewer takes all of its own."""
+    """The mean number of examples in a client's batch; a client with fewer takes all of its own."""
     taken = counts if batch_size == "full" else jnp.minimum(counts, batch_size)
     return jnp.maximum(jnp.mean(taken.astype(jnp.float32)), 1.0)
 
 
 def _metrics(
-    update: Array, params: Array, losses: Array, malicious: Array, counted: Array, info: Info
+    update: Array, params: Array, *, losses: Array, malicious: Array, counted: Array, info: Info
 ) -> RoundMetrics:
     missing = jnp.full(malicious.shape, jnp.nan)
     trust = info.get("trust_scores", missing)
@@ -115,8 +115,8 @@ def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | No
         key: typed PRNG key.
         malicious: (n,) boolean.
         size: τ.
-        num_malicious: how many of them are malicious, drawn uniformly from the malicious clients, the others
-            from the honest ones; None draws from all alike.
+        num_malicious: number of malicious clients among them, drawn uniformly from all malicious ones, the
+            others from the honest ones; None draws from all alike.
 
     Returns:
         (size,) int32.
@@ -151,9 +151,9 @@ def make_round(
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
     Args:
-        client_training: that of a client on its examples.
-        server_training: that of the server on its root dataset.
-        attack: of the malicious clients.
+        client_training: the training of a client on its examples.
+        server_training: the training of the server on its root dataset.
+        attack: the attack of the malicious clients.
         aggregator: the rule.
         server_optimizer: applied to −g, so that SGD with rate α does w + α·g.
         learning_rate: local rate β as a function of the round.
@@ -162,7 +162,7 @@ def make_round(
         clients_at_once: clients that are vmapped together.
         surrogate: a smooth version of the rule with a state of the same structure, for attacks that follow a
             gradient.
-        num_in_cohort: how many malicious clients every cohort holds; None leaves it to chance.
+        num_in_cohort: number of malicious clients in every cohort; None leaves it to chance.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -231,7 +231,7 @@ def make_round(
         params = optax.apply_updates(state.params, change)
         # A client without examples has trained on nothing.
         counted = ~malicious & (data.counts[client_ids] > 0)
-        metrics = _metrics(update, params, losses, malicious, counted, info)
+        metrics = _metrics(update, params, losses=losses, malicious=malicious, counted=counted, info=info)
         state = RunState(
             params=params,
             round=state.round + 1,

@@ -47,7 +47,7 @@ def _mean_of_finite(selected: Array, updates: Array, result: Array) -> tuple[Arr
 
 
 def mean_of_rows(selected: Array, updates: Array) -> tuple[Array, Array]:
-    """The mean of the selected rows that are finite, (d,), NaN if none is; and which rows those are, (n,).
+    """The mean of the selected rows that are finite, (d,), NaN if none is; and the mask (n,) of those rows.
 
     Args:
         selected: (n,) bool, at least one.

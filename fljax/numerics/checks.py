@@ -1,4 +1,4 @@
-"""Checks of arguments: what a function makes of what it was given, or one sentence on what is wrong.
+"""Checks of arguments: each returns the argument in the form a function computes with, or raises.
 
 What is concrete is checked, in whatever form it comes: Python, NumPy or JAX. A traced value has no number
 yet: its shape and type are checked, and a count is clamped.
@@ -22,7 +22,7 @@ Float = float | Array
 
 
 class ArgumentError(ValueError):
-    """An argument that is not what it may be, in a sentence without the name of the function."""
+    """An argument that a function does not take, in a sentence without the function's name."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def named(function: str) -> Iterator[None]:
 
 
 def is_known(value: Any) -> bool:
-    """Whether numbers can be read from it here: it is neither traced nor in part on another host."""
+    """Tell a value that can be read here from one that is traced, or in part on another host."""
     if not isinstance(value, Array):
         return True
     return not isinstance(value, jax.core.Tracer) and value.is_fully_addressable
@@ -63,12 +63,12 @@ def as_number(value: Any) -> Any:
 
 
 def is_static(value: Any) -> bool:
-    """Whether a hyper-parameter is a plain number that can be checked while tracing."""
+    """Tell a plain number, which can be checked while tracing, from a traced one."""
     return isinstance(as_number(value), (int, float))
 
 
 def shown(value: Any) -> str:
-    """What was given, in a few words."""
+    """A value in a few words, for messages."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     text = repr(value)
@@ -76,7 +76,11 @@ def shown(value: Any) -> str:
 
 
 def _traced(name: str, value: Any, must: str, *kinds: Any) -> Array:
-    """A traced scalar of one of these kinds, or what is wrong with it."""
+    """A traced scalar of one of these kinds.
+
+    Raises:
+        ArgumentError: if it is none.
+    """
     scalar = isinstance(value, Array) and value.shape == ()
     if not scalar or not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
         raise ArgumentError(f"{name} must be {must}, got {shown(value)}")
@@ -296,7 +300,7 @@ def real_array(name: str, value: Any, shape: str, hint: str = "") -> Array:
 
 
 def is_real(array: Array) -> bool:
-    """Whether an array's type is one of real numbers: not complex, boolean or a key."""
+    """Tell an array of real numbers from one that is complex, boolean or a key."""
     return jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
 
 
@@ -313,7 +317,11 @@ def shaped(name: str, value: Any, shape: tuple[int, ...], note: str = "") -> Arr
 
 
 def as_stack(updates: Any) -> Array:
-    """The updates as a JAX array, or what is wrong with them."""
+    """The updates as a JAX array (n, d).
+
+    Raises:
+        ArgumentError: if they are none.
+    """
     hint = "; on_pytrees takes trees of arrays"
     stack = real_array("updates", updates, "(n, d) with n > 0", hint)
     if stack.ndim != 2 or stack.shape[0] == 0:

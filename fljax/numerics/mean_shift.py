@@ -9,9 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
+from fljax.numerics.blocks import map_blocks, rows_of
 from fljax.numerics.checks import Float
+from fljax.numerics.safe import dot
 
 # Seeds that climb at the same time: all of them for small n, little memory for large n.
 SEEDS_PER_STEP = 128
@@ -64,7 +65,7 @@ def bandwidth_of(points: Array, valid: Array, quantile: Float) -> Array:
 
 
 def _seeds(points: Array, valid: Array, bandwidth: Array) -> tuple[Array, Array]:
-    """Occupied grid points, one each, first in the result, and how many; the points if no two share one."""
+    """The occupied grid points, first in the result, and their number; the points if no two share one."""
     width = jnp.where(bandwidth > 0, bandwidth, 1.0)
     bins = jnp.where(bandwidth > 0, jnp.round(points / width), points)
     order = jnp.lexsort((*bins.T, ~valid))
@@ -78,7 +79,7 @@ def _seeds(points: Array, valid: Array, bandwidth: Array) -> tuple[Array, Array]
 
 
 def _climb(seeds: Array, points: Array, valid: Array, bandwidth: Array) -> tuple[Array, Array]:
-    """Move every seed to the mean of the points around it until it rests; and how many points are there."""
+    """The places where seeds rest that move to the mean of the points around them, and the points there."""
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         iteration, centers, counts, resting = state
@@ -87,7 +88,7 @@ def _climb(seeds: Array, points: Array, valid: Array, bandwidth: Array) -> tuple
             inside = inside + jnp.square(centers[:, j, None] - points[None, :, j])
         inside = (inside <= jnp.square(bandwidth)) & valid
         new_counts = jnp.sum(inside, axis=1, dtype=jnp.int32)
-        totals = jnp.matmul(inside.astype(points.dtype), points, precision=Precision.HIGHEST)
+        totals = dot(inside.astype(points.dtype), points)
         means = totals / jnp.maximum(new_counts, 1)[:, None]
         rests = (jnp.sqrt(_squares(means, centers)) <= ARRIVED * bandwidth) | (new_counts == 0)
         centers = jnp.where((resting | (new_counts == 0))[:, None], centers, means)
@@ -130,19 +131,11 @@ def mean_shift(points: Array, valid: Array, bandwidth: Array) -> Clusters:
     n = points.shape[0]
     points = jnp.where(valid[:, None], points, 0.0)
     seeds, num_seeds = _seeds(points, valid, bandwidth)
-    block = min(n, SEEDS_PER_STEP)
-    seeds = jnp.pad(seeds, ((0, -n % block), (0, 0)))
 
-    def climb(i: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        some = jax.lax.dynamic_slice_in_dim(seeds, i * block, block)
-        centers, counts = _climb(some, points, valid, bandwidth)
-        return (
-            jax.lax.dynamic_update_slice_in_dim(found[0], centers, i * block, 0),
-            jax.lax.dynamic_update_slice_in_dim(found[1], counts, i * block, 0),
-        )
+    def climb(ids: Array) -> tuple[Array, Array]:
+        return _climb(rows_of(seeds, ids[0], ids.shape[0]), points, valid, bandwidth)
 
-    counts = jnp.zeros(seeds.shape[:1], jnp.int32)
-    centers, counts = jax.lax.fori_loop(0, (num_seeds + block - 1) // block, climb, (seeds, counts))
+    centers, counts = map_blocks(climb, n, SEEDS_PER_STEP, num_seeds)
     counts = jnp.where(jnp.arange(len(counts)) < num_seeds, counts, 0)
     order = jnp.lexsort((*centers.T[::-1], counts))[::-1]
     centers, counts = centers[order], counts[order]
@@ -174,6 +167,6 @@ def mean_shift(points: Array, valid: Array, bandwidth: Array) -> Clusters:
 
 
 def largest_cluster(points: Array, valid: Array, bandwidth: Array) -> Array:
-    """Which points are in the largest mean-shift cluster, (n,); at a tie the one with the denser centre."""
+    """The points of the largest mean-shift cluster, (n,) bool; at a tie the one with the denser centre."""
     clusters = mean_shift(points, valid, bandwidth)
     return clusters.labels == jnp.where(jnp.any(valid), jnp.argmax(clusters.sizes), -2)

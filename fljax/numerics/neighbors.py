@@ -1,4 +1,4 @@
-"""Which rows of a stack are near which, for any number of rows.
+"""Neighbours among the rows of a stack, for any number of rows.
 
 Squared distances are handed out in blocks of columns, (n, b): all of them at once for up to `LARGEST_GRAM`
 rows, beyond that block by block, so that nothing of size n × n is held.
@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 
 from fljax.numerics.averages import weighted_rows
+from fljax.numerics.blocks import fold_blocks, map_blocks, rows_of
 from fljax.numerics.checks import Int
 from fljax.numerics.order_statistics import fold_rows, followed, select_ranks
 from fljax.numerics.safe import (
     CANCELLATION,
     crowded_center,
     divide,
+    dot,
     first_center,
     for_all,
     ordinary,
@@ -65,7 +66,7 @@ class Nearest(NamedTuple):
         return jnp.where(self.missing > 0, jnp.inf, self.total)
 
     def keys(self, finite: Array) -> tuple[Array, ...]:
-        """What rows are ordered by where a small score is good: see `krum`; `finite` (b,) are finite rows."""
+        """The keys of an order by score, as `krum` has it; `finite` (b,) marks finite rows."""
         ordered = ~finite, self.missing, self.total, self.following
         return tuple(lax.stop_gradient(key.astype(self.total.dtype)) for key in ordered)
 
@@ -135,7 +136,7 @@ def first_row(*keys: Array) -> Array:
 
 
 class _View(NamedTuple):
-    """How the rows are looked at: (half · row − half · center) / unit; a non-finite row is zero."""
+    """A shift and a unit: rows become (half · row − half · center) / unit, a non-finite row zero."""
 
     finite: Array
     half: Array
@@ -147,43 +148,18 @@ class _View(NamedTuple):
         return divide(jnp.where(self.finite[ids][:, None], moved, 0.0), self.unit)
 
 
-def _rows(updates: Array, ids: Array) -> Array:
-    """Consecutive rows."""
-    return lax.dynamic_slice_in_dim(updates, ids[0], ids.shape[0])
-
-
-def _in_blocks(part: Callable[[Array], Any], n: int) -> Any:
-    """Arrays with leading axis n, put together from `part` of the row numbers of `BLOCK` rows at a time."""
-    size = min(BLOCK, n)
-    shapes = jax.eval_shape(part, jax.ShapeDtypeStruct((size,), jnp.int32))
-    whole = jax.tree.map(lambda leaf: jnp.zeros((n, *leaf.shape[1:]), leaf.dtype), shapes)
-
-    def step(i: Array, whole: Any) -> Any:
-        # The last block may overlap the one before it.
-        start = jnp.minimum(i * size, n - size)
-        return jax.tree.map(
-            lambda all_rows, rows: lax.dynamic_update_slice_in_dim(all_rows, rows, start, 0),
-            whole,
-            part(start + jnp.arange(size)),
-        )
-
-    return lax.fori_loop(0, -(-n // size), step, whole)
-
-
 def _distances_in_blocks(updates: Array, view: _View, reduce: Callable[[Block], Any]) -> tuple[Any, Array]:
-    """`reduce` of every block of columns, and whether rounding spoilt none of the distances."""
+    """The results of `reduce` on every block of columns, and whether no distance cancelled."""
     n = updates.shape[0]
 
     def rows(ids: Array) -> Array:
-        return view.of(_rows(updates, ids), ids)
+        return view.of(rows_of(updates, ids[0], ids.shape[0]), ids)
 
-    squares = _in_blocks(lambda ids: square_norms(rows(ids)), n)
+    squares = map_blocks(lambda ids: square_norms(rows(ids)), n, BLOCK)
 
     def block(ids: Array) -> tuple[Any, Array]:
         columns = rows(ids)
-        products = _in_blocks(
-            lambda others: jnp.matmul(rows(others), columns.T, precision=Precision.HIGHEST), n
-        )
+        products = map_blocks(lambda others: dot(rows(others), columns.T), n, BLOCK)
         distances = saturated(squares, products, squares[ids], n)
         defined = view.finite[:, None] & view.finite[ids]
         own = jnp.arange(n)[:, None] == ids
@@ -191,12 +167,12 @@ def _distances_in_blocks(updates: Array, view: _View, reduce: Callable[[Block], 
         (closest,) = fold_rows(lambda row: (row,), jnp.where(own, jnp.inf, distances), jnp.minimum)
         return reduce(Block(distances, own)), closest >= CANCELLATION * squares[ids]
 
-    results, apart = _in_blocks(block, n)
+    results, apart = map_blocks(block, n, BLOCK)
     return results, ordinary(squares) & jnp.all(apart)
 
 
 def reduce_distances(updates: Array, reduce: Callable[[Block], Any]) -> tuple[Any, Array]:
-    """A function of the distances from every row, without an (n, n) matrix where n is large.
+    """Apply a function to the distances from every row, without an (n, n) matrix where n is large.
 
     Args:
         updates: (n, d) float32 or float64.
@@ -218,7 +194,7 @@ def reduce_distances(updates: Array, reduce: Callable[[Block], Any]) -> tuple[An
 
     def centred(finite: Array, center: Array) -> _View:
         # In blocks, or half of the whole stack would be written to memory.
-        reaches = _in_blocks(lambda ids: reach(_rows(updates, ids), center), n)
+        reaches = map_blocks(lambda ids: reach(rows_of(updates, ids[0], ids.shape[0]), center), n, BLOCK)
         return _View(finite, 0.5 * one, center, typical(reaches, finite))
 
     def around_the_crowd() -> _View:
@@ -243,7 +219,7 @@ def reduce_distances(updates: Array, reduce: Callable[[Block], Any]) -> tuple[An
 
 
 def squared_distances(updates: Array) -> Array:
-    """All squared distances (n, n), in some unit; as `Distances.squares`, in less memory where n is large."""
+    """All squared distances (n, n) in some unit, as `Distances.squares`; in less memory where n is large."""
     return reduce_distances(updates, lambda block: block.squares.T)[0]
 
 
@@ -262,15 +238,11 @@ def mix(near: Array, updates: Array, finite: Array) -> Array:
         return weighted_rows(near.astype(updates.dtype) / counts, updates, finite)
 
     def of_block(ids: Array) -> Array:
-        def add(start: Array, size: int, total: Array) -> Array:
-            columns = lax.dynamic_slice(near, (ids[0], start), (ids.shape[0], size))
-            rows = lax.dynamic_slice_in_dim(updates, start, size)
-            rows = jnp.where(lax.dynamic_slice_in_dim(finite, start, size)[:, None], rows, 0.0)
-            return total + jnp.matmul(columns.astype(rows.dtype), rows, precision=Precision.HIGHEST)
+        def part(start: Int, count: int) -> Array:
+            columns = lax.dynamic_slice(near, (ids[0], start), (ids.shape[0], count))
+            rows = jnp.where(rows_of(finite, start, count)[:, None], rows_of(updates, start, count), 0.0)
+            return dot(columns.astype(rows.dtype), rows)
 
-        rest = n % BLOCK
-        total = add(jnp.int32(0), rest, jnp.zeros((ids.shape[0], updates.shape[1]), updates.dtype))
-        total = lax.fori_loop(0, n // BLOCK, lambda i, sum_: add(rest + i * BLOCK, BLOCK, sum_), total)
-        return total / counts[ids]
+        return fold_blocks(part, jnp.add, n, BLOCK) / counts[ids]
 
-    return _in_blocks(of_block, n)
+    return map_blocks(of_block, n, BLOCK)

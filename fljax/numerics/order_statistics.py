@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fljax.numerics.blocks import fold_blocks, rows_of
 from fljax.numerics.checks import Int, is_static
 
 # Above this many rows the network's compile time (it grows with n log² n) outweighs its speed.
@@ -89,8 +90,8 @@ def _tree(combine: Combine, rows: Sequence[Array]) -> Array:
 
 
 def fold_rows(
-    function: Callable[[Array], tuple[Array, ...]],
-    updates: Array,
+    function: Callable[..., tuple[Array, ...]],
+    updates: Array | Sequence[Array],
     combine: Combine | Sequence[Combine] = jnp.add,
 ) -> tuple[Array, ...]:
     """Reduce over the rows: combine(function(row 0), combine(function(row 1), …)), as (d,) arrays.
@@ -99,9 +100,9 @@ def fold_rows(
     over groups of rows is one fused kernel per step (2.6 ms a pass at 14 million entries, against 15).
 
     Args:
-        function: a row (d,) to a tuple of (d,) arrays.
-        updates: (n, d).
-        combine: associative; one for all, or one for each array.
+        function: a row (d,) to a tuple of (d,) arrays; with several arrays, a row of each.
+        updates: (n, d), or several arrays with n rows each.
+        combine: associative; one for all, or one for each array of the result.
 
     Returns:
         The tuple of reductions.
@@ -111,25 +112,20 @@ def fold_rows(
         >>> [total.tolist() for total in fold_rows(lambda row: (row, row**2), stack)]
         [[6.0, 9.0], [20.0, 35.0]]
     """
-    n = updates.shape[0]
+    arrays = list(updates) if isinstance(updates, Sequence) else [updates]
 
     def combiner(number: int) -> Combine:
         return combine if callable(combine) else combine[number]
 
-    def of_rows(rows: Array) -> tuple[Array, ...]:
-        parts = zip(*(function(rows[i]) for i in range(rows.shape[0])), strict=True)
+    def of_rows(start: Int, count: int) -> tuple[Array, ...]:
+        blocks = [rows_of(array, start, count) for array in arrays]
+        parts = zip(*(function(*(rows[i] for rows in blocks)) for i in range(count)), strict=True)
         return tuple(_tree(combiner(k), part) for k, part in enumerate(parts))
 
-    def step(i: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
-        rows = lax.dynamic_slice_in_dim(updates, i * ROWS_PER_STEP + rest, ROWS_PER_STEP)
-        pairs = zip(total, of_rows(rows), strict=True)
-        return tuple(combiner(k)(a, b) for k, (a, b) in enumerate(pairs))
+    def both(total: tuple[Array, ...], more: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(combiner(k)(a, b) for k, (a, b) in enumerate(zip(total, more, strict=True)))
 
-    # The rows that fill no step come first, and start the sum.
-    rest = min(n, n % ROWS_PER_STEP or ROWS_PER_STEP)
-    if n == rest:
-        return of_rows(updates)
-    return lax.fori_loop(0, (n - rest) // ROWS_PER_STEP, step, of_rows(updates[:rest]))
+    return fold_blocks(of_rows, both, len(arrays[0]), ROWS_PER_STEP)
 
 
 def _from_order(position: Array, dtype: jnp.dtype) -> Array:
@@ -270,7 +266,7 @@ def trimmed_sum(updates: Array, trim: Int, rows: list[Array] | None) -> Array:
 
 
 def times(value: Array, count: Array | int) -> Array:
-    """The product, 0 for no infinity at all."""
+    """The product; 0 · ∞ is 0."""
     return jnp.where(count == 0, 0.0, value * count)
 
 

@@ -37,6 +37,11 @@ class ScaledRows(NamedTuple):
     scales: Array
 
 
+def dot(left: Array, right: Array) -> Array:
+    """Matrix product at the highest precision: TF32 flips cosines that are nearly 0."""
+    return jnp.matmul(left, right, precision=Precision.HIGHEST)
+
+
 def for_all(fine: Array) -> Array:
     """A condition under which the fast path is right; vmapped over `RUNS`, whether it holds in all of them.
 
@@ -70,6 +75,11 @@ def divide(values: Array, divisor: Array) -> Array:
     return above / below
 
 
+def unit(vector: Array, norm: Array) -> Array:
+    """The vector at length 1; 0 where its norm is 0."""
+    return jnp.where(norm == 0, 0.0, divide(vector, jnp.where(norm == 0, 1.0, norm)))
+
+
 def largest_entries(updates: Array) -> Array:
     """Largest absolute entry of every row, (n,); +inf for a row with NaN. No gradient passes through it.
 
@@ -86,16 +96,19 @@ def _all_finite(updates: Array) -> Array:
 
 
 def finite_by_entries(updates: Array) -> Array:
-    """Which rows have only finite entries, (n,); see `finite_rows`."""
+    """The rows that have only finite entries, (n,) bool; see `finite_rows`."""
     return jnp.isfinite(largest_entries(updates))
 
 
 def finite_rows(updates: Array, sizes: Array | None = None) -> Array:
-    """Which rows have only finite entries, (n,); if all sizes are finite, in a third of the time or none.
+    """The rows that have only finite entries, (n,) bool.
+
+    Where all sizes are finite, that takes a third of the time of looking at the entries, or none.
 
     Args:
         updates: (n, d).
-        sizes: what is finite if all rows are, or nobody asks; None for the squared norms.
+        sizes: numbers that are all finite only if all rows are, or if the answer does not matter; None for
+            the squared norms.
     """
     updates = jax.lax.stop_gradient(updates)
     sizes = square_norms(updates) if sizes is None else jax.lax.stop_gradient(sizes)
@@ -122,7 +135,7 @@ def _finite_part(rows: Array) -> Array:
 @jax.custom_jvp
 def product(coefficients: Array, rows: Array) -> Array:
     """`coefficients @ rows`; a row with a non-finite entry gives its coefficient no derivative."""
-    return jnp.matmul(coefficients, rows, precision=Precision.HIGHEST)
+    return dot(coefficients, rows)
 
 
 def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
@@ -130,9 +143,9 @@ def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tup
     result = product(coefficients, rows)
     slope = jnp.zeros_like(result)
     if not isinstance(of_rows, SymbolicZero):
-        slope += jnp.matmul(coefficients, of_rows, precision=Precision.HIGHEST)
+        slope += dot(coefficients, of_rows)
     if not isinstance(of_coefficients, SymbolicZero):
-        slope += jnp.matmul(of_coefficients, _finite_part(rows), precision=Precision.HIGHEST)
+        slope += dot(of_coefficients, _finite_part(rows))
     return result, slope
 
 
@@ -142,13 +155,13 @@ product.defjvp(_product_jvp, symbolic_zeros=True)
 @jax.custom_jvp
 def gram(rows: Array) -> Array:
     """`rows @ rows.T`; a row with a non-finite entry gives no derivative to other rows."""
-    return jnp.matmul(rows, rows.T, precision=Precision.HIGHEST)
+    return dot(rows, rows.T)
 
 
 @gram.defjvp
 def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (rows,), (tangent,) = primals, tangents
-    half = jnp.matmul(tangent, _finite_part(rows).T, precision=Precision.HIGHEST)
+    half = dot(tangent, _finite_part(rows).T)
     return gram(rows), half + half.T
 
 
@@ -167,7 +180,7 @@ def square_norms(updates: Array) -> Array:
 
 
 def ordinary(squares: Array) -> Array:
-    """Whether every squared norm is in the range where plain float32 arithmetic is right."""
+    """Every squared norm is in the range where plain float32 arithmetic is right."""
     return jnp.all((squares > SMALLEST_SQUARE) & (squares < LARGEST_SQUARE))
 
 
@@ -256,7 +269,7 @@ class Distances(NamedTuple):
 
 
 def saturation(dtype: jnp.dtype, num_rows: int) -> float:
-    """What stands for a squared distance that overflows."""
+    """The number that stands for a squared distance that overflows."""
     return float(jnp.finfo(dtype).max) / (4 * num_rows)
 
 
@@ -306,7 +319,7 @@ def center_on(updates: Array, finite: Array, center: Array) -> tuple[Array, Arra
 
 
 def first_center(updates: Array) -> tuple[Array, Array]:
-    """Which rows are finite, and the row of median size."""
+    """The mask (n,) of finite rows, and the row of median size."""
     largest = largest_entries(updates)
     finite = jnp.isfinite(largest)
     return finite, updates[jnp.argsort(largest)[(updates.shape[0] - 1) // 2]]

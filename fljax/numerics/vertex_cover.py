@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
+
+from fljax.numerics.safe import dot
 
 # Leaving one more row out can multiply the search for the smallest diameter by 1.2 or so: at this many, the
 # hardest graphs found (random ones with four or five pairs a row) take three seconds on two CPU cores, the
@@ -51,7 +52,7 @@ def _branch(search: _Search) -> _Search:
     rows = jnp.arange(alive.shape[0])
 
     def neighbors(of: Array) -> Array:
-        return jnp.matmul(apart, of.astype(apart.dtype), precision=Precision.HIGHEST)
+        return dot(apart, of.astype(apart.dtype))
 
     degrees = jnp.where(alive, neighbors(alive), 0)
     largest = jnp.max(degrees).astype(jnp.int32)
@@ -85,7 +86,7 @@ def _branch(search: _Search) -> _Search:
 
 
 def coverable(apart: Array, alive: Array, budget: Array, waiting: Array) -> Array:
-    """Whether leaving out at most `budget` of the rows alive leaves no two that are apart; see `_Search`."""
+    """The rows alive less at most `budget` of them can all stay; see `_Search`."""
     none = jnp.zeros((), jnp.int32)
     budgets = jnp.zeros(waiting.shape[:1], jnp.int32)
     start = _Search(apart, alive, budget, waiting, budgets, none, none - 1)

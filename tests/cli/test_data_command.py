@@ -102,7 +102,7 @@ def test_notes_are_shown(cli, tmp_path, monkeypatch):
 
     noted = from_arrays(np.ones((60, 2)), np.arange(60) % 3)
     object.__setattr__(noted, "notes", ("3 of 60 images are lossy [copies]",))
-    monkeypatch.setattr(preview, "load", lambda *_, **__: noted)
+    monkeypatch.setattr(preview, "load_dataset", lambda *_, **__: noted)
     status, out, _ = cli(
         "tiny.toml", "--set", "partition.name=iid", "--set", "root.size=10", "--set", "root.bias=0.3"
     )

@@ -6,10 +6,10 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import Precision
 
 from fljax.attacks.units import known_rate
 from fljax.numerics.checks import ArgumentError, fixed_real, option
+from fljax.numerics.safe import dot
 from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, mean_of
 
 Direction = Literal["unit", "std", "minus_std", "sign"]
@@ -63,7 +63,7 @@ def push(
         along = along if direction == "std" else -along
     elif direction == "sign":
         along = -jnp.sign(mean)
-    length = jnp.sqrt(jnp.vdot(along, along, precision=Precision.HIGHEST))
+    length = jnp.sqrt(dot(along, along))
     towards = jnp.where(length > TINY, along / jnp.maximum(length, TINY), 0.0)
     distance = farthest(rows, updates, mean, towards)
     if search == "published":

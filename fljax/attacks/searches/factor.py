@@ -20,7 +20,7 @@ class _Best(NamedTuple):
 
 
 def plan(evaluations: int, smallest: float, largest: float) -> tuple[np.ndarray, np.ndarray]:
-    """The factors of the grid, and by what the best factor is multiplied afterwards."""
+    """A geometric grid of factors, and the ratios that the best one so far is multiplied by afterwards."""
     largest = fixed_real("largest", largest, above=0, finite=True)
     smallest = fixed_real("smallest", smallest, above=0)
     if not smallest < largest:

@@ -1,4 +1,4 @@
-"""Search for the unit vectors that hurt FLTrust most, in numbers instead of vectors.
+"""Search for the unit vectors that do FLTrust most harm, in scalars instead of vectors.
 
 FLTrust looks at an attacker's row only through its direction e, and its result changes along the sign vector
 s of the honest aggregate only with two numbers, α = ⟨s, e⟩ and κ = ⟨e_0, e⟩:
@@ -15,7 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
+
+from fljax.numerics.safe import dot
 
 # A step of any length is taken; beyond this one its square would overflow.
 LONGEST_STEP = 1e15
@@ -52,7 +53,7 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 def without(game: Game, alphas: Array, kappas: Array, member: Array) -> Game:
     """The game as one attacker sees it: the other attackers' rows count as given."""
     weights = jnp.where(jnp.arange(alphas.shape[0]) == member, 0.0, jnp.maximum(kappas, 0.0))
-    numerator = game.numerator + jnp.dot(weights, alphas, precision=Precision.HIGHEST)
+    numerator = game.numerator + dot(weights, alphas)
     return game._replace(numerator=numerator, denominator=game.denominator + jnp.sum(weights))
 
 
@@ -67,7 +68,7 @@ def change(others: Game, alpha: Array, kappa: Array, new_alpha: Array, new_kappa
 
 
 def step_length(others: Game, alpha: Array, kappa: Array, along_sign: Array, along_root: Array) -> Array:
-    """η (h(e + γu) − h(e)) / γ, what a probe u is multiplied with; ⟨s, u⟩ and ⟨e_0, u⟩ tell."""
+    """η (h(e + γu) − h(e)) / γ, the length of a step along u; it depends on ⟨s, u⟩ and ⟨e_0, u⟩ alone."""
     gamma = others.reach
     rise = change(others, alpha, kappa, alpha + gamma * along_sign, kappa + gamma * along_root)
     return jnp.clip(others.rate * rise / gamma, -LONGEST_STEP, LONGEST_STEP)
@@ -77,7 +78,7 @@ def step_length(others: Game, alpha: Array, kappa: Array, along_sign: Array, alo
 
 
 class Walk(NamedTuple):
-    """Vectors of the attackers between two visits, with what a visit needs.
+    """The attackers' vectors between two visits, and the constants of a visit.
 
     Attributes:
         vectors: (m, d), the e'_i.
@@ -97,7 +98,7 @@ class Walk(NamedTuple):
 
 
 def _products(vectors: Array, other: Array) -> Array:
-    return jnp.matmul(vectors, other, precision=Precision.HIGHEST)
+    return dot(vectors, other)
 
 
 @lru_cache

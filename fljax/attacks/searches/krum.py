@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.lax import Precision
 
 from fljax.numerics.checks import Int
-from fljax.numerics.safe import divide, safe_norms, saturation
+from fljax.numerics.safe import divide, dot, safe_norms, saturation
 
 
 class Contest(NamedTuple):
@@ -119,7 +118,7 @@ def make_contest(
         nearest=nearest,
         sums=jnp.pad(jnp.cumsum(nearest, axis=1), ((0, 0), (1, 0))),
         norms=sizes,
-        products=divide(jnp.matmul(stack, s, precision=Precision.HIGHEST), length),
+        products=divide(dot(stack, s), length),
         square=jnp.sum(jnp.square(s)),
         length=length,
         neighbors=jnp.asarray(neighbors),
