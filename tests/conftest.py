@@ -17,9 +17,10 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-# Programs are kept: for the other workers, for the processes that tests start, and for the next run.
+# Programs are kept for the other workers, for the processes that tests start and for the next run, also those
+# of single operations, of which there are thousands.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest

@@ -22,11 +22,12 @@ from fljax.attacks import (
     trim_attack,
 )
 from tests.attacks.cases import BREAKING_ATTACKS, UPDATE_ATTACKS
-from tests.rules.case import D, N, compiled, first_rows
+from tests.rules.case import compiled, first_rows
 from tests.rules.case import make as make_stack
 from tests.rules.table import RULE_CASES
 
 KEY = jax.random.key(0)
+N, D = 9, 31
 TASK = Task(num_classes=10, max_malicious=None, image_shape=(8, 8, 1))
 
 # Factories of attacks whose data are poisoned, or with a state; they have tests of their own.
@@ -39,7 +40,7 @@ def make(seed=0, n=N, d=D):
     random = np.random.default_rng(seed)
     updates = (random.normal(size=d) + random.normal(size=(n, d))).astype(np.float32)
     malicious = np.zeros(n, bool)
-    malicious[random.permutation(n)[: n // 4]] = True
+    malicious[random.permutation(n)[: n // 3]] = True
     return updates, malicious
 
 
@@ -110,10 +111,12 @@ def test_one_program_serves_every_mask(name):
     # One here or, if another test came first, none.
     assert len(traces) <= traced_before + 1
     mapped = jax.jit(jax.vmap(attack, in_axes=(None, 0)))(updates, masks)
-    np.testing.assert_allclose(mapped, results, rtol=1e-5, atol=1e-6)
+    # Rounding leaves the place of an optimum open to the square root of a float32's precision.
+    atol = 1e-3 if name == "fltrust_attack optimum" else 1e-6
+    np.testing.assert_allclose(mapped, results, rtol=1e-5, atol=atol)
     # Outside jit a loop is compiled at every call: two masks do.
     for k in (0, 4):
-        np.testing.assert_allclose(results[k], attack(updates, masks[k]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(results[k], attack(updates, masks[k]), rtol=1e-5, atol=atol)
 
 
 @lru_cache
