@@ -193,7 +193,8 @@ def _load_cifar10(
                 notes += (f"{where} are lossy copies (exact_only = true leaves them out)",)
         parts = (train.x, train.y, test.x, test.y)
     else:
-        parts, source = _with_tfds("cifar10", root, None, "CIFAR-10 batches", tfds_dir)
+        arrays, source = _with_tfds("cifar10", root, None, "CIFAR-10 batches", tfds_dir)
+        *parts, notes = arrays
     train_x, train_y, test_x, test_y = parts
     return Dataset(
         scaled(train_x),

@@ -16,6 +16,8 @@ from PIL import Image
 from fljax.config.schema import parse_config
 from fljax.data import load
 from fljax.data.readers import cifar10
+from fljax.data.readers import tfds as tfds_source
+from fljax.data.readers.idx import ImageArrays
 from fljax.data.readers.pickles import read_pickle
 from fljax.data.sources import DATASETS
 from fljax.errors import ConfigError, DataError
@@ -367,3 +369,13 @@ def test_real_labels(shared_data):
     assert np.bincount(np.concatenate(labels[:-1])).tolist() == [5000] * 10
     assert sum(part.sum() for part in exact[:-1]) == 49_923
     assert exact[-1].sum() == 9_979
+
+
+def test_from_tensorflow_datasets(tmp_path, monkeypatch):
+    """The prepared copy itself needs TensorFlow to make; here only what becomes of its arrays."""
+    x, y = IMAGES["data_batch_1"], LABELS["data_batch_1"]
+    arrays = ImageArrays(x, y, x[:5], y[:5], ("a note",))
+    monkeypatch.setattr(tfds_source, "read_or_prepare", lambda name, tfds_dir: (arrays, f"TFDS {name}"))
+    data = load("cifar10", tmp_path)
+    assert (data.source, data.notes, data.test_x.shape) == ("TFDS cifar10", ("a note",), (5, 32, 32, 3))
+    np.testing.assert_array_equal(data.train_y, y)
