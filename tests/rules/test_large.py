@@ -26,7 +26,8 @@ def problems():
     for case in RULE_CASES + PRE_CASES:
         sizes = [n for n in SIZES if n <= case.largest]
         for n in dict.fromkeys(sizes[:1] if case.name in seen else (*sizes[:1], *sizes[-1:])):
-            yield pytest.param(case, n, id=f"{n} {case.id}")
+            marks = () if n == sizes[0] else pytest.mark.slow
+            yield pytest.param(case, n, id=f"{n} {case.id}", marks=marks)
         seen.add(case.name)
 
 

@@ -311,6 +311,7 @@ def long(tmp_path_factory):
     return built, program, (out, run_experiment(built, out, program=program))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_killed_process_resumes_bit_for_bit(long, tmp_path, name):
     built, program, whole = long

@@ -1091,6 +1091,7 @@ def without_times(folder: Path) -> list[dict]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_nothing_is_lost(workplace):
     folder, environment = workplace
     done = subprocess.run(
