@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -123,8 +123,12 @@ class Registry(Mapping[str, Entry]):
         """Forget a name, as a notebook or a test does with one of its own."""
         del self._entries[name]
 
-    def find(self, name: str) -> Entry:
+    def find(self, name: str, besides: Iterable[str] = ()) -> Entry:
         """The entry of a name that somebody typed, perhaps of an installed package's plugin.
+
+        Args:
+            name: what was typed.
+            besides: names without an entry that the sentence offers, too.
 
         Raises:
             ConfigError: if there is none; the nearest name is in its sentence.
@@ -132,7 +136,7 @@ class Registry(Mapping[str, Entry]):
         if name not in self._entries:
             load_installed()
         if name not in self._entries:
-            raise ConfigError(unknown_name(self.kind, name, self._entries))
+            raise ConfigError(unknown_name(self.kind, name, [*besides, *self._entries]))
         return self._entries[name]
 
     def __getitem__(self, name: str) -> Entry:

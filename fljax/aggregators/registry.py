@@ -76,7 +76,7 @@ def register_rule(
     """
 
     def decorate(function: Callable[P, Array | tuple[Array, Info]]) -> Rule[P]:
-        called = _name_of("rule", function, name)
+        called = name_of("rule", function, name, of="the updates")
         facts = {"make": make, "surrogate": surrogate}
         register = RULES.register(called, title=title, source=source, assumes=assumes, **facts)
         return register(as_rule(function, called))
@@ -86,7 +86,7 @@ def register_rule(
 
 def as_rule(function: Callable[P, Array | tuple[Array, Info]], name: str | None = None) -> Rule[P]:
     """The `Rule` that `register_rule` makes of a function, not registered; usable as a decorator."""
-    called = _name_of("rule", function, name)
+    called = name_of("rule", function, name, of="the updates")
 
     def finish(result: Any, updates: Array) -> tuple[Array, Info]:
         update, info = result if isinstance(result, tuple) and len(result) == 2 else (result, Info())
@@ -133,7 +133,7 @@ def register_pre_aggregator(
     """
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
-        called = _name_of("pre-aggregator", function, name)
+        called = name_of("pre-aggregator", function, name, of="the updates")
 
         def finish(result: Any, updates: Array) -> Array:
             if getattr(result, "ndim", None) != 2 or result.shape[1] != updates.shape[1]:
@@ -159,11 +159,23 @@ def takes_updates(function: Callable[P, T]) -> Callable[P, T]:
     return _like(function, _on_stack(function.__name__, function, lambda result, updates: result))
 
 
-def _name_of(kind: str, function: Any, name: str | None) -> str:
-    """The name under which a function is registered."""
+def name_of(kind: str, function: Any, name: str | None, of: str = "") -> str:
+    """The name under which a function is registered.
+
+    Args:
+        kind: the beginning of a sentence about it.
+        function: the function.
+        name: the given name; None for the function's own.
+        of: its first argument in words, if it must have one.
+
+    Raises:
+        ValueError: if it is no such function.
+    """
     called = name or getattr(function, "__name__", None)
-    if called is None or not callable(function) or not inspect.signature(function).parameters:
-        raise ValueError(f"{kind} {called or '?'}: must be a function of the updates, got {shown(function)}")
+    fits = callable(function) and (not of or inspect.signature(function).parameters)
+    if called is None or not fits:
+        must = f"a function of {of}" if of else "a function"
+        raise ValueError(f"{kind} {called or '?'}: must be {must}, got {shown(function)}")
     return called
 
 

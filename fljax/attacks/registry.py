@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.combining import check_arguments, context_arguments
+from fljax.aggregators.registry import name_of
 from fljax.attacks.wrappers import checked, on_updates
 from fljax.base import Attack, Context, Task
-from fljax.numerics.checks import shown
 from fljax.registry import F, Registry
 
 ATTACKS = Registry("attack", optimises="", make=on_updates)
@@ -54,7 +54,7 @@ def register_attack(
     """
 
     def register(function: F) -> F:
-        called = _name_of("attack", function, name)
+        called = name_of("attack", function, name)
         facts = {"optimises": optimises, "make": make}
         enter = ATTACKS.register(called, title=title, source=source, assumes=assumes, **facts)
         return enter(checked(function, called))
@@ -82,18 +82,10 @@ def register_schedule(
     """
 
     def register(function: F) -> F:
-        called = _name_of("schedule", function, name)
+        called = name_of("schedule", function, name)
         return SCHEDULES.register(called, title=title, source=source)(checked(function, f"schedule {called}"))
 
     return register
-
-
-def _name_of(kind: str, function: Any, name: str | None) -> str:
-    """The name under which a function is registered."""
-    called = name or getattr(function, "__name__", None)
-    if called is None or not callable(function):
-        raise ValueError(f"{kind} {called or '?'}: must be a function, got {shown(function)}")
-    return called
 
 
 def attack_from_registry(name: str, task: Task, **hyper: Any) -> Attack:

@@ -133,13 +133,8 @@ def _checked_attack(name: str, attack: Attack) -> Attack:
         with named(name):
             return attack.corrupt(*check_stack(updates, malicious), state, knowledge)
 
-    def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
-        assert attack.poison_data is not None
-        with named(name):
-            return attack.poison_data(x, y, is_copy, member)
-
-    poisons = attack.poison_data is not None
-    return attack._replace(corrupt=corrupt, poison_data=poison_data if poisons else None)
+    poison_data = attack.poison_data
+    return attack._replace(corrupt=corrupt, poison_data=poison_data and named(name)(poison_data))
 
 
 def check_stack(updates: Any, malicious: Any) -> tuple[Array, Array]:

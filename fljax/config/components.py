@@ -39,9 +39,9 @@ from fljax.config import keys
 from fljax.config.schema import AggregatorConfig, Component
 from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
 from fljax.data import DATASETS, PARTITIONS
-from fljax.errors import ConfigError, first_line, unknown_name
+from fljax.errors import ConfigError, first_line
 from fljax.models import MODELS
-from fljax.registry import Entry, load_installed
+from fljax.registry import Entry
 
 Parameters = Mapping[str, tuple[Any, Any]]
 # Values that a sweep traces, by dotted key within a component's table; they replace those of the table.
@@ -195,11 +195,7 @@ def find_attack(name: str) -> Entry:
     Raises:
         ConfigError: if there is no such attack.
     """
-    if name not in ATTACKS:
-        load_installed()
-    if name not in ATTACKS:
-        raise ConfigError(unknown_name("attack", name, ["none", *ATTACKS]))
-    return ATTACKS[name]
+    return ATTACKS.find(name, besides=["none"])
 
 
 def bind_attack(config: Component) -> Bound:
