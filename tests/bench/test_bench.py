@@ -14,9 +14,9 @@ import pytest
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.bench import grid, measure, peers, report
-from fljax.cli.app import main
 from fljax.errors import ConfigError
 from fljax.registry import Entry
+from tests.support.command import command
 
 LIMITS = measure.Limits(2, 0.05)
 
@@ -25,16 +25,7 @@ LIMITS = measure.Limits(2, 0.05)
 def cli(monkeypatch, capsys, tmp_path):
     """`fljax bench aggregators WORDS` in an empty folder: status, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["fljax", "bench", "aggregators", *map(str, words)])
-        with pytest.raises(SystemExit) as leave:
-            main()
-        return leave.value.code or 0, *capsys.readouterr()
-
-    return call
+    return command(monkeypatch, capsys, "bench", "aggregators")
 
 
 def rows_of(cells, compared=False, limits=LIMITS):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from rich.console import Console
 import fljax
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, Task
-from fljax.cli.app import main
 from fljax.cli.details import config_line
 from fljax.cli.listing import KINDS, list_table
 from fljax.config.components import (
@@ -37,6 +35,7 @@ from fljax.engine.loop import Record
 from fljax.engine.round import RoundMetrics
 from fljax.models import MODELS
 from fljax.simulation.progress import RunDisplay, duration
+from tests.support.command import Outcome, command
 
 TINY = """
 rounds = 4
@@ -63,28 +62,13 @@ attack = [{ name = "sign_flip", fraction = 0.2, factor = 1000 }]
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x9b]")
 
 
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def cli(monkeypatch, capsys, tmp_path):
     """The command line in an empty folder that holds tiny.toml and many.toml."""
     monkeypatch.chdir(tmp_path)
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS", "FLJAX_DATA"):
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "tiny.toml").write_text(TINY)
     (tmp_path / "many.toml").write_text(SWEEP)
-
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["fljax", *map(str, words)])
-        with pytest.raises(SystemExit) as leave:
-            main()
-        return Outcome(leave.value.code or 0, *capsys.readouterr())
-
-    return call
+    return command(monkeypatch, capsys)
 
 
 def assert_refused(outcome: Outcome, *fragments: str) -> None:

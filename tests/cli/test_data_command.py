@@ -1,19 +1,18 @@
 """`fljax data`: what it shows is what a run does."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fljax.cli.app import main
 from fljax.cli.data_table import label_distance, remarks
 from fljax.config.schema import parse_config
 from fljax.data import from_arrays
 from fljax.report.partition import plot_partition
 from fljax.simulation.experiment import assemble
 from fljax.simulation.holdings import Holdings, load_holdings
+from tests.support.command import command
 
 TINY = """
 rounds = 4
@@ -31,18 +30,8 @@ partition = { name = "dirichlet", alpha = 0.4, min_size = 3 }
 @pytest.fixture
 def cli(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FLJAX_DATA", raising=False)
     (tmp_path / "tiny.toml").write_text(TINY)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["fljax", "data", *map(str, words)])
-        try:
-            main()
-        except SystemExit as leave:
-            return (leave.code or 0, *capsys.readouterr())
-        return (0, *capsys.readouterr())
-
-    return call
+    return command(monkeypatch, capsys, "data")
 
 
 def test_holdings_are_those_of_a_run():

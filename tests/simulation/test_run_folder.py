@@ -69,20 +69,6 @@ SUMMARY = {
 }
 
 
-@pytest.fixture(scope="module")
-def small():
-    """A small experiment and its compiled program."""
-    built = assemble(parse_config(VALUES))
-    return built, compile_experiment(built)
-
-
-@pytest.fixture(scope="module")
-def whole(small, tmp_path_factory):
-    """The uninterrupted run: its folder and result."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    return out, run_experiment(small[0], out, program=small[1])
-
-
 # --- files -------------------------------------------------------------------------------------------
 
 

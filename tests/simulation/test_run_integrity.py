@@ -28,7 +28,7 @@ from fljax.host.locking import FolderLock
 from fljax.host.signals import InterruptError as SignalError
 from fljax.host.signals import Stop
 from fljax.simulation.checkpoint import Cadence, load_checkpoint, save_checkpoint
-from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
+from fljax.simulation.experiment import assemble, run_experiment
 from fljax.sweeps import make_plan, make_sweep, run_plan
 from fljax.sweeps.executors.base import Watcher
 from tests.support.run_folders import (
@@ -40,19 +40,6 @@ from tests.support.run_folders import (
     interrupt_at,
     read_lines,
 )
-
-
-@pytest.fixture(scope="module")
-def small():
-    built = assemble(parse_config(VALUES))
-    return built, compile_experiment(built)
-
-
-@pytest.fixture(scope="module")
-def whole(small, tmp_path_factory):
-    """The uninterrupted run: its folder and result."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    return out, run_experiment(small[0], out, program=small[1])
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import time
 import tomllib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,7 @@ from pyarrow import parquet
 from rich.console import Console
 
 import fljax
-from fljax.cli import sweep as command
-from fljax.cli.app import main
+from fljax.cli import sweep as sweep_command
 from fljax.config.schema import parse_config
 from fljax.engine.loop import StoppedError
 from fljax.errors import ConfigError, DataError, SweepError
@@ -46,6 +44,7 @@ from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.folder import CURVES, SweepFolder, read_rows, write_rows
 from fljax.sweeps.run import batch_id, missing
 from fljax.sweeps.writers import run_name, tensorboard_writer, write_csv
+from tests.support.command import command
 
 TINY = """
 rounds = 4
@@ -828,28 +827,13 @@ def test_what_the_compiler_finds_too_large_is_refused(plan, tmp_path, monkeypatc
 # --- the command -------------------------------------------------------------------------------------
 
 
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def cli(monkeypatch, capsys, tmp_path, fake):
     """The command line in an empty folder that holds tiny.toml, with made-up results and no figures."""
     monkeypatch.chdir(tmp_path)
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS", "FLJAX_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(command, "write_report", lambda folder: [folder / "report" / "report.md"])
+    monkeypatch.setattr(sweep_command, "write_report", lambda folder: [folder / "report" / "report.md"])
     (tmp_path / "tiny.toml").write_text(TINY + SWEEP)
-
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["fljax", *map(str, words)])
-        with pytest.raises(SystemExit) as leave:
-            main()
-        return Outcome(leave.value.code or 0, *capsys.readouterr())
-
-    return call
+    return command(monkeypatch, capsys)
 
 
 def names(folder: Path) -> set[str]:
