@@ -1,6 +1,7 @@
 """The contracts between a round and its pieces: rules, attacks and models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
 
 from jax import Array
@@ -115,6 +116,8 @@ class Attack(NamedTuple):
         trigger: the backdoor whose success is measured, or None.
         active: `active(context) -> bool or (n,) mask`, the clients that attack in this round if they are
             malicious, or None for all in every round; the others train and send honestly.
+        triggers: the triggers one by one, by name, where `trigger` is made of several, for the metric
+            `backdoor`.
     """
 
     init: Callable[[int, int], State]
@@ -124,6 +127,7 @@ class Attack(NamedTuple):
     share: Callable[[Array], Array] | None = None
     trigger: Trigger | None = None
     active: Callable[[Context], Array] | None = None
+    triggers: Mapping[str, Trigger] = MappingProxyType({})
 
 
 class Task(NamedTuple):

@@ -1,6 +1,7 @@
 """Checks that the pieces of a round fit each other, before anything is compiled."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,10 +9,18 @@ import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
 from fljax.base import Aggregator, Attack, Context, Knowledge
+from fljax.engine.evaluate import Evaluation, measured
+from fljax.engine.metrics import Measure
+from fljax.engine.objectives import Losses, in_form, per_example
+from fljax.engine.round import RoundMetrics
 from fljax.errors import ConfigError, first_line
+from fljax.losses import LOSSES
 from fljax.models import Model
 from fljax.models.modes import trace
 from fljax.numerics.checks import shown
+
+# Columns of metrics.jsonl that are not a metric's to take.
+TAKEN = {"round", *Evaluation._fields, *RoundMetrics._fields, "diverged", "seconds", "check", "validation_error"}
 
 
 def check_model(
@@ -41,6 +50,99 @@ def check_model(
     if outputs == num_classes:
         return ()
     return (f"the model has {outputs} outputs for {num_classes} classes; no example teaches it the others",)
+
+
+def check_loss(
+    name: str | Callable[..., Any], losses: Losses, model: Model, dataset: Dataset
+) -> None:
+    """Check that a loss fits the labels of a data set and gives every example a value.
+
+    Args:
+        name: in the registry, or a function that is in none.
+        losses: the loss.
+        model: the model.
+        dataset: the data.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    called = name if isinstance(name, str) else getattr(name, "__name__", "function")
+    kind = "numbers" if dataset.num_classes is None else "classes"
+    if isinstance(name, str) and LOSSES[name].facts["labels"] not in (kind, "any"):
+        fitting = [other for other, entry in LOSSES.items() if entry.facts["labels"] in (kind, "any")]
+        raise ConfigError(
+            f"loss {name}: is for {LOSSES[name].facts['labels']}, but the labels of {dataset.name} are {kind} "
+            f"(choose from {', '.join(fitting)})"
+        )
+    outputs, labels = _outputs_and_labels(model, dataset)
+    try:
+        # As an objective calls it: numbers in one form, and not yet averaged.
+        found = jax.eval_shape(lambda *given: losses(*in_form(*given)), outputs, labels)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ConfigError(
+            f"loss {called}: does not fit outputs {outputs.shape} and labels {labels.shape} of a batch of "
+            f"{len(labels)}: {first_line(error)}"
+        ) from None
+    good = getattr(found, "shape", ())[:1] == (len(labels),) and jnp.issubdtype(found.dtype, jnp.floating)
+    if not good:
+        raise ConfigError(
+            f"loss {called}: must return one value for each of the {len(labels)} examples of a batch, got "
+            f"{shown(found)}"
+        )
+
+
+def check_measures(measures: Sequence[Measure], losses: Losses, model: Model, dataset: Dataset) -> None:
+    """Check that metrics are functions of what an evaluation has, and give scalars with names of their own.
+
+    Raises:
+        ConfigError: if they do not.
+    """
+    numbers, unknown = dataset.num_classes is None, dataset.test_client_ids is None
+    for measure in measures:
+        for name, missing, why in (
+            ("errors", numbers, "labels that are classes"),
+            ("num_classes", numbers, "labels that are classes"),
+            ("answers", numbers, "labels that are classes"),
+            ("clients", unknown, "test_client_ids, which tell whose a test example is"),
+        ):
+            if missing and name in measure.asked:
+                raise ConfigError(f"metric {measure.name}: needs {why}, and {dataset.name} has none")
+    outputs, labels = _outputs_and_labels(model, dataset)
+
+    def all_of_them(outputs: jax.Array, labels: jax.Array) -> Any:
+        given = {
+            "outputs": outputs,
+            "labels": labels,
+            "losses": per_example(losses)(outputs, labels),
+            "errors": jnp.zeros(len(labels)),
+            "clients": jnp.zeros(len(labels), jnp.int32),
+            "answers": {},
+            "targets": {},
+            "num_classes": dataset.num_classes,
+            "num_clients": 1,
+        }
+        given["outputs"], given["labels"] = in_form(outputs, labels)
+        return measured(measures, given)
+
+    try:
+        columns = jax.eval_shape(all_of_them, outputs, labels)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise ConfigError(f"metrics must be functions that JAX can compile: {first_line(error)}") from None
+    except (TypeError, ValueError, IndexError) as error:
+        text = first_line(error)
+        raise ConfigError(text if text.startswith("metric ") else f"metrics: {text}") from None
+    for name in columns:
+        if name in TAKEN:
+            raise ConfigError(f"metric {name}: is the name of another column; give it another name")
+
+
+def _outputs_and_labels(model: Model, dataset: Dataset) -> tuple[Any, Any]:
+    """Shapes and types of what a model makes of a batch, and of its labels."""
+    form = dataset.format
+    x, labels = form.batch(form.num_outputs + 1)
+    key = jax.random.key(0)
+    state = () if model.init_state is None else (jax.eval_shape(model.init_state, key),)
+    return jax.eval_shape(model.apply, jax.eval_shape(model.init, key), x, *state), labels
 
 
 def _types(tree: Any) -> Any:

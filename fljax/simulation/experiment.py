@@ -3,7 +3,7 @@
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,20 @@ from fljax.base import Aggregator, Attack
 from fljax.config.components import as_aggregator, as_attack
 from fljax.config.schema import PURPOSES, ExperimentConfig
 from fljax.data import Dataset
-from fljax.engine.evaluate import Evaluation
+from fljax.engine.evaluate import Beside, Evaluation
 from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
+from fljax.engine.objectives import Losses
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
 from fljax.host.signals import Stop
-from fljax.simulation.assembly import check_names, compose, initial_model, load_dataset, make_parts
+from fljax.simulation.assembly import (
+    beside_of,
+    check_names,
+    compose,
+    initial_model,
+    load_dataset,
+    make_parts,
+)
 from fljax.simulation.clients import describe
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import EVALUATED, Line, columns, metrics_line
@@ -38,7 +46,8 @@ class Experiment:
         config: the configuration.
         dataset: the loaded data.
         step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
-        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state=(), beside=Beside()) -> Evaluation`.
+        beside: what an evaluation reads beside the test set.
         state: the initial state and the round's data, on the device.
         unravel: (d,) to the model's parameters.
         facts: what summary.json records about data and clients.
@@ -50,6 +59,7 @@ class Experiment:
     dataset: Dataset
     step: Step
     evaluate: Callable[..., Evaluation]
+    beside: Beside
     state: SimulationState
     unravel: Callable[[jax.Array], Any]
     facts: dict[str, Any]
@@ -83,6 +93,8 @@ def assemble(
     model: Any = None,
     aggregator: Aggregator | Callable[..., Any] | None = None,
     attack: Attack | Callable[..., Any] | None = None,
+    loss: Losses | None = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
     memory: float | None = None,
 ) -> Experiment:
     """Load the data and build every piece of the run.
@@ -95,6 +107,9 @@ def assemble(
             num_malicious=4)`, or a function of your own in jax.numpy.
         attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
             from the configuration.
+        loss: a function `loss(outputs, labels)` of a batch, as `fljax.register_loss` takes it, instead of
+            `config.loss`.
+        metrics: functions by name, as `fljax.register_metric` takes them, beside `config.metrics`.
         memory: gigabytes the run may use; None for what the device has left.
 
     Returns:
@@ -107,19 +122,22 @@ def assemble(
     check_names(config)
     rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
-    parts = make_parts(config, load_dataset(config) if dataset is None else dataset, model, attacked)
+    data = load_dataset(config) if dataset is None else dataset
+    parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
     composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
     need = estimate(parts, entries=composed.entries, rule=rule)
     check_before(need, memory)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
+    on_device = jax.device_put(parts.data)
     return Experiment(
         config=config,
         dataset=parts.dataset,
         step=composed.step,
         evaluate=composed.evaluate,
-        state=SimulationState(composed.init_state(params, key, model_state), jax.device_put(parts.data)),
+        beside=beside_of(parts, on_device),
+        state=SimulationState(composed.init_state(params, key, model_state), on_device),
         unravel=composed.unravel,
         facts={
             "seeds": seeds,
@@ -139,7 +157,7 @@ def build(
 
     Args:
         config: the configuration.
-        **components: `dataset`, `model`, `aggregator`, `attack` as for `assemble`.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
 
     Returns:
         `round_fn(state) -> (state, metrics)`, which `jax.lax.scan` takes as it is, and `init_state`. The data
@@ -183,7 +201,7 @@ def run(
         progress: called with every `Record`; one that has a method `paused` is told of every `Pause` between
             two of them, too. True shows how far the run is on the standard error, False and None nothing.
         memory: gigabytes the run may use; None for what the device has left.
-        **components: `dataset`, `model`, `aggregator`, `attack` as for `assemble`.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
 
     Returns:
         The `RunResult`. A model that diverges ends the run early, with `diverged` set. Whatever else ends it
@@ -215,6 +233,7 @@ def compile_experiment(experiment: Experiment) -> Program:
             *experiment.state,
             _test_set(experiment),
             experiment.config.eval_every,
+            experiment.beside,
         )
     check_compiled(experiment.need, program.chunk, experiment.memory)
     return program
@@ -325,7 +344,9 @@ def _rounds(
     stop = stop or Stop()
     try:
         state = train(
-            program.bind(experiment.state.data, _test_set(experiment), config.eval_every),
+            program.bind(
+                experiment.state.data, _test_set(experiment), config.eval_every, experiment.beside
+            ),
             start,
             rounds=config.rounds,
             eval_every=config.eval_every,

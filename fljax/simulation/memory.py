@@ -12,7 +12,7 @@ import numpy as np
 
 from fljax.base import Aggregator
 from fljax.config.components import make_aggregator
-from fljax.engine.objectives import cross_entropy
+from fljax.engine.objectives import objective
 from fljax.errors import ConfigError, OutOfMemoryError
 from fljax.host.limits import Limit, gigabytes, room
 from fljax.simulation.assembly import Parts
@@ -64,7 +64,7 @@ def gradient_of(parts: Parts, count: bool = True) -> Gradient:
     y = jax.ShapeDtypeStruct((batch,), jnp.int32)
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
     state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
-    gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)
+    gradient = jax.value_and_grad(objective(parts.loss, model.apply, model.train), has_aux=True)
     jaxpr: Any = jax.make_jaxpr(gradient)(params, state, x, y, weights)
     shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
     held = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
