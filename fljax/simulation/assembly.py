@@ -29,7 +29,7 @@ from fljax.config.plugins import load_plugins
 from fljax.config.resolve import Resolved, resolve
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
-from fljax.engine.evaluate import Beside, Evaluation, make_evaluation
+from fljax.engine.evaluate import VALIDATION_ERROR, Beside, Evaluation, make_evaluation
 from fljax.engine.local_training import LocalTraining
 from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
@@ -38,7 +38,7 @@ from fljax.engine.state import RoundData, RunState
 from fljax.errors import ConfigError
 from fljax.models import Model
 from fljax.simulation.attackers import with_actual, without_actual
-from fljax.simulation.checks import check_cohort, check_loss, check_measures, check_pieces
+from fljax.simulation.checks import check_cohort, check_loss, check_measures, check_pieces, check_stop
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
 from fljax.simulation.model import build_model, clients_at_once
 
@@ -186,7 +186,8 @@ def make_parts(
     losses = make_loss(config.loss) if loss is None else loss
     measures = tuple(make_measures(config.metrics, metrics))
     check_loss(config.loss.name if loss is None else loss, losses, made, dataset)
-    check_measures(measures, losses, made, dataset)
+    columns = check_measures(measures, losses, made, dataset)
+    check_stop(config.stop, [*columns, *([VALIDATION_ERROR] if config.validation else [])])
     return Parts(
         config=config,
         resolved=resolve(config),

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
 from fljax.base import Aggregator, Attack, Context, Knowledge
+from fljax.config.schema import StopConfig
 from fljax.engine.evaluate import Evaluation, measured
-from fljax.engine.metrics import Measure
+from fljax.engine.metrics import Measure, described
 from fljax.engine.objectives import Losses, in_form, per_example
 from fljax.engine.round import RoundMetrics
-from fljax.errors import ConfigError, first_line
+from fljax.errors import ConfigError, first_line, unknown_name
 from fljax.losses import LOSSES
 from fljax.models import Model
 from fljax.models.modes import trace
@@ -91,8 +92,13 @@ def check_loss(
         )
 
 
-def check_measures(measures: Sequence[Measure], losses: Losses, model: Model, dataset: Dataset) -> None:
+def check_measures(
+    measures: Sequence[Measure], losses: Losses, model: Model, dataset: Dataset
+) -> list[str]:
     """Check that metrics are functions of what an evaluation has, and give scalars with names of their own.
+
+    Returns:
+        Their columns, less those of triggers.
 
     Raises:
         ConfigError: if they do not.
@@ -134,6 +140,23 @@ def check_measures(measures: Sequence[Measure], losses: Losses, model: Model, da
     for name in columns:
         if name in TAKEN:
             raise ConfigError(f"metric {name}: is the name of another column; give it another name")
+    return list(columns)
+
+
+def check_stop(stop: StopConfig | None, columns: Sequence[str]) -> None:
+    """Check that what ends a run is measured.
+
+    Args:
+        stop: the configuration.
+        columns: of configured metrics.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    known = [*described(Evaluation), *columns]
+    # The columns of a backdoor's triggers are known once there is an attack.
+    if stop is not None and stop.metric not in known and not stop.metric.startswith("backdoor_"):
+        raise ConfigError(f"stop.metric: {unknown_name('metric', stop.metric, known)}")
 
 
 def _outputs_and_labels(model: Model, dataset: Dataset) -> tuple[Any, Any]:

@@ -1,11 +1,10 @@
 """The best value of every metric of a run, and the early end that its configuration asks for."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fljax.config.schema import StopConfig
-from fljax.errors import ConfigError, unknown_name
 from fljax.metrics import described_column
 from fljax.simulation.lines import EVALUATED, Line, evaluated_columns
 
@@ -71,17 +70,3 @@ def stopped(lines: Sequence[Line], stop: StopConfig | None) -> str | None:
 def is_over(lines: Sequence[Line], stop: StopConfig | None) -> bool:
     """True if nothing is left to train: the model has diverged, or the run is to stop."""
     return bool(lines) and (bool(lines[-1]["diverged"]) or stopped(lines, stop) is not None)
-
-
-def check_stop(stop: StopConfig | None, columns: Mapping[str, object]) -> None:
-    """Check that what ends a run is measured.
-
-    Args:
-        stop: the configuration.
-        columns: of an evaluation.
-
-    Raises:
-        ConfigError: if it is not.
-    """
-    if stop is not None and stop.metric not in columns:
-        raise ConfigError(f"stop.metric: {unknown_name('metric', stop.metric, columns)}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from fljax.base import Aggregator, Attack
 from fljax.config.components import as_aggregator, as_attack
-from fljax.config.schema import PURPOSES, ExperimentConfig
+from fljax.config.schema import PURPOSES, ExperimentConfig, StopConfig
 from fljax.data import Dataset
 from fljax.engine.evaluate import Beside, Evaluation
 from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
@@ -32,7 +32,8 @@ from fljax.simulation.assembly import (
 )
 from fljax.simulation.clients import describe
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import EVALUATED, Line, columns, metrics_line
+from fljax.simulation.endings import best_values, is_over, stopped
+from fljax.simulation.lines import Line, columns, evaluated_columns, metrics_line
 from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
 from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
@@ -204,8 +205,8 @@ def run(
         **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
 
     Returns:
-        The `RunResult`. A model that diverges ends the run early, with `diverged` set. Whatever else ends it
-        early, an exception of `progress` or Ctrl-C, leaves a checkpoint.
+        The `RunResult`. A model that diverges ends the run early, with `diverged` set, and so does what
+        `config.stop` waits for, with the reason as `stopped`. Whatever else ends it early, an exception of `progress` or Ctrl-C, leaves a checkpoint.
 
     Raises:
         ConfigError: if the configuration cannot be run, `out` holds something else or another process uses
@@ -299,7 +300,7 @@ def run_experiment(
             begun = folder.begin(experiment.state.run)
         state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop)
         summary = {
-            **_summary(lines, seconds_wall, program),
+            **_summary(lines, config.stop, seconds_wall, program),
             "seed": config.seed,
             **experiment.facts,
             "notes": [] if folder is None else folder.notes,
@@ -321,7 +322,7 @@ def _rounds(
     config, lines = experiment.config, list(begun.lines)
     # The compiled chunk consumes its state; the experiment keeps its own.
     start = begun.start._replace(state=jax.tree.map(jnp.copy, begun.start.state))
-    if lines and lines[-1]["diverged"]:
+    if is_over(lines, config.stop):
         return start.state, lines, begun.seconds_wall
     begin = time.perf_counter()
 
@@ -332,7 +333,7 @@ def _rounds(
         lines.append(metrics_line(record))
         if folder is not None:
             folder.append(lines[-1])
-        return record.diverged
+        return is_over(lines, config.stop)
 
     def due(at: Record | Pause, over: bool) -> bool:
         return folder is not None and (over or folder.due(at.round))
@@ -362,14 +363,19 @@ def _rounds(
     return state, lines, wall()
 
 
-def _summary(lines: Sequence[Line], seconds_wall: float, program: Program) -> dict[str, Any]:
+def _summary(
+    lines: Sequence[Line], stop: StopConfig | None, seconds_wall: float, program: Program
+) -> dict[str, Any]:
     """The numbers of summary.json; times are over all legs of a run that was interrupted."""
     last = lines[-1]
     rounds, seconds = int(last["round"] or 0), sum(line["seconds"] or 0.0 for line in lines)
+    diverged = bool(last["diverged"])
     return {
-        **{name: last[name] for name in EVALUATED},
+        **{name: last[name] for name in evaluated_columns(last)},
+        "best": {name: best._asdict() for name, best in best_values(lines).items()},
         "rounds": rounds,
-        "diverged": bool(last["diverged"]),
+        "diverged": diverged,
+        "stopped": None if diverged else stopped(lines, stop),
         "seconds_compile": round(program.seconds_compile, 3),
         "seconds_run": round(seconds, 3),
         "rounds_per_second": round(rounds / max(seconds, 1e-9), 3),
