@@ -38,8 +38,9 @@ from fljax.engine.state import RoundData, RunState
 from fljax.errors import ConfigError
 from fljax.models import Model
 from fljax.simulation.attackers import with_actual, without_actual
-from fljax.simulation.checks import check_cohort, check_loss, check_measures, check_pieces, check_stop
+from fljax.simulation.checks import check_cohort, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
+from fljax.simulation.objective_checks import check_loss, check_measures, check_stop
 from fljax.simulation.model import build_model, clients_at_once
 
 
@@ -121,10 +122,17 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
 
 def deal(config: ExperimentConfig, dataset: Dataset, attacked: bool) -> RoundData:
     """The data set dealt out to the configured clients, of which a share is malicious if any is."""
+    partition = PARTITIONS.find(config.partition.name)
+    if partition.facts["by_label"] and not dataset.format.one_class:
+        others = ", ".join(name for name, entry in PARTITIONS.items() if not entry.facts["by_label"])
+        raise ConfigError(
+            f"partition {partition.name}: goes by the class of an example, and those of {dataset.name} do "
+            f"not have one each (choose from {others})"
+        )
     return make_clients(
         dataset,
         config.seed_for("data"),
-        PARTITIONS.find(config.partition.name).function,
+        partition.function,
         partition_options(config.partition),
         num_clients=config.num_clients,
         root=config.root.sample(),
@@ -185,8 +193,8 @@ def make_parts(
     notes = (*dataset.notes, *notes)
     losses = make_loss(config.loss) if loss is None else loss
     measures = tuple(make_measures(config.metrics, metrics))
-    check_loss(config.loss.name if loss is None else loss, losses, made, dataset)
-    columns = check_measures(measures, losses, made, dataset)
+    check_loss(config.loss.name if loss is None else loss, losses, dataset)
+    columns = check_measures(measures, losses, dataset)
     check_stop(config.stop, [*columns, *([VALIDATION_ERROR] if config.validation else [])])
     return Parts(
         config=config,
@@ -260,7 +268,7 @@ def compose(
     chosen_attack = attack or resolved.make_attack(parts.task)
     entries = 0
     if check:
-        sizes = parts.num_clients, parts.cohort_size, parts.dataset.input_shape
+        sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
         entries = check_pieces(chosen_rule, chosen_attack, *sizes)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
