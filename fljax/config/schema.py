@@ -245,8 +245,8 @@ class ExperimentConfig(_Table):
         loss: what clients and server minimise (`fljax list losses`).
         metrics: what is reported of every evaluation besides test error and attack success
             (`fljax list metrics`), names or tables.
-        validation: examples that the server holds back, `validation_error` in every evaluation; None for none.
-        stop: ends the run early; None for never.
+        validation: examples that the server holds back, for `validation_error` in every evaluation.
+        stop: what ends the run early.
         plugins: modules to import first, which register rules, attacks, data sets and the like: beside the
             configuration's file or on Python's path.
     """

@@ -41,7 +41,7 @@ class Evaluation(NamedTuple):
             who="attacker",
         ),
     ]
-    further: Annotated[Mapping[str, Any], Metric("further", recorded=False)] = {}  # noqa: RUF012
+    further: Annotated[Mapping[str, Any], Metric("further", recorded=False)] = {}
 
 
 class Beside(NamedTuple):
@@ -59,6 +59,9 @@ class Beside(NamedTuple):
     validation: Array | None = None
 
 
+NOTHING_BESIDE = Beside()
+
+
 def make_evaluation(
     apply: Callable[..., Array],
     unravel: Callable[[Array], Any],
@@ -71,7 +74,7 @@ def make_evaluation(
     num_classes: int | None = None,
     num_clients: int = 0,
 ) -> Callable[..., Evaluation]:
-    """Build `evaluate(params, test_x, test_y, model_state=(), beside=Beside())`, which reads batch by batch.
+    """Build `evaluate(params, test_x, test_y, model_state=(), beside=...)`, which reads batch by batch.
 
     Args:
         apply: `(params, x) -> outputs`; with the model's state as a third argument where it has one.
@@ -95,7 +98,7 @@ def make_evaluation(
     planted = dict(triggers or {}) if "answers" in asked else {}
 
     def evaluate(
-        params: Array, test_x: Array, test_y: Array, model_state: Any = (), beside: Beside = Beside()
+        params: Array, test_x: Array, test_y: Array, model_state: Any = (), beside: Beside = NOTHING_BESIDE
     ) -> Evaluation:
         tree = unravel(params)
         extra = (model_state,) if jax.tree.leaves(model_state) else ()

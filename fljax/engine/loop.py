@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fljax.engine.evaluate import Beside, Evaluation
+from fljax.engine.evaluate import NOTHING_BESIDE, Beside, Evaluation
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RoundData, RunState
 
@@ -122,7 +122,7 @@ class Program(NamedTuple):
     seconds_compile: float
 
     def bind(
-        self, data: RoundData, test: tuple[Array, Array], eval_every: int, beside: Beside = Beside()
+        self, data: RoundData, test: tuple[Array, Array], eval_every: int, beside: Beside = NOTHING_BESIDE
     ) -> Bound:
         """The programs with the round's data, the test inputs and labels, and what is read beside them."""
         return Bound(
@@ -185,7 +185,7 @@ def compile_program(
     data: RoundData,
     test: tuple[Array, Array],
     eval_every: int,
-    beside: Beside = Beside(),
+    beside: Beside = NOTHING_BESIDE,
 ) -> Program:
     """Compile up to `eval_every` rounds into one program, and the evaluation into another.
 

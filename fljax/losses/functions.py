@@ -46,8 +46,8 @@ def mse(outputs: Array, labels: Array) -> Array:
 
     Args:
         outputs: (b, k) predictions z, or (..., M) for classes.
-        labels: numbers t, (b, k) or for k = 1 (b,); or (...) int32 classes, of which t is the one-hot vector: the square
-            loss of classification.
+        labels: numbers t, (b, k) or for k = 1 (b,); or (...) int32 classes, of which t is the one-hot vector,
+            as in classification by the square loss.
 
     Returns:
         One loss per label: (b,), or (...).

@@ -101,8 +101,8 @@ def client_errors(errors: Array, clients: Array, num_clients: int) -> dict[str, 
         >>> {name: float(value) for name, value in found.items()}
         {'mean': 0.75, 'worst_tenth': 1.0}
 
-    Source: Li et al., "Fair resource allocation in federated learning", ICLR 2020, who report the mean and the
-    worst and best 10 % of the devices' accuracies.
+    Source: Li et al., "Fair resource allocation in federated learning", ICLR 2020, who report the mean
+    and the worst and best 10 % of the devices' accuracies.
     """
     known = (clients >= 0).astype(jnp.float32)
     place = jnp.maximum(clients, 0)
@@ -154,9 +154,7 @@ def mae(outputs: Array, labels: Array) -> Array:
 
 
 @register_metric(title="backdoor", kind="share")
-def backdoor(
-    labels: Array, answers: Mapping[str, Array], targets: Mapping[str, int]
-) -> dict[str, Array]:
+def backdoor(labels: Array, answers: Mapping[str, Array], targets: Mapping[str, int]) -> dict[str, Array]:
     """What each trigger of an attack does to test examples that have another label than its target.
 
     Args:

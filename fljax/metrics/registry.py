@@ -86,7 +86,7 @@ def described_column(column: str) -> Metric:
     """
     found: Entry | None = None
     for name, entry in METRICS.items():
-        if column == name or column.startswith(f"{name}_") and len(name) > len(found.name if found else ""):
+        if column == name or (column.startswith(f"{name}_") and len(name) > len(found.name if found else "")):
             found = entry
     if found is None:
         return Metric(column.replace("_", " "), panel=column.replace("_", " "))

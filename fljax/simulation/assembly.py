@@ -40,8 +40,8 @@ from fljax.models import Model
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import check_cohort, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
-from fljax.simulation.objective_checks import check_loss, check_measures, check_stop
 from fljax.simulation.model import build_model, clients_at_once
+from fljax.simulation.objective_checks import check_loss, check_measures, check_stop
 
 
 class Parts(NamedTuple):
@@ -89,7 +89,7 @@ class Composed(NamedTuple):
 
     Attributes:
         step: one round.
-        evaluate: `(params, test_x, test_y, model_state=(), beside=Beside()) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state=(), beside=NOTHING_BESIDE) -> Evaluation`.
         init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
         entries: of the largest intermediate result of rule and attack on few columns, where it was checked.

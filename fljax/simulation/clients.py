@@ -101,9 +101,8 @@ def make_clients(
     table, counts = partition(labels[available], partition_stream, **facts, **options)
     malicious = choose_malicious(seed, len(counts), malicious_fraction)
     table = np.where(table >= 0, available[table], -1).astype(np.int32)
-    return RoundData(  # type: ignore[arg-type]
-        dataset.train_x, labels, table, counts, held_out, malicious, validation=held_back
-    )
+    arrays: Any = dataset.train_x, labels, table, counts, held_out, malicious, None, held_back
+    return RoundData(*arrays)
 
 
 def num_test_clients(dataset: Dataset) -> int:

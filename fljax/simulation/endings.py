@@ -56,14 +56,15 @@ def stopped(lines: Sequence[Line], stop: StopConfig | None) -> str | None:
     """
     if stop is None or not lines:
         return None
-    sign, last = _sign(stop.metric), lines[-1]
-    values = [math.inf if line.get(stop.metric) is None else sign * line[stop.metric] for line in lines]  # type: ignore[operator]
-    if stop.target is not None and values[-1] <= sign * stop.target:
-        return f"{stop.metric} {last[stop.metric]:.4g} reached the target {stop.target:g} in round {last['round']}"
+    sign, name = _sign(stop.metric), stop.metric
+    values = [math.inf if (value := line.get(name)) is None else sign * value for line in lines]
+    last, done = values[-1], lines[-1]["round"]
+    if stop.target is not None and last <= sign * stop.target:
+        return f"{name} {sign * last:.4g} reached the target {stop.target:g} in round {done}"
     best = min(range(len(values)), key=values.__getitem__)
     if stop.patience is not None and len(values) - 1 - best >= stop.patience:
         since = f"since round {lines[best]['round']}" if math.isfinite(values[best]) else "so far"
-        return f"{stop.metric} has no better value {since}, for {stop.patience} evaluations"
+        return f"{name} has no better value {since}, for {stop.patience} evaluations"
     return None
 
 

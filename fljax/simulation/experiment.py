@@ -31,8 +31,8 @@ from fljax.simulation.assembly import (
     make_parts,
 )
 from fljax.simulation.clients import describe
-from fljax.simulation.environment import environment
 from fljax.simulation.endings import best_values, is_over, stopped
+from fljax.simulation.environment import environment
 from fljax.simulation.lines import Line, columns, evaluated_columns, metrics_line
 from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
@@ -47,7 +47,7 @@ class Experiment:
         config: the configuration.
         dataset: the loaded data.
         step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
-        evaluate: `(params, test_x, test_y, model_state=(), beside=Beside()) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state=(), beside=NOTHING_BESIDE) -> Evaluation`.
         beside: what an evaluation reads beside the test set.
         state: the initial state and the round's data, on the device.
         unravel: (d,) to the model's parameters.
@@ -206,7 +206,8 @@ def run(
 
     Returns:
         The `RunResult`. A model that diverges ends the run early, with `diverged` set, and so does what
-        `config.stop` waits for, with the reason as `stopped`. Whatever else ends it early, an exception of `progress` or Ctrl-C, leaves a checkpoint.
+        `config.stop` waits for, with the reason as `stopped`. Whatever else ends it early, an exception of
+        `progress` or Ctrl-C, leaves a checkpoint.
 
     Raises:
         ConfigError: if the configuration cannot be run, `out` holds something else or another process uses
@@ -345,9 +346,7 @@ def _rounds(
     stop = stop or Stop()
     try:
         state = train(
-            program.bind(
-                experiment.state.data, _test_set(experiment), config.eval_every, experiment.beside
-            ),
+            program.bind(experiment.state.data, _test_set(experiment), config.eval_every, experiment.beside),
             start,
             rounds=config.rounds,
             eval_every=config.eval_every,

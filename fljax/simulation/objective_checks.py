@@ -44,8 +44,8 @@ def check_loss(name: str | Callable[..., Any], losses: Losses, dataset: Dataset)
     if isinstance(name, str) and LOSSES[name].facts["labels"] not in (kind, "any"):
         fitting = [other for other, entry in LOSSES.items() if entry.facts["labels"] in (kind, "any")]
         raise ConfigError(
-            f"loss {name}: is for {LOSSES[name].facts['labels']}, but the labels of {dataset.name} are {kind} "
-            f"(choose from {', '.join(fitting)})"
+            f"loss {name}: is for {LOSSES[name].facts['labels']}, but the labels of {dataset.name} are "
+            f"{kind} (choose from {', '.join(fitting)})"
         )
     outputs, labels = _batch(dataset)
     try:

@@ -76,8 +76,8 @@ def run_batch(
         stop: asked after every call whether to give up; the state is saved before.
 
     Returns:
-        One `CellResult` per cell. A cell that diverges or is to stop has no lines after that, like a run of its
-        own; what the program goes on to compute for it is not kept.
+        One `CellResult` per cell. A cell that diverges or is to stop has no lines after that, like a run of
+        its own; what the program goes on to compute for it is not kept.
 
     Raises:
         StoppedError: if `stop` says so.

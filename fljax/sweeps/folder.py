@@ -18,8 +18,8 @@ from fljax.config.plugins import without_folders
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
 from fljax.host.locking import FolderLock, check_free
-from fljax.simulation.environment import environment
 from fljax.simulation.endings import best_values, stopped
+from fljax.simulation.environment import environment
 from fljax.simulation.lines import EVALUATED, MEASURED, Line, evaluated_columns, to_json
 from fljax.simulation.run_folder import check_folder, is_empty
 from fljax.sweeps.axes import Sweep
@@ -34,13 +34,13 @@ WHOLE_SHARE = 0.05
 # The columns `curve_NAME`: values of all evaluations, a list a cell; configured metrics have further ones.
 CURVES = ("round", *MEASURED)
 # Columns that tables of earlier versions do not have.
-_LATER: Mapping[str, pa.DataType] = {
+_LATER: dict[str, pa.DataType] = {
     "rounds_done": pa.int32(),
     "stopped": pa.string(),
     **{f"best_{name}": pa.float64() for name in EVALUATED},
     **{f"best_{name}_round": pa.int32() for name in EVALUATED},
 }
-_TYPES: Mapping[str, pa.DataType] = {
+_TYPES: dict[str, pa.DataType] = {
     "cell": pa.string(),
     "seed": pa.int64(),
     **dict.fromkeys(EVALUATED, pa.float64()),
