@@ -63,7 +63,7 @@ def sizes_table(dataset: Dataset, holdings: Holdings) -> Iterator[Table]:
     counts, sizes, distance = holdings.clients, holdings.clients.sum(1), label_distance(holdings.clients)
     if len(counts) <= MOST_CLIENTS:
         table = Table(title="clients", title_justify="left")
-        about_classes = ("classes", "most of one class", "distance") if holdings.by_class else ()
+        about_classes = ["classes", "most of one class", "distance"] if holdings.by_class else []
         for name in ("client", "examples", *about_classes):
             table.add_column(name, justify="right")
         table.add_column("")
@@ -76,7 +76,7 @@ def sizes_table(dataset: Dataset, holdings: Holdings) -> Iterator[Table]:
 
     table = Table(title=f"{dataset.name}: {dataset.source}", title_justify="left")
     table.add_column("")
-    about_classes = ("classes", "distance") if holdings.by_class else ()
+    about_classes = ["classes", "distance"] if holdings.by_class else []
     for name in ("clients", "examples", "smallest", "median", "largest", *about_classes):
         table.add_column(name, justify="right")
     everyone = np.ones(len(counts), bool)
