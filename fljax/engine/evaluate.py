@@ -15,6 +15,7 @@ from fljax.numerics.checks import shown
 
 # The column of the error on the examples that the server holds back for validation.
 VALIDATION_ERROR = "validation_error"
+VALIDATION = Metric("validation error", kind="error", panel="validation error")
 
 
 class Evaluation(NamedTuple):

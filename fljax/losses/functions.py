@@ -88,7 +88,7 @@ def huber(outputs: Array, labels: Array, *, delta: float = 1.0) -> Array:
     """
     with named("huber"):
         fixed_real("delta", delta, above=0.0, finite=True)
-    return jnp.mean(optax.huber_loss(outputs, targets(outputs, labels), delta), axis=-1)
+    return jnp.mean(optax.huber_loss(outputs, targets(outputs, labels), delta=delta), axis=-1)
 
 
 @register_loss(title="binary cross-entropy", labels="classes")

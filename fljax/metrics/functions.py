@@ -43,6 +43,8 @@ def per_class_error(errors: Array, labels: Array, num_classes: int) -> dict[str,
         >>> {name: float(value) for name, value in found.items()}
         {'0': 0.5, '1': 1.0}
     """
+    if labels.ndim != 1:
+        raise ValueError(f"metric per_class_error: needs one class per example, got labels {labels.shape}")
     member = (labels[:, None] == jnp.arange(num_classes)).astype(jnp.float32)
     rates = errors @ member / jnp.sum(member, axis=0)
     return {str(label): rates[label] for label in range(num_classes)}

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fljax.config.schema import StopConfig
-from fljax.metrics import described_column
-from fljax.simulation.lines import EVALUATED, Line, evaluated_columns
+from fljax.simulation.lines import Line, evaluated_columns, metric_of
 
 
 class Best(NamedTuple):
@@ -38,8 +37,7 @@ def best_values(lines: Sequence[Line]) -> dict[str, Best]:
 
 def _sign(name: str) -> int:
     """1 where a low value is the better one, else -1."""
-    metric = EVALUATED[name] if name in EVALUATED else described_column(name)
-    return 1 if metric.better == "low" else -1
+    return 1 if metric_of(name).better == "low" else -1
 
 
 def stopped(lines: Sequence[Line], stop: StopConfig | None) -> str | None:

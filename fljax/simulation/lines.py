@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from fljax.engine.evaluate import Evaluation
+from fljax.engine.evaluate import VALIDATION, VALIDATION_ERROR, Evaluation
 from fljax.engine.loop import Record
-from fljax.engine.metrics import described
+from fljax.engine.metrics import Metric, described
 from fljax.engine.round import RoundMetrics
 from fljax.errors import DataError
 from fljax.files import append, flush_to_disk, read_regular, reason, write_atomically
+from fljax.metrics import described_column
 
 # Bytes that metrics.jsonl may have: millions of evaluations.
 MOST_BYTES = 2_000_000_000
@@ -35,6 +36,13 @@ def evaluated_columns(line: Iterable[str]) -> list[str]:
         ['test_error', 'test_loss']
     """
     return [name for name in line if name not in PER_ROUND and name not in _BESIDE]
+
+
+def metric_of(column: str) -> Metric:
+    """The description of a column of a line."""
+    if column in MEASURED:
+        return MEASURED[column]
+    return VALIDATION if column == VALIDATION_ERROR else described_column(column)
 
 
 def metrics_line(record: Record) -> Line:

@@ -1,6 +1,7 @@
 """Checks that loss, metrics and the end of a run fit the data, before anything is compiled."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -52,6 +53,8 @@ def check_loss(name: str | Callable[..., Any], losses: Losses, dataset: Dataset)
         # As an objective calls it: numbers in one form, and not yet averaged.
         found = jax.eval_shape(lambda *given: losses(*in_form(*given)), outputs, labels)
     except (TypeError, ValueError, IndexError) as error:
+        if first_line(error).startswith(f"{called}: "):
+            raise ConfigError(f"loss {first_line(error)}") from None
         raise ConfigError(
             f"loss {called}: does not fit outputs {outputs.shape} and labels {labels.shape} of a batch of "
             f"{len(labels)}: {first_line(error)}"
@@ -85,7 +88,7 @@ def check_measures(measures: Sequence[Measure], losses: Losses, dataset: Dataset
                 raise ConfigError(f"metric {measure.name}: needs {why}, and {dataset.name} has none")
     outputs, labels = _batch(dataset)
 
-    def all_of_them(outputs: jax.Array, labels: jax.Array) -> Any:
+    def values_of(measure: Measure, outputs: jax.Array, labels: jax.Array) -> Any:
         given = {
             "outputs": outputs,
             "labels": labels,
@@ -98,19 +101,28 @@ def check_measures(measures: Sequence[Measure], losses: Losses, dataset: Dataset
             "num_clients": 1,
         }
         given["outputs"], given["labels"] = in_form(outputs, labels)
-        return measured(measures, given)
+        return measured([measure], given)
 
-    try:
-        columns = jax.eval_shape(all_of_them, outputs, labels)
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
-        raise ConfigError(f"metrics must be functions that JAX can compile: {first_line(error)}") from None
-    except (TypeError, ValueError, IndexError) as error:
-        text = first_line(error)
-        raise ConfigError(text if text.startswith("metric ") else f"metrics: {text}") from None
+    columns: list[str] = []
+    for measure in measures:
+        try:
+            columns += jax.eval_shape(partial(values_of, measure), outputs, labels)
+        except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+            raise ConfigError(
+                f"metric {measure.name}: must be a function that JAX can compile: {first_line(error)}"
+            ) from None
+        except (TypeError, ValueError, IndexError) as error:
+            text = first_line(error)
+            if not text.startswith(f"metric {measure.name}: "):
+                text = (
+                    f"metric {measure.name}: does not fit outputs {outputs.shape} and labels {labels.shape} "
+                    f"of {len(labels)} examples: {text}"
+                )
+            raise ConfigError(text) from None
     for name in columns:
-        if name in TAKEN:
+        if name in TAKEN or columns.count(name) > 1:
             raise ConfigError(f"metric {name}: is the name of another column; give it another name")
-    return list(columns)
+    return columns
 
 
 def check_stop(stop: StopConfig | None, columns: Sequence[str]) -> None:

@@ -274,7 +274,8 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """A sweep's configuration without what its cells do not depend on."""
     config = copy.deepcopy(without_folders(config))
-    keys.delete(config, "sweep.published")  # results that a report shows beside them
+    for shown in ("sweep.published", "sweep.select"):  # what a report makes of them
+        keys.delete(config, shown)
     return config
 
 
