@@ -93,8 +93,7 @@ def huber(outputs: Array, labels: Array, *, delta: float = 1.0) -> Array:
 
 @register_loss(title="binary cross-entropy", labels="classes")
 def binary_cross_entropy(outputs: Array, labels: Array) -> Array:
-    """One sigmoid for every class against the rest: the mean over the M outputs of
-    −t_c log σ(z_c) − (1 − t_c) log(1 − σ(z_c)), t = onehot(y).
+    """A sigmoid σ for each class c against the rest, the mean of −log σ(z_c) for c = y and −log σ(−z_c) else.
 
     Args:
         outputs: (..., M) logits z.

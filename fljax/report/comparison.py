@@ -215,8 +215,8 @@ def _caption(found: Sequence[Place], left_out: Mapping[str, int], when: str) -> 
     sentences = [
         f"Mean test error {when} over the seeds, after a slash the attack success rate; in parentheses the",
         "published number and how well it is known: H from a primary source or two that agree, M from one",
-        "secondary source or supported by a reproduction, L recollection, or sources disagree. Rules and attacks are",
-        f"compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
+        "secondary source or supported by a reproduction, L recollection, or sources disagree. Rules and",
+        f"attacks are compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
         f"Within {TOLERANCE}: {', '.join(within) if within else 'none'}.",
         *explain(False, any(place.seeds and place.outcome.broken for place in found)),
         *(["† At least one seed diverged."] if "†" in notes else []),
