@@ -10,7 +10,7 @@ from jax.extend.core import subjaxprs
 from fljax.base import Aggregator, Attack, Context, Knowledge
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
-from fljax.models.modes import trace
+from fljax.models.adapters.finish import trace
 from fljax.numerics.checks import shown
 
 
@@ -28,11 +28,12 @@ def check_model(
     # Two sizes, neither of them the number of classes: a row must belong to an example.
     for size in (1, num_classes + 1):
         x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
-        if model.init_state is None or model.train is None:
-            outputs = _num_outputs(trace(model.apply, params, x), size, num_classes)
+        extra = () if model.init_state is None else (state,)
+        outputs = _num_outputs(trace(model.apply, params, x, *extra), size, num_classes)
+        if model.train is None:
             continue
-        outputs = _num_outputs(trace(model.apply, params, x, state), size, num_classes)
-        logits, after = trace(model.train, params, x, state, jnp.ones(size, bool))
+        draws = (key,) if model.random else ()
+        logits, after = trace(model.train, params, x, state, jnp.ones(size, bool), *draws)
         _num_outputs(logits, size, num_classes)
         if _types(state) != _types(after):
             raise ValueError(
@@ -44,8 +45,9 @@ def check_model(
 
 
 def _types(tree: Any) -> Any:
-    """A tree's structure with the shape and type of every leaf."""
-    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+    """A tree's structure, and the shape and type of every leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def _num_outputs(logits: Any, size: int, num_classes: int) -> int:
