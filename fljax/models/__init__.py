@@ -16,7 +16,7 @@ from fljax.models.registry import MODELS, register_model
 from fljax.models.resnet import ResNet20
 
 
-def as_model(module: Any, input_shape: Sequence[int]) -> Model:
+def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) -> Model:
     """A `Model` from a flax module.
 
     Args:
@@ -25,6 +25,7 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
             they are evaluated, such as dropout and batch normalisation, are told by an argument of the
             module's `__call__`: `train`, `deterministic` or another of `fljax.models.modes.MODES`.
         input_shape: shape of one example.
+        dtype: of the examples: float32, or int32 for tokens.
 
     Returns:
         The `Model`.
@@ -42,7 +43,7 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
     """
     if isinstance(module, Model):
         return module
-    example = jnp.zeros((1, *input_shape))
+    example = jnp.zeros((1, *input_shape), dtype)
     if isinstance(module, linen.Module):
         return from_linen(module, example)
     if isinstance(module, nnx.Module):
