@@ -23,9 +23,9 @@ def from_nnx(module: nnx.Module, example: Array) -> Model:
     """A `Model` from an initialised flax.nnx module; its current parameters are the initial model.
 
     It trains as after `module.train()` and is evaluated as after `module.eval()`; an argument of its call
-    that is one of `fljax.models.modes.MODES` says so as well. In training every `BatchNorm` normalises with the
-    statistics of the real examples of its batch. All random streams, and an argument `rngs` of the call, draw
-    from the step's key.
+    that is one of `fljax.models.modes.MODES` says so as well. In training every `BatchNorm` normalises with
+    the statistics of the real examples of its batch. All random streams, and an argument `rngs` of the call,
+    draw from the step's key.
 
     Args:
         module: with parameters and perhaps batch statistics, which are the model's state. It stays as it is.
