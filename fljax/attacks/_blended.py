@@ -10,7 +10,7 @@ from fljax.attacks.poisoning import poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import NO_ATTACK, checked, from_factory
 from fljax.base import Attack
-from fljax.numerics.checks import real, whole
+from fljax.numerics.checks import fixed_real, whole
 
 
 @checked
@@ -38,7 +38,7 @@ def blended_trigger(inputs: Array, *, ndim: int, opacity: float = 0.2, seed: int
 
     Source: Chen et al., "Targeted backdoor attacks on deep learning systems using data poisoning", 2017.
     """
-    opacity = real("opacity", opacity, at_least=0, at_most=1)
+    opacity = fixed_real("opacity", opacity, at_least=0, at_most=1)
     inputs = jnp.asarray(inputs)
     shape = inputs.shape[inputs.ndim - ndim :]
     pattern = jax.random.uniform(jax.random.key(whole("seed", seed)), shape, inputs.dtype)
@@ -89,7 +89,7 @@ def blended(
     def embed(x: Array) -> Array:
         return blended_trigger(x, ndim=1 if image_shape is None else 3, opacity=opacity, seed=seed)
 
-    real("opacity", opacity, at_least=0, at_most=1)
+    fixed_real("opacity", opacity, at_least=0, at_most=1)
     return poisoned(
         NO_ATTACK,
         embed,
