@@ -46,7 +46,7 @@ def objective(
         `loss(params, state, x, y, weights, divisor=None, key=None) -> (loss, state)`; `key` is for a `train`
         that draws random numbers.
     """
-    draws = getattr(Model(lambda key: None, apply, train=train), "random", False)
+    draws = Model(lambda key: None, apply, train=train).random
     of_batch = per_example(losses)
 
     def loss(
