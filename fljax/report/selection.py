@@ -128,7 +128,8 @@ def choose(results: Results, axes: Sequence[str]) -> tuple[Results, list[Choice]
     left = left.assign(**{RULE: pd.Categorical(left[_BASE], categories=labels, ordered=True)})
     remaining = {axis: values for axis, values in results.axes.items() if axis not in along}
     remaining |= {RULE: labels} if RULE in remaining else {}
-    return replace(results, frame=left.drop(columns=_BASE), axes=remaining), choices
+    total = results.total - (len(results.frame) - len(left))
+    return replace(results, frame=left.drop(columns=_BASE), axes=remaining, total=total), choices
 
 
 _BASE = "rule without variant"

@@ -137,6 +137,8 @@ def estimate(
     state = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     squares = SQUARES * 4 * entries if entries >= n * n else 0
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
+    kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
+    outputs = 4 * kept_outputs * len(dataset.test_y) * int(np.prod(dataset.format.outputs))
     data = dataset.train_x.nbytes + dataset.test_x.nbytes
     return Need(
         Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples"),
@@ -165,6 +167,11 @@ def estimate(
                 4 * parts.data.table.size,
                 f"the table of who holds which examples, {parts.num_clients:,} clients",
                 "lower num_clients",
+            ),
+            Part(
+                outputs,
+                f"the outputs on the test set, {len(dataset.test_y):,} examples",
+                "leave out metrics that need all of them, or take fewer test examples",
             ),
             Part(
                 state,

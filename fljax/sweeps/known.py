@@ -20,6 +20,8 @@ from fljax.simulation.memory import Gradient, gradient_of
 from fljax.sweeps.cells import text_of
 from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
 
+# The tables that the pieces of a cell are made of, besides its data.
+_OF_PARTS = ("aggregator", "attack", "local", "server", "model", "loss", "metrics", "stop", "validation")
 # Share of the available memory that data may take before anything runs.
 DATA_SHARE = 0.5
 
@@ -153,10 +155,7 @@ class Known:
             dealt = self._clients[self._clients_key(config, dataset)] = make_parts(config, dataset).data
             data = self._with_attackers(config, dealt)
         key = (
-            *(
-                self._text(getattr(config, name))
-                for name in ("aggregator", "attack", "local", "server", "model", "loss", "metrics")
-            ),
+            *(self._text(getattr(config, name)) for name in _OF_PARTS),
             *(config.cohort_size, *self._shapes(dataset, data)),
         )
         if key not in self._parts:
