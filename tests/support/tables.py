@@ -45,19 +45,19 @@ def tables() -> dict[str, str]:
                 for name, entry in ATTACKS.items()
             ),
         ),
-        "datasets": table(
-            ("data set", "what it is"), ((f"`{name}`", summary(entry)) for name, entry in DATASETS.items())
-        ),
-        "partitions": table(
-            ("partition", "who gets what", "source"),
-            ((f"`{name}`", summary(entry), entry.source) for name, entry in PARTITIONS.items()),
-        ),
         "losses": table(
             ("loss", "what it is", "labels"),
             ((f"`{name}`", summary(entry), entry.facts["labels"]) for name, entry in LOSSES.items()),
         ),
         "metrics": table(
             ("metric", "what it is"), ((f"`{name}`", summary(entry)) for name, entry in METRICS.items())
+        ),
+        "datasets": table(
+            ("data set", "what it is"), ((f"`{name}`", summary(entry)) for name, entry in DATASETS.items())
+        ),
+        "partitions": table(
+            ("partition", "who gets what", "source"),
+            ((f"`{name}`", summary(entry), entry.source) for name, entry in PARTITIONS.items()),
         ),
         "models": table(
             ("model", "what it is"), ((f"`{name}`", summary(entry)) for name, entry in MODELS.items())
