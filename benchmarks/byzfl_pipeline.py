@@ -2,10 +2,10 @@
 
 FLJAX_DATA=... python benchmarks/byzfl_pipeline.py --out benchmarks/results/byzfl_pipeline.json
 
-A part of MNIST, ByzFL's perceptron with PyTorch's initialisation, worker momentum 0.9, batches of 25, rate 0.1,
-NNM and the trimmed mean; 15 clients without attack, and 12 with 3 attackers under optimised ALIE. ByzFL's
-attackers hold no data, fljax's do: its data set is larger by their share, so that an honest client has as many
-examples. Needs `pip install "fljax[bench]"`. A run of one is followed by the same run of the other.
+A part of MNIST, ByzFL's perceptron with PyTorch's initialisation, worker momentum 0.9, batches of 25, rate
+0.1, NNM and the trimmed mean; 15 clients without attack, and 12 with 3 attackers under optimised ALIE.
+ByzFL's attackers hold no data, fljax's do: its data set is larger by their share, so that an honest client has
+as many examples. Needs `pip install "fljax[bench]"`. A run of one is followed by the same run of the other.
 """
 
 import argparse
@@ -57,7 +57,9 @@ def torch_folder(folder: Path, mnist: Dataset) -> None:
             (raw / f"{part}-{kind}-ubyte").write_bytes(head.tobytes() + values.tobytes())
 
 
-def byzfl_best(folder: Path, partition: dict, f: int, seed: int, rounds: int, every: int) -> tuple[float, float]:
+def byzfl_best(
+    folder: Path, partition: dict, f: int, seed: int, rounds: int, every: int
+) -> tuple[float, float]:
     """Best test accuracy of ByzFL's pipeline, and its seconds."""
     import torch
     from byzfl.benchmark.train import start_training
@@ -133,7 +135,9 @@ def perceptron() -> Model:
     return Model(init, apply)
 
 
-def fljax_best(mnist: Dataset, partition: dict, f: int, seed: int, rounds: int, every: int) -> tuple[float, float]:
+def fljax_best(
+    mnist: Dataset, partition: dict, f: int, seed: int, rounds: int, every: int
+) -> tuple[float, float]:
     """Best test accuracy of fljax, and its seconds with compiling."""
     # One example more: the root dataset takes at least one.
     size = HONEST * CLIENTS // (CLIENTS - f) + 1
