@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fljax.engine.keys import named_key
+
 BatchSize = int | Literal["full"]
 
 
@@ -16,11 +18,13 @@ class Batches(NamedTuple):
         examples: (..., R, b) int32 positions in the training set.
         weights: (..., R, b) float32, 1 for a real example and 0 for padding.
         is_copy: (..., R, b) boolean, True for a copy an attacker appended.
+        key: (..., R) typed PRNG keys of what a step draws besides its examples; None where it draws nothing.
     """
 
     examples: Array
     weights: Array
     is_copy: Array
+    key: Array | None = None
 
 
 def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Array, Array]:
@@ -85,6 +89,13 @@ def draw_batches(
     is_copy = real & (slots >= count)
     examples = table[jnp.where(real, slots % jnp.maximum(count, 1), 0)]
     return Batches(examples, real.astype(jnp.float32), is_copy)
+
+
+def with_keys(batches: Batches, key: Array) -> Batches:
+    """One client's batches (R, b) with a key for every step, whatever their number; `key` is the client's."""
+    steps = jnp.arange(batches.weights.shape[0])
+    own = named_key(key, "step")
+    return batches._replace(key=jax.vmap(lambda step: jax.random.fold_in(own, step))(steps))
 
 
 def num_copies(share: Array | float, count: Array | float) -> Array:

@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from fljax.base import Attack, Params
-from fljax.engine.batches import Batches, BatchSize, draw_batches, num_copies
+from fljax.engine.batches import Batches, BatchSize, draw_batches, num_copies, with_keys
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
 
@@ -47,7 +47,7 @@ def model_update(
     ) -> tuple[tuple[Params, Any, Params, Any], Array]:
         delta, state, here, seen = carry
         x, y = read(batch.examples, batch.is_copy)
-        (value, seen), grads = gradient(here, seen, x, y, batch.weights, divisor)
+        (value, seen), grads = gradient(here, seen, x, y, batch.weights, divisor, batch.key)
         change, state = optimizer.update(grads, state, here)
         # The change is summed on its own: w_R − w would lose its last digits to the size of w.
         delta = jax.tree.map(jnp.add, delta, change)
@@ -108,6 +108,7 @@ class LocalTraining(NamedTuple):
         steps: R, local steps a round.
         batch_size: b, or "full".
         divisor: of the summed loss of a batch; None for the number of its examples.
+        random: whether a local step draws anything besides its examples.
     """
 
     loss: Loss
@@ -116,6 +117,7 @@ class LocalTraining(NamedTuple):
     steps: int
     batch_size: BatchSize
     divisor: float | None = None
+    random: bool = False
 
 
 def client_updates(
@@ -157,9 +159,11 @@ def client_updates(
     copies = jnp.where(malicious, num_copies(shares, counts), 0)
     width = data.table.shape[1]
     largest = width + math.ceil(attack.copies * width)
-    batches = jax.vmap(
-        lambda client, count, extra: draw_batches(
-            jax.random.fold_in(key, client),
+
+    def draw(client: Array, count: Array, extra: Array) -> Batches:
+        own = jax.random.fold_in(key, client)
+        batches = draw_batches(
+            own,
             data.table[client],
             count,
             extra,
@@ -167,7 +171,9 @@ def client_updates(
             batch_size=training.batch_size,
             largest=largest,
         )
-    )(client_ids, counts, copies)
+        return with_keys(batches, own) if training.random else batches
+
+    batches = jax.vmap(draw)(client_ids, counts, copies)
 
     def one(batches: Batches, is_malicious: Array, member: Array) -> tuple[Array, Array, Any]:
         def read(examples: Array, is_copy: Array) -> tuple[Array, Array]:
@@ -218,7 +224,7 @@ def root_update(
     )
     update, _, _ = model_update(
         training.unravel(params),
-        batches,
+        with_keys(batches, key) if training.random else batches,
         lambda examples, is_copy: (data.x[examples], data.y[examples]),
         loss=training.loss,
         optimizer=training.optimizer(learning_rate),

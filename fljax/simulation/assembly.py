@@ -229,6 +229,7 @@ def compose(
         optimizer=resolved.local.optimizer,
         steps=local.steps,
         batch_size=local.batch_size,
+        random=parts.model.random,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(
