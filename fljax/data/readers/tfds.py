@@ -165,10 +165,15 @@ def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> 
     facts_of(name)
     if not (tfds_root(tfds_dir) / name).is_dir():
         return None
-    version = _import_tfds(name).builder_cls(name).VERSION
+    version = _builder_class(_import_tfds(name), name).VERSION
     path = tfds_root(tfds_dir) / name / str(version)
     # Written last, in a folder "incomplete.*" that is then renamed: what has it is complete.
     return path if (path / "dataset_info.json").is_file() else None
+
+
+def _builder_class(tfds: ModuleType, name: str) -> Any:
+    """The class that prepares a data set, of which `emnist/letters` is one of several."""
+    return tfds.builder_cls(name.partition("/")[0])
 
 
 def address_of(builder: Any, file: str) -> str:
@@ -225,7 +230,7 @@ def prepare(
         raise DataError(f"{name}: preparing it needs TensorFlow, which is not installed; {INSTALL} adds it")
     tfds = _import_tfds(name)
     if manual_dir is None:
-        check_reachable(name, address_of(tfds.builder_cls(name), files[0]))
+        check_reachable(name, address_of(_builder_class(tfds, name), files[0]))
     _without_gpu(name)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
