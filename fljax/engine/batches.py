@@ -91,14 +91,14 @@ class Passes(NamedTuple):
     Attributes:
         table: (s_max,) the client's row of the index table.
         order: (E, S) int32 slots, in every row first a random order of those that the client has.
-        count: int32 scalar, number of its examples; slot count + k is a copy of slot k mod count.
+        own: int32 scalar, number of its examples; slot own + k is a copy of slot k mod own.
         limits: (E,) int32, how many slots an epoch takes from its row: all, in the last one perhaps a share.
         size: static number of slots in a batch.
     """
 
     table: Array
     order: Array
-    count: Array
+    own: Array
     limits: Array
     size: int
 
@@ -114,7 +114,7 @@ class Passes(NamedTuple):
         places = step % in_epoch * self.size + jnp.arange(self.size, dtype=jnp.int32)
         real = places < self.limits[epoch]
         slots = self.order[epoch, jnp.minimum(places, self.order.shape[1] - 1)]
-        return _batch(self.table, self.count, slots, real)
+        return _batch(self.table, self.own, slots, real)
 
 
 def _batch(table: Array, count: Array, slots: Array, real: Array) -> Batches:

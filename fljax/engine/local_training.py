@@ -80,13 +80,16 @@ def descend(
     # them stay unbatched. Inside a loop they would be copied per client.
     begun = optimizer.init(params) if optimizer_state is None else optimizer_state
     start = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
+    steps: Any
     if isinstance(batches, Batches):
         steps, last, total = _all_steps(step, start, batches, numbered=project is not None)
+        mean = total / steps
     else:
         steps, last, total = _as_many_steps(step, start, batches, params)
+        mean = total / jnp.maximum(steps, 1)
     return Trained(
         update=ravel_pytree(last.delta)[0],
-        loss=total / (steps if isinstance(batches, Batches) else jnp.maximum(steps, 1)),
+        loss=mean,
         model_state=last.model_state,
         steps=jnp.asarray(steps, jnp.int32),
         optimizer_state=last.optimizer_state,
@@ -206,9 +209,7 @@ class LocalTraining(NamedTuple):
     divisor: float | None = None
     epochs: float | None = None
 
-    def draw(
-        self, key: Array, table: Array, count: Array, copies: Array, largest: int
-    ) -> Batches | Passes:
+    def draw(self, key: Array, table: Array, count: Array, copies: Array, largest: int) -> Batches | Passes:
         """The batches of all steps of one client; arguments as for `draw_batches`."""
         if self.steps is None:
             assert self.epochs is not None
