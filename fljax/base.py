@@ -130,12 +130,12 @@ class Task(NamedTuple):
     """The learning problem, as far as attacks are told of it.
 
     Attributes:
-        num_classes: number of labels.
+        num_classes: number of labels; None for regression.
         max_malicious: an upper bound on the malicious rows in one stack, for static shapes; None for n.
         image_shape: (height, width, channels), or None for plain features.
     """
 
-    num_classes: int
+    num_classes: int | None
     max_malicious: int | None = None
     image_shape: tuple[int, int, int] | None = None
 

@@ -55,9 +55,10 @@ def poisoned(
         raise ArgumentError("pixels are for images; the trigger on plain features is set by every")
 
     def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
-        mask = is_copy.reshape(is_copy.shape + (1,) * (x.ndim - is_copy.ndim))
-        marked = embed(x) if embed_own is None else embed_own(x, member)
-        return jnp.where(mask, marked, x), jnp.where(is_copy, target, y)
+        def chosen(marked: Array | int, plain: Array) -> Array:
+            return jnp.where(is_copy.reshape(is_copy.shape + (1,) * (plain.ndim - 1)), marked, plain)
+
+        return chosen(embed(x) if embed_own is None else embed_own(x, member), x), chosen(target, y)
 
     return attack._replace(
         poison_data=poison_data,

@@ -29,8 +29,15 @@ ROUND_ARGUMENTS = ("malicious", *Context._fields, *Knowledge._fields[1:])
 
 
 def task_arguments(function: Callable[..., Any], task: Task) -> dict[str, Any]:
-    """The keyword arguments of `function` that the task provides; those of a partial are settled."""
+    """The keyword arguments of `function` that the task provides; those of a partial are settled.
+
+    Raises:
+        ValueError: if it is about classes, and there are none.
+    """
     wanted = set(inspect.signature(function).parameters) - set(getattr(function, "keywords", {}))
+    if "num_classes" in wanted and task.num_classes is None:
+        name = getattr(function, "__name__", "the attack")
+        raise ValueError(f"{name}: is about classes, and the data set is one of regression, which has none")
     return {name: getattr(task, name) for name in Task._fields if name in wanted}
 
 

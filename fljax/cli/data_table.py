@@ -63,18 +63,21 @@ def sizes_table(dataset: Dataset, holdings: Holdings) -> Iterator[Table]:
     counts, sizes, distance = holdings.clients, holdings.clients.sum(1), label_distance(holdings.clients)
     if len(counts) <= MOST_CLIENTS:
         table = Table(title="clients", title_justify="left")
-        for name in ("client", "examples", "classes", "most of one class", "distance"):
+        about_classes = ["classes", "most of one class", "distance"] if holdings.by_class else []
+        for name in ("client", "examples", *about_classes):
             table.add_column(name, justify="right")
         table.add_column("")
         for i, row in enumerate(counts):
             share = f"{row.max() / sizes[i]:.0%} of class {row.argmax()}"
             who = "malicious" if holdings.malicious[i] else ""
-            table.add_row(str(i), f"{sizes[i]:,}", str((row > 0).sum()), share, f"{distance[i]:.2f}", who)
+            facts = [str((row > 0).sum()), share, f"{distance[i]:.2f}"] if holdings.by_class else []
+            table.add_row(str(i), f"{sizes[i]:,}", *facts, who)
         yield table
 
     table = Table(title=f"{dataset.name}: {dataset.source}", title_justify="left")
     table.add_column("")
-    for name in ("clients", "examples", "smallest", "median", "largest", "classes", "distance"):
+    about_classes = ["classes", "distance"] if holdings.by_class else []
+    for name in ("clients", "examples", "smallest", "median", "largest", *about_classes):
         table.add_column(name, justify="right")
     everyone = np.ones(len(counts), bool)
     groups = {"all clients": everyone}
@@ -86,14 +89,19 @@ def sizes_table(dataset: Dataset, holdings: Holdings) -> Iterator[Table]:
         own = sizes[group]
         numbers = [group.sum(), own.sum(), own.min(), int(np.median(own)), own.max()]
         present = np.median((counts[group] > 0).sum(1))
-        table.add_row(name, *(f"{x:,}" for x in numbers), f"{present:g}", f"{distance[group].mean():.2f}")
-    table.add_row("root dataset", "", f"{holdings.root.sum():,}", "", "", "", str((holdings.root > 0).sum()))
-    table.add_row("test set", "", f"{len(dataset.test_y):,}", "", "", "", str(len(np.unique(dataset.test_y))))
-    table.caption = (
-        "classes: median number a client has; distance: mean total variation distance of a client's classes "
-        "from all clients' (0: the same mix)"
-    )
-    table.caption_justify = "left"
+        facts = [f"{present:g}", f"{distance[group].mean():.2f}"] if holdings.by_class else []
+        table.add_row(name, *(f"{x:,}" for x in numbers), *facts)
+    for name, size, present in (
+        ("root dataset", holdings.root.sum(), (holdings.root > 0).sum()),
+        ("test set", len(dataset.test_y), len(np.unique(dataset.test_y))),
+    ):
+        table.add_row(name, "", f"{size:,}", "", "", "", *([str(present)] if holdings.by_class else []))
+    if holdings.by_class:
+        table.caption = (
+            "classes: median number a client has; distance: mean total variation distance of a client's "
+            "classes from all clients' (0: the same mix)"
+        )
+        table.caption_justify = "left"
     yield table
 
 

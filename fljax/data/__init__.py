@@ -1,7 +1,7 @@
 """Data sets, partitions over clients, and the root dataset."""
 
 from fljax.data.arrays import from_arrays
-from fljax.data.dataset import Dataset
+from fljax.data.dataset import Dataset, Format
 
 # Lists and tables show the partitions in this order.
 # isort: off
@@ -20,6 +20,7 @@ __all__ = [
     "DATASETS",
     "PARTITIONS",
     "Dataset",
+    "Format",
     "by_client",
     "dirichlet",
     "dirichlet_sizes",

@@ -23,7 +23,7 @@ def root_dataset(
     takes what is left). `bias = 1/M` gives a stratified sample, the authors' demo's default.
 
     Args:
-        labels: (N,) integers in [0, num_classes).
+        labels: (N,) integers in [0, num_classes); with `bias=None` any labels (N, ...).
         seed: a whole number, a JAX key or a NumPy generator.
         size: |D_0|.
         bias: the bias probability in [0, 1], or None.
@@ -45,11 +45,16 @@ def root_dataset(
     """
     labels = np.asarray(labels)
     random = as_generator(seed)
-    classes = int(labels.max()) + 1 if num_classes is None else num_classes
     if not 0 < size < len(labels):
         raise ConfigError(f"root: size={size} must be between 1 and {len(labels) - 1}, the training examples")
     if bias is None:
         return np.sort(random.choice(len(labels), size, replace=False)).astype(np.int32)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ConfigError(
+            f"root: bias={bias} is about classes, and these examples do not have one each; take the uniform "
+            "sample"
+        )
+    classes = int(labels.max()) + 1 if num_classes is None else num_classes
     if not 0 <= bias <= 1:
         raise ConfigError(f"root: bias={bias} must be between 0 and 1")
     if not 0 <= bias_class < classes:

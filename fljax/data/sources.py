@@ -330,6 +330,8 @@ def _load_npz(
     file: str,
     num_classes: int | None = None,
     test_share: float = 0.2,
+    tokens: bool = False,
+    regression: bool = False,
 ) -> Dataset:
     """Your own arrays train_x, train_y and perhaps test_x, test_y, client_ids from an .npz file.
 
@@ -338,11 +340,21 @@ def _load_npz(
         file: the .npz file; a relative path is under `data.dir` or FLJAX_DATA, if one of them is given.
         num_classes: M; None for the largest label + 1.
         test_share: what is held out for testing, if the file has no test_x.
+        tokens: True where train_x holds whole numbers that stay so.
+        regression: True where train_y holds numbers to predict.
     """
     path = Path(file).expanduser()
     root = None if path.is_absolute() else _data_root("npz", data_dir)
     path = root / path if root else path
-    data = read_npz(path, num_classes=num_classes, test_share=test_share, seed=seed, name=path.stem)
+    data = read_npz(
+        path,
+        num_classes=num_classes,
+        test_share=test_share,
+        seed=seed,
+        name=path.stem,
+        tokens=tokens,
+        regression=regression,
+    )
     return replace(data, source=str(path))
 
 

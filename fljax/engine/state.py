@@ -50,8 +50,8 @@ class RoundData(NamedTuple):
     """The part that a round only reads: one copy of the examples, and the clients that hold them.
 
     Attributes:
-        x: (N, *input_shape) float32 training inputs.
-        y: (N,) int32 labels.
+        x: (N, *input_shape) training inputs, float32 or int32 tokens.
+        y: (N, ...) labels, int32 classes or float32 numbers.
         table: (n, s_max) int32 positions in x, the first counts[i] of row i being client i's.
         counts: (n,) int32.
         root: (|D_0|,) int32 positions of the root dataset.

@@ -18,7 +18,7 @@ from fljax.models.registry import MODELS, register_model
 from fljax.models.resnet import ResNet20
 
 
-def as_model(module: Any, input_shape: Sequence[int]) -> Model:
+def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) -> Model:
     """A `Model` from a flax module.
 
     Args:
@@ -26,6 +26,7 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
             `model_with_statistics`), or an initialised `flax.nnx` module (its current parameters are the
             initial model whatever the key), or a `Model`, returned as it is.
         input_shape: shape of one example.
+        dtype: of the examples: float32, or int32 for tokens.
 
     Returns:
         The `Model`.
@@ -43,7 +44,7 @@ def as_model(module: Any, input_shape: Sequence[int]) -> Model:
     """
     if isinstance(module, Model):
         return module
-    example = jnp.zeros((1, *input_shape))
+    example = jnp.zeros((1, *input_shape), dtype)
     if isinstance(module, linen.Module):
         return _from_linen(module, example)
     if isinstance(module, nnx.Module):

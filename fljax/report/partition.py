@@ -51,7 +51,10 @@ def plot_partition(holdings: Holdings, title: str, notes: Sequence[str], path: P
     else:
         heat.yaxis.set_major_locator(MaxNLocator(12, integer=True))
     heat.xaxis.set_major_locator(MaxNLocator(classes if classes <= MOST_CLASSES else 12, integer=True))
-    heat.set(xlabel="class", ylabel="client", ylim=(n - 0.5, -0.5), xlim=(-0.5, classes - 0.5))
+    kind = "class" if holdings.by_class else "all examples"
+    heat.set(xlabel=kind, ylabel="client", ylim=(n - 0.5, -0.5), xlim=(-0.5, classes - 0.5))
+    if not holdings.by_class:
+        heat.set_xticks([])
     heat.tick_params(length=0, pad=13 if holdings.malicious.any() else 3, axis="y")
     heat.tick_params(length=0, axis="x")
     heat.spines[:].set_visible(False)
@@ -81,7 +84,7 @@ def plot_partition(holdings: Holdings, title: str, notes: Sequence[str], path: P
     root.spines[["top", "right", "left"]].set_visible(False)
 
     bar = body.colorbar(image, cax=body.add_subplot(grid[1, 2]))
-    bar.set_label("examples of a class at a client")
+    bar.set_label("examples of a class at a client" if holdings.by_class else "examples at a client")
     bar.outline.set_visible(False)
     handles: list[Patch | Line2D] = [Patch(color=ROOT, label=f"root dataset ({holdings.root.sum():,})")]
     handles.append(Patch(color=BENIGN, label="benign" if len(bad) else "client"))

@@ -122,10 +122,17 @@ def load_dataset(config: ExperimentConfig) -> Dataset:
 
 def deal(config: ExperimentConfig, dataset: Dataset, attacked: bool) -> RoundData:
     """The data set dealt out to the configured clients, of which a share is malicious if any is."""
+    partition = PARTITIONS.find(config.partition.name)
+    if partition.facts["by_label"] and not dataset.format.one_class:
+        others = ", ".join(name for name, entry in PARTITIONS.items() if not entry.facts["by_label"])
+        raise ConfigError(
+            f"partition {partition.name}: goes by the class of an example, and those of {dataset.name} do "
+            f"not have one each (choose from {others})"
+        )
     return make_clients(
         dataset,
         config.seed_for("data"),
-        PARTITIONS.find(config.partition.name).function,
+        partition.function,
         partition_options(config.partition),
         num_clients=config.num_clients,
         root=config.root.sample(),
@@ -220,7 +227,7 @@ def compose(
     chosen_attack = attack or resolved.make_attack(parts.task)
     entries = 0
     if check:
-        sizes = parts.num_clients, parts.cohort_size, parts.dataset.input_shape
+        sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
         entries = check_pieces(chosen_rule, chosen_attack, *sizes)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)

@@ -12,6 +12,7 @@ from fljax.config.components import (
     make_aggregator,
 )
 from fljax.config.schema import AggregatorConfig
+from fljax.data import Format
 from fljax.errors import ConfigError
 from fljax.simulation.checks import check_pieces
 
@@ -60,7 +61,7 @@ def _largest_taken(table: str, num_malicious: int, num_rows: int) -> int:
     def taken(count: int) -> bool:
         rule = make_aggregator(bind_rule(without_actual(config, count)))
         try:
-            check_pieces(rule, NO_ATTACK, num_rows, num_rows, (1,))
+            check_pieces(rule, NO_ATTACK, num_rows, num_rows, Format((1,), None, (), 1))
         except ConfigError:
             return False
         return True

@@ -8,39 +8,41 @@ import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
 from fljax.base import Aggregator, Attack, Context, Knowledge
+from fljax.data import Format
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
 from fljax.models.modes import trace
 from fljax.numerics.checks import shown
 
 
-def check_model(
-    model: Model, params: Any, shape: tuple[int, ...], num_classes: int, key: jax.Array
-) -> tuple[str, ...]:
+def check_model(model: Model, params: Any, form: Format, key: jax.Array) -> tuple[str, ...]:
     """Notes on the model for a report, after a trace of everything it is asked for.
 
     Raises:
-        ValueError: if its output is not one row of logits per example with one for every class, it draws
-            random numbers, or its state is not what `train` returns.
+        ValueError: if its output is not one row of logits per example (or per token) with one for every
+            class, or one of the numbers to predict, it draws random numbers, or its state is not what `train`
+            returns.
     """
     outputs = 0
     state = () if model.init_state is None else model.init_state(key)
     # Two sizes, neither of them the number of classes: a row must belong to an example.
-    for size in (1, num_classes + 1):
-        x = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
+    for size in (1, form.num_outputs + 1):
+        x, _ = form.batch(size)
         if model.init_state is None or model.train is None:
-            outputs = _num_outputs(trace(model.apply, params, x), size, num_classes)
+            outputs = _num_outputs(trace(model.apply, params, x), size, form)
             continue
-        outputs = _num_outputs(trace(model.apply, params, x, state), size, num_classes)
+        outputs = _num_outputs(trace(model.apply, params, x, state), size, form)
         logits, after = trace(model.train, params, x, state, jnp.ones(size, bool))
-        _num_outputs(logits, size, num_classes)
+        _num_outputs(logits, size, form)
         if _types(state) != _types(after):
             raise ValueError(
                 "train must return a state of the same structure, shapes and types as init_state"
             )
-    if outputs == num_classes:
+    if outputs == form.num_outputs:
         return ()
-    return (f"the model has {outputs} outputs for {num_classes} classes; no example teaches it the others",)
+    return (
+        f"the model has {outputs} outputs for {form.num_classes} classes; no example teaches it the others",
+    )
 
 
 def _types(tree: Any) -> Any:
@@ -48,30 +50,36 @@ def _types(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
 
 
-def _num_outputs(logits: Any, size: int, num_classes: int) -> int:
-    """M, of logits (b, M)."""
-    given = getattr(logits, "shape", None)
-    if given is None or len(given) != 2 or given[0] != size:
+def _num_outputs(logits: Any, size: int, form: Format) -> int:
+    """M, of logits (b, ..., M); or k, of predicted numbers (b, k)."""
+    given: Any = getattr(logits, "shape", None)
+    num_classes = form.num_classes
+    wanted, what = (size, *form.outputs), "predictions" if num_classes is None else "logits"
+    fits = given is not None and len(given) == len(wanted) and given[:-1] == wanted[:-1]
+    if num_classes is None:
+        # One number an example need not have an axis of its own.
+        fits = given in (wanted, (size, *form.label_shape))
+    if not fits:
         got = f"shape {given}" if given is not None else f"a {type(logits).__name__}"
-        raise ValueError(f"inputs ({size}, ...) must become logits ({size}, {num_classes}), got {got}")
+        raise ValueError(f"inputs ({size}, ...) must become {what} {wanted}, got {got}")
     if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise ValueError(f"its logits must be floating-point numbers, got {logits.dtype}")
-    outputs = int(given[1])
+        raise ValueError(f"its {what} must be floating-point numbers, got {logits.dtype}")
+    if num_classes is None:
+        return form.num_outputs
+    outputs = int(given[-1])
     if outputs < num_classes:
         raise ValueError(f"it has {outputs} output{'s' * (outputs != 1)} for {num_classes} classes")
     return outputs
 
 
-def check_pieces(
-    rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, shape: tuple[int, ...]
-) -> int:
+def check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, form: Format) -> int:
     """Let rule and attack check their own bounds at the round's real number of rows, on few columns.
 
     Returns:
         Entries of their largest intermediate result: about cohort_size² where they compare clients in pairs.
     """
     d = 4
-    x, y = jnp.zeros((1, *shape)), jnp.zeros(1, jnp.int32)
+    x, y = form.batch(1)
 
     def both(updates: jax.Array, malicious: jax.Array, context: Context) -> Any:
         def foresee(stack: jax.Array) -> jax.Array:
@@ -100,9 +108,11 @@ def check_pieces(
         if getattr(update, "shape", None) != (d,):
             raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:
-            jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0))
+            poisoned = jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0))
+            for what, bad, good in zip(("inputs", "labels"), poisoned, (x, y), strict=True):
+                _check_kept(f"poison_data turns {what}", bad, good)
         if attack.trigger is not None:
-            jax.eval_shape(attack.trigger.embed, x)
+            _check_kept("its trigger turns inputs", jax.eval_shape(attack.trigger.embed, x), x)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
@@ -113,6 +123,16 @@ def check_pieces(
     except TypeError as error:  # last: those of JAX are TypeErrors, too
         raise ConfigError(f"aggregator or attack: {first_line(error)}") from error
     return _most_entries(jaxpr.jaxpr)
+
+
+def _check_kept(what: str, after: Any, before: Any) -> None:
+    """Check that poisoned examples fit among the others."""
+    if jnp.shape(after) != before.shape or jnp.result_type(after, before) != before.dtype:
+        kind = getattr(after, "dtype", type(after).__name__)
+        raise ValueError(
+            f"the attack does not fit the data: {what} {before.dtype} {before.shape} into {kind} "
+            f"{jnp.shape(after)}"
+        )
 
 
 def _most_entries(jaxpr: Any) -> int:

@@ -14,14 +14,16 @@ class Holdings(NamedTuple):
     """Examples of each client and class.
 
     Attributes:
-        clients: (n, M) examples of each client and class.
+        clients: (n, M) examples of each client and class; (n, 1) where examples do not have one class each.
         root: (M,) examples of each class in the root dataset.
         malicious: (n,) bool.
+        by_class: False where examples do not have one class each.
     """
 
     clients: np.ndarray
     root: np.ndarray
     malicious: np.ndarray
+    by_class: bool = True
 
 
 def load_holdings(config: ExperimentConfig) -> tuple[Dataset, Holdings]:
@@ -42,9 +44,11 @@ def load_holdings(config: ExperimentConfig) -> tuple[Dataset, Holdings]:
     load_plugins(config.plugins)
     dataset = load_dataset(config)
     data = deal(config, dataset, config.attack.name != "none")
-    table, labels = np.asarray(data.table), dataset.train_y
+    table, by_class = np.asarray(data.table), dataset.format.one_class
+    labels = dataset.train_y if by_class else np.zeros(len(dataset.train_y), np.int32)
+    classes = (dataset.num_classes or 1) if by_class else 1
     client, slot = np.nonzero(table >= 0)
-    counts = np.zeros((len(table), dataset.num_classes), np.int64)
+    counts = np.zeros((len(table), classes), np.int64)
     np.add.at(counts, (client, labels[table[client, slot]]), 1)
-    root = np.bincount(labels[np.asarray(data.root)], minlength=dataset.num_classes)
-    return dataset, Holdings(counts, root, np.asarray(data.malicious))
+    root = np.bincount(labels[np.asarray(data.root)], minlength=classes)
+    return dataset, Holdings(counts, root, np.asarray(data.malicious), by_class)

@@ -62,8 +62,7 @@ def gradient_of(parts: Parts, count: bool = True) -> Gradient:
     params = jax.eval_shape(model.init, jax.random.key(0))
     largest = parts.data.table.shape[1]  # a larger batch is all of a client's examples
     batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
-    x = jax.ShapeDtypeStruct((batch, *parts.dataset.input_shape), jnp.float32)
-    y = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    x, y = parts.dataset.format.batch(batch)
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
     state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
     gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)

@@ -9,7 +9,7 @@ from fljax.config.components import (
     make_model,
 )
 from fljax.config.schema import Component, ExperimentConfig
-from fljax.data import Dataset
+from fljax.data import Dataset, Format
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model, as_model
 from fljax.simulation.checks import check_model
@@ -17,29 +17,31 @@ from fljax.simulation.checks import check_model
 
 def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple[Model, tuple[str, ...]]:
     """The model, and what a report has to say about it."""
-    shape = dataset.input_shape
+    form = dataset.format
     try:
         if model is None:
-            return _configured_model(config.model.model_dump_json(), dataset.num_classes, shape)
-        return _checked(as_model(model, shape), shape, dataset.num_classes)
+            return _configured_model(config.model.model_dump_json(), form)
+        return _checked(as_model(model, form.input_shape, form.input_dtype), form)
     except ConfigError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
         name = config.model.name if model is None else type(model).__name__
-        raise ConfigError(f"model {name} does not fit inputs of shape {shape}: {first_line(error)}") from None
+        raise ConfigError(
+            f"model {name} does not fit inputs of shape {form.input_shape}: {first_line(error)}"
+        ) from None
 
 
 @lru_cache(maxsize=16)
-def _configured_model(table: str, num_classes: int, shape: tuple[int, ...]) -> tuple[Model, tuple[str, ...]]:
+def _configured_model(table: str, form: Format) -> tuple[Model, tuple[str, ...]]:
     """Cached, so that runs of the same model share its compiled initialisation."""
-    module = make_model(Component.model_validate_json(table), num_classes)
-    model, notes = _checked(as_model(module, shape), shape, num_classes)
+    module = make_model(Component.model_validate_json(table), form.num_outputs)
+    model, notes = _checked(as_model(module, form.input_shape, form.input_dtype), form)
     return model._replace(init=jax.jit(model.init)), notes
 
 
-def _checked(model: Model, shape: tuple[int, ...], num_classes: int) -> tuple[Model, tuple[str, ...]]:
+def _checked(model: Model, form: Format) -> tuple[Model, tuple[str, ...]]:
     key = jax.random.key(0)
-    return model, check_model(model, jax.eval_shape(model.init, key), shape, num_classes, key)
+    return model, check_model(model, jax.eval_shape(model.init, key), form, key)
 
 
 def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> int:

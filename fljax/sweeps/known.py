@@ -88,14 +88,14 @@ class Known:
         """The shapes and counts on which a cell depends besides its tables."""
         if id(data) not in self._malicious:
             self._malicious[id(data)] = int(data.malicious.sum())
-        shapes = dataset.train_x.shape, dataset.test_x.shape, dataset.num_classes
+        shapes = len(dataset.train_y), len(dataset.test_y), dataset.format
         return (*shapes, len(data.counts), self._malicious[id(data)])
 
     def gradient(self, parts: Parts) -> Gradient:
         """The cost of one gradient of the cell's model."""
         config, width = parts.config, parts.data.table.shape[1]
         batch = width if config.local.batch_size == "full" else config.local.batch_size
-        key = self._text(config.model), parts.dataset.input_shape, parts.dataset.num_classes, batch
+        key = self._text(config.model), parts.dataset.format, batch
         if key not in self._gradients:
             self._gradients[key] = gradient_of(parts)
         return self._gradients[key]
@@ -178,14 +178,14 @@ class Known:
     def _pieces(self, parts: Parts) -> tuple[Any, Any]:
         """The keys of the checks of the rule and of the attack."""
         config = parts.config
-        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
+        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
         attack = self._mask(config.attack, ARRAYS["attack"])
-        return (self._text(config.aggregator), sizes), (attack, sizes, parts.task.num_classes)
+        return (self._text(config.aggregator), sizes), (attack, sizes)
 
     def _check(self, parts: Parts) -> None:
         """Check rule and attack on their own, and together if the attack asks the rule."""
         config = parts.config
-        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.input_shape)
+        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
         rest = tuple(self._text(getattr(config, name)) for name in ("local", "root", "server", "model"))
         if rest not in self._checked:
             compose(parts, check=False)

@@ -15,7 +15,7 @@ from fljax.data.partitions.registry import register_partition
 from fljax.errors import ConfigError
 
 
-@register_partition("label_bias", title="label bias", source="Fang et al. 2020")
+@register_partition("label_bias", title="label bias", source="Fang et al. 2020", by_label=True)
 def partition_by_label_bias(
     labels: ArrayLike,
     seed: Seed,

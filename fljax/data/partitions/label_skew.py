@@ -18,7 +18,9 @@ from fljax.data.partitions.registry import register_partition
 from fljax.errors import ConfigError
 
 
-@register_partition("dirichlet", title="Dirichlet", source="Yurochkin et al. 2019; Hsu et al. 2019")
+@register_partition(
+    "dirichlet", title="Dirichlet", source="Yurochkin et al. 2019; Hsu et al. 2019", by_label=True
+)
 def dirichlet(
     labels: ArrayLike,
     seed: Seed,
@@ -110,7 +112,7 @@ def _mixtures(labels: np.ndarray, num_clients: int, alpha: float, random: np.ran
     return owner
 
 
-@register_partition("shards", source="McMahan et al. 2017")
+@register_partition("shards", source="McMahan et al. 2017", by_label=True)
 def shards(
     labels: ArrayLike, seed: Seed, *, num_clients: int, shards_per_client: int = 2, min_size: int = 1
 ) -> IndexTable:
@@ -164,7 +166,7 @@ def shards(
     return index_table(owner, num_clients, random)
 
 
-@register_partition("similarity", source="Karimireddy et al. 2020")
+@register_partition("similarity", source="Karimireddy et al. 2020", by_label=True)
 def similarity(
     labels: ArrayLike, seed: Seed, *, num_clients: int, gamma: float = 0.5, min_size: int = 1
 ) -> IndexTable:

@@ -8,11 +8,11 @@ from fljax.registry import Registry
 
 Scheme = TypeVar("Scheme", bound=Callable[..., IndexTable])
 
-PARTITIONS = Registry("partition")
+PARTITIONS = Registry("partition", by_label=False)
 
 
 def register_partition(
-    name: str | None = None, *, title: str | None = None, source: str = ""
+    name: str | None = None, *, title: str | None = None, source: str = "", by_label: bool = False
 ) -> Callable[[Scheme], Scheme]:
     """Make a partition known under a name, for configurations and lists; a decorator.
 
@@ -25,6 +25,8 @@ def register_partition(
         name: what a configuration calls it; default the function's name.
         title: what tables and figures call it; default the name.
         source: where it was published, with the year.
+        by_label: whether it needs the class of every example; data without one, as for regression, are
+            refused then.
 
     Returns:
         The decorator, which returns the function as it is.
@@ -43,4 +45,4 @@ def register_partition(
         'Examples in the order of the data set, equally many to each client.'
         >>> PARTITIONS.remove("in_order")
     """
-    return PARTITIONS.register(name, title=title, source=source)
+    return PARTITIONS.register(name, title=title, source=source, by_label=by_label)
