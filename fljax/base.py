@@ -197,10 +197,10 @@ class Client(NamedTuple):
         learning_rate: scalar β of this round.
         unravel: (d,) to a pytree like `params`.
         descend: `descend(*, gradient=None, project=None, optimizer_state=None) -> Trained`, the local steps
-            from w by the configured optimizer. `gradient(grads, delta) -> grads` changes the gradient of
-            every step, where `delta` is the sum of the steps so far, y − w. `project(delta, step) -> delta`
-            changes that sum after every step, numbered from 0. An optimizer goes on with the state that is
-            given, or starts afresh. All of them are pytrees like `params`.
+            from w by the configured optimizer. `gradient(grads, delta, step) -> grads` changes the gradient
+            of every step, where `delta` is the sum of the steps so far, y − w, and `step` counts from 0.
+            `project(delta, step) -> delta` changes that sum after every step. An optimizer goes on with the
+            state that is given, or starts afresh. All of them are pytrees like `params`.
         gradient: `gradient(params) -> (d,)`, the gradient of the mean loss over all of the client's examples.
     """
 

@@ -17,6 +17,10 @@ Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 # Keys that decide nothing about the numbers of a run.
 WITHOUT_EFFECT = frozenset({"checkpoint_every"})
+# Dotted keys that cells of earlier versions did not have; at their default they leave a cell's id as it was.
+LATER = frozenset(
+    {"loss", "metrics", "stop", "validation", "client", "local.epochs", "local.augment"},
+)
 
 
 def _plugin(value: str) -> str:

@@ -43,7 +43,7 @@ def descend(
     divisor: float | None = None,
     model_state: Any = (),
     optimizer_state: Any = None,
-    gradient: Callable[[Params, Params], Params] | None = None,
+    gradient: Callable[[Params, Params, Array], Params] | None = None,
     project: Callable[[Params, Array], Params] | None = None,
 ) -> Trained:
     """The optimizer steps that a client or the server makes from the model, ModelUpdate(w, D, b, β, R).
@@ -68,7 +68,7 @@ def descend(
         x, y = read(batch.examples, batch.is_copy)
         (value, seen), grads = value_and_gradient(at.here, at.model_state, x, y, batch.weights, divisor)
         if gradient is not None:
-            grads = gradient(grads, at.delta)
+            grads = gradient(grads, at.delta, number)
         change, state = optimizer.update(grads, at.optimizer_state, at.here)
         # The change is summed on its own: w_R − w would lose its last digits to the size of w.
         delta = jax.tree.map(jnp.add, at.delta, change)
@@ -82,7 +82,8 @@ def descend(
     start = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
     steps: Any
     if isinstance(batches, Batches):
-        steps, last, total = _all_steps(step, start, batches, numbered=project is not None)
+        numbered = gradient is not None or project is not None
+        steps, last, total = _all_steps(step, start, batches, numbered)
         mean = total / steps
     else:
         steps, last, total = _as_many_steps(step, start, batches, params)
