@@ -12,7 +12,8 @@ from scipy import stats
 from fljax.aggregators import fltrust
 from fljax.attacks import fltrust_attack, trim_attack
 from fljax.attacks.searches.fltrust import Chain, Game, walk_projections
-from tests.attacks import reference_adaptive as reference
+from tests.attacks import fltrust_attack as reference
+from tests.attacks.trim_attack import trim_rows
 
 KEY = jax.random.key(3)
 
@@ -40,18 +41,6 @@ def damage(updates, root, sent):
     return np.sign(before) @ (before - np.asarray(fltrust(sent, root), np.float64))
 
 
-def draws(key, rows, d, sweeps, steps):
-    """The random numbers the documentation promises."""
-    start_key, probe_key = jax.random.split(key)
-    uniforms, probes = {}, {}
-    for i in map(int, rows):
-        uniforms[i] = np.asarray(jax.random.uniform(jax.random.fold_in(start_key, i), (d,)))
-        own = jax.random.fold_in(probe_key, i)
-        keys = [[jax.random.fold_in(own, v * steps + t) for t in range(steps)] for v in range(sweeps)]
-        probes[i] = [[np.asarray(jax.random.normal(k, (d,))) for k in of_sweep] for of_sweep in keys]
-    return uniforms, probes
-
-
 @pytest.mark.parametrize(("n", "d"), [(7, 24), (4, 3)])
 def test_drawn_probes_follow_algorithm_3_step_for_step(n, d):
     sweeps, steps, unit = 2, 3, 0.05
@@ -64,8 +53,8 @@ def test_drawn_probes_follow_algorithm_3_step_for_step(n, d):
         for seed, count in enumerate([0, 1, 2, n // 2, n - 1, n]):
             updates, root, malicious = make(seed, n, d, count)
             sent = np.asarray(attack(updates, root, malicious, KEY, unit))
-            uniforms, probes = draws(KEY, np.flatnonzero(malicious), d, sweeps, steps)
-            starts = reference.trim_rows(updates, malicious, uniforms)
+            uniforms, probes = reference.draws(KEY, np.flatnonzero(malicious), d, sweeps, steps)
+            starts = trim_rows(updates, malicious, uniforms)
             objective = reference.Objective(updates, root, malicious, scale=unit)
             expected = reference.algorithm_3(
                 objective, starts, probes, variance=0.5, gamma=0.02, eta=0.03, sweeps=sweeps, steps=steps

@@ -11,7 +11,6 @@ from fljax.aggregators import RULES, Context
 from fljax.attacks import (
     ATTACKS,
     Knowledge,
-    Task,
     attack_from_registry,
     feature_trigger,
     label_flip,
@@ -21,80 +20,66 @@ from fljax.attacks import (
     sign_flip,
     trim_attack,
 )
-from tests.attacks.cases import BREAKING_ATTACKS, UPDATE_ATTACKS
+from tests.attacks.case import (
+    BATCHES,
+    KEY,
+    SAMPLES,
+    TASK,
+    N,
+    make,
+    on_samples,
+    program,
+)
+from tests.attacks.table import CASES, DATA_CASES, UPDATE_CASES
+from tests.attacks.trim_attack import trim_interval
 from tests.rules.case import compiled, first_rows
 from tests.rules.case import make as make_stack
 from tests.rules.table import RULE_CASES
 
-KEY = jax.random.key(0)
-N, D = 9, 31
-TASK = Task(num_classes=10, max_malicious=None, image_shape=(8, 8, 1))
-
-# Factories of attacks whose data are poisoned, or with a state; they have tests of their own.
-ON_DATA = {"label_flip", "scaling_attack", "model_replacement", "distributed_backdoor", "worst_case"}
-EVERY_ATTACK = {**UPDATE_ATTACKS, **BREAKING_ATTACKS}
-every = pytest.mark.parametrize("name", UPDATE_ATTACKS)
-
-
-def make(seed=0, n=N, d=D):
-    random = np.random.default_rng(seed)
-    updates = (random.normal(size=d) + random.normal(size=(n, d))).astype(np.float32)
-    malicious = np.zeros(n, bool)
-    malicious[random.permutation(n)[: n // 3]] = True
-    return updates, malicious
-
-
-@lru_cache
-def program(name):
-    """An attack compiled for all tests, and a list with an entry for every time that it was traced."""
-    traces = []
-
-    def counted(updates, malicious):
-        traces.append(updates.shape)
-        return EVERY_ATTACK[name](updates, malicious)
-
-    return jax.jit(counted), traces
-
-
-def trim_interval(honest, everyone, stretch=2.0):
-    """Per coordinate the interval of the full-knowledge Trim attack: Fang et al. 2020, the four cases."""
-    low, high = [], []
-    for j in range(honest.shape[1]):
-        sign = np.sign(everyone[:, j].sum())
-        largest, smallest = honest[:, j].max(), honest[:, j].min()
-        if sign == 0:
-            interval = (0.0, 0.0)
-        elif sign < 0 and largest > 0:
-            interval = (largest, stretch * largest)
-        elif sign < 0:
-            interval = (largest, largest / stretch)
-        elif smallest > 0:
-            interval = (smallest / stretch, smallest)
-        else:
-            interval = (stretch * smallest, smallest)
-        low.append(interval[0])
-        high.append(interval[1])
-    return np.array(low), np.array(high)
+every = pytest.mark.parametrize(
+    "case", [case for case in UPDATE_CASES if not case.breaking], ids=lambda case: case.id
+)
 
 
 def test_every_registry_entry_is_tested():
-    assert {name.split()[0] for name in UPDATE_ATTACKS} | ON_DATA == set(ATTACKS)
+    assert {case.name for case in CASES if case.rows or case.data} == set(ATTACKS)
+    assert len({case.id for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.rows], ids=lambda case: case.id)
+def test_malicious_rows_are_those_of_the_float64_reference(case):
+    for (updates, _), sent, expected in zip(SAMPLES, *on_samples(case), strict=True):
+        np.testing.assert_allclose(sent, expected, rtol=case.rtol, atol=case.rtol * np.abs(updates).max())
+
+
+@pytest.mark.parametrize("case", DATA_CASES, ids=lambda case: case.id)
+def test_poisoned_batches_are_those_of_the_reference(case):
+    attack = case.attack()
+    for x, y, is_copy in BATCHES:
+        for member in range(3):
+            poisoned = attack.poison_data(jnp.asarray(x), jnp.asarray(y), is_copy, jnp.int32(member))
+            for found, wanted in zip(poisoned, case.data(x, y, is_copy, member, **case.hyper), strict=True):
+                np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        if attack.trigger is not None:
+            marked, labels = case.data(x, y, is_copy | True, None, **case.hyper)
+            np.testing.assert_allclose(attack.trigger.embed(jnp.asarray(x)), marked, rtol=1e-6)
+            assert set(labels) == {attack.trigger.target}
 
 
 @every
-def test_honest_rows_are_bit_identical(name):
+def test_honest_rows_are_bit_identical(case):
     updates, malicious = make()
     updates[~malicious, 0] = -0.0
-    result = np.asarray(program(name)[0](updates, malicious))
+    result = np.asarray(program(case)[0](updates, malicious))
     assert result[~malicious].tobytes() == updates[~malicious].tobytes()
     assert not np.allclose(result[malicious], updates[malicious])
 
 
 @every
-def test_no_attacker_changes_nothing_and_all_attackers_stay_finite(name):
+def test_no_attacker_changes_nothing_and_all_attackers_stay_finite(case):
     updates, _ = make()
     nobody, everybody = np.zeros(N, bool), np.ones(N, bool)
-    attack, _ = program(name)
+    attack, _ = program(case)
     np.testing.assert_array_equal(attack(updates, nobody), updates)
     result = np.asarray(attack(updates, everybody))
     assert np.isfinite(result).all()
@@ -102,21 +87,19 @@ def test_no_attacker_changes_nothing_and_all_attackers_stay_finite(name):
 
 
 @every
-def test_one_program_serves_every_mask(name):
+def test_one_program_serves_every_mask(case):
     updates, _ = make()
-    attack, (jitted, traces) = UPDATE_ATTACKS[name], program(name)
+    jitted, traces = program(case)
     traced_before = len(traces)
     masks = np.array([[True] * k + [False] * (N - k) for k in range(N + 1)])
     results = [jitted(updates, mask) for mask in masks]
     # One here or, if another test came first, none.
     assert len(traces) <= traced_before + 1
-    mapped = jax.jit(jax.vmap(attack, in_axes=(None, 0)))(updates, masks)
-    # Rounding leaves the place of an optimum open to the square root of a float32's precision.
-    atol = 1e-3 if name == "fltrust_attack optimum" else 1e-6
-    np.testing.assert_allclose(mapped, results, rtol=1e-5, atol=atol)
+    mapped = jax.jit(jax.vmap(case, in_axes=(None, 0)))(updates, masks)
+    np.testing.assert_allclose(mapped, results, rtol=1e-5, atol=case.mapped_atol)
     # Outside jit a loop is compiled at every call: two masks do.
     for k in (0, 4):
-        np.testing.assert_allclose(results[k], attack(updates, masks[k]), rtol=1e-5, atol=atol)
+        np.testing.assert_allclose(results[k], case(updates, masks[k]), rtol=1e-5, atol=case.mapped_atol)
 
 
 @lru_cache
@@ -124,16 +107,16 @@ def attacked_stacks():
     """The rules' own test stack under every attack, the last two of its rows malicious."""
     updates, _ = make_stack()
     malicious = np.arange(len(updates)) >= len(updates) - 2
-    return {name: np.asarray(program(name)[0](updates, malicious)) for name in EVERY_ATTACK}
+    return {case: np.asarray(program(case)[0](updates, malicious)) for case in UPDATE_CASES}
 
 
 @pytest.mark.parametrize("case", first_rows(RULE_CASES), ids=lambda case: case.name)
 def test_every_rule_meets_every_attack(case):
     _, others = make_stack()
-    for name, stack in attacked_stacks().items():
+    for attack, stack in attacked_stacks().items():
         result = np.asarray(compiled(case)(stack, others))
         # What the rule does not tolerate may break it, but only if it is meant to.
-        assert np.isfinite(result).all() or (name in BREAKING_ATTACKS and case.tolerated < 2), name
+        assert np.isfinite(result).all() or (attack.breaking and case.tolerated < 2), attack.id
 
 
 def test_scale():

@@ -30,7 +30,15 @@ from fljax.attacks import (
 )
 from fljax.config.components import bind_attack, make_attack
 from fljax.config.schema import AttackConfig, parse_config
-from tests.attacks import reference_peers as reference
+from tests.attacks import pools
+from tests.attacks.alie import alie as alie_reference
+from tests.attacks.alie import alie_factor as alie_factor_reference
+from tests.attacks.alie import alie_share
+from tests.attacks.ipm import ipm as ipm_reference
+from tests.attacks.line_search import line_search, redescending
+from tests.attacks.mimic_warmup import Mimic
+from tests.attacks.min_max import halving_search, max_allowed, towards
+from tests.attacks.min_sum import sum_allowed
 from tests.support.programs import jitted
 
 alie, gaussian, ipm, min_max, min_sum, optimized_alie, optimized_ipm = map(
@@ -129,11 +137,11 @@ def test_the_factor_of_alie_is_the_published_quantile():
     for n in (*range(1, 13), 51, 100):
         counts = np.minimum(np.arange(101), n)
         found = jax.jit(jax.vmap(partial(alie_factor, n)))(counts)
-        expected = [reference.alie_factor(n, m) for m in counts]
+        expected = [alie_factor_reference(n, m) for m in counts]
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
         # The clamp moves none of the published ones: 1 ≤ m ≤ n/2.
         for m in range(1, n // 2 + 1) if n > 2 else ():
-            assert 1 / n <= reference.alie_share(n, m) <= 1 - 1 / n
+            assert 1 / n <= alie_share(n, m) <= 1 - 1 / n
     # The paper's table for 50 workers, 24 of them corrupted.
     assert abs(float(alie_factor(50, 24)) - 1.43) < 5e-3
 
@@ -146,7 +154,7 @@ def test_alie(n, d, options):
     attack = compiled(alie, **options)
     for seed, malicious in enumerate(masks(n)):
         updates = make(seed, n, d)
-        check(attack(updates, malicious), updates, malicious, reference.alie(updates, malicious, **options))
+        check(attack(updates, malicious), updates, malicious, alie_reference(updates, malicious, **options))
 
 
 def test_alie_with_one_attacker_and_its_own_row_only_is_honest():
@@ -161,7 +169,7 @@ def test_ipm(n, d):
     for seed, malicious in enumerate(masks(n)):
         updates = make(seed, n, d)
         result = attack(updates, malicious, epsilon=0.3)
-        check(result, updates, malicious, reference.ipm(updates, malicious, 0.3))
+        check(result, updates, malicious, ipm_reference(updates, malicious, 0.3))
 
 
 def test_factors_may_be_traced():
@@ -245,9 +253,9 @@ def test_statistics_leave_out_rows_they_are_not_about():
 # --- Min-Max and Min-Sum --------------------------------------------------------------------------------
 
 MEASURES = {
-    "max": (min_max, {}, reference.max_allowed),
-    "sum": (min_sum, {}, reference.sum_allowed),
-    "smallest sum": (min_sum, {"bound": "smallest"}, partial(reference.sum_allowed, bound="smallest")),
+    "max": (min_max, {}, max_allowed),
+    "sum": (min_sum, {}, sum_allowed),
+    "smallest sum": (min_sum, {"bound": "smallest"}, partial(sum_allowed, bound="smallest")),
 }
 measures = pytest.mark.parametrize("name", MEASURES)
 DIRECTIONS = ["unit", "std", "minus_std", "sign"]
@@ -256,8 +264,8 @@ directions = pytest.mark.parametrize("direction", DIRECTIONS)
 
 def pushed_to_the_bound(row, pool, measure, direction, slack):
     """Feasible in float64 up to rounding, on the ray of the direction, and infeasible just beyond."""
-    center, along = reference.mean(pool), reference.towards(pool, direction)
-    gamma = np.dot(row - center, along) / reference.square(along)
+    center, along = pools.mean(pool), towards(pool, direction)
+    gamma = np.dot(row - center, along) / pools.square(along)
     np.testing.assert_allclose(row, center + gamma * along, atol=slack * max(1, np.abs(pool).max()))
     value, limit = measure(pool, row)
     assert value <= limit * (1 + slack)
@@ -274,7 +282,7 @@ def test_min_max_and_min_sum_go_as_far_as_is_allowed(name, direction, n, d):
     for seed, malicious in enumerate(masks(n)):
         knowledge = ("full", "partial")[seed % 2]
         updates = make(seed, n, d)
-        pool = reference.pool_of(updates, malicious, knowledge)
+        pool = pools.pool_of(updates, malicious, knowledge)
         if not malicious.any() or len(pool) == 1:
             continue
         result = np.asarray(
@@ -295,13 +303,13 @@ def test_the_published_search_is_reproduced(name, direction):
     attack = compiled(attack, direction=direction, search="published", **search, **options)
     for seed, scale in enumerate((1.0, 1.0, 0.01, 300.0)):
         updates, malicious = scale * make(seed, 9, 5), np.arange(9) % 3 == 0
-        pool = reference.pool_of(updates, malicious, "full")
-        found = reference.halving_search(pool, direction, measure, **search)
-        expected = reference.mean(pool) + found * reference.towards(pool, direction)
+        pool = pools.pool_of(updates, malicious, "full")
+        found = halving_search(pool, direction, measure, **search)
+        expected = pools.mean(pool) + found * towards(pool, direction)
         row = np.asarray(attack(updates, malicious))[0]
         end = found == pytest.approx(2 * search.get("start", 10.0), rel=5e-3)
         # γ is a multiple of 2e-5; rounding may take the neighbouring one, but not where the search ends.
-        step = 0.0 if end else 2e-5 * np.abs(reference.towards(pool, direction)).max()
+        step = 0.0 if end else 2e-5 * np.abs(towards(pool, direction)).max()
         np.testing.assert_allclose(row, expected, rtol=1e-6, atol=1.01 * step + 1e-6 * np.abs(updates).max())
         assert end or "std" not in direction
     assert end, "the last scale must show where the search ends"
@@ -319,7 +327,7 @@ def test_the_published_search_counts_in_units_of_the_gradient():
 
 def test_a_common_part_does_not_spoil_the_distances():
     updates, malicious = make(0, 9, 300) + np.float32(1000.0), np.arange(9) < 2
-    pool = reference.pool_of(updates, malicious, "full")
+    pool = pools.pool_of(updates, malicious, "full")
     for name, (attack, options, measure) in MEASURES.items():
         row = np.asarray(compiled(attack, direction="std", **options)(updates, malicious))[0].astype(float)
         value, limit = measure(pool, row)
@@ -358,12 +366,6 @@ RULES = {
 }
 
 
-def redescending(stack, power=2):
-    """A mean that long rows have little weight in, for NumPy and JAX: the best factor is in between."""
-    weights = 1 / (1 + (stack**2).mean(1) / 4) ** power
-    return (weights[:, None] * stack).sum(0) / weights.sum()
-
-
 @pytest.mark.parametrize("kind", ["alie", "ipm"])
 def test_the_line_search_takes_the_published_steps(kind):
     attack = optimized_alie if kind == "alie" else optimized_ipm
@@ -373,18 +375,18 @@ def test_the_line_search_takes_the_published_steps(kind):
         updates = make(seed, 9, 5)
         if not malicious.any():
             continue
-        pool = reference.pool_of(updates, malicious, "full")
+        pool = pools.pool_of(updates, malicious, "full")
         if kind == "alie":
-            base, along, grid = reference.mean(pool), reference.deviation(pool, 0), np.geomspace(0.25, 8, 6)
-            factors = [reference.alie_factor(9, int(malicious.sum())), *grid]
+            base, along, grid = pools.mean(pool), pools.deviation(pool, 0), np.geomspace(0.25, 8, 6)
+            factors = [alie_factor_reference(9, int(malicious.sum())), *grid]
         else:
-            base, along, factors = 0.0, -reference.mean(pool), np.geomspace(0.25, 8, 6)
-        best, seen = reference.line_search(
+            base, along, factors = 0.0, -pools.mean(pool), np.geomspace(0.25, 8, 6)
+        best, seen = line_search(
             updates, malicious, redescending, base, along, factors, 12 - len(factors), 8.0
         )
         assert len(seen) == 12
         row = np.asarray(attack(updates, malicious), np.float64)[malicious][0]
-        factor = np.dot(row - base, along) / reference.square(along) if reference.square(along) else best
+        factor = np.dot(row - base, along) / pools.square(along) if pools.square(along) else best
         found = max(d for f, d in seen if abs(f - factor) <= 1e-4 * abs(f) + 1e-6)
         # Rounding may choose between factors as good.
         assert found >= max(d for _, d in seen) * (1 - 1e-5)
@@ -485,7 +487,7 @@ def test_mimic_learns_as_published(choose, cohort):
         own = 2 * random.normal(size=(clients, d))
         bad = np.isin(np.arange(clients), random.permutation(clients)[:2])
         state = attack.init(clients, d)
-        literal = reference.Mimic(state.direction, clients, warmup, choose)
+        literal = Mimic(state.direction, clients, warmup, choose)
         for r in range(7):
             ids = np.sort(random.permutation(clients)[:cohort]).astype(np.int32)
             updates = (own[ids] + 0.3 * random.normal(size=(cohort, d))).astype(np.float32)

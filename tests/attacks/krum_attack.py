@@ -1,6 +1,8 @@
-"""Slow float64 NumPy versions of Fang et al.'s attacks, written from the paper: each trial stack is built."""
+"""The Krum attack: rows, references and wrong versions. Each trial stack of the paper is built."""
 
 import numpy as np
+
+from tests.attacks.case import AttackCase
 
 
 def krum_choice(rows, f, power=2):
@@ -34,7 +36,7 @@ def start_of(benign, n, c, f, s, unit, lambda_init):
     return bound(benign, n, c, f, s)
 
 
-def krum_attack(
+def search(
     updates,
     malicious,
     f=None,
@@ -62,7 +64,7 @@ def krum_attack(
         size /= 2
 
 
-def krum_attack_partial(updates, malicious, threshold=1e-5, unit=1.0, lambda_init="bound", power=2):
+def search_partial(updates, malicious, threshold=1e-5, unit=1.0, lambda_init="bound", power=2):
     """(λ, s, how many crafted rows competed), from the attackers' own rows."""
     own = np.asarray(updates, np.float64)[malicious]
     s = np.sign(sum(own) / len(own))
@@ -81,22 +83,45 @@ def krum_attack_partial(updates, malicious, threshold=1e-5, unit=1.0, lambda_ini
             size /= 2
 
 
-def trim_extreme(pool, s):
-    """What the attack goes beyond, per coordinate: w_max for s = −1, w_min for s = +1, 0 for s = 0."""
-    result = []
-    for values, sign in zip(pool.T, s, strict=True):
-        result.append(max(values) if sign < 0 else min(values) if sign > 0 else 0.0)
-    return np.array(result)
+def krum_attack(updates, malicious, knowledge="full", supporters="copies", spread=0.0, **options):
+    """−λs, which supporters at no distance, or copies, repeat."""
+    if knowledge == "partial":
+        size, s, _ = search_partial(updates, malicious, **options)
+    else:
+        _, size, s, _ = search(updates, malicious, **options)
+    return -size * s
 
 
-def trim_beyond(extreme, s, ratio):
-    """The extreme moved by a ratio above 1 against s, in the paper's four cases."""
-    result = []
-    for x, sign, r in zip(extreme, s, np.broadcast_to(ratio, s.shape), strict=True):
-        if sign == -1:
-            result.append(r * x if x > 0 else x / r)
-        elif sign == 1:
-            result.append(x / r if x > 0 else r * x)
-        else:
-            result.append(0.0)
-    return np.array(result)
+def _case(variant="", **hyper):
+    # Supporters are anywhere within the spread; at 0 they are where the row is.
+    return AttackCase("krum_attack", krum_attack, {"spread": 0.0, **hyper}, variant=variant)
+
+
+CASES = [
+    _case(),
+    _case("partial", knowledge="partial"),
+    _case("copies", direction="sum", supporters="copies", power=1),
+    _case("from one", lambda_init="one"),
+    AttackCase("krum_attack", variant="supporters"),
+]
+
+
+def _with(**changes):
+    return lambda updates, malicious, **hyper: krum_attack(updates, malicious, **{**hyper, **changes})
+
+
+MUTANTS = {
+    "krum_attack": {
+        "with the direction": lambda updates, malicious, **hyper: -krum_attack(updates, malicious, **hyper),
+        "λ from one": _with(lambda_init="one"),
+        "λ from the bound": _with(lambda_init="bound"),
+        "the sign of the sum": _with(direction="sum"),
+        "a Krum with distances": _with(power=1),
+        "a Krum with squares": _with(power=2),
+        "twice λ": lambda updates, malicious, **hyper: 2 * krum_attack(updates, malicious, **hyper),
+        "of their own rows": _with(knowledge="partial"),
+        "along the mean": lambda updates, malicious, **hyper: (
+            -np.abs(krum_attack(updates, malicious, **hyper)) * updates[~malicious].mean(0)
+        ),
+    }
+}

@@ -1,6 +1,9 @@
-"""A slow float64 version of the adaptive attack, written from the paper: whole vectors throughout."""
+"""The adaptive attack on FLTrust: rows, references and wrong versions. Whole vectors throughout."""
 
+import jax
 import numpy as np
+
+from tests.attacks.case import KEY, AttackCase
 
 
 def unit(vector):
@@ -20,27 +23,6 @@ def trust_average(directions, root):
         total += trust
         weighted += trust * direction
     return weighted / total if total > 0 else np.zeros(len(root))
-
-
-def trim_rows(updates, malicious, uniforms, stretch=2.0):
-    """The Trim attack with full knowledge; `uniforms[i]` are client i's draws in [0, 1)."""
-    rows = np.asarray(updates, np.float64)
-    crafted = {}
-    for i in np.flatnonzero(malicious):
-        row = np.zeros(rows.shape[1])
-        for j in range(rows.shape[1]):
-            direction = np.sign(sum(rows[k, j] for k in range(len(rows))))
-            pool = [rows[k, j] for k in range(len(rows)) if not malicious[k]] or list(rows[:, j])
-            if direction > 0:
-                near = min(pool)
-                far = near / stretch if near > 0 else near * stretch
-            else:
-                near = max(pool)
-                far = near * stretch if near > 0 else near / stretch
-            if direction != 0:
-                row[j] = near + (far - near) * uniforms[i][j]
-        crafted[i] = row
-    return crafted
 
 
 class Objective:
@@ -120,3 +102,126 @@ def best_found(objective, count, random, tries=3000):
         elif k % 20 == 19:
             scale *= 0.93
     return best_value
+
+
+SWEEPS, STEPS = 1, 2
+
+
+def draws(key, rows, d, sweeps, steps):
+    """The random numbers the documentation promises: of the start, and of the probes."""
+    start_key, probe_key = jax.random.split(key)
+    uniforms, probes = {}, {}
+    for i in map(int, rows):
+        uniforms[i] = np.asarray(jax.random.uniform(jax.random.fold_in(start_key, i), (d,)))
+        own = jax.random.fold_in(probe_key, i)
+        keys = [[jax.random.fold_in(own, v * steps + t) for t in range(steps)] for v in range(sweeps)]
+        probes[i] = [[np.asarray(jax.random.normal(k, (d,))) for k in of_sweep] for of_sweep in keys]
+    return uniforms, probes
+
+
+def fltrust_attack(
+    updates,
+    malicious,
+    drawn,
+    sweeps,
+    steps,
+    probe_variance,
+    probe_step,
+    learning_rate,
+    start="honest",
+    search="zeroth_order",
+    objective=Objective,
+    **options,
+):
+    """Cao et al. 2021, from honest rows, where the server's own update is the mean of all."""
+    root = updates.mean(0)
+    given = objective(updates, root, malicious)
+    starts = {i: updates[i] for i in np.flatnonzero(malicious)}
+    if search == "gradient":
+        found = mean_ascent(
+            given, starts, variance=probe_variance, eta=learning_rate, sweeps=sweeps, steps=steps
+        )
+    else:
+        found = algorithm_3(
+            given,
+            starts,
+            drawn,
+            variance=probe_variance,
+            gamma=probe_step,
+            eta=learning_rate,
+            sweeps=sweeps,
+            steps=steps,
+        )
+    return np.linalg.norm(root) * np.array([found[i] for i in sorted(found)])
+
+
+HYPER = {
+    "start": "honest",
+    "sweeps": SWEEPS,
+    "steps": STEPS,
+    "probe_variance": 0.5,
+    "probe_step": 0.05,
+    "learning_rate": 0.02,
+}
+
+
+def _probes(updates, malicious):
+    return (draws(KEY, np.flatnonzero(malicious), updates.shape[1], SWEEPS, STEPS)[1],)
+
+
+CASES = [
+    AttackCase(
+        "fltrust_attack",
+        fltrust_attack,
+        {**HYPER, "probes": "drawn"},
+        variant="drawn",
+        draws=_probes,
+        rtol=3e-3,
+    ),
+    AttackCase(
+        "fltrust_attack",
+        fltrust_attack,
+        {**HYPER, "search": "gradient"},
+        variant="gradient",
+        draws=_probes,
+        rtol=1e-4,
+    ),
+    # Other random numbers of the same law, and where the search ends.
+    AttackCase("fltrust_attack", hyper={"start": "honest", "sweeps": 1, "steps": 2}, variant="projected"),
+    # Rounding leaves the place of an optimum open to the square root of a float32's precision.
+    AttackCase("fltrust_attack", hyper={"search": "optimum"}, variant="optimum", mapped_atol=1e-3),
+]
+
+
+class _AgainstTheServer(Objective):
+    def __call__(self, vectors):
+        return -super().__call__(vectors)
+
+
+class _Sum(Objective):
+    """h with the plain sum in place of the average."""
+
+    def __call__(self, vectors):
+        attacked = [vectors.get(i, row) for i, row in enumerate(self.rows)]
+        return self.length * self.sign @ (self.before - np.mean(attacked, axis=0))
+
+
+def _with(**changes):
+    return lambda updates, malicious, drawn, **hyper: fltrust_attack(
+        updates, malicious, drawn, **{**hyper, **changes}
+    )
+
+
+MUTANTS = {
+    "fltrust_attack": {
+        "down the objective": _with(objective=_AgainstTheServer),
+        "without trust": _with(objective=_Sum),
+        "one step fewer": _with(steps=STEPS - 1),
+        "no step": _with(steps=0),
+        "without the variance": _with(probe_variance=1.0),
+        "twice the rate": _with(learning_rate=0.04),
+        "of length 1": lambda updates, malicious, drawn, **hyper: (
+            fltrust_attack(updates, malicious, drawn, **hyper) / np.linalg.norm(updates.mean(0))
+        ),
+    }
+}

@@ -1,0 +1,63 @@
+"""The comparison with the references can fail: neither another attack nor a wrong version would pass it."""
+
+import numpy as np
+import pytest
+
+from fljax.attacks import ATTACKS
+from tests.attacks.case import BATCHES, SAMPLES, on_samples
+from tests.attacks.table import CASES, DATA_CASES, DATA_MUTANTS, MUTANTS
+
+ROW_CASES = [case for case in CASES if case.rows and not case.breaking]
+
+
+def tells_apart(case, candidates):
+    """Whether some sample would fail the comparison with the reference, with room to spare."""
+    return any(
+        not np.allclose(found, wanted, rtol=2 * case.rtol, atol=2 * case.rtol * np.abs(updates).max())
+        for (updates, _), found, wanted in zip(SAMPLES, candidates, on_samples(case)[1], strict=True)
+    )
+
+
+def batches_apart(case, version):
+    """Whether some poisoned batch, or the trigger that is measured, would fail the comparison."""
+    whole = [None] if case.attack().trigger is not None else []
+    return any(
+        not np.allclose(found, wanted, rtol=1e-5)
+        for x, y, is_copy in BATCHES
+        for member in (0, 1, 2, *whole)
+        for found, wanted in zip(
+            version(x, y, is_copy if member is not None else is_copy | True, member, **case.hyper),
+            case.data(x, y, is_copy if member is not None else is_copy | True, member, **case.hyper),
+            strict=True,
+        )
+    )
+
+
+def test_every_attack_has_wrong_versions():
+    assert set(MUTANTS) == {case.name for case in CASES if case.rows}
+    assert set(DATA_MUTANTS) == {case.name for case in CASES if case.data}
+    assert set(MUTANTS) | set(DATA_MUTANTS) == set(ATTACKS)
+    assert all(len(versions) >= 3 for versions in (*MUTANTS.values(), *DATA_MUTANTS.values()))
+
+
+@pytest.mark.parametrize("case", ROW_CASES, ids=lambda case: case.id)
+def test_no_attack_passes_for_another(case):
+    for other in ROW_CASES:
+        if other.name != case.name and other.name not in case.twins:
+            assert tells_apart(case, on_samples(other)[0]), other.id
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_no_wrong_version_passes(name):
+    for wrong, version in MUTANTS[name].items():
+        cases = [case for case in ROW_CASES if case.name == name]
+        found = any(
+            tells_apart(case, [case.expected(*sample, version) for sample in SAMPLES]) for case in cases
+        )
+        assert found, wrong
+
+
+@pytest.mark.parametrize("name", DATA_MUTANTS)
+def test_no_wrong_poisoning_passes(name):
+    for wrong, version in DATA_MUTANTS[name].items():
+        assert any(batches_apart(case, version) for case in DATA_CASES if case.name == name), wrong
