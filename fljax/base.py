@@ -1,5 +1,6 @@
 """The contracts between a round and its pieces: rules, attacks, models and what clients do."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
@@ -146,25 +147,33 @@ Params = Any
 class Model(NamedTuple):
     """A model as the simulator sees it.
 
-    Without state it is `Model(init, apply)`. With running batch statistics, or any other state that a forward
-    pass in training changes and that is not trained, it has all four functions. The state is no part of an
-    update: no rule sees it and no attack writes it. `mean_state` in
-    fljax/engine/local_training.py says how it is averaged.
+    Where training is as evaluation it is `Model(init, apply)`. With layers that differ in training, such as
+    dropout, it has `train` as well. With running batch statistics, or any other state that a forward pass in
+    training changes and that is not trained, it has all four functions. The state is no part of an update: no
+    rule sees it and no attack writes it. `mean_state` in fljax/engine/local_training.py says how it is
+    averaged.
 
     Attributes:
         init: `init(key) -> params`.
         apply: `apply(params, x) -> logits`, x (b, *input_shape) to (b, M); for a model with state
             `apply(params, x, state) -> logits`, the prediction in evaluation.
         init_state: `init_state(key) -> state`, with the same key as `init`; None for a model without state.
-        train: `train(params, x, state, real) -> (logits, state)`, the forward pass in training. `real`
-            (b,) is False for examples that only pad the batch, which the state and the other examples'
-            logits must not depend on. None for a model without state.
+        train: `train(params, x, state, real) -> (logits, state)`, the forward pass in training; the state is
+            () where there is none. `real` (b,) is False for examples that only pad the batch, which the state
+            and the other examples' logits must not depend on. With an argument `key` it draws at random: it
+            is given a typed PRNG key, another one for every client, round and local step. None where
+            training is as evaluation.
     """
 
     init: Callable[[Array], Params]
     apply: Callable[..., Array]
     init_state: Callable[[Array], Any] | None = None
-    train: Callable[[Params, Array, Any, Array], tuple[Array, Any]] | None = None
+    train: Callable[..., tuple[Array, Any]] | None = None
+
+    @property
+    def random(self) -> bool:
+        """True if the forward pass in training draws random numbers."""
+        return self.train is not None and "key" in inspect.signature(self.train).parameters
 
 
 class Trained(NamedTuple):

@@ -18,6 +18,9 @@ from fljax.aggregators.registry import SURROGATES as SURROGATES
 from fljax.attacks._label_flip import label_flip as label_flip
 from fljax.attacks._sign_flip import sign_flip as sign_flip
 from fljax.attacks._scale import scale as scale
+from fljax.attacks._badnets import badnets as badnets
+from fljax.attacks._blended import blended as blended
+from fljax.attacks._blended import blended_trigger as blended_trigger
 from fljax.attacks._scaling_attack import scaling_attack as scaling_attack
 from fljax.attacks._model_replacement import model_replacement as model_replacement
 from fljax.attacks._model_replacement import replace_model as replace_model
@@ -80,6 +83,7 @@ __all__ = [
     "WorstCaseState",
     "alie_factor",
     "attack_from_registry",
+    "blended_trigger",
     "feature_trigger",
     "from_factory",
     "on_labels",

@@ -1,11 +1,15 @@
 """Label flipping."""
 
+from typing import Literal, get_args
+
 import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import on_labels
-from fljax.numerics.checks import ArgumentError, whole
+from fljax.numerics.checks import ArgumentError, option, whole
+
+Kind = Literal["opposite", "next"]
 
 
 @register_attack(
@@ -16,16 +20,22 @@ from fljax.numerics.checks import ArgumentError, whole
     make=on_labels,
 )
 def label_flip(
-    labels: Array, *, num_classes: int, source: int | None = None, target: int | None = None
+    labels: Array,
+    *,
+    num_classes: int,
+    kind: Kind = "opposite",
+    source: int | None = None,
+    target: int | None = None,
 ) -> Array:
     """Label flipping: y becomes num_classes − 1 − y; features are untouched.
 
-    With an odd number of classes the middle one stays what it is. With `source` and `target`, only labels
-    equal to `source` change, to `target`.
+    With an odd number M of classes the middle one stays what it is. With `kind="next"` y becomes (y + 1) mod
+    M. With a `target` every label becomes the target, or only those equal to `source`.
 
     Args:
         labels: integers in [0, num_classes), any shape.
         num_classes: number of labels M.
+        kind: what a label becomes where no target is given: "opposite" or "next".
         source: the class that is flipped; None for all.
         target: what it becomes.
 
@@ -33,7 +43,8 @@ def label_flip(
         Labels of the same shape and type.
 
     Raises:
-        ValueError: if only one of `source` and `target` is given, or one is not a label.
+        ValueError: if `source` is given without `target`, one of them is not a label, or `kind` is neither,
+            or goes with a target.
 
     Example:
         >>> label_flip(jnp.array([0, 1, 9]), num_classes=10).tolist()
@@ -43,14 +54,19 @@ def label_flip(
 
     Source: Fang et al., "Local model poisoning attacks to Byzantine-robust federated learning", USENIX
     Security 2020, and Cao et al., NDSS 2021; one source class to one target class: Tolpegin et al., "Data
-    poisoning attacks against federated learning systems", ESORICS 2020.
+    poisoning attacks against federated learning systems", ESORICS 2020. "next" is the all-to-all map of
+    BackFed; FLPoison's is "opposite".
     """
-    if (source is None) != (target is None):
+    if source is not None and target is None:
         raise ValueError(f"label_flip: source={source} and target={target} go together")
     num_classes = whole("num_classes", num_classes, smallest=1)
-    if source is None or target is None:
-        return num_classes - 1 - labels
+    option("kind", kind, get_args(Kind))
+    if target is None:
+        return num_classes - 1 - labels if kind == "opposite" else (labels + 1) % num_classes
+    if kind != "opposite":
+        raise ArgumentError(f'kind="{kind}" must be left out with target={target}')
     for name, label in (("source", source), ("target", target)):
-        if whole(name, label) >= num_classes:
+        if label is not None and whole(name, label) >= num_classes:
             raise ArgumentError(f"{name}={label} is not one of the {num_classes} labels from 0")
-    return jnp.where(labels == source, jnp.asarray(target, labels.dtype), labels)
+    flipped = jnp.asarray(target, labels.dtype)
+    return jnp.full_like(labels, flipped) if source is None else jnp.where(labels == source, flipped, labels)

@@ -1,15 +1,12 @@
 """The Scaling attack."""
 
-from functools import partial
 from typing import Literal
 
 from fljax.attacks._scale import scale
-from fljax.attacks.poisoning import Pixels, poisoned
+from fljax.attacks.poisoning import Pixels, with_pattern
 from fljax.attacks.registry import register_attack
-from fljax.attacks.triggers import default_pixels, feature_trigger, pattern_trigger
 from fljax.attacks.wrappers import from_factory, on_updates
 from fljax.base import Attack, Task
-from fljax.numerics.checks import fixed_real, whole
 
 
 @register_attack(
@@ -62,19 +59,13 @@ def scaling_attack(
 
     Source: Bagdasaryan et al., AISTATS 2020, as evaluated by Cao et al., NDSS 2021.
     """
-    every = whole("every", every, smallest=1)
-    value = None if value is None else fixed_real("value", value)
-    if image_shape is None:
-        embed = partial(feature_trigger, every=every, value=0.0 if value is None else value)
-    else:
-        where = tuple(pixels) if pixels is not None else default_pixels(*image_shape)
-        embed = partial(pattern_trigger, pixels=where, value=1.0 if value is None else value)
-    return poisoned(
+    return with_pattern(
         on_updates(scale, Task(num_classes=0), factor=factor),
-        embed,
         num_classes=num_classes,
         image_shape=image_shape,
         target=target,
         poison_fraction=poison_fraction,
         pixels=pixels,
+        every=every,
+        value=value,
     )

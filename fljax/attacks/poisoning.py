@@ -1,12 +1,14 @@
 """The part that all backdoors share: copies of examples with a trigger and another label."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.attacks.triggers import default_pixels, feature_trigger, pattern_trigger
 from fljax.base import Attack, Trigger
 from fljax.numerics.checks import ArgumentError, fixed_real, option, whole
 
@@ -65,6 +67,46 @@ def poisoned(
         copies=copies,
         share=_share_of if uniform else None,
         trigger=Trigger(embed, target),
+    )
+
+
+def with_pattern(
+    attack: Attack,
+    *,
+    num_classes: int | None,
+    image_shape: tuple[int, int, int] | None,
+    target: int,
+    poison_fraction: float | Literal["uniform"],
+    pixels: Pixels | None,
+    every: int,
+    value: float | None,
+) -> Attack:
+    """`poisoned` by a pattern of pixels or features that are set to one value.
+
+    Args:
+        attack, num_classes, image_shape, target, poison_fraction: as for `poisoned`.
+        pixels: (row, column) pairs of the trigger, None for the usual pattern (`default_pixels`).
+        every: the period of the trigger on plain features.
+        value: what triggered pixels or features are set to; None for 1 on images, 0 on features.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    every = whole("every", every, smallest=1)
+    value = None if value is None else fixed_real("value", value)
+    if image_shape is None:
+        embed: Embed = partial(feature_trigger, every=every, value=0.0 if value is None else value)
+    else:
+        where = tuple(pixels) if pixels is not None else default_pixels(*image_shape)
+        embed = partial(pattern_trigger, pixels=where, value=1.0 if value is None else value)
+    return poisoned(
+        attack,
+        embed,
+        num_classes=num_classes,
+        image_shape=image_shape,
+        target=target,
+        poison_fraction=poison_fraction,
+        pixels=pixels,
     )
 
 

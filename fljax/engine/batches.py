@@ -1,11 +1,13 @@
 """The examples of local steps: drawn anew in every step, or a pass over all of them in every epoch."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from fljax.engine.keys import named_key
 
 BatchSize = int | Literal["full"]
 
@@ -17,11 +19,13 @@ class Batches(NamedTuple):
         examples: (..., R, b) int32 positions in the training set.
         weights: (..., R, b) float32, 1 for a real example and 0 for padding.
         is_copy: (..., R, b) boolean, True for a copy an attacker appended.
+        key: (..., R) typed PRNG keys of what a step draws besides its examples; None where it draws nothing.
     """
 
     examples: Array
     weights: Array
     is_copy: Array
+    key: Array | None = None
 
 
 def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Array, Array]:
@@ -94,6 +98,7 @@ class Passes(NamedTuple):
         own: int32 scalar, number of its examples; slot own + k is a copy of slot k mod own.
         limits: (E,) int32, how many slots an epoch takes from its row: all, in the last one perhaps a share.
         size: static number of slots in a batch.
+        key: typed PRNG key, from which every step has one of its own; None where it draws nothing besides.
     """
 
     table: Array
@@ -101,6 +106,7 @@ class Passes(NamedTuple):
     own: Array
     limits: Array
     size: int
+    key: Array | None = None
 
     @property
     def steps(self) -> Array:
@@ -114,7 +120,8 @@ class Passes(NamedTuple):
         places = step % in_epoch * self.size + jnp.arange(self.size, dtype=jnp.int32)
         real = places < self.limits[epoch]
         slots = self.order[epoch, jnp.minimum(places, self.order.shape[1] - 1)]
-        return _batch(self.table, self.own, slots, real)
+        key = None if self.key is None else jax.random.fold_in(self.key, step)
+        return _batch(self.table, self.own, slots, real)._replace(key=key)
 
 
 def _batch(table: Array, count: Array, slots: Array, real: Array) -> Batches:
@@ -167,6 +174,18 @@ def all_of(table: Array, count: Array, copies: Array, batch_size: BatchSize, lar
 def _size(batch_size: BatchSize, largest: int) -> int:
     """Slots in a batch: no client has more than `largest`, so a larger batch is all of them."""
     return largest if batch_size == "full" else min(batch_size, largest)
+
+
+Plan = TypeVar("Plan", Batches, Passes)
+
+
+def with_keys(batches: Plan, key: Array) -> Plan:
+    """One client's batches with a key for every step, whatever their number; `key` is the client's."""
+    own = named_key(key, "step")
+    if isinstance(batches, Passes):
+        return batches._replace(key=own)
+    steps = jnp.arange(batches.weights.shape[0])
+    return batches._replace(key=jax.vmap(lambda step: jax.random.fold_in(own, step))(steps))
 
 
 def num_copies(share: Array | float, count: Array | float) -> Array:

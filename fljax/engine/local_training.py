@@ -19,7 +19,9 @@ from fljax.engine.batches import (
     draw_batches,
     draw_passes,
     num_copies,
+    with_keys,
 )
+from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
 
@@ -66,7 +68,9 @@ def descend(
 
     def step(at: _Step, batch: Batches, number: Any) -> tuple[_Step, Array]:
         x, y = read(batch.examples, batch.is_copy)
-        (value, seen), grads = value_and_gradient(at.here, at.model_state, x, y, batch.weights, divisor)
+        (value, seen), grads = value_and_gradient(
+            at.here, at.model_state, x, y, batch.weights, divisor, batch.key
+        )
         if gradient is not None:
             grads = gradient(grads, at.delta, number)
         change, state = optimizer.update(grads, at.optimizer_state, at.here)
@@ -151,7 +155,8 @@ def mean_gradient(
     def add(step: Array, total: Params) -> Params:
         batch = passes.batch(step)
         x, y = read(batch.examples, batch.is_copy)
-        return jax.tree.map(jnp.add, total, gradient(params, model_state, x, y, batch.weights, number)[0])
+        grads, _ = gradient(params, model_state, x, y, batch.weights, number, batch.key)
+        return jax.tree.map(jnp.add, total, grads)
 
     return ravel_pytree(lax.fori_loop(0, passes.steps, add, jax.tree.map(jnp.zeros_like, params)))[0]
 
@@ -200,6 +205,7 @@ class LocalTraining(NamedTuple):
         batch_size: b, or "full".
         divisor: of the summed loss of a batch; None for the number of its examples.
         epochs: E, passes over the examples in a round; None where `steps` says it.
+        random: whether a local step draws anything besides its examples.
     """
 
     loss: Loss
@@ -209,17 +215,17 @@ class LocalTraining(NamedTuple):
     batch_size: BatchSize
     divisor: float | None = None
     epochs: float | None = None
+    random: bool = False
 
     def draw(self, key: Array, table: Array, count: Array, copies: Array, largest: int) -> Batches | Passes:
         """The batches of all steps of one client; arguments as for `draw_batches`."""
-        if self.steps is None:
-            assert self.epochs is not None
-            return draw_passes(
-                key, table, count, copies, epochs=self.epochs, batch_size=self.batch_size, largest=largest
-            )
-        return draw_batches(
-            key, table, count, copies, steps=self.steps, batch_size=self.batch_size, largest=largest
-        )
+        batches: Any
+        how: Any = {"batch_size": self.batch_size, "largest": largest}
+        if self.epochs is not None:
+            batches = draw_passes(key, table, count, copies, epochs=self.epochs, **how)
+        else:
+            batches = draw_batches(key, table, count, copies, steps=self.steps or 1, **how)
+        return with_keys(batches, key) if self.random else batches
 
 
 SGD = ClientAlgorithm(lambda client, state, shared: client.descend())
@@ -306,7 +312,7 @@ def train_clients(
 
     owners = cohort.ids, counts, cohort.copies
     # Those of epochs are drawn for as many clients as train at once.
-    drawn = None if training.steps is None else jax.vmap(draw)(*owners)
+    drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
 
     def one(of_data: Any, batches: Any, is_poisoned: Array, member: Array, state: State) -> Result:
         def read(examples: Array, is_copy: Array) -> tuple[Array, Array]:
@@ -331,6 +337,8 @@ def train_clients(
         def whole_gradient(at: Params) -> Array:
             client, number, extra = of_data
             passes = all_of(data.table[client], number, extra, training.batch_size, largest)
+            if training.random:
+                passes = with_keys(passes, named_key(jax.random.fold_in(key, client), "gradient"))
             return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state)
 
         client = Client(tree, learning_rate, training.unravel, run, whole_gradient)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fljax.base import Params
+from fljax.base import Model, Params
 
 Loss = Callable[..., tuple[Array, Any]]
 
@@ -19,19 +19,27 @@ def cross_entropy(
 
     Args:
         apply: `apply(params, x) -> logits`, for a model without state.
-        train: `train(params, x, state, real) -> (logits, state)`, for a model with state.
+        train: as in `Model`, for a model that does something else in training.
 
     Returns:
-        `loss(params, state, x, y, weights, divisor=None) -> (loss, state)`.
+        `loss(params, state, x, y, weights, divisor=None, key=None) -> (loss, state)`; `key` is for a `train`
+        that draws random numbers.
     """
+    draws = Model(lambda key: None, apply, train=train).random
 
     def loss(
-        params: Params, state: Any, x: Array, y: Array, weights: Array, divisor: float | None = None
+        params: Params,
+        state: Any,
+        x: Array,
+        y: Array,
+        weights: Array,
+        divisor: float | None = None,
+        key: Array | None = None,
     ) -> tuple[Array, Any]:
         if train is None:
             logits = apply(params, x)
         else:
-            logits, state = train(params, x, state, weights > 0)
+            logits, state = train(params, x, state, weights > 0, **({"key": key} if draws else {}))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         total = jnp.sum(weights * losses)
         return total / (jnp.maximum(jnp.sum(weights), 1.0) if divisor is None else divisor), state

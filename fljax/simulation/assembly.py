@@ -240,6 +240,7 @@ def compose(
         steps=local.steps,
         batch_size=local.batch_size,
         epochs=local.epochs,
+        random=parts.model.random,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(

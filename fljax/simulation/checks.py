@@ -11,7 +11,7 @@ from fljax.base import Aggregator, Attack, Context, Knowledge
 from fljax.data import Format
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
-from fljax.models.modes import trace
+from fljax.models.adapters.finish import trace
 from fljax.numerics.checks import shown
 
 
@@ -28,11 +28,12 @@ def check_model(model: Model, params: Any, form: Format, key: jax.Array) -> tupl
     # Two sizes, neither of them the number of classes: a row must belong to an example.
     for size in (1, form.num_outputs + 1):
         x, _ = form.batch(size)
-        if model.init_state is None or model.train is None:
-            outputs = _num_outputs(trace(model.apply, params, x), size, form)
+        extra = () if model.init_state is None else (state,)
+        outputs = _num_outputs(trace(model.apply, params, x, *extra), size, form)
+        if model.train is None:
             continue
-        outputs = _num_outputs(trace(model.apply, params, x, state), size, form)
-        logits, after = trace(model.train, params, x, state, jnp.ones(size, bool))
+        draws = (key,) if model.random else ()
+        logits, after = trace(model.train, params, x, state, jnp.ones(size, bool), *draws)
         _num_outputs(logits, size, form)
         if _types(state) != _types(after):
             raise ValueError(
@@ -46,8 +47,9 @@ def check_model(model: Model, params: Any, form: Format, key: jax.Array) -> tupl
 
 
 def _types(tree: Any) -> Any:
-    """A tree's structure with the shape and type of every leaf."""
-    return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+    """A tree's structure, and the shape and type of every leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def _num_outputs(logits: Any, size: int, form: Format) -> int:

@@ -66,10 +66,11 @@ def gradient_of(parts: Parts, count: bool = True) -> Gradient:
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
     state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
     gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)
-    jaxpr: Any = jax.make_jaxpr(gradient)(params, state, x, y, weights)
+    given = params, state, x, y, weights, None, jax.random.key(0)
+    jaxpr: Any = jax.make_jaxpr(gradient)(*given)
     shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
     held = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
-    cost: Any = jax.jit(gradient).lower(params, state, x, y, weights).cost_analysis() if count else {}
+    cost: Any = jax.jit(gradient).lower(*given).cost_analysis() if count else {}
     inputs = 4 * batch * int(np.prod(parts.dataset.input_shape))
     return Gradient(params, batch, inputs, int(held), float((cost or {}).get("flops", 0.0)))
 

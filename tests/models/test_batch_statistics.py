@@ -254,19 +254,6 @@ def test_models_without_state_carry_none():
 
 
 def test_what_cannot_be_carried_is_refused_in_one_sentence():
-    class Dropping(nn.Module):
-        statistics: bool = False
-
-        @nn.compact
-        def __call__(self, x, train=True):
-            x = x.reshape(len(x), -1)
-            if self.statistics:
-                x = nn.BatchNorm(use_running_average=not train)(x)
-            return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
-
-    for model in (Dropping(), Dropping(statistics=True)):
-        with pytest.raises(fljax.ConfigError, match="layers that draw random numbers"):
-            assemble(config(), model=model, dataset=DATA)
     good = as_model(Small(), (4, 4, 1))
     wrong = good._replace(train=lambda p, x, state, real: (good.apply(p, x, state), {}))
     with pytest.raises(fljax.ConfigError, match="same structure, shapes and types as init_state"):

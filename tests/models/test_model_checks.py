@@ -7,18 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from flax import nnx
 
 import fljax
 from fljax.config.optimizers import check_local_optimizer
 from fljax.config.schema import Component, parse_config
 from fljax.data import Dataset
-from fljax.models import MODELS, Model, ResNet20, as_model, register_model
+from fljax.models import MODELS, Model, register_model
 from fljax.simulation.experiment import assemble
 from fljax.sweeps.axes import make_sweep
 from fljax.sweeps.plan import make_plan
 
-KEY = jax.random.key(0)
 BASE = {
     "rounds": 4,
     "eval_every": 2,
@@ -35,131 +33,6 @@ def refusal(model, **changes):
         assemble(parse_config(BASE | changes), model=model)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-# --- layers that draw random numbers --------------------------------------------------------------------
-
-
-WHERE_TRUE_TRAINS = ("train", "training", "is_train", "is_training")
-WHERE_FALSE_TRAINS = ("deterministic", "use_running_average", "inference", "eval", "evaluate", "is_eval")
-
-
-def told(name, default=..., statistics=False):
-    """A module with a dropout layer that the argument `name` switches on, if it has one at all."""
-
-    def forward(self, x, training):
-        x = nn.relu(nn.Dense(4)(x))
-        if statistics:
-            x = nn.BatchNorm(use_running_average=not training)(x)
-        deterministic = self.always_off or not training
-        return nn.Dense(5)(nn.Dropout(self.rate, deterministic=deterministic)(x))
-
-    says_so = name not in WHERE_FALSE_TRAINS
-    value = "" if default is ... else f"={default}"
-    names = {"forward": forward}
-    exec(f"def call(self, x, {name}{value}): return forward(self, x, {name} == {says_so})", names)
-    fields = {"__annotations__": {"rate": float, "always_off": bool}, "always_off": False}
-    return type("Told", (nn.Module,), {**fields, "__call__": nn.compact(names["call"])})
-
-
-@pytest.mark.parametrize("name", [*WHERE_TRUE_TRAINS, *WHERE_FALSE_TRAINS])
-@pytest.mark.parametrize("statistics", [False, True])
-def test_a_dropout_layer_is_refused_however_it_is_switched(name, statistics):
-    for default in (..., True, False):
-        module = told(name, default, statistics)
-        for given in ({"rate": 0.99}, {"rate": 0.5, "always_off": True}):
-            message = refusal(module(**given))
-            assert "draw random numbers, such as dropout" in message
-            assert f"Dropout_0 has dropout rate {given['rate']}" in message
-        # A rate of 0 is no dropout.
-        model = as_model(module(rate=0.0), (3,))
-        assert (model.train is None) == (not statistics)
-
-
-def test_a_dropout_layer_is_found_anywhere():
-    class Attention(nn.Module):
-        rate: float
-
-        @nn.compact
-        def __call__(self, x):
-            x = x[:, :, None]
-            layer = nn.MultiHeadDotProductAttention(num_heads=1, dropout_rate=self.rate, deterministic=True)
-            return nn.Dense(5)(layer(x, x)[:, :, 0])
-
-    class InTrainingOnly(nn.Module):
-        @nn.compact
-        def __call__(self, x, train=False):
-            x = nn.Dropout(0.5, deterministic=True)(x) if train else x
-            return nn.Dense(5)(x)
-
-    for module in (
-        nn.Sequential([nn.Dense(4), nn.Dropout(0.3, deterministic=True), nn.Dense(5)]),
-        nn.Sequential([nn.Dense(4), nn.remat(nn.Dropout)(0.3, deterministic=True), nn.Dense(5)]),
-        # Without being told whether it is on, flax itself would complain.
-        nn.Sequential([nn.Dense(4), nn.Dropout(0.3), nn.Dense(5)]),
-        Attention(0.3),
-        InTrainingOnly(),
-    ):
-        assert "has dropout rate 0." in refusal(module)
-    assert as_model(Attention(0.0), (3,)).train is None
-
-
-def test_plain_functions_around_a_module_are_looked_into():
-    module = nn.Sequential([nn.Dense(5), nn.Dropout(0.5, deterministic=True)])
-    x = jnp.zeros((1, 20))
-    model = Model(lambda key: module.init(key, x), lambda params, x: module.apply(params, x))
-    assert "has dropout rate 0.5" in refusal(model)
-
-
-def test_random_layers_of_ones_own_and_modes_without_statistics():
-    class Noisy(nn.Module):
-        noise: bool = True
-
-        @nn.compact
-        def __call__(self, x, train):
-            x = nn.Dense(5)(x)
-            if not train:
-                return x
-            return x + jax.random.normal(self.make_rng("noise"), x.shape) if self.noise else 2.0 * x
-
-    assert "layers that draw random numbers" in refusal(Noisy())
-    message = refusal(Noisy(noise=False))
-    assert "argument train changes what it computes" in message
-    assert "dropout" in message
-    # An argument that changes nothing is no reason to refuse.
-    model = as_model(ResNet20(3, norm="group", widths=(2,), blocks=1), (4, 4, 1))
-    assert jax.eval_shape(model.apply, jax.eval_shape(model.init, KEY), jnp.ones((2, 4, 4, 1))).shape == (
-        2,
-        3,
-    )
-
-
-def test_nnx_modules_with_dropout_are_refused():
-    class Own(nnx.Module):
-        def __init__(self, **dropout):
-            self.layers = nnx.List([nnx.Linear(3, 5, rngs=nnx.Rngs(0))])
-            self.drop = nnx.Dropout(**dropout)
-
-        def __call__(self, x, train):
-            return self.drop(self.layers[0](x))
-
-    class Doubling(nnx.Module):
-        def __init__(self):
-            self.layer = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
-
-        def __call__(self, x, *, training=True):
-            return self.layer(x) * (2.0 if training else 1.0)
-
-    data = {"data": BASE["data"] | {"num_features": 3}}
-    for dropout in (
-        {"rate": 0.4, "deterministic": True},
-        {"rate": 0.4, "deterministic": False},
-        {"rate": 0.4, "rngs": nnx.Rngs(1)},
-    ):
-        assert "layer drop has dropout rate 0.4" in refusal(Own(**dropout), **data)
-    assert "argument training changes what it computes" in refusal(Doubling(), **data)
-    model = as_model(Own(rate=0.0, deterministic=True), (3,))
-    assert jax.eval_shape(model.apply, model.init(KEY), jnp.ones((2, 3))).shape == (2, 5)
 
 
 # --- outputs ------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Modules of other libraries as a `Model`, one file for each library."""
