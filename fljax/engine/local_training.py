@@ -189,6 +189,8 @@ def mean_state(states: Any, counted: Array, before: Any) -> Any:
         column = (-1,) + (1,) * (leaf.ndim - 1)
         kept = jnp.where(counted.reshape(column), leaf, 0)
         total = jnp.sum(weights.reshape(column) * kept, axis=0)
+        if not jnp.issubdtype(old.dtype, jnp.inexact):
+            total = jnp.round(total)  # a counter that all clients agree on
         return jnp.where(jnp.any(counted), total, old).astype(old.dtype)
 
     return jax.tree.map(mean, states, before)

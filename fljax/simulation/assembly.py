@@ -152,7 +152,7 @@ def make_parts(
     Args:
         config: the configuration.
         dataset: its data.
-        model: a flax module or `Model` instead of `config.model`.
+        model: what `as_model` takes instead of `config.model`.
         attacked: whether clients are malicious; None for whether `config.attack` is an attack.
         data: what an earlier call made of the same clients; None deals the data out.
 
