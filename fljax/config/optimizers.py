@@ -16,7 +16,11 @@ Optimizer = Callable[[Any], optax.GradientTransformation]
 
 
 def make_optimizer(where: str, config: Component) -> Optimizer:
-    """Learning rate (number or schedule) to the configured optax optimizer."""
+    """Learning rate (number or schedule) to the configured optax optimizer.
+
+    An optimizer of optax that has no `weight_decay` of its own takes one, too: λ·w is added to the gradient
+    before anything else, as PyTorch's optimizers do (L2 regularisation).
+    """
     function: Any = getattr(optax, config.name, None)
     names = _parameter_names(function)
     if not names or names[0] != "learning_rate":
@@ -24,10 +28,13 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
             f"{where}: optax has no optimizer {config.name!r} that takes a learning rate "
             "(for example sgd, adam, adamw, rmsprop, yogi)"
         )
-    given = config.checked(where, dict.fromkeys(names[1:], (Any, None)))
+    coupled = "weight_decay" not in names
+    given = config.checked(where, dict.fromkeys([*names[1:], *["weight_decay"] * coupled], (Any, None)))
+    decay = given.pop("weight_decay", None) if coupled else None
 
     def make(learning_rate: Any) -> optax.GradientTransformation:
-        return function(learning_rate, **given)
+        optimizer = function(learning_rate, **given)
+        return optimizer if decay is None else optax.chain(optax.add_decayed_weights(decay), optimizer)
 
     def one_step(params: Array) -> Any:
         optimizer = make(0.1)
@@ -37,8 +44,12 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
     return make
 
 
-def check_local_optimizer(config: Component, steps: int) -> None:
+def check_local_optimizer(config: Component, steps: int | None) -> None:
     """Refuse an optimizer of the clients that does nothing of its own in so few steps a round.
+
+    Args:
+        config: its table.
+        steps: R; None for epochs, which are as many steps as a client's examples ask for.
 
     Raises:
         ConfigError: if it takes one step and lives from a state, since that starts afresh every round.
