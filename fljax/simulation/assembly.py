@@ -41,7 +41,7 @@ from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import check_cohort, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
 from fljax.simulation.model import build_model, clients_at_once
-from fljax.simulation.objective_checks import check_loss, check_measures, check_stop
+from fljax.simulation.objectives import check_stop, make_objective
 
 
 class Parts(NamedTuple):
@@ -201,11 +201,8 @@ def make_parts(
     config = config.model_copy(update={"aggregator": rule})
     made, notes = build_model(config, model, dataset)
     notes = (*dataset.notes, *notes)
-    losses = make_loss(config.loss) if loss is None else loss
-    measures = tuple(make_measures(config.metrics, metrics))
-    check_loss(config.loss.name if loss is None else loss, losses, dataset)
-    columns = check_measures(measures, losses, dataset)
-    check_stop(config.stop, [*columns, *([VALIDATION_ERROR] if config.validation else [])])
+    chosen = make_objective(config, dataset, loss, metrics)
+    check_stop(config.stop, [*chosen.columns, *([VALIDATION_ERROR] if config.validation else [])])
     return Parts(
         config=config,
         resolved=resolve(config),
@@ -213,8 +210,8 @@ def make_parts(
         data=data,
         task=task,
         model=made,
-        loss=losses,
-        measures=measures,
+        loss=chosen.loss,
+        measures=chosen.measures,
         cohort_size=cohort_size,
         in_cohort=in_cohort,
         notes=notes,

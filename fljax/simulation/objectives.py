@@ -1,20 +1,23 @@
-"""Checks that loss, metrics and the end of a run fit the data, before anything is compiled."""
+"""Loss, metrics and the end of a run, checked against the data before anything is compiled."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fljax.config.schema import StopConfig
-from fljax.data import Dataset
+from fljax.config.components import make_loss, make_measures
+from fljax.config.schema import Component, ExperimentConfig, StopConfig
+from fljax.data import Dataset, Format
 from fljax.engine.evaluate import VALIDATION_ERROR, Evaluation, measured
 from fljax.engine.metrics import Measure, described
 from fljax.engine.objectives import Losses, in_form, per_example
 from fljax.engine.round import RoundMetrics
 from fljax.errors import ConfigError, first_line, unknown_name
 from fljax.losses import LOSSES
+from fljax.metrics import METRICS
 from fljax.numerics.checks import shown
 
 # Columns of metrics.jsonl that are not a metric's to take.
@@ -29,26 +32,91 @@ TAKEN = {
 }
 
 
-def check_loss(name: str | Callable[..., Any], losses: Losses, dataset: Dataset) -> None:
+class Examples(NamedTuple):
+    """What is asked of a data set here, and can be the key of a cache.
+
+    Attributes:
+        name: of the data set.
+        form: of its examples.
+        has_clients: whether it is known whose its test examples are.
+    """
+
+    name: str
+    form: Format
+    has_clients: bool
+
+
+class Objective(NamedTuple):
+    """What is minimised and what is measured.
+
+    Attributes:
+        loss: of a batch's examples.
+        measures: the metrics.
+        columns: of the metrics, less those of triggers.
+    """
+
+    loss: Losses
+    measures: tuple[Measure, ...]
+    columns: tuple[str, ...]
+
+
+def make_objective(
+    config: ExperimentConfig,
+    dataset: Dataset,
+    loss: Losses | None = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
+) -> Objective:
+    """The configured loss and metrics, checked against the data.
+
+    Args:
+        config: the configuration.
+        dataset: the data.
+        loss: a function instead of the configured one.
+        metrics: functions by name, beside the configured ones.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not, or where something does not fit.
+    """
+    about = Examples(dataset.name, dataset.format, dataset.test_client_ids is not None)
+    if loss is None and not metrics:
+        # Cells of a sweep share it. A notebook may define a function anew.
+        tables = json.dumps([each.model_dump() for each in (config.loss, *config.metrics)])
+        entries = LOSSES.find(config.loss.name), *(METRICS.find(each.name) for each in config.metrics)
+        return _configured(tables, tuple(entry.function for entry in entries), about)
+    losses = make_loss(config.loss) if loss is None else loss
+    check_loss(config.loss.name if loss is None else loss, losses, about)
+    measures = make_measures(config.metrics, metrics)
+    return Objective(losses, tuple(measures), tuple(check_measures(measures, losses, about)))
+
+
+@lru_cache(maxsize=32)
+def _configured(tables: str, functions: tuple[Callable[..., Any], ...], about: Examples) -> Objective:
+    loss, *metrics = (Component.model_validate(each) for each in json.loads(tables))
+    losses, measures = make_loss(loss), make_measures(metrics)
+    check_loss(loss.name, losses, about)
+    return Objective(losses, tuple(measures), tuple(check_measures(measures, losses, about)))
+
+
+def check_loss(name: str | Callable[..., Any], losses: Losses, about: Examples) -> None:
     """Check that a loss fits the labels of a data set and gives every example a value.
 
     Args:
         name: in the registry, or a function that is in none.
         losses: the loss.
-        dataset: the data.
+        about: the data.
 
     Raises:
         ConfigError: if it does not.
     """
     called = name if isinstance(name, str) else getattr(name, "__name__", "function")
-    kind = "numbers" if dataset.num_classes is None else "classes"
+    kind = "numbers" if about.form.num_classes is None else "classes"
     if isinstance(name, str) and LOSSES[name].facts["labels"] not in (kind, "any"):
         fitting = [other for other, entry in LOSSES.items() if entry.facts["labels"] in (kind, "any")]
         raise ConfigError(
-            f"loss {name}: is for {LOSSES[name].facts['labels']}, but the labels of {dataset.name} are "
+            f"loss {name}: is for {LOSSES[name].facts['labels']}, but the labels of {about.name} are "
             f"{kind} (choose from {', '.join(fitting)})"
         )
-    outputs, labels = _batch(dataset)
+    outputs, labels = _batch(about.form)
     try:
         # As an objective calls it: numbers in one form, and not yet averaged.
         found = jax.eval_shape(lambda *given: losses(*in_form(*given)), outputs, labels)
@@ -67,7 +135,7 @@ def check_loss(name: str | Callable[..., Any], losses: Losses, dataset: Dataset)
         )
 
 
-def check_measures(measures: Sequence[Measure], losses: Losses, dataset: Dataset) -> list[str]:
+def check_measures(measures: Sequence[Measure], losses: Losses, about: Examples) -> list[str]:
     """Check that metrics are functions of what an evaluation has, and give scalars with names of their own.
 
     Returns:
@@ -76,7 +144,7 @@ def check_measures(measures: Sequence[Measure], losses: Losses, dataset: Dataset
     Raises:
         ConfigError: if they do not.
     """
-    numbers, unknown = dataset.num_classes is None, dataset.test_client_ids is None
+    numbers, unknown = about.form.num_classes is None, not about.has_clients
     for measure in measures:
         for name, missing, why in (
             ("errors", numbers, "labels that are classes"),
@@ -85,8 +153,8 @@ def check_measures(measures: Sequence[Measure], losses: Losses, dataset: Dataset
             ("clients", unknown, "test_client_ids, which tell whose a test example is"),
         ):
             if missing and name in measure.asked:
-                raise ConfigError(f"metric {measure.name}: needs {why}, and {dataset.name} has none")
-    outputs, labels = _batch(dataset)
+                raise ConfigError(f"metric {measure.name}: needs {why}, and {about.name} has none")
+    outputs, labels = _batch(about.form)
 
     def values_of(measure: Measure, outputs: jax.Array, labels: jax.Array) -> Any:
         given = {
@@ -97,7 +165,7 @@ def check_measures(measures: Sequence[Measure], losses: Losses, dataset: Dataset
             "clients": jnp.zeros(len(labels), jnp.int32),
             "answers": {},
             "targets": {},
-            "num_classes": dataset.num_classes,
+            "num_classes": about.form.num_classes,
             "num_clients": 1,
         }
         given["outputs"], given["labels"] = in_form(outputs, labels)
@@ -141,9 +209,8 @@ def check_stop(stop: StopConfig | None, columns: Sequence[str]) -> None:
         raise ConfigError(f"stop.metric: {unknown_name('metric', stop.metric, known)}")
 
 
-def _batch(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+def _batch(form: Format) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     """Shapes and types of what a model makes of a batch of a data set, and of its labels."""
-    form = dataset.format
     # As many examples as there are neither classes nor tokens.
     _, labels = form.batch(sum(form.outputs) + 1)
     return jax.ShapeDtypeStruct((len(labels), *form.outputs), jnp.float32), labels
