@@ -12,8 +12,9 @@ from fljax.models.adapters._linen import from_linen
 from fljax.models.adapters._nnx import from_nnx
 from fljax.models.adapters._pair import from_pair
 from fljax.models.conv import client_conv
+from fljax.models.image_networks import DropoutCNN, FedAvgCNN, LeNet
 from fljax.models.layers import max_pool_2x2, patch_conv
-from fljax.models.networks import CNN, MLP, DropoutCNN, FedAvgCNN, LinearRegression, LogisticRegression
+from fljax.models.networks import CNN, MLP, LinearRegression, LogisticRegression
 from fljax.models.registry import MODELS, register_model
 from fljax.models.resnet import ResNet20
 from fljax.models.sequences import LSTM, MeanEmbedding, Transformer
@@ -90,6 +91,7 @@ __all__ = [
     "MODELS",
     "DropoutCNN",
     "FedAvgCNN",
+    "LeNet",
     "LinearRegression",
     "LogisticRegression",
     "MeanEmbedding",

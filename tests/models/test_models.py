@@ -13,6 +13,7 @@ from fljax.models import (
     MODELS,
     DropoutCNN,
     FedAvgCNN,
+    LeNet,
     LinearRegression,
     LogisticRegression,
     ResNet20,
@@ -52,6 +53,7 @@ class PlainCNN(nn.Module):
         (LinearRegression(1), (10,), 11),
         (FedAvgCNN(10), (28, 28, 1), 1_663_370),
         (DropoutCNN(62), (28, 28, 1), 1_206_590),
+        (LeNet(10), (32, 32, 3), 62_006),
     ],
 )
 def test_parameter_counts(module, shape, count):
@@ -60,6 +62,19 @@ def test_parameter_counts(module, shape, count):
     assert size(params) == count
     x = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
     assert jax.eval_shape(model.apply, params, x).shape == (4, module.num_classes)
+
+
+def test_lenet_starts_as_pytorch_has_it():
+    layer = LeNet(10).init(KEY, jnp.zeros((1, 32, 32, 3)))["params"]["Conv_1"]
+    for values in layer.values():
+        assert 0.8 * 150**-0.5 < np.abs(values).max() <= 150**-0.5
+        assert abs(np.mean(values)) < 0.4 * 150**-0.5
+
+
+@pytest.mark.parametrize("module", [FedAvgCNN(10), DropoutCNN(10), LeNet(10)])
+def test_image_networks_say_what_they_need(module):
+    with pytest.raises(ValueError, match=r"images \(height, width, channels\) of at least \d+×\d+ needed"):
+        module.init(KEY, jnp.zeros((1, 3, 3, 1)))
 
 
 def resnet20_size(channels, classes):
@@ -270,13 +285,14 @@ def test_any_flax_module():
 def test_registry():
     assert set(MODELS) == {
         "cnn",
-        "dropout_cnn",
-        "fedavg_cnn",
-        "linear_regression",
         "logistic_regression",
-        "lstm",
-        "mean_embedding",
         "mlp",
         "resnet20",
+        "fedavg_cnn",
+        "dropout_cnn",
+        "lenet",
+        "linear_regression",
+        "lstm",
+        "mean_embedding",
         "transformer",
     }
