@@ -1,4 +1,4 @@
-"""The contracts between a round and its pieces: rules, attacks and models."""
+"""The contracts between a round and its pieces: rules, attacks, models and what clients do."""
 
 import inspect
 from collections.abc import Callable
@@ -211,3 +211,75 @@ class Model(NamedTuple):
     def random(self) -> bool:
         """True if the forward pass in training draws random numbers."""
         return self.train is not None and "key" in inspect.signature(self.train).parameters
+
+
+class Trained(NamedTuple):
+    """The result of a client's local training.
+
+    Attributes:
+        update: (d,), what the client sends.
+        loss: scalar, the mean training loss over its steps; 0 without one.
+        model_state: the model's state after them.
+        steps: int32 scalar K, the number of steps.
+        optimizer_state: the optimizer's state after them.
+        state: what the client keeps until it is in a cohort again, of the structure that `init` returns.
+        messages: what it sends besides the update, (d,) each.
+    """
+
+    update: Array
+    loss: Array
+    model_state: Any
+    steps: Array
+    optimizer_state: Any
+    state: State = ()
+    messages: tuple[Array, ...] = ()
+
+
+class Client(NamedTuple):
+    """A client in one round, as its algorithm sees it.
+
+    Attributes:
+        params: w, the global model as a pytree.
+        learning_rate: scalar β of this round.
+        unravel: (d,) to a pytree like `params`.
+        descend: `descend(*, gradient=None, project=None, optimizer_state=None) -> Trained`, the local steps
+            from w by the configured optimizer. `gradient(grads, delta, step) -> grads` changes the gradient
+            of every step, where `delta` is the sum of the steps so far, y − w, and `step` counts from 0.
+            `project(delta, step) -> delta` changes that sum after every step. An optimizer goes on with the
+            state that is given, or starts afresh. All of them are pytrees like `params`.
+        gradient: `gradient(params) -> (d,)`, the gradient of the mean loss over all of the client's examples.
+    """
+
+    params: Params
+    learning_rate: Array
+    unravel: Callable[[Array], Params]
+    descend: Callable[..., Trained]
+    gradient: Callable[[Params], Array]
+
+
+def _nothing(*arguments: Any) -> State:
+    return ()
+
+
+class ClientAlgorithm(NamedTuple):
+    """What a client does in a round, and what stays with it and with the server, as pure functions.
+
+    Attributes:
+        train: `train(client, state, shared) -> Trained`, one client's round. A client without examples
+            takes no part: what it returns is neither sent nor kept.
+        init: `init(params, optimizer) -> state`, the state of one client before its first round; `optimizer`
+            is the configured one of optax. The simulator keeps one stack of the states of all n clients.
+        init_shared: `init_shared(num_params) -> shared`, what the server keeps and sends to every client.
+        serve: `serve(update, messages, shared, share) -> (update, shared)`, the server's part after the rule
+            has made one vector (d,) of the updates and of each kind of message; `share` is the cohort's share
+            of all clients, τ/n. None for a server that does nothing of its own.
+        num_messages: how many vectors a client sends besides its update. Attack and rule take the stack of
+            each (n, d) like that of the updates, every one with a state and random numbers of its own; a rule
+            that needs the server's own update cannot, since there is none to compare a message with.
+    """
+
+    train: Callable[[Client, State, State], Trained]
+    init: Callable[[Params, Any], State] = _nothing
+    init_shared: Callable[[int], State] = _nothing
+    serve: Callable[[Array, tuple[Array, ...], State, float], tuple[Array, State]] | None = None
+    num_messages: int = 0

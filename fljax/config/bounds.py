@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _at_most(most: int, because: str) -> AfterValidator:
-    def check(value: int) -> int:
+    def check(value: float) -> float:
         if value > most:
             raise PydanticCustomError("too_large", f"at most {most:,} ({because})")
         return value
@@ -20,6 +20,11 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 # Bounds of what a compiled program holds at once.
 Steps = Annotated[Count, _at_most(100_000, "the batches of all local steps are drawn before the first")]
+Epochs = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    _at_most(100_000, "the orders of all epochs are drawn before the first step"),
+]
 Chunk = Annotated[Count, _at_most(100_000, "what happens in all rounds of a program is kept until its end")]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -19,6 +19,9 @@ from fljax.host.toml import MOST_BYTES, read_toml_file
 RANGES = ("range", "linspace", "logspace")
 
 
+# Keys of one meaning, of which a table has one: setting one drops the other.
+EXCLUSIVE = {"local": {"steps": "epochs", "epochs": "steps"}}
+
 # Files in a chain of `extends`.
 MOST_FILES = 20
 
@@ -27,8 +30,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     """Set dotted keys in nested tables; the input is left alone.
 
     Naming another component drops the parameters of the one it replaces, except those every table of its
-    kind has (`attack.fraction`, `data.dir`). A number in a key counts the tables of a list from 0
-    (`aggregator.pre.0.radius`).
+    kind has (`attack.fraction`, `data.dir`); `local.epochs` drops `local.steps`, and the other way round. A
+    number in a key counts the tables of a list from 0 (`aggregator.pre.0.radius`).
 
     Example:
         >>> old = {"attack": {"name": "trim_attack", "stretch": 3.0, "fraction": 0.2}}
@@ -41,6 +44,10 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         table, key = keys.place(result, dotted)
         if key == "name":
             _make_room(table, dotted.split(".")[:-1], value)
+        above, _, _ = dotted.rpartition(".")
+        other = EXCLUSIVE.get(above, {}).get(key)
+        if other is not None and f"{above}.{other}" not in overrides:
+            table.pop(other, None)
         table[key] = value
     return result
 
@@ -125,6 +132,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any], path: Sequence[str
     if "name" in above:
         _make_room(result, path, above["name"])
     for key, value in above.items():
+        other = EXCLUSIVE.get(".".join(path), {}).get(key)
+        if other is not None and other not in above:
+            result.pop(other, None)
         old = result.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping) and not value.keys() & {*RANGES}:
             value = merge(old, value, (*path, key))

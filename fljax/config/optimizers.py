@@ -37,8 +37,12 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
     return make
 
 
-def check_local_optimizer(config: Component, steps: int) -> None:
+def check_local_optimizer(config: Component, steps: int | None) -> None:
     """Refuse an optimizer of the clients that does nothing of its own in so few steps a round.
+
+    Args:
+        config: its table.
+        steps: R; None for epochs, which are as many steps as a client's examples ask for.
 
     Raises:
         ConfigError: if it takes one step and lives from a state, since that starts afresh every round.

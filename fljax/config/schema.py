@@ -7,7 +7,7 @@ import pydantic
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from fljax.config.bounds import Chunk, Count, Rate, Share, Steps, Whole
+from fljax.config.bounds import Chunk, Count, Epochs, Rate, Share, Steps, Whole
 from fljax.config.plain import jsonable
 from fljax.config.plugins import is_plugin, module_name
 from fljax.config.signatures import check_parameters, explain
@@ -17,6 +17,10 @@ Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 # Keys that decide nothing about the numbers of a run.
 WITHOUT_EFFECT = frozenset({"checkpoint_every"})
+# Dotted keys that cells of earlier versions did not have; at their default they leave a cell's id as it was.
+LATER = frozenset(
+    {"loss", "metrics", "stop", "validation", "client", "local.epochs", "local.augment"},
+)
 
 
 def _plugin(value: str) -> str:
@@ -118,17 +122,36 @@ class LocalConfig(_Table):
     """ModelUpdate of the clients.
 
     Attributes:
-        steps: R, local steps a round, at most 100,000.
+        steps: R, local steps a round, at most 100,000; None where `epochs` are given.
+        epochs: E > 0 instead of steps: passes over the client's own examples a round, each in a new order and
+            with a last batch that may be smaller; of a last broken one that share of the examples. A client
+            with fewer examples takes fewer steps.
         batch_size: b, or "full" for all of a client's examples; a client that has fewer than b uses all.
         learning_rate: β, or a schedule over rounds as a table `{name = "...", ...}` of an optax schedule.
         optimizer: any optax optimizer by name. It starts afresh every round: what it remembers lasts for
             `steps` steps, so with one step only one that remembers nothing is taken.
     """
 
-    steps: Steps = 1
+    steps: Steps | None = 1
+    epochs: Epochs | None = None
     batch_size: Count | Literal["full"] = 32
     learning_rate: Rate | Component = 0.1
     optimizer: Component = Component(name="sgd")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _steps_or_epochs(cls, values: Any) -> Any:
+        """With epochs there is no number of steps."""
+        if not isinstance(values, dict):
+            return values
+        steps, epochs = (values.get(key) for key in ("steps", "epochs"))
+        if epochs is not None and steps is not None:
+            raise ConfigError(
+                f"local.steps={steps} and local.epochs={epochs} exclude each other: give one of them"
+            )
+        if epochs is not None:
+            return {**values, "steps": None}
+        return {key: value for key, value in values.items() if key != "steps" or value is not None}
 
 
 class RootConfig(_Table):

@@ -29,6 +29,7 @@ _AXES = {
     "rounds": "rounds",
     "eval_every": "rounds between evaluations",
     "local.steps": "local steps",
+    "local.epochs": "local epochs",
     "server.learning_rate": "server's learning rate",
     "num_malicious": "assumed malicious",
     "trim": "trimmed at each end",

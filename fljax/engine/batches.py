@@ -1,6 +1,7 @@
-"""The examples of a local step, drawn without replacement."""
+"""The examples of local steps: drawn anew in every step, or a pass over all of them in every epoch."""
 
-from typing import Literal, NamedTuple
+import math
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -82,19 +83,108 @@ def draw_batches(
         slots = jnp.broadcast_to(jnp.arange(largest, dtype=jnp.int32), (steps, largest))
         real = slots < total
     else:
-        # No client has more than `largest`, so a larger batch is all of them.
-        size = min(batch_size, largest)
+        size = _size(batch_size, largest)
         keys = jax.random.split(key, steps)
         slots, real = jax.vmap(lambda k: sample_without_replacement(k, total, size))(keys)
-    is_copy = real & (slots >= count)
+    return _batch(table, count, slots, real)
+
+
+class Passes(NamedTuple):
+    """One client's examples in the order of every epoch.
+
+    Attributes:
+        table: (s_max,) the client's row of the index table.
+        order: (E, S) int32 slots, in every row first a random order of those that the client has.
+        own: int32 scalar, number of its examples; slot own + k is a copy of slot k mod own.
+        limits: (E,) int32, how many slots an epoch takes from its row: all, in the last one perhaps a share.
+        size: static number of slots in a batch.
+        key: typed PRNG key, from which every step has one of its own; None where it draws nothing besides.
+    """
+
+    table: Array
+    order: Array
+    own: Array
+    limits: Array
+    size: int
+    key: Array | None = None
+
+    @property
+    def steps(self) -> Array:
+        """The number of batches, int32 scalar: ⌈slots / size⌉ in every epoch."""
+        return jnp.sum(-(-self.limits // self.size))
+
+    def batch(self, step: Array) -> Batches:
+        """The batch (b,) of one step; the last of an epoch may have fewer examples."""
+        in_epoch = jnp.maximum(-(-self.limits[0] // self.size), 1)
+        epoch = step // in_epoch
+        places = step % in_epoch * self.size + jnp.arange(self.size, dtype=jnp.int32)
+        real = places < self.limits[epoch]
+        slots = self.order[epoch, jnp.minimum(places, self.order.shape[1] - 1)]
+        key = None if self.key is None else jax.random.fold_in(self.key, step)
+        return _batch(self.table, self.own, slots, real)._replace(key=key)
+
+
+def _batch(table: Array, count: Array, slots: Array, real: Array) -> Batches:
     examples = table[jnp.where(real, slots % jnp.maximum(count, 1), 0)]
-    return Batches(examples, real.astype(jnp.float32), is_copy)
+    return Batches(examples, real.astype(jnp.float32), real & (slots >= count))
 
 
-def with_keys(batches: Batches, key: Array) -> Batches:
-    """One client's batches (R, b) with a key for every step, whatever their number; `key` is the client's."""
-    steps = jnp.arange(batches.weights.shape[0])
+def draw_passes(
+    key: Array,
+    table: Array,
+    count: Array,
+    copies: Array,
+    *,
+    epochs: float,
+    batch_size: BatchSize,
+    largest: int,
+) -> Passes:
+    """One client's examples in a new order for every epoch.
+
+    Args:
+        key: typed PRNG key of this client and round.
+        table: (s_max,) the client's row of the index table.
+        count: number of its examples.
+        copies: number of copies an attacker appends.
+        epochs: E > 0; of a last broken epoch the first ⌈share · (count + copies)⌉ slots are taken.
+        batch_size: b, or "full" for all examples at once.
+        largest: static upper bound of count + copies.
+
+    Returns:
+        The `Passes`.
+    """
+    total = count + copies
+    whole, rows = math.floor(epochs), math.ceil(epochs)
+    slots = jnp.arange(largest, dtype=jnp.int32)
+    bits = jax.random.bits(key, (rows, largest))
+    # Slots that the client does not have come last; a sort is stable, so that equal bits have an order, too.
+    ranks = jnp.where(slots < total, bits >> 1, jnp.uint32(2**32 - 1))
+    _, order = lax.sort((ranks, jnp.broadcast_to(slots, (rows, largest))), num_keys=1)
+    shares = [1.0] * whole + [epochs - whole] * (rows - whole)
+    limits = jnp.stack([total if share == 1.0 else num_copies(share, total) for share in shares])
+    return Passes(table, order, count, limits, _size(batch_size, largest))
+
+
+def all_of(table: Array, count: Array, copies: Array, batch_size: BatchSize, largest: int) -> Passes:
+    """One pass over a client's examples in their own order; arguments as for `draw_passes`."""
+    order = jnp.arange(largest, dtype=jnp.int32)[None]
+    return Passes(table, order, count, (count + copies)[None], _size(batch_size, largest))
+
+
+def _size(batch_size: BatchSize, largest: int) -> int:
+    """Slots in a batch: no client has more than `largest`, so a larger batch is all of them."""
+    return largest if batch_size == "full" else min(batch_size, largest)
+
+
+Plan = TypeVar("Plan", Batches, Passes)
+
+
+def with_keys(batches: Plan, key: Array) -> Plan:
+    """One client's batches with a key for every step, whatever their number; `key` is the client's."""
     own = named_key(key, "step")
+    if isinstance(batches, Passes):
+        return batches._replace(key=own)
+    steps = jnp.arange(batches.weights.shape[0])
     return batches._replace(key=jax.vmap(lambda step: jax.random.fold_in(own, step))(steps))
 
 

@@ -1,4 +1,4 @@
-"""Local training: R steps of an optimizer from the global model, for one client, for many, for the server."""
+"""Local training: steps of an optimizer from the global model, for one client, for many, for the server."""
 
 import math
 from collections.abc import Callable
@@ -10,59 +10,155 @@ import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from fljax.base import Attack, Params
-from fljax.engine.batches import Batches, BatchSize, draw_batches, num_copies, with_keys
+from fljax.base import Attack, Client, ClientAlgorithm, Params, State, Trained
+from fljax.engine.batches import (
+    Batches,
+    BatchSize,
+    Passes,
+    all_of,
+    draw_batches,
+    draw_passes,
+    num_copies,
+    with_keys,
+)
+from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
 
 
-def model_update(
+class _Step(NamedTuple):
+    """What a local step hands on: δ = y − w, the optimizer's state, y, and the model's state."""
+
+    delta: Params
+    optimizer_state: Any
+    here: Params
+    model_state: Any
+
+
+def descend(
     params: Params,
-    batches: Batches,
+    batches: Batches | Passes,
     read: Callable[[Array, Array], tuple[Array, Array]],
     *,
     loss: Loss,
     optimizer: optax.GradientTransformation,
     divisor: float | None = None,
     model_state: Any = (),
-) -> tuple[Array, Array, Any]:
-    """The change that R optimizer steps make to the model, ModelUpdate(w, D, b, β, R).
+    optimizer_state: Any = None,
+    gradient: Callable[[Params, Params, Array], Params] | None = None,
+    project: Callable[[Params, Array], Params] | None = None,
+) -> Trained:
+    """The optimizer steps that a client or the server makes from the model, ModelUpdate(w, D, b, β, R).
 
     Args:
         params: w, a pytree.
-        batches: arrays (R, b).
+        batches: of R steps, arrays (R, b), or of epochs: as many steps as the examples ask for.
         read: `(examples, is_copy) -> (x, y)`, the batch that consists of these examples.
         loss: as `cross_entropy` returns it.
-        optimizer: any optax optimizer, started afresh.
+        optimizer: any optax optimizer.
         divisor: of the summed loss of a batch; None for the number of its examples.
         model_state: the model's state before the first step; every step changes it as it sees its batch.
+        optimizer_state: the optimizer's state before the first step; None starts it afresh.
+        gradient, project: as in `Client.descend`.
 
     Returns:
-        The update (d,), the mean loss over the R batches, and the model's state after them.
+        The `Trained`: the update (d,), the mean loss over the steps, and the states after them.
     """
-    gradient = jax.value_and_grad(loss, has_aux=True)
+    value_and_gradient = jax.value_and_grad(loss, has_aux=True)
 
-    def step(
-        carry: tuple[Params, Any, Params, Any], batch: Batches
-    ) -> tuple[tuple[Params, Any, Params, Any], Array]:
-        delta, state, here, seen = carry
+    def step(at: _Step, batch: Batches, number: Any) -> tuple[_Step, Array]:
         x, y = read(batch.examples, batch.is_copy)
-        (value, seen), grads = gradient(here, seen, x, y, batch.weights, divisor, batch.key)
-        change, state = optimizer.update(grads, state, here)
+        (value, seen), grads = value_and_gradient(
+            at.here, at.model_state, x, y, batch.weights, divisor, batch.key
+        )
+        if gradient is not None:
+            grads = gradient(grads, at.delta, number)
+        change, state = optimizer.update(grads, at.optimizer_state, at.here)
         # The change is summed on its own: w_R − w would lose its last digits to the size of w.
-        delta = jax.tree.map(jnp.add, delta, change)
-        return (delta, state, jax.tree.map(jnp.add, params, delta), seen), value
+        delta = jax.tree.map(jnp.add, at.delta, change)
+        if project is not None:
+            delta = project(delta, number)
+        return _Step(delta, state, jax.tree.map(jnp.add, params, delta), seen), value
 
     # The first step is written out, since in it all clients share the weights: under vmap its products with
-    # them stay unbatched. Inside a scan they would be copied per client.
-    start = (jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params, model_state)
-    carry, first = step(start, jax.tree.map(lambda a: a[0], batches))
+    # them stay unbatched. Inside a loop they would be copied per client.
+    begun = optimizer.init(params) if optimizer_state is None else optimizer_state
+    start = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
+    steps: Any
+    if isinstance(batches, Batches):
+        numbered = gradient is not None or project is not None
+        steps, last, total = _all_steps(step, start, batches, numbered)
+        mean = total / steps
+    else:
+        steps, last, total = _as_many_steps(step, start, batches, params)
+        mean = total / jnp.maximum(steps, 1)
+    return Trained(
+        update=ravel_pytree(last.delta)[0],
+        loss=mean,
+        model_state=last.model_state,
+        steps=jnp.asarray(steps, jnp.int32),
+        optimizer_state=last.optimizer_state,
+    )
+
+
+def _all_steps(
+    step: Callable[..., Any], start: _Step, batches: Batches, numbered: bool
+) -> tuple[int, _Step, Array]:
+    """R steps, the same for every client: their number, the last one, and the sum of the losses."""
+    at, first = step(start, jax.tree.map(lambda a: a[0], batches), jnp.int32(0))
     steps = batches.weights.shape[0]
-    total = first
-    if steps > 1:
-        carry, values = lax.scan(step, carry, jax.tree.map(lambda a: a[1:], batches))
-        total = first + jnp.sum(values)
-    return ravel_pytree(carry[0])[0], total / steps, carry[3]
+    if steps == 1:
+        return steps, at, first
+    others = jax.tree.map(lambda a: a[1:], batches)
+    numbers = jnp.arange(1, steps, dtype=jnp.int32) if numbered else None
+    at, values = lax.scan(lambda at, each: step(at, *each), at, (others, numbers))
+    return steps, at, first + jnp.sum(values)
+
+
+def _as_many_steps(
+    step: Callable[..., Any], start: _Step, passes: Passes, params: Params
+) -> tuple[Array, _Step, Array]:
+    """As many steps as a client's passes have, perhaps none, as `_all_steps` returns them.
+
+    Vmapped, the loop ends with the client that has most steps; those that are done stay as they are.
+    """
+    steps = passes.steps
+    at, first = step(start, passes.batch(jnp.int32(0)), jnp.int32(0))
+    at, total = jax.tree.map(
+        lambda new, old: jnp.where(steps > 0, new, old), (at, first), (start, jnp.zeros_like(first))
+    )
+
+    def one(number: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
+        (delta, state, seen), total = carry
+        # Not handed on: that would be one more array to hold for clients that are done.
+        here = jax.tree.map(jnp.add, params, delta)
+        at, value = step(_Step(delta, state, here, seen), passes.batch(number), number)
+        return (at.delta, at.optimizer_state, at.model_state), total + value
+
+    handed = (at.delta, at.optimizer_state, at.model_state), total
+    (delta, state, seen), total = lax.fori_loop(1, steps, one, handed)
+    return steps, _Step(delta, state, params, seen), total
+
+
+def mean_gradient(
+    params: Params,
+    passes: Passes,
+    read: Callable[[Array, Array], tuple[Array, Array]],
+    *,
+    loss: Loss,
+    model_state: Any = (),
+) -> Array:
+    """The gradient (d,) of the mean loss over all examples of a pass, at one model, batch by batch."""
+    gradient = jax.grad(loss, has_aux=True)
+    number = jnp.maximum(passes.limits[0], 1).astype(jnp.float32)
+
+    def add(step: Array, total: Params) -> Params:
+        batch = passes.batch(step)
+        x, y = read(batch.examples, batch.is_copy)
+        grads, _ = gradient(params, model_state, x, y, batch.weights, number, batch.key)
+        return jax.tree.map(jnp.add, total, grads)
+
+    return ravel_pytree(lax.fori_loop(0, passes.steps, add, jax.tree.map(jnp.zeros_like, params)))[0]
 
 
 def mean_state(states: Any, counted: Array, before: Any) -> Any:
@@ -93,6 +189,8 @@ def mean_state(states: Any, counted: Array, before: Any) -> Any:
         column = (-1,) + (1,) * (leaf.ndim - 1)
         kept = jnp.where(counted.reshape(column), leaf, 0)
         total = jnp.sum(weights.reshape(column) * kept, axis=0)
+        if not jnp.issubdtype(old.dtype, jnp.inexact):
+            total = jnp.round(total)  # a counter that all clients agree on
         return jnp.where(jnp.any(counted), total, old).astype(old.dtype)
 
     return jax.tree.map(mean, states, before)
@@ -105,19 +203,161 @@ class LocalTraining(NamedTuple):
         loss: as `cross_entropy` returns it.
         unravel: (d,) to the parameter pytree.
         optimizer: learning rate to an optax optimizer.
-        steps: R, local steps a round.
+        steps: R, local steps a round; None where `epochs` says it.
         batch_size: b, or "full".
         divisor: of the summed loss of a batch; None for the number of its examples.
+        epochs: E, passes over the examples in a round; None where `steps` says it.
         random: whether a local step draws anything besides its examples.
     """
 
     loss: Loss
     unravel: Callable[[Array], Params]
     optimizer: Callable[[Array], optax.GradientTransformation]
-    steps: int
+    steps: int | None
     batch_size: BatchSize
     divisor: float | None = None
+    epochs: float | None = None
     random: bool = False
+
+    def draw(self, key: Array, table: Array, count: Array, copies: Array, largest: int) -> Batches | Passes:
+        """The batches of all steps of one client; arguments as for `draw_batches`."""
+        batches: Any
+        how: Any = {"batch_size": self.batch_size, "largest": largest}
+        if self.epochs is not None:
+            batches = draw_passes(key, table, count, copies, epochs=self.epochs, **how)
+        else:
+            batches = draw_batches(key, table, count, copies, steps=self.steps or 1, **how)
+        return with_keys(batches, key) if self.random else batches
+
+
+SGD = ClientAlgorithm(lambda client, state, shared: client.descend())
+
+
+class Cohort(NamedTuple):
+    """The clients that train in a round.
+
+    Attributes:
+        ids: (τ,) int32.
+        copies: (τ,) int32, how many copies of its examples each appends.
+        poisoned: (τ,) boolean, those whose batches an attack changes.
+        members: (τ,) int32, the number of each among all malicious clients.
+    """
+
+    ids: Array
+    copies: Array
+    poisoned: Array
+    members: Array
+
+
+class Result(NamedTuple):
+    """What a cohort's training gives.
+
+    Attributes:
+        updates: (τ, d).
+        losses: (τ,) mean training losses.
+        model_states: the models' states, with a leading axis (τ,).
+        states: what the clients keep, with a leading axis (τ,).
+        messages: what they send besides, (τ, d) each.
+    """
+
+    updates: Array
+    losses: Array
+    model_states: Any
+    states: State = ()
+    messages: tuple[Array, ...] = ()
+
+
+def train_clients(
+    training: LocalTraining,
+    params: Array,
+    data: RoundData,
+    cohort: Cohort,
+    *,
+    key: Array,
+    learning_rate: Array,
+    clients_at_once: int,
+    poison_data: Callable[..., tuple[Array, Array]] | None = None,
+    most_copies: float = 0.0,
+    model_state: Any = (),
+    algorithm: ClientAlgorithm = SGD,
+    states: State = (),
+    shared: State = (),
+) -> Result:
+    """The local training of some clients.
+
+    Args:
+        training: their steps.
+        params: (d,).
+        data: the examples and index tables.
+        cohort: the clients.
+        key: typed PRNG key; client i draws from `fold_in(key, cohort.ids[i])`.
+        learning_rate: β of this round.
+        clients_at_once: clients that are vmapped together.
+        poison_data: of an attack, for the batches of those that are `poisoned`.
+        most_copies: the largest share of its examples that a client appends as copies.
+        model_state: the global model's state, from which every client starts.
+        algorithm: what a client does.
+        states: what the clients have kept, with a leading axis (τ,).
+        shared: what the server sends to all of them.
+
+    Returns:
+        The `Result`.
+    """
+    tree = training.unravel(params)
+    optimizer = training.optimizer(learning_rate)
+    counts = data.counts[cohort.ids]
+    width = data.table.shape[1]
+    largest = width + math.ceil(most_copies * width)
+
+    def draw(client: Array, count: Array, extra: Array) -> Batches | Passes:
+        return training.draw(jax.random.fold_in(key, client), data.table[client], count, extra, largest)
+
+    owners = cohort.ids, counts, cohort.copies
+    # Those of epochs are drawn for as many clients as train at once.
+    drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
+
+    def one(of_data: Any, batches: Any, is_poisoned: Array, member: Array, state: State) -> Result:
+        def read(examples: Array, is_copy: Array) -> tuple[Array, Array]:
+            x, y = data.x[examples], data.y[examples]
+            if poison_data is None:
+                return x, y
+            bad_x, bad_y = poison_data(x, y, is_copy, member)
+            return jnp.where(is_poisoned, bad_x, x), jnp.where(is_poisoned, bad_y, y)
+
+        def run(**hooks: Any) -> Trained:
+            return descend(
+                tree,
+                draw(*of_data) if batches is None else batches,
+                read,
+                loss=training.loss,
+                optimizer=optimizer,
+                divisor=training.divisor,
+                model_state=model_state,
+                **hooks,
+            )
+
+        def whole_gradient(at: Params) -> Array:
+            client, number, extra = of_data
+            passes = all_of(data.table[client], number, extra, training.batch_size, largest)
+            if training.random:
+                passes = with_keys(passes, named_key(jax.random.fold_in(key, client), "gradient"))
+            return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state)
+
+        client = Client(tree, learning_rate, training.unravel, run, whole_gradient)
+        trained = algorithm.train(client, state, shared)
+        sent = trained.update, trained.state, trained.messages
+        if jax.tree.leaves((state, trained.messages)):
+            # Nobody who has no examples moves what others keep of him.
+            nothing = jax.tree.map(jnp.zeros_like, (trained.update, trained.messages))
+            sent = jax.tree.map(
+                lambda new, old: jnp.where(of_data[1] > 0, new, old), sent, (nothing[0], state, nothing[1])
+            )
+        return Result(sent[0], trained.loss, trained.model_state, *sent[1:])
+
+    of_clients = owners, drawn, cohort.poisoned, cohort.members, states
+    if clients_at_once >= cohort.ids.shape[0]:
+        return jax.vmap(one)(*of_clients)
+    return lax.map(lambda client: one(*client), of_clients, batch_size=clients_at_once)
 
 
 def client_updates(
@@ -127,79 +367,37 @@ def client_updates(
     *,
     client_ids: Array,
     malicious: Array,
-    key: Array,
-    learning_rate: Array,
     attack: Attack,
-    clients_at_once: int,
-    model_state: Any = (),
-) -> tuple[Array, Array, Any]:
-    """The updates of a cohort, some clients at a time.
+    **how: Any,
+) -> Result:
+    """The local training of a round's clients, of whom the malicious ones read what the attack makes of it.
 
     Args:
-        training: the training of a client.
+        training: of every client.
         params: (d,).
         data: the examples and index tables.
         client_ids: (n,).
         malicious: (n,) boolean, the clients that attack in this round.
-        key: typed PRNG key; client i draws from `fold_in(key, client_ids[i])`.
-        learning_rate: β of this round.
         attack: its data poisoning applies to the malicious clients' batches.
-        clients_at_once: clients that are vmapped together.
-        model_state: the global model's state, from which every client starts.
+        **how: the other arguments of `train_clients`.
 
     Returns:
-        (n, d) updates, (n,) mean training losses and the model's state after the round (`mean_state`).
+        The `Result`.
     """
-    tree = training.unravel(params)
-    optimizer = training.optimizer(learning_rate)
     counts = data.counts[client_ids]
     # Of all malicious clients; `malicious` holds those that attack in this round.
     members = (jnp.cumsum(data.malicious) - 1)[client_ids].astype(jnp.int32)
     shares = attack.copies if attack.share is None else jax.vmap(attack.share)(members)
     copies = jnp.where(malicious, num_copies(shares, counts), 0)
-    width = data.table.shape[1]
-    largest = width + math.ceil(attack.copies * width)
-
-    def draw(client: Array, count: Array, extra: Array) -> Batches:
-        own = jax.random.fold_in(key, client)
-        batches = draw_batches(
-            own,
-            data.table[client],
-            count,
-            extra,
-            steps=training.steps,
-            batch_size=training.batch_size,
-            largest=largest,
-        )
-        return with_keys(batches, own) if training.random else batches
-
-    batches = jax.vmap(draw)(client_ids, counts, copies)
-
-    def one(batches: Batches, is_malicious: Array, member: Array) -> tuple[Array, Array, Any]:
-        def read(examples: Array, is_copy: Array) -> tuple[Array, Array]:
-            x, y = data.x[examples], data.y[examples]
-            if attack.poison_data is None:
-                return x, y
-            bad_x, bad_y = attack.poison_data(x, y, is_copy, member)
-            return jnp.where(is_malicious, bad_x, x), jnp.where(is_malicious, bad_y, y)
-
-        return model_update(
-            tree,
-            batches,
-            read,
-            loss=training.loss,
-            optimizer=optimizer,
-            divisor=training.divisor,
-            model_state=model_state,
-        )
-
-    if clients_at_once >= client_ids.shape[0]:
-        updates, losses, states = jax.vmap(one)(batches, malicious, members)
-    else:
-        updates, losses, states = lax.map(
-            lambda client: one(*client), (batches, malicious, members), batch_size=clients_at_once
-        )
-    return updates, losses, mean_state(states, counts > 0, model_state)
+    return train_clients(
+        training,
+        params,
+        data,
+        Cohort(client_ids, copies, malicious, members),
+        poison_data=attack.poison_data,
+        most_copies=attack.copies,
+        **how,
+    )
 
 
 def root_update(
@@ -211,24 +409,15 @@ def root_update(
     learning_rate: Array,
     model_state: Any = (),
 ) -> Array:
-    """The server's own update g_0 on the root dataset, (d,); arguments as for `client_updates`."""
+    """The server's own update g_0 on the root dataset, (d,); arguments as for `train_clients`."""
     size = data.root.shape[0]
-    batches = draw_batches(
-        key,
-        data.root,
-        jnp.int32(size) if data.root_count is None else data.root_count,
-        jnp.int32(0),
-        steps=training.steps,
-        batch_size=training.batch_size,
-        largest=size,
-    )
-    update, _, _ = model_update(
+    count = jnp.int32(size) if data.root_count is None else data.root_count
+    return descend(
         training.unravel(params),
-        with_keys(batches, key) if training.random else batches,
+        training.draw(key, data.root, count, jnp.int32(0), size),
         lambda examples, is_copy: (data.x[examples], data.y[examples]),
         loss=training.loss,
         optimizer=training.optimizer(learning_rate),
         divisor=training.divisor,
         model_state=model_state,
-    )
-    return update
+    ).update

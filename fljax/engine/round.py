@@ -1,7 +1,7 @@
 """One round of federated learning under attack, as one pure function."""
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import chex
 import jax
@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fljax.base import Aggregator, Attack, Context, Info, Knowledge
+from fljax.base import Aggregator, Attack, ClientAlgorithm, Context, Info, Knowledge
 from fljax.engine.batches import BatchSize
 from fljax.engine.keys import named_key
-from fljax.engine.local_training import LocalTraining, client_updates, root_update
+from fljax.engine.local_training import SGD, LocalTraining, client_updates, mean_state, root_update
 from fljax.engine.metrics import Metric
-from fljax.engine.state import RoundData, RunState
+from fljax.engine.state import Kept, RoundData, RunState
 
 
 class RoundMetrics(NamedTuple):
@@ -147,6 +147,7 @@ def make_round(
     clients_at_once: int,
     surrogate: Aggregator | None = None,
     num_in_cohort: int | None = None,
+    algorithm: ClientAlgorithm = SGD,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -163,6 +164,7 @@ def make_round(
         surrogate: a smooth version of the rule with a state of the same structure, for attacks that follow a
             gradient.
         num_in_cohort: number of malicious clients in every cohort; None leaves it to chance.
+        algorithm: what clients do, and what they and the server keep.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -187,7 +189,8 @@ def make_round(
         if attack.active is not None:
             malicious &= attack.active(context)
         rate = learning_rate(state.round)
-        updates, losses, model_state = client_updates(
+        kept = state.client_state or Kept((), ())
+        result = client_updates(
             client_training,
             state.params,
             data,
@@ -198,40 +201,64 @@ def make_round(
             attack=attack,
             clients_at_once=clients_at_once,
             model_state=state.model_state,
+            algorithm=algorithm,
+            states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
+            shared=kept.shared,
         )
+        model_state = mean_state(result.model_states, data.counts[client_ids] > 0, state.model_state)
         # The compiler drops the root update where neither the rule nor the attack reads it.
-        context = context._replace(
-            root_update=root_update(
-                server_training,
-                state.params,
-                data,
-                key=named_key(key, "root"),
-                learning_rate=rate,
-                model_state=state.model_state,
+        root = root_update(
+            server_training,
+            state.params,
+            data,
+            key=named_key(key, "root"),
+            learning_rate=rate,
+            model_state=state.model_state,
+        )
+
+        def receive(
+            stack: Array, key: Array, root: Array | None, attack_state: Any, aggregator_state: Any
+        ) -> tuple[Array, Info, Any, Any]:
+            """What the rule makes of a stack that the attackers have changed, and the states of both."""
+            chex.assert_shape(stack, (cohort_size, state.params.size))
+            known = context._replace(root_update=root)
+            foreseen = known._replace(key=named_key(key, "foreseen"))
+
+            def foresee(rule: Aggregator) -> Callable[[Array], Array]:
+                return lambda stack: rule.aggregate(stack, aggregator_state, foreseen)[0]
+
+            knowledge = Knowledge(
+                known._replace(key=named_key(key, "attack")),
+                rule=foresee(aggregator),
+                surrogate=None if surrogate is None else foresee(surrogate),
+                local_rate=jnp.asarray(rate, stack.dtype),
+                batch_size=_examples_per_batch(client_training.batch_size, data.counts[client_ids]),
             )
-        )
-        foreseen = context._replace(key=named_key(key, "foreseen"))
+            sent, attack_state = attack.corrupt(stack, malicious, attack_state, knowledge)
+            known = known._replace(key=named_key(key, "aggregate"))
+            update, aggregator_state, info = aggregator.aggregate(sent, aggregator_state, known)
+            chex.assert_equal_shape([update, state.params])
+            return update, info, attack_state, aggregator_state
 
-        def foresee(rule: Aggregator) -> Callable[[Array], Array]:
-            return lambda stack: rule.aggregate(stack, state.aggregator_state, foreseen)[0]
-
-        chex.assert_shape(updates, (cohort_size, state.params.size))
-        knowledge = Knowledge(
-            context._replace(key=named_key(key, "attack")),
-            rule=foresee(aggregator),
-            surrogate=None if surrogate is None else foresee(surrogate),
-            local_rate=jnp.asarray(rate, updates.dtype),
-            batch_size=_examples_per_batch(client_training.batch_size, data.counts[client_ids]),
-        )
-        updates, attack_state = attack.corrupt(updates, malicious, state.attack_state, knowledge)
-        context = context._replace(key=named_key(key, "aggregate"))
-        update, aggregator_state, info = aggregator.aggregate(updates, state.aggregator_state, context)
-        chex.assert_equal_shape([update, state.params])
-        change, server_state = server_optimizer.update(-update, state.server_state, state.params)
+        states = state.attack_state, state.aggregator_state
+        update, info, attack_state, aggregator_state = receive(result.updates, key, root, *states)
+        messages = [
+            receive(stack, jax.random.fold_in(named_key(key, "message"), number), None, *states)
+            for number, (stack, *states) in enumerate(
+                zip(result.messages, kept.attack_states, kept.aggregator_states, strict=True)
+            )
+        ]
+        shared, served = kept.shared, update
+        if algorithm.serve is not None:
+            vectors = tuple(message[0] for message in messages)
+            served, shared = algorithm.serve(update, vectors, shared, cohort_size / num_clients)
+        change, server_state = server_optimizer.update(-served, state.server_state, state.params)
         params = optax.apply_updates(state.params, change)
         # A client without examples has trained on nothing.
         counted = ~malicious & (data.counts[client_ids] > 0)
-        metrics = _metrics(update, params, losses=losses, malicious=malicious, counted=counted, info=info)
+        metrics = _metrics(
+            update, params, losses=result.losses, malicious=malicious, counted=counted, info=info
+        )
         state = RunState(
             params=params,
             round=state.round + 1,
@@ -240,6 +267,13 @@ def make_round(
             aggregator_state=aggregator_state,
             attack_state=attack_state,
             model_state=model_state,
+            client_state=state.client_state
+            and Kept(
+                jax.tree.map(lambda leaf, rows: leaf.at[client_ids].set(rows), kept.clients, result.states),
+                shared,
+                tuple(message[2] for message in messages),
+                tuple(message[3] for message in messages),
+            ),
         )
         return state, metrics
 

@@ -5,6 +5,22 @@ from typing import Any, NamedTuple
 from jax import Array
 
 
+class Kept(NamedTuple):
+    """What an algorithm of the clients keeps from round to round.
+
+    Attributes:
+        clients: the states of all clients, with a leading axis (n,).
+        shared: what the server keeps and sends to every client.
+        attack_states: of the attack on every kind of message.
+        aggregator_states: of the rule on every kind of message.
+    """
+
+    clients: Any
+    shared: Any
+    attack_states: tuple[Any, ...] = ()
+    aggregator_states: tuple[Any, ...] = ()
+
+
 class RunState(NamedTuple):
     """The part that changes from round to round, and that a checkpoint holds.
 
@@ -17,6 +33,7 @@ class RunState(NamedTuple):
         attack_state: state of the attack.
         model_state: state of the model besides its parameters, such as running batch statistics; () where
             there is none.
+        client_state: `Kept`; () where clients keep nothing.
     """
 
     params: Array
@@ -26,6 +43,7 @@ class RunState(NamedTuple):
     aggregator_state: Any
     attack_state: Any
     model_state: Any = ()
+    client_state: Kept | tuple[()] = ()
 
 
 class RoundData(NamedTuple):

@@ -1,5 +1,6 @@
-"""Models as pure functions of their parameters; any flax module can be one."""
+"""Models as pure functions of their parameters; a module of any JAX library can be one."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from flax import linen, nnx
 from fljax.base import Model
 from fljax.models.adapters._linen import from_linen
 from fljax.models.adapters._nnx import from_nnx
+from fljax.models.adapters._pair import from_pair
 from fljax.models.conv import client_conv
 from fljax.models.layers import max_pool_2x2, patch_conv
 from fljax.models.networks import CNN, MLP, LogisticRegression
@@ -17,13 +19,20 @@ from fljax.models.resnet import ResNet20
 
 
 def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) -> Model:
-    """A `Model` from a flax module.
+    """A `Model` from a module of flax, equinox or haiku, or from two plain functions.
+
+    Layers that train otherwise than they are evaluated, such as dropout and batch normalisation, are told as
+    their library has it: `flax.linen` and haiku by an argument of the call, which is `train`,
+    `deterministic` or another of `fljax.models.modes.MODES`; `flax.nnx` by `train()` and `eval()`; equinox by
+    `inference_mode`. Examples that only pad a batch enter no statistics of their `BatchNorm`.
 
     Args:
-        module: a `flax.linen` module; or an initialised `flax.nnx` module, whose current parameters are the
-            initial model whatever the key; or a `Model`, returned as it is. Layers that train otherwise than
-            they are evaluated, such as dropout and batch normalisation, are told by an argument of the
-            module's `__call__`: `train`, `deterministic` or another of `fljax.models.modes.MODES`.
+        module: a `flax.linen` module; a `flax.nnx` module, called with a batch, or an equinox module, called
+            with one example, whose current parameters are the initial model whatever the key; an equinox
+            module with state and its state, as `eqx.nn.make_with_state` returns them; what `hk.transform` or
+            `hk.transform_with_state` returns; a pair `(init, apply)` with `init(key) -> params` and
+            `apply(params, x) -> logits`, where `apply` may take `key` in training; or a `Model`, returned as
+            it is.
         input_shape: shape of one example.
         dtype: of the examples: float32, or int32 for tokens.
 
@@ -31,8 +40,8 @@ def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) 
         The `Model`.
 
     Raises:
-        ValueError: if the module has state other than batch statistics, which the round does not carry, or
-            draws random numbers in evaluation.
+        ValueError: if a flax module has state other than batch statistics, which the round does not carry,
+            or the module draws random numbers in evaluation.
         TypeError: if it is none of these.
 
     Example:
@@ -48,7 +57,29 @@ def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) 
         return from_linen(module, example)
     if isinstance(module, nnx.Module):
         return from_nnx(module, example)
-    raise TypeError(f"model must be a flax module or a fljax.models.Model, got {type(module).__name__}")
+    parts = module if isinstance(module, tuple) and len(module) == 2 else (module, None)
+    if "equinox" in sys.modules:
+        import equinox as eqx
+
+        if isinstance(parts[0], eqx.Module) and isinstance(parts[1], eqx.nn.State | None):
+            from fljax.models.adapters._equinox import from_equinox
+
+            return from_equinox(parts[0], parts[1], example)
+    if "haiku" in sys.modules:
+        import haiku as hk
+
+        if isinstance(module, hk.Transformed | hk.TransformedWithState):
+            from fljax.models.adapters._haiku import from_haiku
+
+            return from_haiku(module, example)
+    init, apply = parts
+    if callable(init) and callable(apply):
+        return from_pair(init, apply, example)
+    raise TypeError(
+        "model must be a module of flax.linen, flax.nnx or equinox (with state: the pair of both), a "
+        "function transformed by haiku, a pair of functions (init, apply) or a fljax.models.Model, got "
+        f"{type(module).__name__}"
+    )
 
 
 __all__ = [

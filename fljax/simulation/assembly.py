@@ -71,6 +71,16 @@ class Parts(NamedTuple):
         return int(self.data.table.shape[0])
 
     @property
+    def mean_steps(self) -> float:
+        """The mean number of local steps of a client's round."""
+        local = self.config.local
+        if local.steps is not None:
+            return local.steps
+        counts = np.asarray(self.data.counts)
+        batch = counts if local.batch_size == "full" else np.minimum(local.batch_size, counts)
+        return float(np.mean(np.ceil((local.epochs or 0) * counts / np.maximum(batch, 1))))
+
+    @property
     def num_malicious(self) -> int:
         """The number of malicious clients, m."""
         return int(self.data.malicious.sum())
@@ -142,7 +152,7 @@ def make_parts(
     Args:
         config: the configuration.
         dataset: its data.
-        model: a flax module or `Model` instead of `config.model`.
+        model: what `as_model` takes instead of `config.model`.
         attacked: whether clients are malicious; None for whether `config.attack` is an attack.
         data: what an earlier call made of the same clients; None deals the data out.
 
@@ -229,6 +239,7 @@ def compose(
         optimizer=resolved.local.optimizer,
         steps=local.steps,
         batch_size=local.batch_size,
+        epochs=local.epochs,
         random=parts.model.random,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":

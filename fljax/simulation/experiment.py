@@ -90,7 +90,7 @@ def assemble(
     Args:
         config: the configuration.
         dataset: data to use instead of `config.data`.
-        model: a flax module or `fljax.models.Model` instead of `config.model`.
+        model: what `fljax.models.as_model` takes instead of `config.model`.
         aggregator: an `Aggregator`, or a pure rule, instead of `config.aggregator`: `partial(krum,
             num_malicious=4)`, or a function of your own in jax.numpy.
         attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes

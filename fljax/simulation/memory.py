@@ -1,5 +1,6 @@
 """The memory of a run, estimated before it is compiled, and the sentence where there is less."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +26,9 @@ R = TypeVar("R")
 # own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
 STACKS = 2
 HELD = 1 / 8
-# Bytes of an example of a batch: where it is, what it counts, whether an attacker appended it.
-DRAWN = 9
+# Bytes of an example of a batch: where it is, what it counts, whether an attacker appended it; and of one in
+# the order of an epoch: random bits, their rank and the place.
+DRAWN, ORDERED = 9, 12
 # Matrices (n, n) that a rule or an attack holds at once, if it compares the clients in pairs.
 SQUARES = 3
 
@@ -130,7 +132,7 @@ def estimate(
     """
     gradient = gradient or gradient_of(parts, count=False)
     config, dataset = parts.config, parts.dataset
-    n, d, local = parts.cohort_size, gradient.num_params, config.local
+    n, d = parts.cohort_size, gradient.num_params
     chunk = clients_at_once(config, gradient.params, n)
     rule = rule or make_aggregator(parts.resolved.rule)
     kept = jax.eval_shape(lambda: rule.init(parts.num_clients, d))
@@ -156,11 +158,7 @@ def estimate(
                 f"comparing {n:,} clients in pairs",
                 f"lower {fewer}, or take another rule or attack",
             ),
-            Part(
-                DRAWN * n * local.steps * gradient.batch,
-                f"a round's batches, {n:,} clients × {local.steps:,} steps × {gradient.batch:,} examples",
-                f"lower local.steps, local.batch_size, {fewer}",
-            ),
+            _drawn(parts, n, chunk, gradient.batch, fewer),
             Part(
                 4 * parts.data.table.size,
                 f"the table of who holds which examples, {parts.num_clients:,} clients",
@@ -172,6 +170,23 @@ def estimate(
                 "lower num_clients, or take a smaller model",
             ),
         ),
+    )
+
+
+def _drawn(parts: Parts, n: int, chunk: int, batch: int, fewer: str) -> Part:
+    """The memory of a round's batches: those of steps are drawn for all clients, of epochs for a chunk."""
+    local, width = parts.config.local, parts.data.table.shape[1]
+    if local.epochs is not None:
+        return Part(
+            ORDERED * chunk * math.ceil(local.epochs) * width,
+            f"the orders of {local.epochs:g} epochs, {chunk:,} clients at once × {width:,} examples",
+            f"lower local.epochs, client_chunk, {fewer}",
+        )
+    steps = local.steps or 1
+    return Part(
+        DRAWN * n * steps * batch,
+        f"a round's batches, {n:,} clients × {steps:,} steps × {batch:,} examples",
+        f"lower local.steps, local.batch_size, {fewer}",
     )
 
 

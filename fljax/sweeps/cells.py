@@ -9,7 +9,7 @@ import pydantic
 
 from fljax.config import keys
 from fljax.config.loading import apply_overrides
-from fljax.config.schema import WITHOUT_EFFECT, Component, ExperimentConfig, jsonable, parse_config
+from fljax.config.schema import LATER, WITHOUT_EFFECT, Component, ExperimentConfig, jsonable, parse_config
 from fljax.config.titles import component_title, titles
 from fljax.errors import ConfigError
 from fljax.sweeps.columns import COMPONENTS, Column
@@ -111,6 +111,8 @@ class _Tables:
 
     def plain(self, value: Any) -> Any:
         """A field of a configuration as JSON holds it."""
+        if isinstance(value, tuple):
+            return [self.plain(each) for each in value]
         if not isinstance(value, pydantic.BaseModel):
             return jsonable(value)
         if id(value) not in self._plain:
@@ -119,19 +121,30 @@ class _Tables:
 
     def identity(self, config: ExperimentConfig) -> str:
         """The hash of a configuration's text."""
-        fields = [f'"{name}": {self._text(getattr(config, name))}' for name in _FIELDS]
+        fields = [
+            f'"{name}": {self._text(name, value)}'
+            for name in _FIELDS
+            if (value := getattr(config, name)) != _LATER.get(name, _NEVER)
+        ]
         if config.plugins:
             fields.append(f'"plugins": {text_of(config.plugin_names)}')
         return hashlib.sha256(f"{{{', '.join(fields)}}}".encode()).hexdigest()[:16]
 
-    def _text(self, value: Any) -> str:
+    def _text(self, name: str, value: Any) -> str:
         if not isinstance(value, pydantic.BaseModel):
-            return str(value) if type(value) is int else text_of(value)
+            return str(value) if type(value) is int else text_of(self.plain(value))
         if id(value) not in self._texts:
-            self._texts[id(value)] = value, text_of(self.plain(value))
+            plain = self.plain(value)
+            if later := keys.within(_LATER, name):
+                plain = {key: item for key, item in plain.items() if item != later.get(key, _NEVER)}
+            self._texts[id(value)] = value, text_of(plain)
         return self._texts[id(value)][1]
 
 
+# The defaults of keys that cells of earlier versions did not have; nothing is equal to `_NEVER`.
+_NEVER = object()
+_DEFAULTS = ExperimentConfig()
+_LATER = {key: keys.get(_DEFAULTS, key, _NEVER) for key in LATER}
 _FIELDS = sorted(ExperimentConfig.model_fields.keys() - {*WITHOUT_EFFECT, "plugins"})
 
 

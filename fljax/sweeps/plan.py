@@ -187,7 +187,7 @@ def _group(
     count = max(-(-len(cells) // most), min(batches, len(cells)))
     n, d = parts[0].cohort_size, gradient.num_params
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
-    flops = gradient.flops * n * parts[0].config.local.steps + 20.0 * n * d
+    flops = gradient.flops * n * parts[0].mean_steps + 20.0 * n * d
     return Group(
         number=number,
         cells=cells,

@@ -530,7 +530,7 @@ def test_every_key_survives_the_round_trip():
     assert parse_config(resolved) == config
     assert resolved["attack"] == FULL["attack"]
     assert resolved["aggregator"]["pre"] == FULL["aggregator"]["pre"]
-    assert resolved["local"] == FULL["local"]
+    assert resolved["local"] == {**FULL["local"], "epochs": None}
     assert set(FULL) == set(resolved)
 
 

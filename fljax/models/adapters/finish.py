@@ -1,12 +1,13 @@
 """From a module's two forward passes to a `Model`: what is random, what has state, what is the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import errors
 from jax import Array
+from jax.extend.core import Var
 
 from fljax.base import Model, Params
 
@@ -31,8 +32,8 @@ class Passes(NamedTuple):
 def finish(passes: Passes, example: Any) -> Model:
     """The `Model` that a module's passes make.
 
-    It is random if training uses its key. Without state and randomness, a training that compiles to the
-    program of evaluation is left out.
+    It is random if what training returns depends on its key. Without state and randomness, a training that
+    compiles to the program of evaluation is left out.
 
     Args:
         passes: the module's.
@@ -56,8 +57,7 @@ def finish(passes: Passes, example: Any) -> Model:
     both = train
     real = jnp.ones(1, bool)
     traced: Any = jax.make_jaxpr(both)(params, example, state, real, key)
-    used = traced.jaxpr.invars[-1]
-    if any(used is operand for equation in traced.eqns for operand in equation.invars):
+    if _decides(traced.jaxpr.invars[-1], traced.jaxpr):
         return Model(init, apply, init_state, both)
 
     def plain(params: Params, x: Array, state: Any, real: Array) -> tuple[Array, Any]:
@@ -71,6 +71,19 @@ def finish(passes: Passes, example: Any) -> Model:
         if _body(programs[0]) == _body(programs[1]):
             return Model(init, apply)
     return Model(init, apply, init_state, plain)
+
+
+def _decides(argument: Var, jaxpr: Any) -> bool:
+    """True if a traced function's results depend on an argument."""
+    needed = set(_variables(jaxpr.outvars))
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(_variables(equation.invars))
+    return argument in needed
+
+
+def _variables(operands: Iterable[Any]) -> Iterator[Var]:
+    return (operand for operand in operands if isinstance(operand, Var))
 
 
 def _body(program: str) -> str:
