@@ -9,6 +9,11 @@ from jax import Array
 State = Any
 
 
+def draws(function: Callable[..., Any] | None) -> bool:
+    """True for a function with an argument `key`, which draws random numbers."""
+    return function is not None and "key" in inspect.signature(function).parameters
+
+
 class Info(TypedDict, total=False):
     """What explains a rule's decision, as far as the rule has it.
 
@@ -210,7 +215,7 @@ class Model(NamedTuple):
     @property
     def random(self) -> bool:
         """True if the forward pass in training draws random numbers."""
-        return self.train is not None and "key" in inspect.signature(self.train).parameters
+        return draws(self.train)
 
 
 class Trained(NamedTuple):

@@ -8,7 +8,7 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.training import local_attack, trained_on
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Client, Context, Params, State, Task, Trained
-from fljax.numerics.checks import real, whole
+from fljax.numerics.checks import ArgumentError, real, whole
 
 
 @register_attack(
@@ -70,7 +70,11 @@ def alternating_minimisation(
 
     def train(client: Client, honest: Array, state: State, context: Context) -> Trained:
         benign = client.unravel(honest)
-        times = context.client_ids.shape[0] if boost is None else boost
+        times = boost
+        if times is None:
+            if context.client_ids is None:
+                raise ArgumentError("needs a factor, or client_ids, which this round does not provide")
+            times = context.client_ids.shape[0]
 
         def gradient(grads: Params, delta: Params, step: Array) -> Params:
             pull = jnp.where(poisons(step), 0.0, strength)

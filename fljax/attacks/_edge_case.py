@@ -34,8 +34,9 @@ def edge_case(
 
     Each malicious client appends ⌈ρ · (its number of examples)⌉ copies, ρ = `poison_fraction`. With a `file`
     of rare inputs, each copy is one of them, drawn anew for every batch, and success is measured on the
-    file's held-out inputs. With a `source` class, copies of its images stand upside down as a stand-in for
-    rare ones, other copies stay what they are, and success is measured on the class's test images upside down.
+    file's held-out inputs. With a `source` class, copies of its images are turned upside down as a stand-in
+    for rare ones, other copies stay what they are, and success is measured on the class's test images turned
+    upside down.
 
     Args:
         num_classes: number of labels, to check the labels against.
@@ -97,16 +98,14 @@ def _from_file(file: str, image_shape: tuple[int, int, int] | None, target: int)
     """The attack with the rare inputs of a file; they are few, and so part of the program."""
     train, test = _read(file, image_shape)
 
-    def poison_data(
-        x: Array, y: Array, is_copy: Array, member: Array, key: Array
-    ) -> tuple[Array, Array]:
+    def poison_data(x: Array, y: Array, is_copy: Array, member: Array, key: Array) -> tuple[Array, Array]:
         if x.shape[1:] != train.shape[1:]:
             raise ArgumentError(f"file={file!r} holds inputs {train.shape[1:]}, the data set {x.shape[1:]}")
         rare = jnp.asarray(train, x.dtype)[jax.random.randint(key, is_copy.shape, 0, len(train))]
         return jnp.where(_along(is_copy, x), rare, x), jnp.where(is_copy, target, y)
 
     return NO_ATTACK._replace(
-        poison_data=poison_data, trigger=Trigger(lambda x: x, target, examples=test)
+        poison_data=poison_data, trigger=Trigger(lambda x: x, target, examples=jnp.asarray(test))
     )
 
 

@@ -44,7 +44,7 @@ def constrain_and_scale(
     n, m = len(attacker.counts), attacker.malicious.sum()
     gamma = n / (server_lr * m) if factor is None else factor
     if bound is not None:
-        gamma = np.sign(gamma) * min(abs(gamma), bound / np.linalg.norm(delta))
+        gamma = np.sign(gamma) * min(abs(gamma), bound / max(np.linalg.norm(delta), 1e-9))
     return gamma * delta
 
 

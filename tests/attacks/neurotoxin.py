@@ -34,7 +34,7 @@ def neurotoxin(
         mask = choose(models[-1] - models[-1 - lag], share)
 
     def project(delta, step):
-        return delta if norm is None else delta * min(1.0, norm / np.linalg.norm(delta))
+        return delta if norm is None else delta * min(1.0, norm / max(np.linalg.norm(delta), 1e-9))
 
     if where == "update":
         return mask * attacker.descend(project=project)

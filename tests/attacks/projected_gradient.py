@@ -23,7 +23,7 @@ def projected_gradient(
     def inside(delta):
         if ball == "linf":
             return np.array([min(max(value, -norm), norm) for value in delta])
-        return delta * min(1.0, norm / np.linalg.norm(delta))
+        return delta * min(1.0, norm / max(np.linalg.norm(delta), 1e-9))
 
     def project(delta, step):
         return inside(delta) if (step + 1) % every == 0 else delta
@@ -47,7 +47,7 @@ def _case(variant="", **hyper):
 
 CASES = [
     _case(norm=0.4),
-    _case("every second step", norm=0.3, every=2),
+    _case("every second step", norm=1.0, every=2, learning_rate=0.5, steps=5),
     _case("largest entry", norm=0.2, ball="linf", steps=5),
     _case("replacement", norm=0.4, replacement=True, server_lr=0.5, learning_rate=0.05),
 ]

@@ -5,7 +5,7 @@ them; the rule is the mean.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ ROUNDS, STEPS, RATE, MOMENTUM = 3, 3, 0.1, 0.9
 COUNTS = np.array([4, 3, 4, 2, 4])
 MALICIOUS = np.array([False, True, False, True, False])
 _random = np.random.default_rng(0)
-POINTS = _random.normal(size=(N, MOST, D)) + 1.0
+POINTS = _random.normal(size=(N, MOST, D)) + np.array([1.0, -1.0, 0.5, -1.5])
 POISON = np.array([-2.0, 1.0, 3.0, 0.5])
 HESSIAN = np.eye(D) + 0.3 * (_random.normal(size=(D, D)) > 0)
 HESSIAN = HESSIAN @ HESSIAN.T / 2
@@ -53,7 +53,7 @@ class Quadratic:
         steps: of honest clients.
     """
 
-    hessian: np.ndarray = HESSIAN
+    hessian: np.ndarray = field(default_factory=lambda: HESSIAN)
     momentum: float = MOMENTUM
     steps: int = STEPS
 

@@ -20,6 +20,7 @@ from fljax.attacks import (
     sign_flip,
     trim_attack,
 )
+from fljax.base import draws
 from tests.attacks.case import (
     BATCHES,
     KEY,
@@ -58,9 +59,7 @@ def test_poisoned_batches_are_those_of_the_reference(case):
     for x, y, is_copy in BATCHES:
         for member in range(3):
             given = (KEY,) if draws(attack.poison_data) else ()
-            poisoned = attack.poison_data(
-                jnp.asarray(x), jnp.asarray(y), is_copy, jnp.int32(member), *given
-            )
+            poisoned = attack.poison_data(jnp.asarray(x), jnp.asarray(y), is_copy, jnp.int32(member), *given)
             for found, wanted in zip(poisoned, case.data(x, y, is_copy, member, **case.hyper), strict=True):
                 np.testing.assert_allclose(found, wanted, rtol=1e-6)
         if attack.trigger is not None:

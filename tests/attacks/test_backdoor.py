@@ -9,9 +9,9 @@ import fljax
 from fljax.aggregators import Context
 from fljax.attacks import (
     Knowledge,
-    distributed_backdoor,
     Task,
     attack_from_registry,
+    distributed_backdoor,
     edge_case,
     label_flip,
     model_replacement,
@@ -277,7 +277,11 @@ def test_rare_inputs_of_a_file(tmp_path):
         ({}, {"source": 10, "num_classes": 10}, "source=10 is not one of the 10 labels"),
         ({}, {"source": 1, "image_shape": None}, "source is for images"),
         ({"train": np.zeros((2, 8, 8, 1))}, {}, "must be an .npz file with the arrays train and test"),
-        ({"train": np.zeros((2, 8, 8, 1)), "test": np.zeros((0, 8, 8, 1))}, {}, "test must hold at least one"),
+        (
+            {"train": np.zeros((2, 8, 8, 1)), "test": np.zeros((0, 8, 8, 1))},
+            {},
+            "test must hold at least one",
+        ),
         ({"train": np.zeros((2, 8, 8, 1)), "test": np.zeros((2, 7, 8, 1))}, {}, "test holds inputs"),
         ({"train": np.full((2, 8, 8, 1), np.nan), "test": np.zeros((2, 8, 8, 1))}, {}, "finite numbers"),
     ],
