@@ -37,6 +37,7 @@ EXAMPLES: Mapping[Any, str] = {
     int: "4",
     float: "0.5",
     str: '"mine.npz"',
+    str | list[str]: '"image"',
     Sequence[Attack]: '[{ name = "sign_flip" }, { name = "alie" }]',
 }
 

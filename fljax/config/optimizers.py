@@ -16,7 +16,11 @@ Optimizer = Callable[[Any], optax.GradientTransformation]
 
 
 def make_optimizer(where: str, config: Component) -> Optimizer:
-    """Learning rate (number or schedule) to the configured optax optimizer."""
+    """Learning rate (number or schedule) to the configured optax optimizer.
+
+    An optimizer of optax that has no `weight_decay` of its own takes one, too: λ·w is added to the gradient
+    before anything else, as PyTorch's optimizers do (L2 regularisation).
+    """
     function: Any = getattr(optax, config.name, None)
     names = _parameter_names(function)
     if not names or names[0] != "learning_rate":
@@ -24,10 +28,13 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
             f"{where}: optax has no optimizer {config.name!r} that takes a learning rate "
             "(for example sgd, adam, adamw, rmsprop, yogi)"
         )
-    given = config.checked(where, dict.fromkeys(names[1:], (Any, None)))
+    coupled = "weight_decay" not in names
+    given = config.checked(where, dict.fromkeys([*names[1:], *["weight_decay"] * coupled], (Any, None)))
+    decay = given.pop("weight_decay", None) if coupled else None
 
     def make(learning_rate: Any) -> optax.GradientTransformation:
-        return function(learning_rate, **given)
+        optimizer = function(learning_rate, **given)
+        return optimizer if decay is None else optax.chain(optax.add_decayed_weights(decay), optimizer)
 
     def one_step(params: Array) -> Any:
         optimizer = make(0.1)

@@ -3,17 +3,17 @@
 import inspect
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from fljax.data.arrays import read_npz
+from fljax.data.arrays import from_arrays, read_npz
 from fljax.data.dataset import Dataset, scaled
-from fljax.data.readers import cifar10, colorectal, idx, uci_har
+from fljax.data.readers import cifar10, cifar100, colorectal, emnist, hugging_face, idx, leaf, uci_har
 from fljax.data.readers import tfds as tfds_source
 from fljax.data.readers.cifar10 import Batch
 from fljax.data.readers.packed import check_fits
@@ -94,8 +94,18 @@ def _load_digits(data_dir: PathLike | None, seed: int) -> Dataset:
     return Dataset(x[:1437], y[:1437], x[1437:], y[1437:], 10, "digits", source="scikit-learn")
 
 
+def _check_choice(name: str, option: str, given: str, choices: Iterable[str]) -> None:
+    if given not in choices:
+        raise ConfigError(f"{name}: {unknown_name(option, given, choices)}")
+
+
 def _with_tfds(
-    name: str, root: Path | None, found: Any, wanted: str, tfds_dir: PathLike | None
+    name: str,
+    root: Path | None,
+    found: Any,
+    wanted: str,
+    tfds_dir: PathLike | None,
+    label: str = "label",
 ) -> tuple[Any, str]:
     """The arrays found among the files and their source, or else those of TensorFlow Datasets.
 
@@ -105,9 +115,13 @@ def _with_tfds(
     if found is not None:
         return found
     try:
-        return tfds_source.read_or_prepare(name, tfds_dir)
+        return tfds_source.read_or_prepare(name, tfds_dir, label)
     except DataError as error:
-        tried = f"no {wanted} in {root / name}" if root else "neither data_dir nor FLJAX_DATA is given"
+        tried = (
+            f"no {wanted} in {root / name.partition('/')[0]}"
+            if root
+            else "neither data_dir nor FLJAX_DATA is given"
+        )
         raise DataError(f"{tried}; {error}") from None
 
 
@@ -209,6 +223,89 @@ def _load_cifar10(
 
 
 @register_dataset(
+    "cifar100",
+    title="CIFAR-100",
+    source="Krizhevsky, Learning multiple layers of features from tiny images, 2009",
+    seeded=False,
+)
+def _load_cifar100(
+    data_dir: PathLike | None,
+    seed: int,
+    *,
+    labels: Literal["fine", "coarse"] = "fine",
+    tfds_dir: PathLike | None = None,
+) -> Dataset:
+    """Photographs of 100 kinds of things in 20 groups, 32x32 in colour, 50,000 / 10,000.
+
+    Args:
+        data_dir, seed: as for `load`.
+        labels: "fine" for the 100 classes, "coarse" for the 20 groups.
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there.
+    """
+    _check_choice("cifar100", "labels", labels, cifar100.NUM_CLASSES)
+    root = _data_root("cifar100", data_dir)
+    found = cifar100.read(root) if root else None
+    if found is None:
+        feature = "label" if labels == "fine" else "coarse_label"
+        arrays, source = _with_tfds("cifar100", root, None, "CIFAR-100 files", tfds_dir, feature)
+    else:
+        parts, notes, source = found
+        pairs = [(parts[part].x, getattr(parts[part], labels)) for part in ("train", "test")]
+        arrays = idx.ImageArrays(*pairs[0], *pairs[1], notes)
+    return Dataset(
+        scaled(arrays.train_x),
+        arrays.train_y.astype(np.int32),
+        scaled(arrays.test_x),
+        arrays.test_y.astype(np.int32),
+        num_classes=cifar100.NUM_CLASSES[labels],
+        name="cifar100",
+        source=source,
+        notes=arrays.notes,
+    )
+
+
+@register_dataset(
+    "emnist",
+    title="EMNIST",
+    source="Cohen, Afshar, Tapson and van Schaik, EMNIST: extending MNIST to handwritten letters, IJCNN 2017",
+    seeded=False,
+)
+def _load_emnist(
+    data_dir: PathLike | None,
+    seed: int,
+    *,
+    split: Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"] = "balanced",
+    tfds_dir: PathLike | None = None,
+) -> Dataset:
+    """Handwritten digits and letters, 28x28 grey levels, in the published splits, images upright.
+
+    Args:
+        data_dir, seed: as for `load`.
+        split: the choice of examples and classes: "balanced" (47 classes, 112,800 / 18,800), "byclass" (62),
+            "bymerge" (47), "letters" (26, numbered from 0), "digits" or "mnist" (10).
+        tfds_dir: the folder of TensorFlow Datasets, which are used where the original files are not there; of
+            the letters they have the first 88,800 / 14,800.
+    """
+    _check_choice("emnist", "split", split, emnist.SPLITS)
+    root, kind = _data_root("emnist", data_dir), emnist.SPLITS[split]
+    found = emnist.read(root, split) if root else None
+    if found is None:
+        wanted = f"idx files of the split {split}"
+        found = _with_tfds(f"emnist/{split}", root, None, wanted, tfds_dir)
+    arrays, source = found
+    return Dataset(
+        scaled(emnist.upright(arrays.train_x))[..., None],
+        arrays.train_y.astype(np.int32) - kind.first,
+        scaled(emnist.upright(arrays.test_x))[..., None],
+        arrays.test_y.astype(np.int32) - kind.first,
+        num_classes=kind.num_classes,
+        name="emnist" if split == "balanced" else f"emnist_{split}",
+        source=source,
+        notes=arrays.notes,
+    )
+
+
+@register_dataset(
     "colorectal_histology",
     title="CH-MNIST",
     source="Kather, Weis, Bianconi and others, Multi-class texture analysis in colorectal cancer histology, "
@@ -271,6 +368,124 @@ def _load_uci_har(data_dir: PathLike | None, seed: int) -> Dataset:
         source=f"text files in {str(folder).rstrip('/')}",
         notes=notes,
     )
+
+
+def _from_leaf(name: str, data_dir: PathLike | None, convert: leaf.Convert, num_classes: int) -> Dataset:
+    """A data set in LEAF's layout, whose users are its natural clients."""
+    root = _data_root(name, data_dir)
+    folder = leaf.find(root, name) if root else None
+    if folder is None:
+        place = (root or Path("<data_dir>")) / name
+        raise DataError(
+            f"{name}: not found; put the folders train and test that LEAF's preprocess.sh writes into {place}"
+            + ("" if root else ", and give data_dir or set FLJAX_DATA")
+        )
+    train, test = leaf.read(folder, convert)
+    number = {user: i for i, user in enumerate(train.users)}
+    clients = np.array([number.get(user, -1) for user in test.users], np.int32)
+    strangers = int((clients < 0).sum())
+    notes: tuple[str, ...] = ()
+    if strangers:
+        notes = (f"{strangers} of {len(clients)} users in the test part are in no training part",)
+    return Dataset(
+        train.x,
+        train.y,
+        test.x,
+        test.y,
+        num_classes,
+        name,
+        client_ids=train.owners,
+        source=f"LEAF's JSON files in {folder}",
+        notes=notes,
+        test_client_ids=clients[test.owners],
+        num_tokens=num_classes if train.x.dtype == np.int32 else None,
+    )
+
+
+@register_dataset(
+    "femnist",
+    title="FEMNIST",
+    source="Caldas, Duddu, Wu and others, LEAF: a benchmark for federated settings, arXiv:1812.01097, 2018",
+    seeded=False,
+)
+def _load_femnist(data_dir: PathLike | None, seed: int) -> Dataset:
+    """Handwritten digits and letters, 62 classes, 28x28 grey levels as LEAF makes them, writers as clients.
+
+    Args:
+        data_dir, seed: as for `load`. The files are LEAF's own, with whatever share of the data was sampled
+            and however it was split; 1 is the white of the paper.
+    """
+    return _from_leaf("femnist", data_dir, leaf.images, leaf.NUM_CHARACTERS)
+
+
+@register_dataset(
+    "shakespeare",
+    title="Shakespeare",
+    source="Caldas, Duddu, Wu and others, LEAF: a benchmark for federated settings, arXiv:1812.01097, 2018",
+    seeded=False,
+)
+def _load_shakespeare(data_dir: PathLike | None, seed: int) -> Dataset:
+    """The next character after 80 of a play, 80 tokens as LEAF numbers them, roles as clients.
+
+    Args:
+        data_dir, seed: as for `load`. The files are LEAF's own. An example is a window of 80 characters and
+            the one after it: one label an example, not one a position as in TensorFlow Federated.
+    """
+    return _from_leaf("shakespeare", data_dir, leaf.characters, len(leaf.LETTERS))
+
+
+@lru_cache(maxsize=3)
+def _table(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of one of scikit-learn's embedded tables, read once."""
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise DataError(f"{name}: scikit-learn is not installed; pip install scikit-learn adds it") from None
+    return getattr(datasets, f"load_{name}")(return_X_y=True)
+
+
+def _from_table(name: str, seed: int, num_classes: int | None) -> Dataset:
+    """Four fifths to train on, one to test on; every column has mean 0 and variance 1 in the first part."""
+    features, labels = _table(name)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    cut = int(0.8 * len(labels))
+
+    def standardised(values: np.ndarray) -> np.ndarray:
+        shuffled = values[order].astype(np.float64)
+        mean, deviation = shuffled[:cut].mean(0), shuffled[:cut].std(0)
+        return ((shuffled - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32)
+
+    x = standardised(features)
+    y = standardised(labels) if num_classes is None else labels[order].astype(np.int32)
+    return Dataset(x[:cut], y[:cut], x[cut:], y[cut:], num_classes, name, source="scikit-learn")
+
+
+@register_dataset(
+    "breast_cancer",
+    title="breast cancer",
+    source="Wolberg, Street and Mangasarian, Breast cancer Wisconsin (diagnostic), UCI Machine Learning "
+    "Repository, 1995",
+)
+def _load_breast_cancer(data_dir: PathLike | None, seed: int) -> Dataset:
+    """569 tumours of two kinds by 30 features, standardised by the training part, shuffled into 455 / 114."""
+    return _from_table("breast_cancer", seed, 2)
+
+
+@register_dataset("wine", source="Aeberhard and Forina, Wine, UCI Machine Learning Repository, 1991")
+def _load_wine(data_dir: PathLike | None, seed: int) -> Dataset:
+    """178 wines of 3 growers by 13 features, standardised by the training part, shuffled into 142 / 36."""
+    return _from_table("wine", seed, 3)
+
+
+@register_dataset("diabetes", source="Efron, Hastie, Johnstone and Tibshirani, Least angle regression, 2004")
+def _load_diabetes(data_dir: PathLike | None, seed: int) -> Dataset:
+    """Regression: how far the disease of 442 patients has gone after a year, by 10 features, 353 / 89.
+
+    Args:
+        data_dir, seed: as for `load`. Features and target are standardised by the training part: predicting
+            its mean has a squared error of about 1.
+    """
+    return _from_table("diabetes", seed, None)
 
 
 @register_dataset("synthetic", title="synthetic data", source="generated by fljax, 2026")
@@ -358,20 +573,79 @@ def _load_npz(
     return replace(data, source=str(path))
 
 
+@register_dataset(
+    "huggingface",
+    title="Hugging Face",
+    source="Lhoest, Villanova del Moral, Jernite and others, Datasets: a community library for natural "
+    "language processing, EMNLP 2021",
+)
+def _load_huggingface(
+    data_dir: PathLike | None,
+    seed: int,
+    *,
+    path: str,
+    input: str | list[str],
+    label: str = "label",
+    client: str | None = None,
+    subset: str | None = None,
+    split: str = "train",
+    test_split: str | None = None,
+    test_share: float = 0.2,
+    regression: bool = False,
+) -> Dataset:
+    """Columns of any Hugging Face data set, or of a local Parquet, Arrow, CSV or JSON file or folder.
+
+    Args:
+        data_dir, seed: as for `load`.
+        path: a folder or file, looked for under `data.dir` or FLJAX_DATA first, or a name on the Hub.
+        input: the column of the inputs: images of one size, lists of numbers of one length (integers are
+            tokens, and bytes pixels), or numbers; several columns of numbers become one vector.
+        label: the column of the labels: whole numbers, or texts, which are numbered in their sorted order.
+        client: the column that says whose an example is.
+        subset: one of the data sets under one name on the Hub.
+        split: the split to train on.
+        test_split: the split to test on; None for "test" where there is one, else a `test_share` held out.
+        test_share: as for "npz".
+        regression: True where the labels are numbers to predict.
+    """
+    inputs = [input] if isinstance(input, str) else input
+    columns = [*inputs, label, *([client] if client else [])]
+    root = _data_root("huggingface", data_dir)
+    with hugging_face.opened(path, root, subset) as splits:
+        tested = test_split or ("test" if "test" in splits and split != "test" else None)
+        arrays: dict[str, Any] = {}
+        tokens, num_classes = False, None
+        for part, name in (("train", split), ("test", tested)):
+            if name is None:
+                continue
+            chosen = hugging_face.chosen(path, splits, name, columns)
+            arrays[f"{part}_x"], tokens = hugging_face.inputs(path, chosen, inputs)
+            arrays[f"{part}_y"], num_classes = hugging_face.labels(path, chosen, label)
+            if client:
+                ids = "client_ids" if part == "train" else "test_client_ids"
+                arrays[ids] = hugging_face.clients(path, chosen, client)
+    numbered = hugging_face.numbered(arrays["train_y"], arrays.get("test_y"))
+    arrays |= {"train_y": numbered[0], "test_y": numbered[1]}
+    data = from_arrays(
+        **arrays,
+        num_classes=None if regression else num_classes,
+        tokens=tokens,
+        regression=regression,
+        test_share=test_share,
+        seed=seed,
+        name=Path(path).name,
+    )
+    return replace(data, source=f"Hugging Face datasets: {path}, split {split}")
+
+
 def load(name: str, data_dir: PathLike | None = None, *, seed: int = 0, **options: Any) -> Dataset:
     """Load a data set by name.
 
     Args:
         name: a key of `DATASETS`.
         data_dir: folder with one folder per data set; None stands for the environment variable FLJAX_DATA.
-        seed: of the split ("digits", "uci_har", "colorectal_histology", "npz") or of the generator
-            ("synthetic"), at least 0.
-        **options: the data set's own. "mnist", "fashion_mnist", "cifar10", "colorectal_histology":
-            `tfds_dir`, the folder of TensorFlow Datasets, which are used where the original files are not
-            there. "cifar10": `exact_only`, leave out images of which only a lossy copy is there. "npz":
-            `file` (a relative path is under `data_dir`, if that is given), `num_classes`, `test_share`.
-            "synthetic": `num_train`, `num_test`, `num_features`, `num_classes`, and `separation`, the
-            distance of the class centres from the origin in standard deviations of an example.
+        seed: of the split or of the generator, at least 0; nothing for data sets with a split of their own.
+        **options: the data set's own (`fljax list datasets NAME`).
 
     Returns:
         The data set; pixels are scaled to [0, 1].

@@ -12,6 +12,7 @@ from fljax.models.adapters._linen import from_linen
 from fljax.models.adapters._nnx import from_nnx
 from fljax.models.adapters._pair import from_pair
 from fljax.models.conv import client_conv
+from fljax.models.image_networks import DropoutCNN, FedAvgCNN, LeNet
 from fljax.models.layers import max_pool_2x2, patch_conv
 from fljax.models.networks import CNN, MLP, LogisticRegression
 from fljax.models.registry import MODELS, register_model
@@ -86,6 +87,9 @@ __all__ = [
     "CNN",
     "MLP",
     "MODELS",
+    "DropoutCNN",
+    "FedAvgCNN",
+    "LeNet",
     "LogisticRegression",
     "Model",
     "ResNet20",

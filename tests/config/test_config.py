@@ -8,13 +8,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fljax
 from fljax.aggregators import stateless
 from fljax.cli.app import main
 from fljax.config.loading import apply_overrides, load_config, read_toml
-from fljax.config.schema import parse_config
+from fljax.config.optimizers import make_optimizer
+from fljax.config.schema import Component, parse_config
 from fljax.errors import ConfigError
 from fljax.simulation.run_folder import RunFolder
 from fljax.sweeps import make_sweep
@@ -654,6 +656,30 @@ def test_server_momentum_adds_the_former_step(plain):
     # w_2 − w_1 = g_2 + 0.9 g_1, so what is left after the momentum has the aggregate's norm.
     np.testing.assert_allclose(np.linalg.norm(step[1] - 0.9 * step[0]), norms[1], rtol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(step[2] - 0.9 * step[1]), norms[2], rtol=1e-4)
+
+
+def test_weight_decay_enters_the_momentum_as_in_pytorch():
+    decay, rate, momentum = 0.1, 0.5, 0.9
+    table = {"name": "sgd", "momentum": momentum, "weight_decay": decay}
+    optimizer = make_optimizer("server.optimizer", Component.model_validate(table))(rate)
+    w, gradient, trace = 2.0, 0.3, 0.0
+    params, state = jnp.float32(w), optimizer.init(jnp.float32(w))
+    for _ in range(3):
+        trace = momentum * trace + gradient + decay * w
+        w -= rate * trace
+        change, state = optimizer.update(jnp.float32(gradient), state, params)
+        params += change
+    np.testing.assert_allclose(params, w, rtol=1e-6)
+
+
+def test_weight_decay_is_no_part_of_an_optimizer_without_it():
+    def state(**table):
+        optimizer = make_optimizer("local.optimizer", Component.model_validate(table))(0.1)
+        return jax.tree.structure(optimizer.init(jnp.zeros(2)))
+
+    assert state(name="sgd") == jax.tree.structure(optax.sgd(0.1).init(jnp.zeros(2)))
+    # AdamW has its own.
+    assert state(name="adamw", weight_decay=0.1) == state(name="adamw")
 
 
 def test_server_adam_moves_every_coordinate_by_its_rate_at_first(plain):

@@ -375,7 +375,7 @@ def test_from_tensorflow_datasets(tmp_path, monkeypatch):
     """The prepared copy itself needs TensorFlow to make; here only what becomes of its arrays."""
     x, y = IMAGES["data_batch_1"], LABELS["data_batch_1"]
     arrays = ImageArrays(x, y, x[:5], y[:5], ("a note",))
-    monkeypatch.setattr(tfds_source, "read_or_prepare", lambda name, tfds_dir: (arrays, f"TFDS {name}"))
+    monkeypatch.setattr(tfds_source, "read_or_prepare", lambda name, *_: (arrays, f"TFDS {name}"))
     data = load("cifar10", tmp_path)
     assert (data.source, data.notes, data.test_x.shape) == ("TFDS cifar10", ("a note",), (5, 32, 32, 3))
     np.testing.assert_array_equal(data.train_y, y)

@@ -7,7 +7,19 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from fljax.models import CNN, MLP, MODELS, LogisticRegression, ResNet20, as_model, max_pool_2x2, patch_conv
+from fljax.models import (
+    CNN,
+    MLP,
+    MODELS,
+    DropoutCNN,
+    FedAvgCNN,
+    LeNet,
+    LogisticRegression,
+    ResNet20,
+    as_model,
+    max_pool_2x2,
+    patch_conv,
+)
 from fljax.models.conv import client_conv
 from fljax.models.layers import BatchNorm, xavier
 
@@ -37,6 +49,9 @@ class PlainCNN(nn.Module):
         (LogisticRegression(10), (28, 28, 1), 7_850),
         (MLP(10, (64,)), (8, 8, 1), 64 * 64 + 64 + 650),
         (MLP(3, ()), (5,), 18),
+        (FedAvgCNN(10), (28, 28, 1), 1_663_370),
+        (DropoutCNN(62), (28, 28, 1), 1_206_590),
+        (LeNet(10), (32, 32, 3), 62_006),
     ],
 )
 def test_parameter_counts(module, shape, count):
@@ -44,6 +59,19 @@ def test_parameter_counts(module, shape, count):
     params = jax.jit(model.init)(KEY)
     assert size(params) == count
     assert jax.jit(model.apply)(params, jnp.zeros((4, *shape))).shape == (4, module.num_classes)
+
+
+def test_lenet_starts_as_pytorch_has_it():
+    layer = LeNet(10).init(KEY, jnp.zeros((1, 32, 32, 3)))["params"]["Conv_1"]
+    for values in layer.values():
+        assert 0.8 * 150**-0.5 < np.abs(values).max() <= 150**-0.5
+        assert abs(np.mean(values)) < 0.4 * 150**-0.5
+
+
+@pytest.mark.parametrize("module", [FedAvgCNN(10), DropoutCNN(10), LeNet(10)])
+def test_image_networks_say_what_they_need(module):
+    with pytest.raises(ValueError, match=r"images \(height, width, channels\) of at least \d+×\d+ needed"):
+        module.init(KEY, jnp.zeros((1, 3, 3, 1)))
 
 
 def resnet20_size(channels, classes):
@@ -252,4 +280,12 @@ def test_any_flax_module():
 
 
 def test_registry():
-    assert set(MODELS) == {"cnn", "logistic_regression", "mlp", "resnet20"}
+    assert set(MODELS) >= {
+        "cnn",
+        "logistic_regression",
+        "mlp",
+        "resnet20",
+        "fedavg_cnn",
+        "dropout_cnn",
+        "lenet",
+    }

@@ -296,10 +296,12 @@ def originals() -> list[tuple]:
     import gzip
     import lzma
 
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from PIL import Image
 
     from fljax.data import load
-    from fljax.data.readers import cifar10, colorectal, idx, uci_har
+    from fljax.data.readers import cifar10, cifar100, colorectal, idx, leaf, uci_har
 
     colorectal.PER_CLASS = 1
     uci_har.CLASS_COUNTS = {}
@@ -339,6 +341,21 @@ def originals() -> list[tuple]:
     har = {f"UCI HAR Dataset/train/{name}": text.encode() for name, text in texts.items()}
     har_xz = {f"{name}.xz": lzma.compress(text) for name, text in har.items()}
 
+    window = {"x": ["to be or not to be".rjust(80)], "y": [","]}
+    pixels = {"x": [[1.0, 0.5] * 392], "y": [61]}
+    layouts = [
+        {"users": ["ann"], "num_samples": [1], "user_data": {"ann": entry}} for entry in (window, pixels)
+    ]
+    both = {"data": rows[:, 1:], "fine_labels": rows[:, 0].tolist(), "coarse_labels": rows[:, 0].tolist()}
+    hundred = np.concatenate([rows[:, :1], rows], axis=1).tobytes()
+
+    columns = pa.table({"ids": rows[:, :4].astype(np.int32).tolist(), "label": [0, 1, 1]})
+    parquet = saved(lambda file, value: pq.write_table(value, file), columns)
+    lines = "".join(json.dumps(row) + "\n" for row in columns.to_pylist()).encode()
+
+    def read_columns(path):
+        return load("huggingface", path.parent, path=path.name, input="ids")
+
     def read_har(path):
         return uci_har.read(uci_har.open_archive(path))
 
@@ -355,6 +372,12 @@ def originals() -> list[tuple]:
         ("batch.npz", zipped(repacked, zipfile.ZIP_STORED), cifar10.read_repacked, repacked),
         ("tiles.zip", zipped(tiles, zipfile.ZIP_STORED), colorectal.read_archive, tiles),
         ("table.csv", table.encode(), colorectal.read_table, None),
+        ("roles.json", json.dumps(layouts[0]).encode(), lambda p: leaf.read_file(p, leaf.characters), None),
+        ("writers.json", json.dumps(layouts[1]).encode(), lambda p: leaf.read_file(p, leaf.images), None),
+        ("table.parquet", parquet, read_columns, None),
+        ("table.jsonl", lines, read_columns, None),
+        ("cifar100", pickle.dumps(both, 2), cifar100.read_pickled, None),
+        ("cifar100.bin", hundred, cifar100.read_binary, None),
         ("har.zip", zipped(har), read_har, har),
         ("har.zip", zipped(har_xz, zipfile.ZIP_STORED), read_har, har_xz),
         ("har.zip", zipped({"UCI HAR Dataset.zip": zipped(har)}), read_har, None),

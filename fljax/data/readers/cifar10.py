@@ -118,7 +118,7 @@ def read_pickled(path: Path) -> Batch:
         raise DataError(f"{path}: data {data.shape} and {len(labels)} labels, expected (N, 3072) and N")
     if not all(isinstance(label, int) and 0 <= label < NUM_CLASSES for label in labels):
         raise DataError(f"{path}: labels must be whole numbers from 0 to {NUM_CLASSES - 1}")
-    return Batch(_channels_last(data), np.array(labels, np.uint8), np.ones(len(labels), bool))
+    return Batch(channels_last(data), np.array(labels, np.uint8), np.ones(len(labels), bool))
 
 
 def read_binary(path: Path) -> Batch:
@@ -137,7 +137,7 @@ def read_binary(path: Path) -> Batch:
     if not data.size or data.size % 3073:
         raise DataError(f"{path}: {data.size:,} bytes, expected a multiple of 3,073")
     rows = data.reshape(-1, 3073)
-    return Batch(_channels_last(rows[:, 1:]), _checked(path, rows[:, 0]), np.ones(len(rows), bool))
+    return Batch(channels_last(rows[:, 1:]), _checked(path, rows[:, 0]), np.ones(len(rows), bool))
 
 
 def read_repacked(path: Path) -> Batch:
@@ -276,7 +276,7 @@ def _bytes(path: Path) -> bytes:
         return read_regular(path, MOST)
 
 
-def _channels_last(rows: np.ndarray) -> np.ndarray:
+def channels_last(rows: np.ndarray) -> np.ndarray:
     """(N, 3072), all red, all green, all blue, to (N, 32, 32, 3)."""
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 

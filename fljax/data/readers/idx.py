@@ -98,7 +98,7 @@ def find_files(folder: Path) -> dict[str, Path] | None:
     return found
 
 
-def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def read_idx(path: Path, shape: tuple[int, ...], most: int = MOST) -> np.ndarray:
     """Read one idx file of unsigned bytes whose size is known beforehand.
 
     The format (LeCun, Cortes and Burges, 1998): two zero bytes, one byte for the type (8: unsigned
@@ -107,6 +107,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     Args:
         path: the file; gzip-compressed where its name ends in `.gz`.
         shape: the dimensions that the file must have.
+        most: bytes that the file may have.
 
     Returns:
         uint8 array of that shape, read-only.
@@ -116,7 +117,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """
     header, size = 4 + 4 * len(shape), math.prod(shape)
     with reading(path):
-        data = read_regular(path, MOST)
+        data = read_regular(path, most)
         if path.suffix == ".gz":
             data = gunzip(data, header + size + 1)  # one more, to notice what follows and check gzip's CRC
     magic = bytes([0, 0, 8, len(shape)])
@@ -148,17 +149,24 @@ def check_labels(where: object, labels: np.ndarray, counts: tuple[int, ...]) -> 
     Example:
         >>> check_labels("labels", np.array([0, 1, 1]), (1, 2))
     """
-    _check_range(where, labels, counts)
+    check_range(where, labels, len(counts))
     got = tuple(np.bincount(labels, minlength=len(counts)).tolist())
     if got != counts:
         raise DataError(f"{where}: examples of each class {got}, expected {counts}{_whose(got)}")
 
 
-def _check_range(where: object, labels: np.ndarray, counts: tuple[int, ...]) -> None:
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(counts):
-        raise DataError(
-            f"{where}: labels from {labels.min()} to {labels.max()}, expected 0 to {len(counts) - 1}"
-        )
+def check_range(where: object, labels: np.ndarray, num_classes: int, first: int = 0) -> None:
+    """Check that labels are `num_classes` numbers from `first`.
+
+    Raises:
+        DataError: one is not.
+
+    Example:
+        >>> check_range("labels", np.array([1, 26]), 26, first=1)
+    """
+    last = first + num_classes - 1
+    if labels.size and not first <= labels.min() <= labels.max() <= last:
+        raise DataError(f"{where}: labels from {labels.min()} to {labels.max()}, expected {first} to {last}")
 
 
 def check_pixels(where: object, images: np.ndarray, pixel_sum: int) -> None:
@@ -211,7 +219,7 @@ def read_folder(folder: Path, spec: ImageSpec) -> ImageArrays | None:
         is_images = name in (TRAIN_IMAGES, TEST_IMAGES)
         array = read_idx(paths[name], (sum(counts), *(spec.image_shape if is_images else ())))
         if not is_images:
-            _check_range(paths[name], array, counts)
+            check_range(paths[name], array, len(counts))
         if (found := digest(array)) != original:
             if whose := [known for known, other in SPECS.items() if found in other.digests]:
                 raise DataError(f"{paths[name]}: is another data set's (that is {whose[0]})")

@@ -171,7 +171,7 @@ def _filled(table: dict[Any, Any], items: list[Any]) -> dict[Any, Any]:
     return table
 
 
-def read_pickle(where: object, data: bytes) -> dict[str, Any]:
+def read_pickle(where: object, data: bytes, most: int = MOST_STEPS) -> dict[str, Any]:
     """Read a pickled dictionary of plain values and uint8 arrays.
 
     Every name in a pickle is looked up in a table of stand-ins; whatever else it names ends the reading,
@@ -180,12 +180,13 @@ def read_pickle(where: object, data: bytes) -> dict[str, Any]:
     Args:
         where: what the message names, usually the file.
         data: the pickle, of Python 2 or 3.
+        most: opcodes that it may take.
 
     Returns:
         The dictionary, its keys as str and its arrays as read-only uint8.
 
     Raises:
-        DataError: it is no such pickle, names anything else, or takes more than `MOST_STEPS` opcodes.
+        DataError: it is no such pickle, names anything else, or takes more opcodes.
 
     Example:
         >>> import pickle
@@ -195,8 +196,8 @@ def read_pickle(where: object, data: bytes) -> dict[str, Any]:
     machine = _Machine(len(data))
     try:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if number > MOST_STEPS:
-                raise ValueError(f"it has more than {MOST_STEPS:,} steps")
+            if number > most:
+                raise ValueError(f"it has more than {most:,} steps")
             if opcode.name != "STOP":
                 machine.step(opcode.name, argument)
         (values,) = machine.stack

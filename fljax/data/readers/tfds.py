@@ -21,7 +21,7 @@ from urllib.parse import urljoin
 
 import numpy as np
 
-from fljax.data.readers import cifar10, colorectal, idx
+from fljax.data.readers import cifar10, cifar100, colorectal, emnist, idx
 from fljax.errors import ConfigError, DataError, unknown_name
 
 INSTALL = 'pip install "fljax[prepare]"'
@@ -59,7 +59,24 @@ def _check_colorectal(where: str, arrays: idx.ImageArrays) -> None:
     colorectal.check(where, arrays.train_y)
 
 
-NAMES = (*idx.SPECS, "cifar10", "colorectal_histology")
+def _check_cifar100(where: str, arrays: idx.ImageArrays) -> None:
+    for part, labels in (("train", arrays.train_y), ("test", arrays.test_y)):
+        kind = "coarse" if labels.max() < cifar100.NUM_CLASSES["coarse"] else "fine"
+        cifar100.check_even(f"{where} ({part})", labels, cifar100.NUM_CLASSES[kind])
+    cifar10.check_means(f"{where} (train)", arrays.train_x, cifar100.TRAIN_MEANS)
+
+
+def _check_emnist(name: str) -> Callable[[str, idx.ImageArrays], None]:
+    def check(where: str, arrays: idx.ImageArrays) -> None:
+        split = emnist.SPLITS[name]
+        for part, labels in (("train", arrays.train_y), ("test", arrays.test_y)):
+            idx.check_range(f"{where} ({part})", labels, split.num_classes, split.first)
+
+    return check
+
+
+_EMNIST = {f"emnist/{name}": name for name in emnist.SPLITS}
+NAMES = (*idx.SPECS, "cifar10", "cifar100", "colorectal_histology", *_EMNIST)
 
 
 def facts_of(name: str) -> _Kind:
@@ -70,6 +87,10 @@ def facts_of(name: str) -> _Kind:
     """
     if name == "cifar10":
         return _Kind(cifar10.SHAPE, ("train", "test"), ("cifar-10-binary.tar.gz",), _check_cifar10)
+    if name == "cifar100":
+        return _Kind(cifar10.SHAPE, ("train", "test"), ("cifar-100-binary.tar.gz",), _check_cifar100)
+    if name in _EMNIST:
+        return _Kind(emnist.SHAPE, ("train", "test"), ("gzip.zip",), _check_emnist(_EMNIST[name]))
     if name == "colorectal_histology":
         return _Kind(colorectal.TILE, ("train",), (colorectal.ARCHIVE,), _check_colorectal)
     if name not in idx.SPECS:
@@ -144,10 +165,15 @@ def prepared_path(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> 
     facts_of(name)
     if not (tfds_root(tfds_dir) / name).is_dir():
         return None
-    version = _import_tfds(name).builder_cls(name).VERSION
+    version = _builder_class(_import_tfds(name), name).VERSION
     path = tfds_root(tfds_dir) / name / str(version)
     # Written last, in a folder "incomplete.*" that is then renamed: what has it is complete.
     return path if (path / "dataset_info.json").is_file() else None
+
+
+def _builder_class(tfds: ModuleType, name: str) -> Any:
+    """The class that prepares a data set, of which `emnist/letters` is one of several."""
+    return tfds.builder_cls(name.partition("/")[0])
 
 
 def address_of(builder: Any, file: str) -> str:
@@ -204,7 +230,7 @@ def prepare(
         raise DataError(f"{name}: preparing it needs TensorFlow, which is not installed; {INSTALL} adds it")
     tfds = _import_tfds(name)
     if manual_dir is None:
-        check_reachable(name, address_of(tfds.builder_cls(name), files[0]))
+        check_reachable(name, address_of(_builder_class(tfds, name), files[0]))
     _without_gpu(name)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -214,7 +240,7 @@ def prepare(
         root.mkdir(parents=True, exist_ok=True)
         # A folder of its own for every call: the cache goes by file name, and MNIST's and Fashion-MNIST's
         # files have the same names, so that a shared one can yield the other data set's images.
-        downloads = tempfile.mkdtemp(prefix=f"fljax_{name}_", dir=root)
+        downloads = tempfile.mkdtemp(prefix=f"fljax_{name.replace('/', '_')}_", dir=root)
         config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
         with contextlib.redirect_stdout(sys.stderr):  # it prints its progress
             tfds.builder(name, data_dir=root).download_and_prepare(
@@ -235,7 +261,9 @@ def prepare(
     return path
 
 
-def _read_split(tfds: ModuleType, builder: Any, split: str, shape: tuple[int, ...]) -> list[np.ndarray]:
+def _read_split(
+    tfds: ModuleType, builder: Any, split: str, shape: tuple[int, ...], label: str
+) -> list[np.ndarray]:
     """Images (N, *shape) and labels (N,) of one split, both uint8, in the order they are stored."""
     number = builder.info.splits[split].num_examples
     if builder.info.file_format.value == "array_record":
@@ -248,11 +276,13 @@ def _read_split(tfds: ModuleType, builder: Any, split: str, shape: tuple[int, ..
         examples = tfds.as_numpy(builder.as_dataset(split=split))
     x, y = np.empty((number, *shape), np.uint8), np.empty(number, np.uint8)
     for row, example in enumerate(examples):
-        x[row], y[row] = np.reshape(example["image"], shape), example["label"]
+        x[row], y[row] = np.reshape(example["image"], shape), example[label]
     return [x, y]
 
 
-def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx.ImageArrays, str]:
+def read(
+    name: str, tfds_dir: str | os.PathLike[str] | None = None, label: str = "label"
+) -> tuple[idx.ImageArrays, str]:
     """Read a prepared data set and check that it is the one its name says.
 
     TensorFlow is not needed (except for a data set that something else prepared as TFRecord).
@@ -260,6 +290,7 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
     Args:
         name: one of `NAMES`.
         tfds_dir: the folder of prepared data sets, see `tfds_root`.
+        label: the feature that holds the labels.
 
     Returns:
         The arrays, in TensorFlow Datasets' order (the test part empty where there is a single split), and a
@@ -281,7 +312,7 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
                 f"{path}: prepared as {file_format}, which only TensorFlow reads; {INSTALL} adds it, "
                 "or set TFDS_DATA_DIR to another folder"
             )
-        parts: list[Any] = [_read_split(tfds, builder, split, kind.shape) for split in kind.splits]
+        parts: list[Any] = [_read_split(tfds, builder, split, kind.shape, label) for split in kind.splits]
     except DataError:
         raise
     except Exception as error:
@@ -294,12 +325,15 @@ def read(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx
     return arrays, f"TensorFlow Datasets {tfds.__version__} ({name} {builder.version})"
 
 
-def read_or_prepare(name: str, tfds_dir: str | os.PathLike[str] | None = None) -> tuple[idx.ImageArrays, str]:
-    """Read a data set, after preparing it (a download of 12 to 258 MB) where that was not done before.
+def read_or_prepare(
+    name: str, tfds_dir: str | os.PathLike[str] | None = None, label: str = "label"
+) -> tuple[idx.ImageArrays, str]:
+    """Read a data set, after preparing it (a download of 12 to 562 MB) where that was not done before.
 
     Args:
         name: one of `NAMES`.
         tfds_dir: the folder of prepared data sets, see `tfds_root`.
+        label: the feature that holds the labels.
 
     Returns:
         The arrays, in TensorFlow Datasets' order (the test part empty where there is a single split), and a
@@ -316,4 +350,4 @@ def read_or_prepare(name: str, tfds_dir: str | os.PathLike[str] | None = None) -
                 f"{INSTALL} lets TensorFlow Datasets download it"
             )
         prepare(name, tfds_dir=tfds_dir)
-    return read(name, tfds_dir)
+    return read(name, tfds_dir, label)
