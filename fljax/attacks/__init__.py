@@ -18,7 +18,6 @@ from fljax.aggregators.registry import SURROGATES as SURROGATES
 from fljax.attacks._label_flip import label_flip as label_flip
 from fljax.attacks._label_flip import random_label_flip as random_label_flip
 from fljax.attacks._sign_flip import sign_flip as sign_flip
-from fljax.attacks._gradient_ascent import gradient_ascent as gradient_ascent
 from fljax.attacks._scale import scale as scale
 from fljax.attacks._badnets import badnets as badnets
 from fljax.attacks._blended import blended as blended
@@ -33,6 +32,7 @@ from fljax.attacks._projected_gradient import projected_gradient as projected_gr
 from fljax.attacks._alternating_minimisation import alternating_minimisation as alternating_minimisation
 from fljax.attacks._neurotoxin import NeurotoxinState as NeurotoxinState
 from fljax.attacks._neurotoxin import neurotoxin as neurotoxin
+from fljax.attacks._gradient_ascent import gradient_ascent as gradient_ascent
 from fljax.attacks._worst_case import WorstCaseState as WorstCaseState
 from fljax.attacks._worst_case import worst_case as worst_case
 from fljax.attacks._krum_attack import krum_attack as krum_attack

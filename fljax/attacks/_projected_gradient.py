@@ -10,7 +10,7 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.training import into_ball, local_attack, trained_on
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Client, Context, Knowledge, Params, State, Task, Trained
-from fljax.numerics.checks import option, real, whole
+from fljax.numerics.checks import flag, option, real, whole
 
 
 def by_examples(
@@ -89,6 +89,7 @@ def projected_gradient(
     norm = real("norm", norm, at_least=0, finite=True)
     server_lr = real("server_lr", server_lr, above=0, finite=True)
     every = whole("every", every, smallest=1)
+    flag("replacement", replacement)
     option("ball", ball, ("l2", "linf"))
 
     def inside(delta: Params) -> Params:

@@ -230,7 +230,9 @@ def test_random_labels_are_drawn_anew_in_every_step_and_by_every_client():
     seen = []
 
     def poison(x, y, is_copy, member, key):
-        jax.debug.callback(lambda k, d: seen.append((int(k), tuple(d))), member, jax.random.key_data(key))
+        jax.debug.callback(
+            lambda k, d: seen.append((int(k), tuple(d.tolist()))), member, jax.random.key_data(key)
+        )
         return x, y
 
     config = parse_config(
