@@ -69,8 +69,17 @@ def parse_tables(where: str, tables: Any) -> list[Component]:
     """
     if not isinstance(tables, (list, tuple)) or not tables:
         raise ConfigError(f"{where}: must be a list of at least one table with a name, got {tables!r}")
+    return [parse_table(where, table) for table in tables]
+
+
+def parse_table(where: str, table: Any) -> Component:
+    """A table with a name.
+
+    Raises:
+        ConfigError: if it is none.
+    """
     try:
-        return [Component.model_validate(table) for table in tables]
+        return Component.model_validate(table)
     except pydantic.ValidationError as error:
         raise ConfigError(one_sentence(error, where)) from None
 
@@ -220,6 +229,10 @@ def bind_attack(config: Component) -> Bound:
     if "attacks" in parameters and "attacks" in config.parameters:
         others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])
         parts = {f"attacks.{number}": bind_attack(other) for number, other in enumerate(others)}
+    if "backdoor" in parameters and "backdoor" in config.parameters:
+        parts["backdoor"] = bind_attack(
+            parse_table(f"attack {config.name}.backdoor", config.parameters["backdoor"])
+        )
     return _bind("attack", entry, config, parameters, TASK_ARGUMENTS, parts)
 
 
@@ -232,8 +245,12 @@ def make_attack(attack: Bound, task: Task) -> Attack:
     if attack.entry is None:
         return NO_ATTACK
     try:
-        made = {"attacks": tuple(make_attack(part, task) for part in attack.parts.values())}
-        return attack_from_registry(attack.name, task, **attack.given, **(made if attack.parts else {}))
+        made: dict[str, Any] = {}
+        for key, part in attack.parts.items():
+            parameter, _, number = key.partition(".")
+            other = make_attack(part, task)
+            made[parameter] = (*made.get(parameter, ()), other) if number else other
+        return attack_from_registry(attack.name, task, **attack.given, **made)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 
