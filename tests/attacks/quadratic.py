@@ -61,11 +61,23 @@ class Quadratic:
 USUAL = Quadratic()
 
 
-@cache
+# By what they are made of; an attack holds a dictionary, and so is no key.
+_PROGRAMS: dict[Any, tuple[Attack, Callable[..., Any]]] = {}
+
+
 def program(
     attack: Attack, problem: Quadratic = USUAL, max_malicious: int | None = None, clients_at_once: int = N
 ) -> Callable[..., Any]:
-    """A compiled round; what the rule got stays in its state."""
+    """A compiled round, made once; what the rule got stays in its state."""
+    made_of = id(attack), problem, max_malicious, clients_at_once
+    if made_of not in _PROGRAMS:
+        _PROGRAMS[made_of] = attack, _program(attack, problem, max_malicious, clients_at_once)
+    return _PROGRAMS[made_of][1]
+
+
+def _program(
+    attack: Attack, problem: Quadratic, max_malicious: int | None, clients_at_once: int
+) -> Callable[..., Any]:
     # A tree with two leaves: attacks see no vector.
     tree = {"a": np.zeros(D - 1, np.float32), "b": np.zeros(1, np.float32)}
     unravel = ravel_pytree(tree)[1]
