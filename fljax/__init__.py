@@ -16,6 +16,7 @@ _LAZY = {
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
+    "register_client_algorithm": "fljax.clients",
     "register_dataset": "fljax.data",
     "register_model": "fljax.models",
     "register_partition": "fljax.data",
@@ -24,13 +25,14 @@ _LAZY = {
 }
 
 _MODULES = {
-    **{name: f"fljax.{name}" for name in ("aggregators", "attacks", "data", "models", "report")},
+    **{name: f"fljax.{name}" for name in ("aggregators", "attacks", "clients", "data", "models", "report")},
     "experiment": "fljax.simulation.experiment",
 }
 
 if TYPE_CHECKING:
     from fljax.aggregators import register_pre_aggregator, register_rule
     from fljax.attacks import register_attack
+    from fljax.clients import register_client_algorithm
     from fljax.config.loading import load_config
     from fljax.data import register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
@@ -45,6 +47,7 @@ __all__ = [
     "build",
     "load_config",
     "register_attack",
+    "register_client_algorithm",
     "register_dataset",
     "register_model",
     "register_partition",
