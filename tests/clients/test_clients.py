@@ -1,6 +1,7 @@
 """Client algorithms against loops written from their papers, over rounds with sampled cohorts."""
 
 from functools import cache, partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -223,7 +224,7 @@ def test_chunks_of_clients_do_not_change_the_rounds(name):
 @pytest.mark.parametrize("name", ["momentum", "scaffold II", "kept_optimizer"])
 def test_only_the_cohorts_rows_change(name):
     experiment, states = trained(name)
-    for number, (before, after) in enumerate(zip(states[:-1], states[1:], strict=True)):
+    for number, (before, after) in enumerate(pairwise(states)):
         others = np.setdiff1d(np.arange(6), cohort_of(experiment, number))
         for old, new in zip(
             jax.tree.leaves(before.client_state.clients),
