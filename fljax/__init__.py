@@ -16,6 +16,7 @@ _LAZY = {
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
+    "register_augmentation": "fljax.data",
     "register_dataset": "fljax.data",
     "register_model": "fljax.models",
     "register_partition": "fljax.data",
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from fljax.aggregators import register_pre_aggregator, register_rule
     from fljax.attacks import register_attack
     from fljax.config.loading import load_config
-    from fljax.data import register_dataset, register_partition
+    from fljax.data import register_augmentation, register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
     from fljax.models import register_model
     from fljax.simulation.experiment import build, run
@@ -45,6 +46,7 @@ __all__ = [
     "build",
     "load_config",
     "register_attack",
+    "register_augmentation",
     "register_dataset",
     "register_model",
     "register_partition",

@@ -379,7 +379,8 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="rules, attacks, schedules, datasets, models or partitions.", autocompletion=one_of(*LISTS)
+            help="rules, attacks, schedules, datasets, models, partitions or augmentations.",
+            autocompletion=one_of(*LISTS),
         ),
     ] = None,
     name: Annotated[

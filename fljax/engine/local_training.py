@@ -38,7 +38,7 @@ class _Step(NamedTuple):
 def descend(
     params: Params,
     batches: Batches | Passes,
-    read: Callable[[Array, Array], tuple[Array, Array]],
+    read: Callable[[Array, Array, Array | None], tuple[Array, Array]],
     *,
     loss: Loss,
     optimizer: optax.GradientTransformation,
@@ -53,7 +53,8 @@ def descend(
     Args:
         params: w, a pytree.
         batches: of R steps, arrays (R, b), or of epochs: as many steps as the examples ask for.
-        read: `(examples, is_copy) -> (x, y)`, the batch that consists of these examples.
+        read: `(examples, is_copy, key) -> (x, y)`, the batch that consists of these examples; the key is the
+            step's, or None.
         loss: as `cross_entropy` returns it.
         optimizer: any optax optimizer.
         divisor: of the summed loss of a batch; None for the number of its examples.
@@ -67,7 +68,7 @@ def descend(
     value_and_gradient = jax.value_and_grad(loss, has_aux=True)
 
     def step(at: _Step, batch: Batches, number: Any) -> tuple[_Step, Array]:
-        x, y = read(batch.examples, batch.is_copy)
+        x, y = read(batch.examples, batch.is_copy, batch.key)
         (value, seen), grads = value_and_gradient(
             at.here, at.model_state, x, y, batch.weights, divisor, batch.key
         )
@@ -143,7 +144,7 @@ def _as_many_steps(
 def mean_gradient(
     params: Params,
     passes: Passes,
-    read: Callable[[Array, Array], tuple[Array, Array]],
+    read: Callable[[Array, Array, Array | None], tuple[Array, Array]],
     *,
     loss: Loss,
     model_state: Any = (),
@@ -154,7 +155,7 @@ def mean_gradient(
 
     def add(step: Array, total: Params) -> Params:
         batch = passes.batch(step)
-        x, y = read(batch.examples, batch.is_copy)
+        x, y = read(batch.examples, batch.is_copy, batch.key)
         grads, _ = gradient(params, model_state, x, y, batch.weights, number, batch.key)
         return jax.tree.map(jnp.add, total, grads)
 
@@ -208,6 +209,7 @@ class LocalTraining(NamedTuple):
         divisor: of the summed loss of a batch; None for the number of its examples.
         epochs: E, passes over the examples in a round; None where `steps` says it.
         random: whether a local step draws anything besides its examples.
+        augment: `(x, key) -> x`, a random change of a batch's inputs, or None.
     """
 
     loss: Loss
@@ -218,6 +220,14 @@ class LocalTraining(NamedTuple):
     divisor: float | None = None
     epochs: float | None = None
     random: bool = False
+    augment: Callable[[Array, Array], Array] | None = None
+
+    def gather(self, data: RoundData, examples: Array, key: Array | None) -> tuple[Array, Array]:
+        """The inputs and labels of a batch; `key` is the step's, of which augmentation takes its own."""
+        x, y = data.x[examples], data.y[examples]
+        if self.augment is not None and key is not None:
+            x = self.augment(x, named_key(key, "augment"))
+        return x, y
 
     def draw(self, key: Array, table: Array, count: Array, copies: Array, largest: int) -> Batches | Passes:
         """The batches of all steps of one client; arguments as for `draw_batches`."""
@@ -317,8 +327,8 @@ def train_clients(
     drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
 
     def one(of_data: Any, batches: Any, is_poisoned: Array, member: Array, state: State) -> Result:
-        def read(examples: Array, is_copy: Array) -> tuple[Array, Array]:
-            x, y = data.x[examples], data.y[examples]
+        def read(examples: Array, is_copy: Array, key: Array | None) -> tuple[Array, Array]:
+            x, y = training.gather(data, examples, key)
             if poison_data is None:
                 return x, y
             bad_x, bad_y = poison_data(x, y, is_copy, member)
@@ -415,7 +425,7 @@ def root_update(
     return descend(
         training.unravel(params),
         training.draw(key, data.root, count, jnp.int32(0), size),
-        lambda examples, is_copy: (data.x[examples], data.y[examples]),
+        lambda examples, is_copy, key: training.gather(data, examples, key),
         loss=training.loss,
         optimizer=training.optimizer(learning_rate),
         divisor=training.divisor,

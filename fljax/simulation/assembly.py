@@ -4,6 +4,7 @@
 traces them with some of the configuration's numbers replaced by traced ones.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from fljax.base import Aggregator, Attack, Task
 from fljax.config.components import (
     NOTHING,
     Traced,
+    check_augmentations,
     dataset_options,
     make_aggregator,
+    make_augmentation,
     make_surrogate,
     partition_options,
 )
@@ -32,7 +35,7 @@ from fljax.engine.local_training import LocalTraining
 from fljax.engine.objectives import cross_entropy
 from fljax.engine.round import Step, make_round
 from fljax.engine.state import RoundData, RunState
-from fljax.errors import ConfigError
+from fljax.errors import ConfigError, DataError
 from fljax.models import Model
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import check_cohort, check_pieces
@@ -53,6 +56,7 @@ class Parts(NamedTuple):
         cohort_size: τ.
         in_cohort: how many malicious clients every cohort holds, or None.
         notes: what a report has to say about data and model.
+        augment: the augmentation of a batch, `(x, key) -> x`, or None.
     """
 
     config: ExperimentConfig
@@ -64,6 +68,7 @@ class Parts(NamedTuple):
     cohort_size: int
     in_cohort: int | None
     notes: tuple[str, ...] = ()
+    augment: Callable[[Array, Array], Array] | None = None
 
     @property
     def num_clients(self) -> int:
@@ -111,13 +116,29 @@ def check_names(config: ExperimentConfig) -> None:
     partition_options(config.partition)
     rule = without_actual(config.aggregator)
     make_aggregator(resolve(config.model_copy(update={"aggregator": rule})).rule)
+    check_augmentations(config.local.augment)
     check_local_optimizer(config.local.optimizer, config.local.steps)
 
 
 def load_dataset(config: ExperimentConfig) -> Dataset:
     """The configured data set."""
     options = dataset_options(config.data)
-    return load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
+    dataset = load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
+    return normalized(config, dataset)
+
+
+def normalized(config: ExperimentConfig, dataset: Dataset) -> Dataset:
+    """A data set whose inputs models get normalised, if the configuration says so.
+
+    Raises:
+        ConfigError: if they are tokens.
+    """
+    if not config.data.normalize or dataset.normalize:
+        return dataset
+    try:
+        return dataclasses.replace(dataset, normalize=True)
+    except DataError as error:
+        raise ConfigError(f"data.normalize: {error}") from None
 
 
 def deal(config: ExperimentConfig, dataset: Dataset, attacked: bool) -> RoundData:
@@ -186,7 +207,8 @@ def make_parts(
     config = config.model_copy(update={"aggregator": rule})
     made, notes = build_model(config, model, dataset)
     notes = (*dataset.notes, *notes)
-    return Parts(config, resolve(config), dataset, data, task, made, cohort_size, in_cohort, notes)
+    augment = make_augmentation(config.local.augment, dataset.format)
+    return Parts(config, resolve(config), dataset, data, task, made, cohort_size, in_cohort, notes, augment)
 
 
 def initial_model(parts: Parts) -> tuple[Array, Any]:
@@ -240,7 +262,8 @@ def compose(
         steps=local.steps,
         batch_size=local.batch_size,
         epochs=local.epochs,
-        random=parts.model.random,
+        augment=parts.augment,
+        random=parts.model.random or parts.augment is not None,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(

@@ -21,7 +21,14 @@ from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compi
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
 from fljax.host.signals import Stop
-from fljax.simulation.assembly import check_names, compose, initial_model, load_dataset, make_parts
+from fljax.simulation.assembly import (
+    check_names,
+    compose,
+    initial_model,
+    load_dataset,
+    make_parts,
+    normalized,
+)
 from fljax.simulation.clients import describe
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import EVALUATED, Line, columns, metrics_line
@@ -107,7 +114,8 @@ def assemble(
     check_names(config)
     rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
-    parts = make_parts(config, load_dataset(config) if dataset is None else dataset, model, attacked)
+    dataset = load_dataset(config) if dataset is None else normalized(config, dataset)
+    parts = make_parts(config, dataset, model, attacked)
     composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
     need = estimate(parts, entries=composed.entries, rule=rule)
     check_before(need, memory)

@@ -41,7 +41,8 @@ def signature(
         top, _, rest = key.partition(".")
         arrays[top] = (*arrays.get(top, ()), rest)
     fields = [mask(getattr(parts.config, name), arrays.get(name, ())) for name in _DECISIVE]
-    shapes = [parts.num_clients, parts.cohort_size, parts.in_cohort, parts.dataset.train_x.shape]
+    sizes = [parts.num_clients, parts.cohort_size, parts.in_cohort, parts.dataset.train_x.shape]
+    shapes = [*sizes, parts.dataset.format.moments]
     return " ".join([*fields, str(shapes), str(parts.dataset.test_x.shape)])
 
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.models import MODELS
 
-REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS)
+REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, AUGMENTATIONS, MODELS)
 
 # One of each kind, in a file of any name.
 ONE_OF_EACH = '''
@@ -63,6 +63,12 @@ def in_order(labels, seed, *, num_clients: int, spare: int = 0):
     """Examples in the order of the data set."""
     size = (len(labels) - spare) // num_clients
     return np.arange(num_clients * size).reshape(num_clients, size), np.full(num_clients, size)
+
+
+@fljax.register_augmentation(title="Brighter")
+def brighter(x, key, *, most: float = 0.1):
+    """Add one random number to all of an input."""
+    return x + jax.random.uniform(key, (), x.dtype, 0.0, most)
 
 
 @fljax.register_model("one_layer", title="One layer")
