@@ -19,6 +19,8 @@ from fljax.config.signatures import keyword_parameters
 from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.errors import ConfigError, unknown_name
 from fljax.host.terminal import Table
+from fljax.losses import LOSSES
+from fljax.metrics import METRICS
 from fljax.models import MODELS
 from fljax.registry import Entry, Registry
 
@@ -132,6 +134,8 @@ KINDS: Mapping[str, Kind] = {
         "what it does",
         partial(_of, AUGMENTATIONS, keyword_parameters, "local = { augment = [{}] }"),
     ),
+    "losses": Kind("loss", "what it is", partial(_of, LOSSES, keyword_parameters, "loss = {}")),
+    "metrics": Kind("metric", "what it is", partial(_of, METRICS, keyword_parameters, "metrics = [{}]")),
 }
 
 
