@@ -16,6 +16,7 @@ LISTS = (
     "models",
     "partitions",
     "augmentations",
+    "clients",
     "losses",
     "metrics",
 )
