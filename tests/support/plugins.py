@@ -8,8 +8,9 @@ from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.data import DATASETS, PARTITIONS
 from fljax.models import MODELS
+from fljax.tracking import TRACKERS
 
-REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS)
+REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS, TRACKERS)
 
 # One of each kind, in a file of any name.
 ONE_OF_EACH = '''
@@ -79,6 +80,14 @@ class OneLayer(linen.Module):
     @linen.compact
     def __call__(self, x):
         return linen.Dense(self.num_classes)(self.scale * x)
+
+
+@fljax.register_tracker("shout", title="Shout")
+class Shout:
+    """Keeps the last error."""
+
+    def evaluation(self, line):
+        self.error = line["test_error"]
 '''
 
 
