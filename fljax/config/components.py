@@ -5,6 +5,7 @@ Tracing replaces numbers of a `Bound` component; nothing is looked up or checked
 
 import dataclasses
 import functools
+import inspect
 import typing
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -38,7 +39,7 @@ from fljax.base import Context
 from fljax.config import keys
 from fljax.config.schema import AggregatorConfig, Component
 from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import DATASETS, PARTITIONS, Format
 from fljax.errors import ConfigError, first_line
 from fljax.models import MODELS
 from fljax.registry import Entry
@@ -47,6 +48,8 @@ Parameters = Mapping[str, tuple[Any, Any]]
 # Values that a sweep traces, by dotted key within a component's table; they replace those of the table.
 Traced = Mapping[str, Any]
 NOTHING: Traced = MappingProxyType({})
+# Arguments of a model that come from the data set's form.
+FORM = frozenset({"num_classes", "num_tokens", "every_token"})
 # How many attackers a rule is told to expect; "actual" stands for how many there are, or without
 # attack would be.
 COUNTS = ("num_malicious", "trim")
@@ -287,23 +290,35 @@ def _parts_of(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 def model_parameters(model: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """`{name: (type, default)}` of a flax module's fields, or of a function's keyword parameters.
 
-    The number of classes comes from the data.
+    What the data set decides comes from it (`FORM`).
     """
     if not isinstance(model, type):
-        return keyword_parameters(model, hidden={"num_classes"})
+        return keyword_parameters(model, hidden=FORM)
     hints = typing.get_type_hints(model)
     return {
         field.name: (hints[field.name], field.default)
         for field in dataclasses.fields(model)
-        if field.name not in {"parent", "name", "num_classes"}
+        if field.name not in {"parent", "name", *FORM}
     }
 
 
-def make_model(config: Component, num_classes: int) -> Any:
-    """The configured model, as `fljax.models.as_model` takes it."""
+def make_model(config: Component, form: Format) -> Any:
+    """The configured model for data of a form, as `fljax.models.as_model` takes it.
+
+    Raises:
+        ConfigError: for an unknown, missing or mistyped parameter, or a model on tokens for other inputs.
+    """
     model = MODELS.find(config.name).function
     given = config.checked(f"model {config.name}", model_parameters(model))
-    return model(num_classes=num_classes, **given)
+    facts = {
+        "num_classes": form.num_outputs,
+        "num_tokens": form.num_tokens,
+        "every_token": len(form.outputs) > 1,
+    }
+    taken = inspect.signature(model).parameters
+    if "num_tokens" in taken and form.num_tokens is None:
+        raise ConfigError(f"model {config.name}: is for tokens, the data set's inputs are real numbers")
+    return model(**{name: facts[name] for name in FORM if name in taken}, **given)
 
 
 def dataset_options(config: Component) -> dict[str, Any]:
