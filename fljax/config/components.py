@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -40,8 +40,13 @@ from fljax.config import keys
 from fljax.config.schema import AggregatorConfig, Component
 from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
 from fljax.data import DATASETS, PARTITIONS, Format
+from fljax.engine.metrics import Measure
+from fljax.engine.objectives import Losses
 from fljax.errors import ConfigError, first_line
+from fljax.losses import LOSSES
+from fljax.metrics import METRICS, asked
 from fljax.models import MODELS
+from fljax.numerics.checks import shown
 from fljax.registry import Entry
 
 Parameters = Mapping[str, tuple[Any, Any]]
@@ -64,8 +69,17 @@ def parse_tables(where: str, tables: Any) -> list[Component]:
     """
     if not isinstance(tables, (list, tuple)) or not tables:
         raise ConfigError(f"{where}: must be a list of at least one table with a name, got {tables!r}")
+    return [parse_table(where, table) for table in tables]
+
+
+def parse_table(where: str, table: Any) -> Component:
+    """A table with a name.
+
+    Raises:
+        ConfigError: if it is none.
+    """
     try:
-        return [Component.model_validate(table) for table in tables]
+        return Component.model_validate(table)
     except pydantic.ValidationError as error:
         raise ConfigError(one_sentence(error, where)) from None
 
@@ -215,6 +229,10 @@ def bind_attack(config: Component) -> Bound:
     if "attacks" in parameters and "attacks" in config.parameters:
         others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])
         parts = {f"attacks.{number}": bind_attack(other) for number, other in enumerate(others)}
+    if "backdoor" in parameters and "backdoor" in config.parameters:
+        parts["backdoor"] = bind_attack(
+            parse_table(f"attack {config.name}.backdoor", config.parameters["backdoor"])
+        )
     return _bind("attack", entry, config, parameters, TASK_ARGUMENTS, parts)
 
 
@@ -227,8 +245,12 @@ def make_attack(attack: Bound, task: Task) -> Attack:
     if attack.entry is None:
         return NO_ATTACK
     try:
-        made = {"attacks": tuple(make_attack(part, task) for part in attack.parts.values())}
-        return attack_from_registry(attack.name, task, **attack.given, **(made if attack.parts else {}))
+        made: dict[str, Any] = {}
+        for key, part in attack.parts.items():
+            parameter, _, number = key.partition(".")
+            other = make_attack(part, task)
+            made[parameter] = (*made.get(parameter, ()), other) if number else other
+        return attack_from_registry(attack.name, task, **attack.given, **made)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 
@@ -319,6 +341,47 @@ def make_model(config: Component, form: Format) -> Any:
     if "num_tokens" in taken and form.num_tokens is None:
         raise ConfigError(f"model {config.name}: is for tokens, the data set's inputs are real numbers")
     return model(**{name: facts[name] for name in FORM if name in taken}, **given)
+
+
+def make_loss(config: Component) -> Losses:
+    """The configured loss of a batch's examples.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not.
+    """
+    function = LOSSES.find(config.name).function
+    given = config.checked(f"loss {config.name}", keyword_parameters(function))
+    return functools.partial(function, **given) if given else function
+
+
+def make_measures(configs: Sequence[Component], others: Mapping[str, Any] | None = None) -> list[Measure]:
+    """The configured metrics.
+
+    Args:
+        configs: tables with a name each.
+        others: further functions by name.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not, a name given twice, or a function that asks
+            for something that there is not.
+    """
+    measures = []
+    for config in configs:
+        function = METRICS.find(config.name).function
+        given = config.checked(f"metric {config.name}", keyword_parameters(function))
+        measures.append(Measure(config.name, functools.partial(function, **given), asked(function)))
+    for name, function in (others or {}).items():
+        if not isinstance(name, str) or not name.isidentifier() or not callable(function):
+            raise ConfigError(f"metrics: must be functions by name, got {name!r}: {shown(function)}")
+        try:
+            measures.append(Measure(name, function, asked(function)))
+        except ValueError as error:
+            raise ConfigError(first_line(error)) from None
+    names = [measure.name for measure in measures]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"metrics: {name} is listed twice")
+    return measures
 
 
 def dataset_options(config: Component) -> dict[str, Any]:

@@ -21,7 +21,9 @@ def tracked(row: Row, number: int, varying: Sequence[str]) -> TrackedCell:
     Returns:
         The cell; its summary is the row without curves and configuration.
     """
-    curves = {name.removeprefix(_CURVE): row[name] for name in row if name.startswith(_CURVE)}
+    # Other cells may have metrics that this one does not.
+    curves = {name.removeprefix(_CURVE): values for name, values in row.items() if name.startswith(_CURVE)}
+    curves = {name: values for name, values in curves.items() if values is not None}
     lines = [dict(zip(curves, values, strict=True)) for values in zip(*curves.values(), strict=True)]
     summary = {name: row[name] for name in row if not name.startswith(_CURVE) and name != "config"}
     config = json.loads(row["config"])

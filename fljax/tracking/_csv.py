@@ -20,34 +20,39 @@ class CSV(Tracker):
     def __init__(self) -> None:
         self._path = Path()
         self._names: list[str] = []
-        self._cells: dict[int, Sequence[Any]] = {}
+        self._rows: list[tuple[int, Mapping[str, Any]]] = []
 
     def start(self, started: Started) -> None:
         """Where it writes."""
         assert started.folder is not None  # `make_trackers` asks for one
         self._path = started.folder / ("metrics.csv" if started.kind == "run" else "results.csv")
-        self._names, self._cells = [], {}
+        self._names, self._rows = [], []
 
     def evaluation(self, line: Line) -> None:
         """A row of the metrics."""
-        self._add(line)
+        self._add(line["round"], line)
 
     def cell(self, cell: TrackedCell) -> None:
         """A row of the table."""
-        self._cells[cell.number] = self._add(cell.summary)
+        self._add(cell.number, cell.summary)
 
     def end(self, summary: Mapping[str, Any] | None) -> None:
         """The rows of a sweep in its order."""
-        if self._cells:
-            write_atomically(self._path, to_csv(self._names, [self._cells[i] for i in sorted(self._cells)]))
+        if self._rows:
+            self._rows.sort(key=lambda row: row[0])
+            self._write()
 
-    def _add(self, values: Mapping[str, Any]) -> Sequence[Any]:
-        first = not self._names
-        self._names = self._names or list(values)
-        row = [values.get(name) for name in self._names]
-        content = to_csv(self._names, [row])
-        if first:  # in place of what an interrupted run left: its rows are told again
-            write_atomically(self._path, content)
+    def _add(self, number: int, values: Mapping[str, Any]) -> None:
+        self._rows.append((number, values))
+        new = [name for name in values if name not in self._names]
+        if new:  # the first row, in place of what an interrupted run left; or further columns
+            self._names += new
+            self._write()
         else:
-            append(self._path, content.partition(b"\n")[2])
-        return row
+            append(self._path, self._content([values]).partition(b"\n")[2])
+
+    def _write(self) -> None:
+        write_atomically(self._path, self._content([values for _, values in self._rows]))
+
+    def _content(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        return to_csv(self._names, ([row.get(name) for name in self._names] for row in rows))

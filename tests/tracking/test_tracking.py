@@ -263,6 +263,17 @@ def test_a_sweep_that_is_resumed_has_every_cell_once(tmp_path, clean, name):
         assert list(found) == ["Mean-seed0", "Mean-seed1", "Mean-seed2"]  # in the order of the sweep
 
 
+def test_a_csv_gets_the_columns_of_every_cell(tmp_path):
+    more = cell(1)
+    more = more._replace(summary={**more.summary, "top5": 0.125})
+    trackers = make_trackers("csv", tmp_path)
+    with trackers.following(SWEEP._replace(folder=tmp_path), note=pytest.fail):
+        trackers.cell(cell(2))
+        trackers.cell(more)
+    with (tmp_path / "results.csv").open() as file:
+        assert [(row["cell"], row["top5"]) for row in csv.DictReader(file)] == [("id1", "0.125"), ("id2", "")]
+
+
 def test_scalars_are_finite_metrics():
     line = {
         "round": 2,
