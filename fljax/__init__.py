@@ -16,6 +16,7 @@ _LAZY = {
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
+    "register_client_algorithm": "fljax.clients",
     "register_dataset": "fljax.data",
     "register_loss": "fljax.losses",
     "register_metric": "fljax.metrics",
@@ -29,7 +30,17 @@ _LAZY = {
 _MODULES = {
     **{
         name: f"fljax.{name}"
-        for name in ("aggregators", "attacks", "data", "losses", "metrics", "models", "report", "tracking")
+        for name in (
+            "aggregators",
+            "attacks",
+            "clients",
+            "data",
+            "losses",
+            "metrics",
+            "models",
+            "report",
+            "tracking",
+        )
     },
     "experiment": "fljax.simulation.experiment",
 }
@@ -37,6 +48,7 @@ _MODULES = {
 if TYPE_CHECKING:
     from fljax.aggregators import register_pre_aggregator, register_rule
     from fljax.attacks import register_attack
+    from fljax.clients import register_client_algorithm
     from fljax.config.loading import load_config
     from fljax.data import register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
@@ -54,6 +66,7 @@ __all__ = [
     "build",
     "load_config",
     "register_attack",
+    "register_client_algorithm",
     "register_dataset",
     "register_loss",
     "register_metric",

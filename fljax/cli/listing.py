@@ -8,6 +8,7 @@ from rich.text import Text
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, SCHEDULES
+from fljax.clients import CLIENT_ALGORITHMS
 from fljax.config.components import (
     Parameters,
     attack_parameters,
@@ -128,6 +129,11 @@ KINDS: Mapping[str, Kind] = {
     "models": Kind("model", "what it is", partial(_of, MODELS, model_parameters, "model = {}")),
     "partitions": Kind(
         "partition", "what it does", partial(_of, PARTITIONS, partition_parameters, "partition = {}")
+    ),
+    "clients": Kind(
+        "client algorithm",
+        "what clients do",
+        partial(_of, CLIENT_ALGORITHMS, keyword_parameters, "client = {}"),
     ),
     "losses": Kind("loss", "what it is", partial(_of, LOSSES, keyword_parameters, "loss = {}")),
     "metrics": Kind("metric", "what it is", partial(_of, METRICS, keyword_parameters, "metrics = [{}]")),

@@ -35,7 +35,8 @@ from fljax.attacks import (
     schedule_from_registry,
 )
 from fljax.attacks.wrappers import TASK_ARGUMENTS
-from fljax.base import Context
+from fljax.base import ClientAlgorithm, Context
+from fljax.clients import CLIENT_ALGORITHMS, client_algorithm_from_registry
 from fljax.config import keys
 from fljax.config.schema import AggregatorConfig, Component
 from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
@@ -251,6 +252,28 @@ def make_attack(attack: Bound, task: Task) -> Attack:
             other = make_attack(part, task)
             made[parameter] = (*made.get(parameter, ()), other) if number else other
         return attack_from_registry(attack.name, task, **attack.given, **made)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(first_line(error)) from None
+
+
+def bind_client(config: Component) -> Bound:
+    """What the clients do.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not.
+    """
+    entry = CLIENT_ALGORITHMS.find(config.name)
+    return _bind("client", entry, config, keyword_parameters(entry.function))
+
+
+def make_client(client: Bound) -> ClientAlgorithm:
+    """What the clients do, as functions.
+
+    Raises:
+        ConfigError: for a value that it does not take.
+    """
+    try:
+        return client_algorithm_from_registry(client.name, **client.given)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 

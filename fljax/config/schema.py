@@ -134,7 +134,8 @@ class LocalConfig(_Table):
         batch_size: b, or "full" for all of a client's examples; a client that has fewer than b uses all.
         learning_rate: β, or a schedule over rounds as a table `{name = "...", ...}` of an optax schedule.
         optimizer: any optax optimizer by name. It starts afresh every round: what it remembers lasts for
-            `steps` steps, so with one step only one that remembers nothing is taken.
+            `steps` steps, so with one step only one that remembers nothing is taken. With
+            `client = { name = "kept_optimizer" }` it goes on in the client's next round.
     """
 
     steps: Steps | None = 1
@@ -261,6 +262,7 @@ class ExperimentConfig(_Table):
         checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
         seed: the seed of everything that has none of its own in `seeds`.
+        client: what clients do in a round, and what stays with them (`fljax list clients`).
         loss: what clients and server minimise (`fljax list losses`).
         metrics: what is reported of every evaluation besides test error and attack success
             (`fljax list metrics`), names or tables.
@@ -282,6 +284,7 @@ class ExperimentConfig(_Table):
     partition: Component = Component(name="iid")
     model: Component = Component(name="mlp")
     local: LocalConfig = LocalConfig()
+    client: Component = Component(name="sgd")
     root: RootConfig = RootConfig()
     server: ServerConfig = ServerConfig()
     aggregator: AggregatorConfig = AggregatorConfig(name="fltrust")

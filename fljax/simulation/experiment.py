@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.base import Aggregator, Attack
+from fljax.base import Aggregator, Attack, ClientAlgorithm
 from fljax.config.components import as_aggregator, as_attack
 from fljax.config.plugins import load_plugins
 from fljax.config.schema import PURPOSES, ExperimentConfig, StopConfig
@@ -96,6 +96,7 @@ def assemble(
     model: Any = None,
     aggregator: Aggregator | Callable[..., Any] | None = None,
     attack: Attack | Callable[..., Any] | None = None,
+    client: ClientAlgorithm | None = None,
     loss: Losses | None = None,
     metrics: Mapping[str, Callable[..., Any]] | None = None,
     memory: float | None = None,
@@ -110,6 +111,7 @@ def assemble(
             num_malicious=4)`, or a function of your own in jax.numpy.
         attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
             from the configuration.
+        client: a `ClientAlgorithm` instead of `config.client`.
         loss: a function `loss(outputs, labels)` of a batch, as `fljax.register_loss` takes it, instead of
             `config.loss`.
         metrics: functions by name, as `fljax.register_metric` takes them, beside `config.metrics`.
@@ -127,8 +129,9 @@ def assemble(
     attacked = True if attack is not None else None
     data = load_dataset(config) if dataset is None else dataset
     parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
-    composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
-    need = estimate(parts, entries=composed.entries, rule=rule)
+    chosen = None if attack is None else as_attack(attack, parts.task)
+    composed = compose(parts, rule=rule, attack=chosen, client=client)
+    need = estimate(parts, entries=composed.entries, rule=rule, client=client)
     check_before(need, memory)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
@@ -160,7 +163,8 @@ def build(
 
     Args:
         config: the configuration.
-        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `client`, `loss`, `metrics` as for
+            `assemble`.
 
     Returns:
         `round_fn(state) -> (state, metrics)`, which `jax.lax.scan` takes as it is, and `init_state`. The data
@@ -207,7 +211,8 @@ def run(
         memory: gigabytes the run may use; None for what the device has left.
         track: who is told of it: a name of `fljax.tracking.TRACKERS`, which writes below `out`, a `Tracker`
             of your own, or a list of these.
-        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `client`, `loss`, `metrics` as for
+            `assemble`.
 
     Returns:
         The `RunResult`. A model that diverges ends the run early, with `diverged` set, and so does what

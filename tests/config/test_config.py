@@ -507,6 +507,7 @@ FULL = {
     },
     "root": {"size": 30, "bias": 0.1, "bias_class": 2, "batch_size": 7},
     "server": {"learning_rate": 0.5, "optimizer": {"name": "adam", "b1": 0.8}},
+    "client": {"name": "momentum", "beta": 0.99},
     "aggregator": {"name": "trimmed_mean", "trim": 1, "pre": [{"name": "clip", "radius": 2}]},
     "attack": {
         "name": "sign_flip",

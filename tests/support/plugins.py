@@ -6,13 +6,25 @@ from contextlib import contextmanager
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
+from fljax.clients import CLIENT_ALGORITHMS
 from fljax.data import DATASETS, PARTITIONS
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
 from fljax.models import MODELS
 from fljax.tracking import TRACKERS
 
-REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS, LOSSES, METRICS, TRACKERS)
+REGISTRIES = (
+    RULES,
+    PRE_AGGREGATORS,
+    ATTACKS,
+    DATASETS,
+    PARTITIONS,
+    MODELS,
+    CLIENT_ALGORITHMS,
+    LOSSES,
+    METRICS,
+    TRACKERS,
+)
 
 # One of each kind, in a file of any name.
 ONE_OF_EACH = '''
@@ -24,6 +36,7 @@ import numpy as np
 from flax import linen
 
 import fljax
+from fljax.clients import ClientAlgorithm
 from fljax.data import Dataset
 
 
@@ -82,6 +95,17 @@ class OneLayer(linen.Module):
     @linen.compact
     def __call__(self, x):
         return linen.Dense(self.num_classes)(self.scale * x)
+
+
+@fljax.register_client_algorithm("shorter", title="Shorter")
+def shorter(*, share: float | jax.Array = 0.5):
+    """A share of the local update."""
+
+    def train(client, state, shared):
+        trained = client.descend()
+        return trained._replace(update=share * trained.update)
+
+    return ClientAlgorithm(train)
 
 
 @fljax.register_loss(labels="classes")
