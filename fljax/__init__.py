@@ -25,12 +25,23 @@ _LAZY = {
     "register_partition": "fljax.data",
     "register_pre_aggregator": "fljax.aggregators",
     "register_rule": "fljax.aggregators",
+    "register_tracker": "fljax.tracking",
 }
 
 _MODULES = {
     **{
         name: f"fljax.{name}"
-        for name in ("aggregators", "attacks", "clients", "data", "losses", "metrics", "models", "report")
+        for name in (
+            "aggregators",
+            "attacks",
+            "clients",
+            "data",
+            "losses",
+            "metrics",
+            "models",
+            "report",
+            "tracking",
+        )
     },
     "experiment": "fljax.simulation.experiment",
 }
@@ -47,6 +58,7 @@ if TYPE_CHECKING:
     from fljax.models import register_model
     from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
+    from fljax.tracking import register_tracker
 
 __all__ = [
     "ConfigError",
@@ -64,6 +76,7 @@ __all__ = [
     "register_partition",
     "register_pre_aggregator",
     "register_rule",
+    "register_tracker",
     "run",
     "sweep",
 ]

@@ -11,6 +11,7 @@ from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
 from fljax.models import MODELS
+from fljax.tracking import TRACKERS
 
 REGISTRIES = (
     RULES,
@@ -23,6 +24,7 @@ REGISTRIES = (
     CLIENT_ALGORITHMS,
     LOSSES,
     METRICS,
+    TRACKERS,
 )
 
 # One of each kind, in a file of any name.
@@ -125,6 +127,14 @@ def hinge(outputs, labels, *, margin: float = 1.0):
 def largest_loss(losses):
     """The largest loss of a test example."""
     return jnp.max(losses)
+
+
+@fljax.register_tracker("shout", title="Shout")
+class Shout:
+    """Keeps the last error."""
+
+    def evaluation(self, line):
+        self.error = line["test_error"]
 '''
 
 
