@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.clients import CLIENT_ALGORITHMS
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
 from fljax.models import MODELS
+from fljax.tracking import TRACKERS
 
 REGISTRIES = (
     RULES,
@@ -18,10 +19,12 @@ REGISTRIES = (
     ATTACKS,
     DATASETS,
     PARTITIONS,
+    AUGMENTATIONS,
     MODELS,
     CLIENT_ALGORITHMS,
     LOSSES,
     METRICS,
+    TRACKERS,
 )
 
 # One of each kind, in a file of any name.
@@ -79,6 +82,12 @@ def in_order(labels, seed, *, num_clients: int, spare: int = 0):
     return np.arange(num_clients * size).reshape(num_clients, size), np.full(num_clients, size)
 
 
+@fljax.register_augmentation(title="Brighter")
+def brighter(x, key, *, most: float = 0.1):
+    """Add one random number to all of an input."""
+    return x + jax.random.uniform(key, (), x.dtype, 0.0, most)
+
+
 @fljax.register_model("one_layer", title="One layer")
 class OneLayer(linen.Module):
     """A dense layer on scaled inputs.
@@ -118,6 +127,14 @@ def hinge(outputs, labels, *, margin: float = 1.0):
 def largest_loss(losses):
     """The largest loss of a test example."""
     return jnp.max(losses)
+
+
+@fljax.register_tracker("shout", title="Shout")
+class Shout:
+    """Keeps the last error."""
+
+    def evaluation(self, line):
+        self.error = line["test_error"]
 '''
 
 
