@@ -135,11 +135,11 @@ def make_evaluation(
         found = lax.map(batch, (test_x, test_y), batch_size=min(batch_size, test_x.shape[0]))
         error = _error(found["wrong"])
         success = jnp.full((), jnp.nan)
-        if trigger is not None and trigger.examples is None:
-            success = jnp.sum(found["hit"]) / jnp.sum(_counted(trigger, test_y))
-        elif trigger is not None:
+        if trigger is not None and trigger.examples is not None:
             size = min(batch_size, len(trigger.examples))
             success = jnp.mean(lax.map(partial(hits, trigger), trigger.examples, batch_size=size))
+        elif trigger is not None:
+            success = jnp.sum(found["hit"]) / jnp.sum(_counted(trigger, test_y))
         # Unlike a dictionary it keeps its order through a compiled program.
         further: OrderedDict[str, Array] = OrderedDict()
         if beside.validation is not None:
