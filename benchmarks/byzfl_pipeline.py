@@ -4,8 +4,9 @@ FLJAX_DATA=... python benchmarks/byzfl_pipeline.py --out benchmarks/results/byzf
 
 A part of MNIST, ByzFL's perceptron with PyTorch's initialisation, worker momentum 0.9, batches of 25, rate
 0.1, NNM and the trimmed mean; 15 clients without attack, and 12 with 3 attackers under optimised ALIE.
-ByzFL's attackers hold no data, fljax's do: its data set is larger by their share, so that an honest client has
-as many examples. Needs `pip install "fljax[bench]"`. A run of one is followed by the same run of the other.
+ByzFL's attackers hold no data, those of fljax do: its data set is larger by their share, so that honest
+clients have as many examples. Needs `pip install "fljax[bench]"`. A run of one is followed by the same run of
+the other.
 """
 
 import argparse
