@@ -2,11 +2,16 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from jax import Array
 
 State = Any
+
+
+def draws(function: Callable[..., Any] | None) -> bool:
+    """True for a function with an argument `key`, which draws random numbers."""
+    return function is not None and "key" in inspect.signature(function).parameters
 
 
 class Info(TypedDict, total=False):
@@ -94,10 +99,44 @@ class Trigger(NamedTuple):
     Attributes:
         embed: (..., *input_shape) inputs to the same inputs carrying the trigger.
         target: the label the attacker wants for them.
+        source: the true label that the success is measured on; None for all but the target.
+        examples: (K, *input_shape) inputs that the success is measured on as they are, in place of test
+            examples with the mark; None where there are no such inputs.
     """
 
     embed: Callable[[Array], Array]
     target: int
+    source: int | None = None
+    examples: Array | None = None
+
+
+class LocalAttack(NamedTuple):
+    """The local training of malicious clients, where it is not that of honest ones.
+
+    Only malicious clients train so, once more, in place of what they would send honestly: it costs time in
+    proportion to their number. What a client algorithm keeps of them and the messages that they send besides
+    their updates are those of honest training.
+
+    Attributes:
+        train: `train(client, honest, state, context) -> Trained`, one malicious client's round. `honest` (d,)
+            is the update that it would send honestly, `state` the attack's. `client.descend` reads poisoned
+            examples, and takes two hooks besides those of `Client`: `change(change, step) -> change`, of an
+            optimizer's step before it is made, and `count(weights, is_copy, step) -> weights`, of what the
+            examples (b,) of a batch count in it.
+        steps: R, local steps a round; None for that of honest clients.
+        epochs: passes over a client's examples and copies instead; None for that of honest clients.
+        batch_size: b, or "full"; None for that of honest clients.
+        learning_rate: scalar β; None for that of honest clients.
+        loss: `loss(honest) -> loss`, from the honest clients' loss to one with the same arguments; None for
+            theirs.
+    """
+
+    train: Callable[..., Any]
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int | Literal["full"] | None = None
+    learning_rate: Array | float | None = None
+    loss: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
 
 
 class Attack(NamedTuple):
@@ -109,22 +148,25 @@ class Attack(NamedTuple):
             bit-identical.
         poison_data: `poison_data(x, y, is_copy, member) -> (x, y)`, applied to every batch of a malicious
             client when it is gathered, or None; `is_copy` (b,) marks the appended copies, `member` is the
-            client's number among the malicious ones, from 0.
+            client's number among the malicious ones, from 0. One that draws names a fifth argument `key`, a
+            typed PRNG key of the client's batch.
         copies: how many copies a malicious client appends to its examples at most, as a share of their
             number.
         share: `share(member) -> scalar`, the share of one client, or None for `copies` of all.
         trigger: the backdoor whose success is measured, or None.
         active: `active(context) -> bool or (n,) mask`, the clients that attack in this round if they are
             malicious, or None for all in every round; the others train and send honestly.
+        train: the training of malicious clients on their poisoned data, or None for that of honest ones.
     """
 
     init: Callable[[int, int], State]
     corrupt: Callable[[Array, Array, State, Knowledge], tuple[Array, State]]
-    poison_data: Callable[[Array, Array, Array, Array], tuple[Array, Array]] | None = None
+    poison_data: Callable[..., tuple[Array, Array]] | None = None
     copies: float = 0.0
     share: Callable[[Array], Array] | None = None
     trigger: Trigger | None = None
     active: Callable[[Context], Array] | None = None
+    train: LocalAttack | None = None
 
 
 class Task(NamedTuple):
@@ -173,7 +215,7 @@ class Model(NamedTuple):
     @property
     def random(self) -> bool:
         """True if the forward pass in training draws random numbers."""
-        return self.train is not None and "key" in inspect.signature(self.train).parameters
+        return draws(self.train)
 
 
 class Trained(NamedTuple):

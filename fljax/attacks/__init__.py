@@ -16,15 +16,23 @@ from fljax.aggregators.registry import SURROGATES as SURROGATES
 # Lists and tables show the attacks in this order.
 # isort: off
 from fljax.attacks._label_flip import label_flip as label_flip
+from fljax.attacks._label_flip import random_label_flip as random_label_flip
 from fljax.attacks._sign_flip import sign_flip as sign_flip
 from fljax.attacks._scale import scale as scale
 from fljax.attacks._badnets import badnets as badnets
 from fljax.attacks._blended import blended as blended
 from fljax.attacks._blended import blended_trigger as blended_trigger
+from fljax.attacks._edge_case import edge_case as edge_case
 from fljax.attacks._scaling_attack import scaling_attack as scaling_attack
 from fljax.attacks._model_replacement import model_replacement as model_replacement
 from fljax.attacks._model_replacement import replace_model as replace_model
 from fljax.attacks._distributed_backdoor import distributed_backdoor as distributed_backdoor
+from fljax.attacks._constrain_and_scale import constrain_and_scale as constrain_and_scale
+from fljax.attacks._projected_gradient import projected_gradient as projected_gradient
+from fljax.attacks._alternating_minimisation import alternating_minimisation as alternating_minimisation
+from fljax.attacks._neurotoxin import NeurotoxinState as NeurotoxinState
+from fljax.attacks._neurotoxin import neurotoxin as neurotoxin
+from fljax.attacks._gradient_ascent import gradient_ascent as gradient_ascent
 from fljax.attacks._worst_case import WorstCaseState as WorstCaseState
 from fljax.attacks._worst_case import worst_case as worst_case
 from fljax.attacks._krum_attack import krum_attack as krum_attack
@@ -77,6 +85,7 @@ __all__ = [
     "FreeRiderState",
     "Knowledge",
     "MimicState",
+    "NeurotoxinState",
     "Schedule",
     "Task",
     "Trigger",

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -70,3 +71,38 @@ def label_flip(
             raise ArgumentError(f"{name}={label} is not one of the {num_classes} labels from 0")
     flipped = jnp.asarray(target, labels.dtype)
     return jnp.full_like(labels, flipped) if source is None else jnp.where(labels == source, flipped, labels)
+
+
+@register_attack(
+    title="Random label flipping",
+    source="Shejwalkar et al. 2022",
+    assumes="own data",
+    optimises="untargeted error",
+    make=on_labels,
+)
+def random_label_flip(labels: Array, key: Array, *, num_classes: int) -> Array:
+    """Random label flipping: y becomes one of the other labels, drawn anew for every batch.
+
+    Each of the num_classes − 1 labels that are not y has the same probability.
+
+    Args:
+        labels: integers in [0, num_classes), any shape.
+        key: typed PRNG key of a client's batch.
+        num_classes: number of labels M.
+
+    Returns:
+        Labels of the same shape and type.
+
+    Example:
+        >>> flipped = random_label_flip(jnp.zeros(1000, jnp.int32), jax.random.key(0), num_classes=3)
+        >>> sorted(set(flipped.tolist()))
+        [1, 2]
+
+    Source: Shejwalkar et al., "Back to the drawing board: a critical evaluation of poisoning attacks on
+    production federated learning", IEEE S&P 2022. The random label of FLPoison may be the true one; ByrdLab
+    never draws the last class, either.
+    """
+    num_classes = whole("num_classes", num_classes, smallest=1)
+    # Of a single class there is no other.
+    shift = jax.random.randint(key, labels.shape, 1, max(num_classes, 2), labels.dtype)
+    return (labels + shift) % num_classes

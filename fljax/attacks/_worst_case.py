@@ -57,7 +57,8 @@ def worst_case(
         The `Attack`; its state counts how often each was chosen (`WorstCaseState`).
 
     Raises:
-        ValueError: if an attack poisons data or has a schedule of its own, or `objective` is neither.
+        ValueError: if an attack poisons data, or has training or a schedule of its own, or `objective` is
+            neither.
 
     Example:
         >>> from fljax.attacks import Context, Knowledge, Task, on_updates, scale, sign_flip
@@ -75,8 +76,13 @@ def worst_case(
     if not attacks:
         raise ArgumentError("attacks must hold at least one attack")
     option("objective", objective, ("direction", "distance"))
-    if any(attack.poison_data is not None or attack.active is not None for attack in attacks):
-        raise ArgumentError("only attacks on updates, without poisoned data or a schedule, can be compared")
+    if any(
+        attack.poison_data is not None or attack.train is not None or attack.active is not None
+        for attack in attacks
+    ):
+        raise ArgumentError(
+            "only attacks on updates, without data, training or a schedule of their own, can be compared"
+        )
 
     def init(num_clients: int, num_params: int) -> WorstCaseState:
         states = tuple(attack.init(num_clients, num_params) for attack in attacks)

@@ -57,6 +57,9 @@ def poisoned(
         raise ArgumentError("pixels are for images; the trigger on plain features is set by every")
 
     def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
+        if x.dtype == jnp.int32:
+            raise ArgumentError("the trigger sets pixels or features, but the inputs are tokens")
+
         def chosen(marked: Array | int, plain: Array) -> Array:
             return jnp.where(is_copy.reshape(is_copy.shape + (1,) * (plain.ndim - 1)), marked, plain)
 

@@ -78,13 +78,19 @@ def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
 
 
 def on_labels(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
-    """An `Attack` that trains honestly on labels changed by a pure function."""
+    """An `Attack` that trains honestly on labels changed by a pure function, which may draw with a `key`."""
     hyper = task_arguments(function, task) | hyper
 
     def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
         return x, function(y, **hyper)
 
-    return Attack(no_state, leave, poison_data)
+    def poison_at_random(
+        x: Array, y: Array, is_copy: Array, member: Array, key: Array
+    ) -> tuple[Array, Array]:
+        return x, function(y, key=key, **hyper)
+
+    draws = "key" in inspect.signature(function).parameters
+    return Attack(no_state, leave, poison_at_random if draws else poison_data)
 
 
 def from_factory(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
@@ -140,8 +146,12 @@ def _checked_attack(name: str, attack: Attack) -> Attack:
         with named(name):
             return attack.corrupt(*check_stack(updates, malicious), state, knowledge)
 
-    poison_data = attack.poison_data
-    return attack._replace(corrupt=corrupt, poison_data=poison_data and named(name)(poison_data))
+    poison_data, training = attack.poison_data, attack.train
+    return attack._replace(
+        corrupt=corrupt,
+        poison_data=poison_data and named(name)(poison_data),
+        train=training and training._replace(train=named(name)(training.train)),
+    )
 
 
 def check_stack(updates: Any, malicious: Any) -> tuple[Array, Array]:

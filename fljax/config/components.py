@@ -5,6 +5,7 @@ Tracing replaces numbers of a `Bound` component; nothing is looked up or checked
 
 import dataclasses
 import functools
+import inspect
 import typing
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -38,7 +39,7 @@ from fljax.base import Context
 from fljax.config import keys
 from fljax.config.schema import AggregatorConfig, Component
 from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import DATASETS, PARTITIONS, Format
 from fljax.errors import ConfigError, first_line
 from fljax.models import MODELS
 from fljax.registry import Entry
@@ -47,6 +48,8 @@ Parameters = Mapping[str, tuple[Any, Any]]
 # Values that a sweep traces, by dotted key within a component's table; they replace those of the table.
 Traced = Mapping[str, Any]
 NOTHING: Traced = MappingProxyType({})
+# Arguments of a model that come from the data set's form.
+FORM = frozenset({"num_classes", "num_tokens", "every_token"})
 # How many attackers a rule is told to expect; "actual" stands for how many there are, or without
 # attack would be.
 COUNTS = ("num_malicious", "trim")
@@ -61,8 +64,17 @@ def parse_tables(where: str, tables: Any) -> list[Component]:
     """
     if not isinstance(tables, (list, tuple)) or not tables:
         raise ConfigError(f"{where}: must be a list of at least one table with a name, got {tables!r}")
+    return [parse_table(where, table) for table in tables]
+
+
+def parse_table(where: str, table: Any) -> Component:
+    """A table with a name.
+
+    Raises:
+        ConfigError: if it is none.
+    """
     try:
-        return [Component.model_validate(table) for table in tables]
+        return Component.model_validate(table)
     except pydantic.ValidationError as error:
         raise ConfigError(one_sentence(error, where)) from None
 
@@ -212,6 +224,10 @@ def bind_attack(config: Component) -> Bound:
     if "attacks" in parameters and "attacks" in config.parameters:
         others = parse_tables(f"attack {config.name}.attacks", config.parameters["attacks"])
         parts = {f"attacks.{number}": bind_attack(other) for number, other in enumerate(others)}
+    if "backdoor" in parameters and "backdoor" in config.parameters:
+        parts["backdoor"] = bind_attack(
+            parse_table(f"attack {config.name}.backdoor", config.parameters["backdoor"])
+        )
     return _bind("attack", entry, config, parameters, TASK_ARGUMENTS, parts)
 
 
@@ -224,8 +240,12 @@ def make_attack(attack: Bound, task: Task) -> Attack:
     if attack.entry is None:
         return NO_ATTACK
     try:
-        made = {"attacks": tuple(make_attack(part, task) for part in attack.parts.values())}
-        return attack_from_registry(attack.name, task, **attack.given, **(made if attack.parts else {}))
+        made: dict[str, Any] = {}
+        for key, part in attack.parts.items():
+            parameter, _, number = key.partition(".")
+            other = make_attack(part, task)
+            made[parameter] = (*made.get(parameter, ()), other) if number else other
+        return attack_from_registry(attack.name, task, **attack.given, **made)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
 
@@ -287,23 +307,35 @@ def _parts_of(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 def model_parameters(model: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """`{name: (type, default)}` of a flax module's fields, or of a function's keyword parameters.
 
-    The number of classes comes from the data.
+    What the data set decides comes from it (`FORM`).
     """
     if not isinstance(model, type):
-        return keyword_parameters(model, hidden={"num_classes"})
+        return keyword_parameters(model, hidden=FORM)
     hints = typing.get_type_hints(model)
     return {
         field.name: (hints[field.name], field.default)
         for field in dataclasses.fields(model)
-        if field.name not in {"parent", "name", "num_classes"}
+        if field.name not in {"parent", "name", *FORM}
     }
 
 
-def make_model(config: Component, num_classes: int) -> Any:
-    """The configured model, as `fljax.models.as_model` takes it."""
+def make_model(config: Component, form: Format) -> Any:
+    """The configured model for data of a form, as `fljax.models.as_model` takes it.
+
+    Raises:
+        ConfigError: for an unknown, missing or mistyped parameter, or a model on tokens for other inputs.
+    """
     model = MODELS.find(config.name).function
     given = config.checked(f"model {config.name}", model_parameters(model))
-    return model(num_classes=num_classes, **given)
+    facts = {
+        "num_classes": form.num_outputs,
+        "num_tokens": form.num_tokens,
+        "every_token": len(form.outputs) > 1,
+    }
+    taken = inspect.signature(model).parameters
+    if "num_tokens" in taken and form.num_tokens is None:
+        raise ConfigError(f"model {config.name}: is for tokens, the data set's inputs are real numbers")
+    return model(**{name: facts[name] for name in FORM if name in taken}, **given)
 
 
 def dataset_options(config: Component) -> dict[str, Any]:

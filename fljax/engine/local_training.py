@@ -10,7 +10,7 @@ import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from fljax.base import Attack, Client, ClientAlgorithm, Params, State, Trained
+from fljax.base import Attack, Client, ClientAlgorithm, Context, Params, State, Trained, draws
 from fljax.engine.batches import (
     Batches,
     BatchSize,
@@ -25,6 +25,9 @@ from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
 
+# From positions in the training set, the mask of copies and a key (None where nothing draws) to a batch.
+Read = Callable[[Array, Array, Array | None], tuple[Array, Array]]
+
 
 class _Step(NamedTuple):
     """What a local step hands on: δ = y − w, the optimizer's state, y, and the model's state."""
@@ -38,7 +41,7 @@ class _Step(NamedTuple):
 def descend(
     params: Params,
     batches: Batches | Passes,
-    read: Callable[[Array, Array], tuple[Array, Array]],
+    read: Read,
     *,
     loss: Loss,
     optimizer: optax.GradientTransformation,
@@ -47,19 +50,22 @@ def descend(
     optimizer_state: Any = None,
     gradient: Callable[[Params, Params, Array], Params] | None = None,
     project: Callable[[Params, Array], Params] | None = None,
+    change: Callable[[Params, Array], Params] | None = None,
+    count: Callable[[Array, Array, Array], Array] | None = None,
 ) -> Trained:
     """The optimizer steps that a client or the server makes from the model, ModelUpdate(w, D, b, β, R).
 
     Args:
         params: w, a pytree.
         batches: of R steps, arrays (R, b), or of epochs: as many steps as the examples ask for.
-        read: `(examples, is_copy) -> (x, y)`, the batch that consists of these examples.
+        read: `(examples, is_copy, key) -> (x, y)`, the batch that consists of these examples.
         loss: as `cross_entropy` returns it.
         optimizer: any optax optimizer.
         divisor: of the summed loss of a batch; None for the number of its examples.
         model_state: the model's state before the first step; every step changes it as it sees its batch.
         optimizer_state: the optimizer's state before the first step; None starts it afresh.
         gradient, project: as in `Client.descend`.
+        change, count: as in `LocalAttack`.
 
     Returns:
         The `Trained`: the update (d,), the mean loss over the steps, and the states after them.
@@ -67,15 +73,16 @@ def descend(
     value_and_gradient = jax.value_and_grad(loss, has_aux=True)
 
     def step(at: _Step, batch: Batches, number: Any) -> tuple[_Step, Array]:
-        x, y = read(batch.examples, batch.is_copy)
-        (value, seen), grads = value_and_gradient(
-            at.here, at.model_state, x, y, batch.weights, divisor, batch.key
-        )
+        x, y = read(batch.examples, batch.is_copy, batch.key)
+        weights = batch.weights if count is None else count(batch.weights, batch.is_copy, number)
+        (value, seen), grads = value_and_gradient(at.here, at.model_state, x, y, weights, divisor, batch.key)
         if gradient is not None:
             grads = gradient(grads, at.delta, number)
-        change, state = optimizer.update(grads, at.optimizer_state, at.here)
+        made, state = optimizer.update(grads, at.optimizer_state, at.here)
+        if change is not None:
+            made = change(made, number)
         # The change is summed on its own: w_R − w would lose its last digits to the size of w.
-        delta = jax.tree.map(jnp.add, at.delta, change)
+        delta = jax.tree.map(jnp.add, at.delta, made)
         if project is not None:
             delta = project(delta, number)
         return _Step(delta, state, jax.tree.map(jnp.add, params, delta), seen), value
@@ -86,7 +93,7 @@ def descend(
     start = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
     steps: Any
     if isinstance(batches, Batches):
-        numbered = gradient is not None or project is not None
+        numbered = any(hook is not None for hook in (gradient, project, change, count))
         steps, last, total = _all_steps(step, start, batches, numbered)
         mean = total / steps
     else:
@@ -143,7 +150,7 @@ def _as_many_steps(
 def mean_gradient(
     params: Params,
     passes: Passes,
-    read: Callable[[Array, Array], tuple[Array, Array]],
+    read: Read,
     *,
     loss: Loss,
     model_state: Any = (),
@@ -154,7 +161,7 @@ def mean_gradient(
 
     def add(step: Array, total: Params) -> Params:
         batch = passes.batch(step)
-        x, y = read(batch.examples, batch.is_copy)
+        x, y = read(batch.examples, batch.is_copy, batch.key)
         grads, _ = gradient(params, model_state, x, y, batch.weights, number, batch.key)
         return jax.tree.map(jnp.add, total, grads)
 
@@ -305,6 +312,8 @@ def train_clients(
     """
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
+    poisons_at_random = draws(poison_data)
+    training = training._replace(random=training.random or poisons_at_random)
     counts = data.counts[cohort.ids]
     width = data.table.shape[1]
     largest = width + math.ceil(most_copies * width)
@@ -317,11 +326,12 @@ def train_clients(
     drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
 
     def one(of_data: Any, batches: Any, is_poisoned: Array, member: Array, state: State) -> Result:
-        def read(examples: Array, is_copy: Array) -> tuple[Array, Array]:
+        def read(examples: Array, is_copy: Array, key: Array | None) -> tuple[Array, Array]:
             x, y = data.x[examples], data.y[examples]
             if poison_data is None:
                 return x, y
-            bad_x, bad_y = poison_data(x, y, is_copy, member)
+            drawn = () if key is None or not poisons_at_random else (named_key(key, "poison"),)
+            bad_x, bad_y = poison_data(x, y, is_copy, member, *drawn)
             return jnp.where(is_poisoned, bad_x, x), jnp.where(is_poisoned, bad_y, y)
 
         def run(**hooks: Any) -> Trained:
@@ -400,6 +410,90 @@ def client_updates(
     )
 
 
+def without_poison(attack: Attack) -> Attack:
+    """The attack without what it does to examples."""
+    return attack._replace(poison_data=None, copies=0.0, share=None)
+
+
+def attackers_updates(
+    training: LocalTraining,
+    params: Array,
+    data: RoundData,
+    honest: Result,
+    *,
+    client_ids: Array,
+    malicious: Array,
+    attack: Attack,
+    state: State,
+    context: Context,
+    max_malicious: int | None,
+    learning_rate: Array,
+    **how: Any,
+) -> Result:
+    """The local training of a round, with malicious clients trained in their own way in place of honestly.
+
+    Args:
+        training: of honest clients.
+        params: (d,).
+        data: the examples and index tables.
+        honest: the training of all clients on their own examples.
+        client_ids: (n,).
+        malicious: (n,) boolean, the clients that attack in this round; a round without any trains nobody.
+        attack: with `train`.
+        state: the attack's state before the round.
+        context: the round, as attackers know it.
+        max_malicious: as many malicious clients train at most; None for n.
+        learning_rate: β of honest clients.
+        **how: the other arguments of `train_clients`.
+
+    Returns:
+        The `Result` with other updates and model states in the malicious rows.
+    """
+    local = attack.train
+    assert local is not None
+    own = training._replace(
+        loss=training.loss if local.loss is None else local.loss(training.loss),
+        batch_size=training.batch_size if local.batch_size is None else local.batch_size,
+    )
+    if local.steps is not None or local.epochs is not None:
+        own = own._replace(steps=local.steps, epochs=local.epochs)
+    rate = learning_rate if local.learning_rate is None else jnp.asarray(local.learning_rate)
+    train = local.train
+
+    def attacker(client: Client, honest_update: Array, known: tuple[State, Context]) -> Trained:
+        return train(client, honest_update, *known)._replace(state=honest_update)
+
+    n = client_ids.shape[0]
+    rows = jnp.nonzero(malicious, size=n if max_malicious is None else min(max_malicious, n), fill_value=n)[0]
+
+    def of_rows(leaf: Array) -> Array:
+        return leaf.at[rows].get(mode="clip")
+
+    sent = honest.updates, honest.model_states
+
+    def trained() -> tuple[Array, Any]:
+        result = client_updates(
+            own,
+            params,
+            data,
+            client_ids=of_rows(client_ids),
+            malicious=of_rows(malicious),
+            attack=attack,
+            learning_rate=rate,
+            algorithm=ClientAlgorithm(attacker),
+            states=of_rows(honest.updates),
+            shared=(state, context),
+            **how,
+        )
+        return result.updates, result.model_states
+
+    replaced = lax.cond(jnp.any(malicious), trained, lambda: jax.tree.map(of_rows, sent))
+    updates, model_states = jax.tree.map(
+        lambda leaf, other: leaf.at[rows].set(other, mode="drop"), sent, replaced
+    )
+    return honest._replace(updates=updates, model_states=model_states)
+
+
 def root_update(
     training: LocalTraining,
     params: Array,
@@ -415,7 +509,7 @@ def root_update(
     return descend(
         training.unravel(params),
         training.draw(key, data.root, count, jnp.int32(0), size),
-        lambda examples, is_copy: (data.x[examples], data.y[examples]),
+        lambda examples, is_copy, key: (data.x[examples], data.y[examples]),
         loss=training.loss,
         optimizer=training.optimizer(learning_rate),
         divisor=training.divisor,

@@ -12,7 +12,15 @@ from jax import Array
 from fljax.base import Aggregator, Attack, ClientAlgorithm, Context, Info, Knowledge
 from fljax.engine.batches import BatchSize
 from fljax.engine.keys import named_key
-from fljax.engine.local_training import SGD, LocalTraining, client_updates, mean_state, root_update
+from fljax.engine.local_training import (
+    SGD,
+    LocalTraining,
+    attackers_updates,
+    client_updates,
+    mean_state,
+    root_update,
+    without_poison,
+)
 from fljax.engine.metrics import Metric
 from fljax.engine.state import Kept, RoundData, RunState
 
@@ -148,6 +156,7 @@ def make_round(
     surrogate: Aggregator | None = None,
     num_in_cohort: int | None = None,
     algorithm: ClientAlgorithm = SGD,
+    max_malicious: int | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -165,6 +174,8 @@ def make_round(
             gradient.
         num_in_cohort: number of malicious clients in every cohort; None leaves it to chance.
         algorithm: what clients do, and what they and the server keep.
+        max_malicious: an upper bound on the malicious clients in a cohort, who may train in their own way;
+            None for τ.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -190,21 +201,37 @@ def make_round(
             malicious &= attack.active(context)
         rate = learning_rate(state.round)
         kept = state.client_state or Kept((), ())
+        training: Any = {
+            "client_ids": client_ids,
+            "malicious": malicious,
+            "key": named_key(key, "batches"),
+            "learning_rate": rate,
+            "clients_at_once": clients_at_once,
+            "model_state": state.model_state,
+        }
         result = client_updates(
             client_training,
             state.params,
             data,
-            client_ids=client_ids,
-            malicious=malicious,
-            key=named_key(key, "batches"),
-            learning_rate=rate,
-            attack=attack,
-            clients_at_once=clients_at_once,
-            model_state=state.model_state,
+            # Who trains in another way trains honestly before.
+            attack=attack if attack.train is None else without_poison(attack),
+            **training,
             algorithm=algorithm,
             states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
             shared=kept.shared,
         )
+        if attack.train is not None and max_malicious != 0:
+            result = attackers_updates(
+                client_training,
+                state.params,
+                data,
+                result,
+                attack=attack,
+                state=state.attack_state,
+                context=context,
+                max_malicious=max_malicious,
+                **training,
+            )
         model_state = mean_state(result.model_states, data.counts[client_ids] > 0, state.model_state)
         # The compiler drops the root update where neither the rule nor the attack reads it.
         root = root_update(

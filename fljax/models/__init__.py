@@ -14,9 +14,10 @@ from fljax.models.adapters._pair import from_pair
 from fljax.models.conv import client_conv
 from fljax.models.image_networks import DropoutCNN, FedAvgCNN, LeNet
 from fljax.models.layers import max_pool_2x2, patch_conv
-from fljax.models.networks import CNN, MLP, LogisticRegression
+from fljax.models.networks import CNN, MLP, LinearRegression, LogisticRegression
 from fljax.models.registry import MODELS, register_model
 from fljax.models.resnet import ResNet20
+from fljax.models.sequences import LSTM, MeanEmbedding, Transformer
 
 
 def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) -> Model:
@@ -85,14 +86,18 @@ def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) 
 
 __all__ = [
     "CNN",
+    "LSTM",
     "MLP",
     "MODELS",
     "DropoutCNN",
     "FedAvgCNN",
     "LeNet",
+    "LinearRegression",
     "LogisticRegression",
+    "MeanEmbedding",
     "Model",
     "ResNet20",
+    "Transformer",
     "as_model",
     "client_conv",
     "max_pool_2x2",

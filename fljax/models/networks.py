@@ -1,4 +1,4 @@
-"""The models of the paper, and a small perceptron."""
+"""The models of the paper, a small perceptron, and linear regression."""
 
 from collections.abc import Sequence
 
@@ -48,12 +48,27 @@ class LogisticRegression(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=xavier)(flatten(x))
 
 
+@register_model("linear_regression", title="linear regression")
+class LinearRegression(nn.Module):
+    """Linear regression: one dense layer that starts at 0, an output for every number to predict.
+
+    Attributes:
+        num_classes: k, how many numbers; from the data.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)(flatten(x))
+
+
 @register_model("mlp", title="MLP")
 class MLP(nn.Module):
     """A perceptron with ReLU hidden layers.
 
     Attributes:
-        num_classes: M.
+        num_classes: M, or how many numbers to predict; from the data.
         hidden: widths of the hidden layers, at least 1.
     """
 

@@ -23,7 +23,8 @@ def register_model(
     Returns:
         The decorator, for a `flax.linen` module class with a field `num_classes`, whose other fields are the
         model's parameters, or for a function of `num_classes` that returns what `as_model` takes, whose other
-        keyword-only parameters are. It returns what it is given.
+        keyword-only parameters are. Both may also take `num_tokens`, how many tokens the inputs are made of,
+        and `every_token`, whether there is a label after every one. It returns what it is given.
 
     Raises:
         ValueError: the name is taken, or is no name.

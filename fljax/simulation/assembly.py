@@ -261,6 +261,7 @@ def compose(
         clients_at_once=clients_at_once(config, template, parts.cohort_size),
         surrogate=make_surrogate(resolved.rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
+        max_malicious=parts.task.max_malicious,
     )
 
     def init_state(params: Array, key: Array, model_state: Any) -> RunState:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
-from fljax.base import Aggregator, Attack, Context, Knowledge
+from fljax.base import Aggregator, Attack, Context, Knowledge, draws
 from fljax.data import Format
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
@@ -110,7 +110,8 @@ def check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_size
         if getattr(update, "shape", None) != (d,):
             raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:
-            poisoned = jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0))
+            drawn = (jax.random.key(0),) if draws(attack.poison_data) else ()
+            poisoned = jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0), *drawn)
             for what, bad, good in zip(("inputs", "labels"), poisoned, (x, y), strict=True):
                 _check_kept(f"poison_data turns {what}", bad, good)
         if attack.trigger is not None:

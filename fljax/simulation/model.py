@@ -34,7 +34,7 @@ def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple
 @lru_cache(maxsize=16)
 def _configured_model(table: str, form: Format) -> tuple[Model, tuple[str, ...]]:
     """Cached, so that runs of the same model share its compiled initialisation."""
-    module = make_model(Component.model_validate_json(table), form.num_outputs)
+    module = make_model(Component.model_validate_json(table), form)
     model, notes = _checked(as_model(module, form.input_shape, form.input_dtype), form)
     return model._replace(init=jax.jit(model.init)), notes
 

@@ -72,6 +72,8 @@ class AttackCase:
             trained, and for arguments whose result only the tests of the attack itself describe.
         data: the float64 version of `poison_data`: `data(x, y, is_copy, member, **hyper)`, where member None
             stands for the whole trigger; None for an attack that trains honestly.
+        trained: the float64 version of what a malicious client sends: `trained(attacker, **hyper)`,
+            with an `Attacker` of quadratic.py; None for an attack without training of its own.
         hyper: keyword arguments.
         variant: what tells it from other cases of its name.
         draws: `draws(updates, malicious)`, the random numbers that the documentation promises.
@@ -88,6 +90,7 @@ class AttackCase:
     rows: Callable[..., np.ndarray] | None = None
     hyper: Mapping[str, Any] = field(default_factory=dict)
     data: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
+    trained: Callable[..., np.ndarray] | None = None
     variant: str = ""
     draws: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]] | None = None
     rule: Callable[[jax.Array], jax.Array] = median

@@ -20,6 +20,7 @@ from fljax.attacks import (
     sign_flip,
     trim_attack,
 )
+from fljax.base import draws
 from tests.attacks.case import (
     BATCHES,
     KEY,
@@ -42,7 +43,7 @@ every = pytest.mark.parametrize(
 
 
 def test_every_registry_entry_is_tested():
-    assert {case.name for case in CASES if case.rows or case.data} == set(ATTACKS)
+    assert {case.name for case in CASES if case.rows or case.data or case.trained} == set(ATTACKS)
     assert len({case.id for case in CASES}) == len(CASES)
 
 
@@ -57,7 +58,8 @@ def test_poisoned_batches_are_those_of_the_reference(case):
     attack = case.attack()
     for x, y, is_copy in BATCHES:
         for member in range(3):
-            poisoned = attack.poison_data(jnp.asarray(x), jnp.asarray(y), is_copy, jnp.int32(member))
+            given = (KEY,) if draws(attack.poison_data) else ()
+            poisoned = attack.poison_data(jnp.asarray(x), jnp.asarray(y), is_copy, jnp.int32(member), *given)
             for found, wanted in zip(poisoned, case.data(x, y, is_copy, member, **case.hyper), strict=True):
                 np.testing.assert_allclose(found, wanted, rtol=1e-6)
         if attack.trigger is not None:

@@ -9,9 +9,13 @@ import fljax
 from fljax.aggregators import Context
 from fljax.attacks import (
     Knowledge,
+    Task,
+    attack_from_registry,
     distributed_backdoor,
+    edge_case,
     label_flip,
     model_replacement,
+    random_label_flip,
     replace_model,
     scaling_attack,
 )
@@ -210,3 +214,85 @@ def test_source_to_target_flips_one_class():
 def test_bad_backdoors_are_one_sentence(attack, message):
     with pytest.raises(fljax.ConfigError, match=message):
         assemble(parse_config({"num_clients": 10, "attack": attack}))
+
+
+def test_random_labels_are_all_others_alike():
+    y = jnp.tile(jnp.arange(3), 3000)
+    flipped = np.asarray(random_label_flip(y, jax.random.key(1), num_classes=3))
+    assert (flipped != np.asarray(y)).all()
+    for label in range(3):
+        counts = np.bincount(flipped[np.asarray(y) == label], minlength=3)
+        assert abs(counts[(label + 1) % 3] - 1500) < 150
+    assert random_label_flip(jnp.zeros(2, jnp.int32), jax.random.key(0), num_classes=1).tolist() == [0, 0]
+
+
+def test_random_labels_are_drawn_anew_in_every_step_and_by_every_client():
+    seen = []
+
+    def poison(x, y, is_copy, member, key):
+        jax.debug.callback(
+            lambda k, d: seen.append((int(k), tuple(d.tolist()))), member, jax.random.key_data(key)
+        )
+        return x, y
+
+    config = parse_config(
+        {
+            "num_clients": 4,
+            "model": {"name": "logistic_regression"},
+            "local": {"batch_size": 8, "steps": 3},
+            "client_chunk": 1,
+            "attack": {"name": "none", "fraction": 0.5},
+        }
+    )
+    attack = attack_from_registry("label_flip", Task(10))._replace(poison_data=poison)
+    experiment = assemble(config, attack=attack)
+    state = experiment.state.run
+    for _ in range(2):
+        state, _ = jax.jit(experiment.step)(state, experiment.state.data)
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    by_attackers = {pair for pair in seen if pair[0] in (0, 1)}
+    assert len(by_attackers) >= 2 * 3 * 2
+
+
+def test_rare_inputs_of_a_file(tmp_path):
+    random = np.random.default_rng(0)
+    train, test = random.uniform(size=(5, 8, 8, 1)), random.uniform(size=(3, 8, 8, 1))
+    np.savez(tmp_path / "rare.npz", train=train, test=test)
+    attack = edge_case(file=str(tmp_path / "rare.npz"), image_shape=(8, 8, 1), target=4)
+    x, y = jnp.zeros((200, 8, 8, 1)), jnp.full(200, 2)
+    is_copy = jnp.arange(200) % 2 == 0
+    marked, labels = attack.poison_data(x, y, is_copy, jnp.int32(0), jax.random.key(0))
+    np.testing.assert_array_equal(labels, jnp.where(is_copy, 4, 2))
+    np.testing.assert_array_equal(marked[1::2], 0)
+    drawn = [int(np.argmin(abs(train - np.asarray(image)).sum((1, 2, 3)))) for image in marked[::2]]
+    np.testing.assert_allclose(marked[::2], train[drawn], rtol=1e-6)
+    assert set(drawn) == set(range(5))
+    assert attack.copies == 0.25
+    np.testing.assert_allclose(attack.trigger.examples, test, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "message"),
+    [
+        ({}, {}, "edge_case: needs either a file or a source, got file=None and source=None"),
+        ({}, {"source": 10, "num_classes": 10}, "source=10 is not one of the 10 labels"),
+        ({}, {"source": 1, "image_shape": None}, "source is for images"),
+        ({"train": np.zeros((2, 8, 8, 1))}, {}, "must be an .npz file with the arrays train and test"),
+        (
+            {"train": np.zeros((2, 8, 8, 1)), "test": np.zeros((0, 8, 8, 1))},
+            {},
+            "test must hold at least one",
+        ),
+        ({"train": np.zeros((2, 8, 8, 1)), "test": np.zeros((2, 7, 8, 1))}, {}, "test holds inputs"),
+        ({"train": np.full((2, 8, 8, 1), np.nan), "test": np.zeros((2, 8, 8, 1))}, {}, "finite numbers"),
+    ],
+)
+def test_bad_rare_inputs_are_one_sentence(tmp_path, arrays, options, message):
+    if arrays:
+        np.savez(tmp_path / "rare.npz", **arrays)
+        options = {"file": str(tmp_path / "rare.npz"), **options}
+    with pytest.raises(ValueError, match=message):
+        edge_case(**{"image_shape": (8, 8, 1), **options})
+    with pytest.raises(ValueError, match="must be an .npz file"):
+        edge_case(image_shape=(8, 8, 1), file=str(tmp_path / "absent.npz"))

@@ -5,7 +5,8 @@ import pytest
 
 from fljax.attacks import ATTACKS
 from tests.attacks.case import BATCHES, SAMPLES, on_samples
-from tests.attacks.table import CASES, DATA_CASES, DATA_MUTANTS, MUTANTS
+from tests.attacks.quadratic import expected_by_rounds
+from tests.attacks.table import CASES, DATA_CASES, DATA_MUTANTS, MUTANTS, TRAINING_CASES, TRAINING_MUTANTS
 
 ROW_CASES = [case for case in CASES if case.rows and not case.breaking]
 
@@ -36,8 +37,10 @@ def batches_apart(case, version):
 def test_every_attack_has_wrong_versions():
     assert set(MUTANTS) == {case.name for case in CASES if case.rows}
     assert set(DATA_MUTANTS) == {case.name for case in CASES if case.data}
-    assert set(MUTANTS) | set(DATA_MUTANTS) == set(ATTACKS)
-    assert all(len(versions) >= 3 for versions in (*MUTANTS.values(), *DATA_MUTANTS.values()))
+    assert set(TRAINING_MUTANTS) == {case.name for case in TRAINING_CASES}
+    tables = (MUTANTS, DATA_MUTANTS, TRAINING_MUTANTS)
+    assert set().union(*tables) == set(ATTACKS)
+    assert all(len(versions) >= 3 for table in tables for versions in table.values())
 
 
 @pytest.mark.parametrize("case", ROW_CASES, ids=lambda case: case.id)
@@ -61,3 +64,19 @@ def test_no_wrong_version_passes(name):
 def test_no_wrong_poisoning_passes(name):
     for wrong, version in DATA_MUTANTS[name].items():
         assert any(batches_apart(case, version) for case in DATA_CASES if case.name == name), wrong
+
+
+@pytest.mark.parametrize("name", TRAINING_MUTANTS)
+def test_no_wrong_training_passes(name):
+    for wrong, version in TRAINING_MUTANTS[name].items():
+        found = any(
+            not np.allclose(
+                expected_by_rounds(version, **case.hyper),
+                expected_by_rounds(case.trained, **case.hyper),
+                rtol=1e-3,
+                atol=1e-3,
+            )
+            for case in TRAINING_CASES
+            if case.name == name
+        )
+        assert found, wrong

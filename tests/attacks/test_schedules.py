@@ -176,6 +176,8 @@ NEEDED = {
     "constant": {"value": 0.0},
     "ipm": {"epsilon": 0.5},
     "worst_case": {"attacks": [{"name": "fltrust_attack"}, {"name": "none"}]},
+    "projected_gradient": {"norm": 1.0},
+    "edge_case": {"source": 1},
 }
 
 

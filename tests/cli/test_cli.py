@@ -29,7 +29,7 @@ from fljax.config.components import (
     partition_options,
 )
 from fljax.config.schema import parse_config
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import DATASETS, PARTITIONS, Format
 from fljax.engine.evaluate import Evaluation
 from fljax.engine.loop import Record
 from fljax.engine.round import RoundMetrics
@@ -410,7 +410,7 @@ def test_every_name_has_a_line_of_a_configuration_and_a_meaning_for_every_parame
         if kind == "datasets":
             dataset_options(config.data)
         elif kind == "models":
-            make_model(config.model, 10)
+            make_model(config.model, Format((8,), 5, (), 10))
         else:
             partition_options(config.partition)
             make_aggregator(bind_rule(config.aggregator))

@@ -45,6 +45,7 @@ from fljax.attacks import (
     schedule_from_registry,
 )
 from fljax.attacks.wrappers import TASK_ARGUMENTS
+from fljax.base import draws
 from fljax.config.signatures import keyword_parameters
 from tests.rules.case import first_rows, make
 from tests.rules.table import PRE_CASES, RULE_CASES
@@ -60,6 +61,8 @@ NEEDED = {
     "ipm": {"epsilon": 1.0},
     "constant": {"value": 0.0},
     "label_flip": {"num_classes": 10},
+    "edge_case": {"source": 1},
+    "projected_gradient": {"norm": 1.0},
     "periodic": {"on": 1, "off": 1},
     "at_random": {"probability": 0.5},
 }
@@ -67,7 +70,7 @@ NEEDED = {
 FREE = {
     "constant.value",
     *(f"{name}.factor" for name in ("scale", "sign_flip", "scaling_attack", "distributed_backdoor")),
-    *(f"{name}.value" for name in ("scaling_attack", "model_replacement", "distributed_backdoor")),
+    *(f"{name}.value" for name in ("badnets", "scaling_attack", "model_replacement", "distributed_backdoor")),
 }
 # So many are legal, and take long.
 LARGE = (
@@ -114,7 +117,8 @@ def call_attack(name, **changed):
     jax.eval_shape(sent, ROWS)
     if made.poison_data is not None:
         x, y = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1, jnp.int32)
-        jax.eval_shape(made.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0))
+        drawn = (KEY,) if draws(made.poison_data) else ()
+        jax.eval_shape(made.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0), *drawn)
 
 
 def call_schedule(name, **changed):
@@ -324,7 +328,7 @@ def test_what_is_no_stack_of_updates_is_one_sentence(case):
             case.call(updates, OTHERS)
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "label_flip"])
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not name.endswith("label_flip")])
 def test_attacks_check_updates_and_mask(name):
     def sent(updates, malicious):
         others = {"attacks": [attack_from_registry("scale", TASK)]} if name == "worst_case" else {}
