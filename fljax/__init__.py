@@ -17,6 +17,8 @@ _LAZY = {
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
     "register_dataset": "fljax.data",
+    "register_loss": "fljax.losses",
+    "register_metric": "fljax.metrics",
     "register_model": "fljax.models",
     "register_partition": "fljax.data",
     "register_pre_aggregator": "fljax.aggregators",
@@ -24,7 +26,10 @@ _LAZY = {
 }
 
 _MODULES = {
-    **{name: f"fljax.{name}" for name in ("aggregators", "attacks", "data", "models", "report")},
+    **{
+        name: f"fljax.{name}"
+        for name in ("aggregators", "attacks", "data", "losses", "metrics", "models", "report")
+    },
     "experiment": "fljax.simulation.experiment",
 }
 
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     from fljax.config.loading import load_config
     from fljax.data import register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
+    from fljax.losses import register_loss
+    from fljax.metrics import register_metric
     from fljax.models import register_model
     from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
@@ -46,6 +53,8 @@ __all__ = [
     "load_config",
     "register_attack",
     "register_dataset",
+    "register_loss",
+    "register_metric",
     "register_model",
     "register_partition",
     "register_pre_aggregator",

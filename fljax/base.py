@@ -1,7 +1,8 @@
 """The contracts between a round and its pieces: rules, attacks, models and what clients do."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from jax import Array
@@ -157,6 +158,8 @@ class Attack(NamedTuple):
         active: `active(context) -> bool or (n,) mask`, the clients that attack in this round if they are
             malicious, or None for all in every round; the others train and send honestly.
         train: the training of malicious clients on their poisoned data, or None for that of honest ones.
+        triggers: the triggers one by one, by name, where `trigger` is made of several, for the metric
+            `backdoor`.
     """
 
     init: Callable[[int, int], State]
@@ -167,6 +170,7 @@ class Attack(NamedTuple):
     trigger: Trigger | None = None
     active: Callable[[Context], Array] | None = None
     train: LocalAttack | None = None
+    triggers: Mapping[str, Trigger] = MappingProxyType({})
 
 
 class Task(NamedTuple):

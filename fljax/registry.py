@@ -61,7 +61,7 @@ class Registry(Mapping[str, Entry]):
         ('First row', 'The first row.', {'mixes_rows': False})
     """
 
-    def __init__(self, kind: str, **facts: Any) -> None:
+    def __init__(self, kind: str, /, **facts: Any) -> None:
         self.kind = kind
         self._facts = facts
         self._entries: dict[str, Entry] = {}

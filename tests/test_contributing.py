@@ -12,7 +12,7 @@ from tests.support.plugins import ONE_OF_EACH, REGISTRIES, no_trace
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (an? [^|]+) \| ([^|]+) \| ([^|]+) \|$", TEXT, re.MULTILINE)
-# None for a metric and an executor, which no decorator adds.
+# None for a metric of a round and an executor, which no decorator adds.
 DECORATORS = {kind: re.findall(r"@(register_\w+)", write) for kind, write, _ in ROWS}
 
 
@@ -46,6 +46,8 @@ def test_one_of_each_is_added_by_its_decorator_alone(tmp_path):
         model = { name = "one_layer" }
         aggregator = { name = "halfway", pre = [{ name = "signs" }] }
         attack = { name = "push", fraction = 0.25 }
+        loss = { name = "hinge" }
+        metrics = ["largest_loss"]
         """
     )
     for decorators in DECORATORS.values():

@@ -16,7 +16,7 @@ FLOORS = [
     {"base", "errors", "numerics"},
     {"registry", "files", "engine"},
     {"host"},
-    {"aggregators", "models", "data"},
+    {"aggregators", "losses", "metrics", "models", "data"},
     {"attacks"},
     {"config"},
     {"simulation"},

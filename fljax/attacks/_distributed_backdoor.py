@@ -13,7 +13,7 @@ from fljax.attacks.poisoning import Embed, Pixels, poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.triggers import default_parts, feature_mask, feature_trigger, pattern_mask, pattern_trigger
 from fljax.attacks.wrappers import from_factory, on_updates
-from fljax.base import Attack, Task
+from fljax.base import Attack, Task, Trigger
 from fljax.numerics.checks import ArgumentError, fixed_real, whole
 
 
@@ -52,7 +52,7 @@ def distributed_backdoor(
         value: what triggered pixels or features are set to; None for 1 on images, 0 on features.
 
     Returns:
-        The `Attack`, with the whole `Trigger`.
+        The `Attack`, with the whole `Trigger`, and its parts as `triggers`.
 
     Raises:
         ValueError: if a number is out of range or a part does not fit the inputs.
@@ -90,11 +90,11 @@ def distributed_backdoor(
         def masks(x: Array) -> np.ndarray:
             return np.stack([pattern_mask(x.shape[-3], x.shape[-2], part) for part in chosen])
 
-    def embed_own(x: Array, member: Array) -> Array:
+    def embed_own(x: Array, member: Array | int) -> Array:
         mask = jnp.asarray(masks(x))[member % count]
         return jnp.where(mask, jnp.asarray(value, x.dtype), x)
 
-    return poisoned(
+    attack = poisoned(
         on_updates(scale, Task(num_classes=0), factor=factor),
         embed,
         num_classes=num_classes,
@@ -104,3 +104,7 @@ def distributed_backdoor(
         pixels=parts,
         embed_own=embed_own,
     )
+    parts_alone = {
+        f"part_{number}": Trigger(partial(embed_own, member=number), target) for number in range(count)
+    }
+    return attack._replace(triggers=parts_alone)

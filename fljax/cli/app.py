@@ -137,18 +137,19 @@ def run(
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
-    from fljax.simulation.lines import EVALUATED
+    from fljax.simulation.lines import metric_of
     from fljax.simulation.progress import duration
 
     table = Table(show_header=False)
     wall = summary["rounds_per_second_wall"]
     rows = {
         **{
-            metric.title: metric.absent if summary[name] is None else f"{summary[name]:.4f}"
-            for name, metric in EVALUATED.items()
+            metric_of(name).title: _last_and_best(metric_of(name).absent, summary[name], best)
+            for name, best in summary["best"].items()
         },
         "rounds": str(summary["rounds"]),
         "diverged": "yes" if summary["diverged"] else "no",
+        **({"stopped": summary["stopped"]} if summary["stopped"] else {}),
         "compile": duration(summary["seconds_compile"]),
         "run": f"{duration(summary['seconds_run'])}, {summary['rounds_per_second']:.3g} rounds/s",
         "with files": f"{duration(summary['seconds_wall'])}, {wall:.3g} rounds/s",
@@ -156,6 +157,16 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     for row in rows.items():
         table.add_row(*row)
     console.print(table)
+
+
+def _last_and_best(absent: str, last: float | None, best: Mapping[str, Any]) -> str:
+    """The value after the last round, and the best one where that is another."""
+    if best["value"] is None:
+        return absent
+    text = "none" if last is None else f"{last:.4f}"
+    if best["value"] == last:
+        return text
+    return f"{text} (last), best {best['value']:.4f} in round {best['round']}"
 
 
 @app.command("sweep")
@@ -259,14 +270,28 @@ def report_command(
             autocompletion=published_tables,
         ),
     ] = None,
+    value: Annotated[
+        str,
+        typer.Option(
+            help="last: numbers after the last round; best: of each run's round with the lowest test error.",
+            autocompletion=one_of("last", "best"),
+        ),
+    ] = "last",
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An axis to choose along, for every rule the value with the smallest worst validation error "
+            "over the attacks; default what the sweep's file names."
+        ),
+    ] = None,
 ) -> None:
     """Write tables, figures and an HTML page of a sweep."""
-    from fljax.report import FORMATS, load_results, places, rich_tables, write_report
+    from fljax.report import FORMATS, load_chosen, places, rich_tables, write_report
 
     console = _console()
-    files = write_report(sweep, out, formats or FORMATS, published)
-    results = load_results(sweep)
-    for table in rich_tables(results, places(results, published)):
+    files = write_report(sweep, out, formats or FORMATS, published, value, select)
+    results, choices = load_chosen(sweep, value, select)
+    for table in rich_tables(results, places(results, published), choices):
         console.print(table)
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
 
@@ -379,7 +404,8 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="rules, attacks, schedules, datasets, models or partitions.", autocompletion=one_of(*LISTS)
+            help="rules, attacks, schedules, datasets, models, partitions, losses or metrics.",
+            autocompletion=one_of(*LISTS),
         ),
     ] = None,
     name: Annotated[

@@ -8,7 +8,7 @@ import typer
 from fljax.errors import ConfigError
 
 # What `fljax list` lists: a literal, since importing the registries takes a second.
-LISTS = ("rules", "attacks", "schedules", "datasets", "models", "partitions")
+LISTS = ("rules", "attacks", "schedules", "datasets", "models", "partitions", "losses", "metrics")
 
 
 def one_of(*words: str) -> Callable[[str], list[str]]:

@@ -19,6 +19,8 @@ from fljax.config.signatures import keyword_parameters
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError, unknown_name
 from fljax.host.terminal import Table
+from fljax.losses import LOSSES
+from fljax.metrics import METRICS
 from fljax.models import MODELS
 from fljax.registry import Entry, Registry
 
@@ -127,6 +129,8 @@ KINDS: Mapping[str, Kind] = {
     "partitions": Kind(
         "partition", "what it does", partial(_of, PARTITIONS, partition_parameters, "partition = {}")
     ),
+    "losses": Kind("loss", "what it is", partial(_of, LOSSES, keyword_parameters, "loss = {}")),
+    "metrics": Kind("metric", "what it is", partial(_of, METRICS, keyword_parameters, "metrics = [{}]")),
 }
 
 

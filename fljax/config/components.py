@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -40,8 +40,13 @@ from fljax.config import keys
 from fljax.config.schema import AggregatorConfig, Component
 from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
 from fljax.data import DATASETS, PARTITIONS, Format
+from fljax.engine.metrics import Measure
+from fljax.engine.objectives import Losses
 from fljax.errors import ConfigError, first_line
+from fljax.losses import LOSSES
+from fljax.metrics import METRICS, asked
 from fljax.models import MODELS
+from fljax.numerics.checks import shown
 from fljax.registry import Entry
 
 Parameters = Mapping[str, tuple[Any, Any]]
@@ -336,6 +341,47 @@ def make_model(config: Component, form: Format) -> Any:
     if "num_tokens" in taken and form.num_tokens is None:
         raise ConfigError(f"model {config.name}: is for tokens, the data set's inputs are real numbers")
     return model(**{name: facts[name] for name in FORM if name in taken}, **given)
+
+
+def make_loss(config: Component) -> Losses:
+    """The configured loss of a batch's examples.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not.
+    """
+    function = LOSSES.find(config.name).function
+    given = config.checked(f"loss {config.name}", keyword_parameters(function))
+    return functools.partial(function, **given) if given else function
+
+
+def make_measures(configs: Sequence[Component], others: Mapping[str, Any] | None = None) -> list[Measure]:
+    """The configured metrics.
+
+    Args:
+        configs: tables with a name each.
+        others: further functions by name.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not, a name given twice, or a function that asks
+            for something that there is not.
+    """
+    measures = []
+    for config in configs:
+        function = METRICS.find(config.name).function
+        given = config.checked(f"metric {config.name}", keyword_parameters(function))
+        measures.append(Measure(config.name, functools.partial(function, **given), asked(function)))
+    for name, function in (others or {}).items():
+        if not isinstance(name, str) or not name.isidentifier() or not callable(function):
+            raise ConfigError(f"metrics: must be functions by name, got {name!r}: {shown(function)}")
+        try:
+            measures.append(Measure(name, function, asked(function)))
+        except ValueError as error:
+            raise ConfigError(first_line(error)) from None
+    names = [measure.name for measure in measures]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"metrics: {name} is listed twice")
+    return measures
 
 
 def dataset_options(config: Component) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from fljax.config.bounds import Chunk, Count, Epochs, Rate, Share, Steps, Whole
@@ -50,6 +50,11 @@ class _Table(pydantic.BaseModel):
         if nameless and not isinstance(default, (DataConfig, AttackConfig)):
             return {"name": default.name, **value}
         return value
+
+
+def _table_of(value: Any) -> Any:
+    """The table of a component that is given as a mere name."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 class Component(pydantic.BaseModel):
@@ -204,6 +209,36 @@ class SeedsConfig(_Table):
     train: Whole | None = None
 
 
+class ValidationConfig(_Table):
+    """The server's validation examples, on which hyper-parameters are chosen.
+
+    Attributes:
+        size: how many of the training examples, drawn before the root dataset and held back from everybody.
+    """
+
+    size: Count
+
+
+class StopConfig(_Table):
+    """An early end of a run; what happens first counts.
+
+    Attributes:
+        metric: a column of metrics.jsonl that is measured in every evaluation.
+        target: its value at which the run ends, or a better one.
+        patience: evaluations without a better value after which it ends.
+    """
+
+    metric: str = "test_error"
+    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    patience: Count | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _ends(self) -> "StopConfig":
+        if self.target is None and self.patience is None:
+            raise ConfigError("stop: needs a target, a patience or both")
+        return self
+
+
 class Minutes(_Table):
     """A time.
 
@@ -226,6 +261,11 @@ class ExperimentConfig(_Table):
         checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
         seed: the seed of everything that has none of its own in `seeds`.
+        loss: what clients and server minimise (`fljax list losses`).
+        metrics: what is reported of every evaluation besides test error and attack success
+            (`fljax list metrics`), names or tables.
+        validation: examples that the server holds back, for `validation_error` in every evaluation.
+        stop: what ends the run early.
         plugins: modules to import first, which register rules, attacks, data sets and the like: beside the
             configuration's file or on Python's path.
     """
@@ -246,6 +286,10 @@ class ExperimentConfig(_Table):
     server: ServerConfig = ServerConfig()
     aggregator: AggregatorConfig = AggregatorConfig(name="fltrust")
     attack: AttackConfig = AttackConfig(name="none")
+    loss: Component = Component(name="cross_entropy")
+    metrics: Annotated[tuple[Annotated[Component, BeforeValidator(_table_of)], ...], Field(strict=False)] = ()
+    validation: ValidationConfig | None = None
+    stop: StopConfig | None = None
     plugins: Annotated[tuple[Annotated[str, AfterValidator(_plugin)], ...], Field(strict=False)] = ()
 
     @pydantic.model_validator(mode="after")

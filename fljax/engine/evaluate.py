@@ -1,6 +1,7 @@
-"""Testing error and attack success rate of a model on the test set."""
+"""Testing error, attack success rate and further metrics of a model."""
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -8,16 +9,25 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.base import Trigger
-from fljax.engine.metrics import Metric
+from fljax.engine.metrics import Measure, Metric
+from fljax.engine.objectives import Losses, in_form, per_example
+from fljax.numerics.checks import shown
+
+# The column of the error on the examples that the server holds back for validation.
+VALIDATION_ERROR = "validation_error"
+VALIDATION = Metric("validation error", kind="error", panel="validation error")
 
 
 class Evaluation(NamedTuple):
     """Scalars of one evaluation.
 
     Attributes:
-        test_error: share of clean test examples the model gets wrong.
+        test_error: share of clean test examples the model gets wrong, for next-token labels of tokens; the
+            root mean squared error of predicted numbers.
         attack_success_rate: share of triggered test examples answered with the target, over those whose true
             label is another; NaN where the attack has no trigger.
+        further: the error on the server's validation examples where there are any, and the configured
+            metrics, by column.
     """
 
     test_error: Annotated[Array | float, Metric("test error", kind="error", panel="test error")]
@@ -32,6 +42,25 @@ class Evaluation(NamedTuple):
             who="attacker",
         ),
     ]
+    further: Annotated[Mapping[str, Any], Metric("further", recorded=False)] = {}
+
+
+class Beside(NamedTuple):
+    """The arrays that an evaluation reads beside the test set.
+
+    Attributes:
+        clients: (N,) int32, the client of each test example, -1 for nobody; or None.
+        x, y: the examples of which `validation` are some; or None.
+        validation: (V,) int32 positions; or None.
+    """
+
+    clients: Array | None = None
+    x: Array | None = None
+    y: Array | None = None
+    validation: Array | None = None
+
+
+NOTHING_BESIDE = Beside()
 
 
 def make_evaluation(
@@ -39,14 +68,25 @@ def make_evaluation(
     unravel: Callable[[Array], Any],
     trigger: Trigger | None,
     batch_size: int = 500,
+    *,
+    measures: Sequence[Measure] = (),
+    losses: Losses | None = None,
+    triggers: Mapping[str, Trigger] | None = None,
+    num_classes: int | None = None,
+    num_clients: int = 0,
 ) -> Callable[..., Evaluation]:
-    """Build `evaluate(params, test_x, test_y, model_state=())`, which reads the test set batch by batch.
+    """Build `evaluate(params, test_x, test_y, model_state=(), beside=...)`, which reads batch by batch.
 
     Args:
-        apply: `(params, x) -> logits`; with the model's state as a third argument where it has one.
+        apply: `(params, x) -> outputs`; with the model's state as a third argument where it has one.
         unravel: (d,) to the parameter pytree.
         trigger: the backdoor whose success is measured, or None.
         batch_size: examples per batch.
+        measures: the configured metrics.
+        losses: the loss, for metrics of it.
+        triggers: the triggers that metrics take one by one.
+        num_classes: M, for metrics by class.
+        num_clients: an upper bound on `Beside.clients` + 1.
 
     Returns:
         The pure function; a prediction is the label with the largest logit, 0 where all logits are NaN.
@@ -55,24 +95,115 @@ def make_evaluation(
     FLPoison, the success rate leaves out test examples that already have the target label. With them it is
     ((M − 1) · rate + a) / M for M equally frequent labels and a share a of the target's answered right.
     """
+    asked = {name for measure in measures for name in measure.asked}
+    planted = dict(triggers or {}) if "answers" in asked else {}
 
-    def evaluate(params: Array, test_x: Array, test_y: Array, model_state: Any = ()) -> Evaluation:
+    def evaluate(
+        params: Array, test_x: Array, test_y: Array, model_state: Any = (), beside: Beside = NOTHING_BESIDE
+    ) -> Evaluation:
         tree = unravel(params)
         extra = (model_state,) if jax.tree.leaves(model_state) else ()
 
-        def batch(example: tuple[Array, Array]) -> tuple[Array, Array]:
+        def predict(x: Array) -> Array:
+            return apply(tree, x[None], *extra)[0]
+
+        def batch(example: tuple[Array, Array]) -> dict[str, Any]:
             x, y = example
-            wrong = jnp.argmax(apply(tree, x[None], *extra)[0]) != y
-            if trigger is None:
-                return wrong, jnp.zeros((), bool)
-            hit = jnp.argmax(apply(tree, trigger.embed(x)[None], *extra)[0]) == trigger.target
-            return wrong, hit & (y != trigger.target)
+            outputs = predict(x)
+            found: dict[str, Any] = {"wrong": _wrong(outputs, y)}
+            if trigger is not None:
+                hit = jnp.argmax(predict(trigger.embed(x)), axis=-1) == trigger.target
+                found["hit"] = hit & (y != trigger.target)
+            if "outputs" in asked:
+                found["outputs"] = outputs
+            if "losses" in asked and losses is not None:
+                found["losses"] = per_example(losses)(outputs[None], y[None])[0]
+            found["answers"] = {
+                name: jnp.argmax(predict(each.embed(x)), axis=-1) for name, each in planted.items()
+            }
+            return found
 
         # lax.map vmaps a batch at a time: the single-example calls become batched ones.
-        wrong, hit = lax.map(batch, (test_x, test_y), batch_size=min(batch_size, test_x.shape[0]))
-        error = jnp.mean(wrong.astype(jnp.float32))
-        if trigger is None:
-            return Evaluation(error, jnp.full((), jnp.nan))
-        return Evaluation(error, jnp.sum(hit) / jnp.sum(test_y != trigger.target))
+        found = lax.map(batch, (test_x, test_y), batch_size=min(batch_size, test_x.shape[0]))
+        error = _error(found["wrong"])
+        success = jnp.full((), jnp.nan)
+        if trigger is not None:
+            success = jnp.sum(found["hit"]) / jnp.sum(test_y != trigger.target)
+        # Unlike a dictionary it keeps its order through a compiled program.
+        further: OrderedDict[str, Array] = OrderedDict()
+        if beside.validation is not None:
+            count = beside.validation.shape[0]
+
+            def held(position: Array) -> Array:
+                return _wrong(predict(beside.x[position]), beside.y[position])  # type: ignore[index]
+
+            wrong = lax.map(held, beside.validation, batch_size=min(batch_size, count))
+            further[VALIDATION_ERROR] = _error(wrong)
+        if measures:
+            given = found | {
+                "labels": test_y,
+                "errors": _of_examples(found["wrong"]),
+                "clients": beside.clients,
+                "targets": {name: each.target for name, each in planted.items()},
+                "num_classes": num_classes,
+                "num_clients": num_clients,
+            }
+            given["outputs"], given["labels"] = in_form(found.get("outputs", test_y), test_y)
+            further |= measured(measures, given)
+        return Evaluation(error, success, further)
 
     return evaluate
+
+
+def _wrong(outputs: Array, label: Array) -> Array:
+    """Whether one example's label, or each of its tokens' labels, is missed; of numbers the squared error."""
+    if jnp.issubdtype(label.dtype, jnp.floating):
+        return jnp.mean(jnp.square(outputs.reshape(-1) - label.reshape(-1)))
+    return jnp.argmax(outputs, axis=-1) != label
+
+
+def _error(wrong: Array) -> Array:
+    """The share of labels that are missed, or the root of the mean squared error."""
+    error = jnp.mean(wrong.astype(jnp.float32))
+    return error if wrong.dtype == bool else jnp.sqrt(error)
+
+
+def _of_examples(wrong: Array) -> Array:
+    """One error per example, (N,)."""
+    return jnp.mean(wrong.reshape(len(wrong), -1).astype(jnp.float32), axis=1)
+
+
+def _is_scalar(value: Any) -> bool:
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        return False
+    return array.shape == () and not jnp.issubdtype(array.dtype, jnp.complexfloating)
+
+
+def measured(measures: Sequence[Measure], given: Mapping[str, Any]) -> OrderedDict[str, Array]:
+    """The values of metrics by column.
+
+    Args:
+        measures: the metrics.
+        given: what they ask for.
+
+    Raises:
+        ValueError: if one returns anything but a real scalar, or a dictionary of such.
+    """
+    columns: OrderedDict[str, Array] = OrderedDict()
+    for measure in measures:
+        found = measure.function(*(given[name] for name in measure.asked))
+        values = (
+            {f"{measure.name}_{key}": value for key, value in found.items()}
+            if isinstance(found, Mapping)
+            else {measure.name: found}
+        )
+        for column, value in values.items():
+            if not _is_scalar(value):
+                raise ValueError(
+                    f"metric {measure.name}: must return a scalar, or a dictionary of scalars with a column "
+                    f"each, got {shown(value)}" + f" as {column}" * (column != measure.name)
+                )
+            columns[column] = jnp.asarray(value, jnp.float32)
+    return columns

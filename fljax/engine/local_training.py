@@ -59,7 +59,7 @@ def descend(
         params: w, a pytree.
         batches: of R steps, arrays (R, b), or of epochs: as many steps as the examples ask for.
         read: `(examples, is_copy, key) -> (x, y)`, the batch that consists of these examples.
-        loss: as `cross_entropy` returns it.
+        loss: as `objective` returns it.
         optimizer: any optax optimizer.
         divisor: of the summed loss of a batch; None for the number of its examples.
         model_state: the model's state before the first step; every step changes it as it sees its batch.
@@ -207,7 +207,7 @@ class LocalTraining(NamedTuple):
     """The local training of a client, or of the server.
 
     Attributes:
-        loss: as `cross_entropy` returns it.
+        loss: as `objective` returns it.
         unravel: (d,) to the parameter pytree.
         optimizer: learning rate to an optax optimizer.
         steps: R, local steps a round; None where `epochs` says it.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fljax.engine.evaluate import Evaluation
+from fljax.engine.evaluate import NOTHING_BESIDE, Beside, Evaluation
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RoundData, RunState
 
@@ -30,7 +30,7 @@ class Record(NamedTuple):
     Attributes:
         state: the state after the chunk; the next chunk consumes it, so copy what should outlive it.
         round: rounds done so far.
-        evaluation: test error and attack success rate, floats.
+        evaluation: test error, attack success rate and further metrics, floats.
         metrics: the chunk's per-round metrics, arrays (eval_every,).
         seconds: wall time of the chunk and its evaluation.
     """
@@ -51,7 +51,7 @@ class Record(NamedTuple):
         if np.ndim(self.metrics.finite) == 1:
             return self
         return self._replace(
-            evaluation=Evaluation(*(float(values[index]) for values in self.evaluation)),  # type: ignore[index]
+            evaluation=jax.tree.map(lambda values: float(values[index]), self.evaluation),
             metrics=RoundMetrics(*(values[index] for values in self.metrics)),
         )
 
@@ -113,19 +113,21 @@ class Program(NamedTuple):
 
     Attributes:
         chunk: `(state, metrics, data, first, end) -> (state, metrics)`: as in `Bound`.
-        evaluate: `(params, test_x, test_y, model_state) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state, beside) -> Evaluation`.
         seconds_compile: wall time of tracing and compiling both.
     """
 
     chunk: Callable[..., tuple[RunState, RoundMetrics]]
-    evaluate: Callable[[Array, Array, Array, Any], Evaluation]
+    evaluate: Callable[..., Evaluation]
     seconds_compile: float
 
-    def bind(self, data: RoundData, test: tuple[Array, Array], eval_every: int) -> Bound:
-        """The programs with the round's data and the test inputs and labels."""
+    def bind(
+        self, data: RoundData, test: tuple[Array, Array], eval_every: int, beside: Beside = NOTHING_BESIDE
+    ) -> Bound:
+        """The programs with the round's data, the test inputs and labels, and what is read beside them."""
         return Bound(
             lambda state, metrics, first, end: self.chunk(state, metrics, data, first, end),
-            lambda state: self.evaluate(state.params, *test, state.model_state),
+            lambda state: self.evaluate(state.params, *test, state.model_state, beside),
             no_metrics(eval_every),
         )
 
@@ -183,6 +185,7 @@ def compile_program(
     data: RoundData,
     test: tuple[Array, Array],
     eval_every: int,
+    beside: Beside = NOTHING_BESIDE,
 ) -> Program:
     """Compile up to `eval_every` rounds into one program, and the evaluation into another.
 
@@ -193,6 +196,7 @@ def compile_program(
         data: the round's data, for their shapes; they are arguments of the program, not part of it.
         test: test inputs and labels, for their shapes.
         eval_every: rounds per chunk.
+        beside: what an evaluation reads beside the test set, for its shapes.
 
     Returns:
         The `Program`.
@@ -206,7 +210,7 @@ def compile_program(
     start = time.perf_counter()
     given = state, no_metrics(eval_every), data, np.int32(0), np.int32(eval_every)
     compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(*given).compile()
-    compiled_evaluate = jax.jit(evaluate).lower(state.params, *test, state.model_state).compile()
+    compiled_evaluate = jax.jit(evaluate).lower(state.params, *test, state.model_state, beside).compile()
     return Program(compiled_chunk, compiled_evaluate, time.perf_counter() - start)
 
 
@@ -292,6 +296,6 @@ def _moments(program: Bound, start: Start, rounds: int, eval_every: int) -> Iter
         took = time.perf_counter() - begin
         pace.measured(count, took)
         done = begun + eval_every
-        evaluation = Evaluation(*(value if np.ndim(value) else float(value) for value in fetched[0]))
+        evaluation = jax.tree.map(lambda value: value if np.ndim(value) else float(value), fetched[0])
         yield Record(state, done, evaluation, fetched[1], seconds + took)
         seconds = 0.0

@@ -1,7 +1,21 @@
 """The description of a metric, from which every line, column, curve and panel of it derives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+# What a configured metric may be a function of (`register_metric`).
+ARGUMENTS = (
+    "outputs",
+    "labels",
+    "losses",
+    "errors",
+    "clients",
+    "answers",
+    "targets",
+    "num_classes",
+    "num_clients",
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,7 @@ class Metric:
         unless: title of a panel that says more: this one is drawn only where that one is empty.
         who: "benign" or "malicious", the clients it is about, or "attacker", who wants it large.
         spoken: word for it on the line that shows how far a run is; those of one word are said together.
+        better: whether its best value is the lowest or the highest.
     """
 
     title: str
@@ -35,11 +50,26 @@ class Metric:
     unless: str = ""
     who: Literal["benign", "malicious", "attacker", ""] = ""
     spoken: str = ""
+    better: Literal["low", "high"] = "low"
 
     @property
     def short(self) -> str:
         """The brief name, or the title."""
         return self.brief or self.title
+
+
+class Measure(NamedTuple):
+    """A configured metric.
+
+    Attributes:
+        name: its column, or the beginning of its columns.
+        function: as `register_metric` takes it, its parameters given.
+        asked: which of `ARGUMENTS` it is a function of.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    asked: tuple[str, ...]
 
 
 def described(kind: type) -> dict[str, Metric]:

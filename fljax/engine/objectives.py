@@ -1,24 +1,45 @@
-"""The loss that clients minimise."""
+"""The objective that clients minimise: the mean of a loss over a batch."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from fljax.base import Model, Params
 
 Loss = Callable[..., tuple[Array, Any]]
+# `losses(outputs, labels)` of a batch: one value per example, or several whose mean counts.
+Losses = Callable[[Array, Array], Array]
 
 
-def cross_entropy(
-    apply: Callable[[Params, Array], Array], train: Callable[..., tuple[Array, Any]] | None = None
+def in_form(outputs: Array, labels: Array) -> tuple[Array, Array]:
+    """Outputs and labels as losses and metrics take them: numbers to predict have the shape (b, k)."""
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        return outputs.reshape(len(outputs), -1), labels.reshape(len(labels), -1)
+    return outputs, labels
+
+
+def per_example(losses: Losses) -> Losses:
+    """A loss with exactly one value per example, (b,)."""
+
+    def of_batch(outputs: Array, labels: Array) -> Array:
+        values = losses(*in_form(outputs, labels))
+        return values if values.ndim == 1 else jnp.mean(values.reshape(len(values), -1), axis=1)
+
+    return of_batch
+
+
+def objective(
+    losses: Losses,
+    apply: Callable[[Params, Array], Array],
+    train: Callable[..., tuple[Array, Any]] | None = None,
 ) -> Loss:
-    """Weighted mean softmax cross-entropy of a batch; `divisor` replaces the number of real examples.
+    """Weighted mean loss of a batch; `divisor` replaces the number of real examples.
 
     Args:
-        apply: `apply(params, x) -> logits`, for a model without state.
+        losses: `losses(outputs, labels)`, as `register_loss` takes it.
+        apply: `apply(params, x) -> outputs`, for a model without state.
         train: as in `Model`, for a model that does something else in training.
 
     Returns:
@@ -26,6 +47,7 @@ def cross_entropy(
         that draws random numbers.
     """
     draws = Model(lambda key: None, apply, train=train).random
+    of_batch = per_example(losses)
 
     def loss(
         params: Params,
@@ -37,11 +59,10 @@ def cross_entropy(
         key: Array | None = None,
     ) -> tuple[Array, Any]:
         if train is None:
-            logits = apply(params, x)
+            outputs = apply(params, x)
         else:
-            logits, state = train(params, x, state, weights > 0, **({"key": key} if draws else {}))
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        total = jnp.sum(weights * losses)
+            outputs, state = train(params, x, state, weights > 0, **({"key": key} if draws else {}))
+        total = jnp.sum(weights * of_batch(outputs, y))
         return total / (jnp.maximum(jnp.sum(weights), 1.0) if divisor is None else divisor), state
 
     return loss

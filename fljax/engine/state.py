@@ -57,6 +57,7 @@ class RoundData(NamedTuple):
         root: (|D_0|,) int32 positions of the root dataset.
         malicious: (n,) boolean.
         root_count: int32 scalar, the number of positions in `root` that count, the first ones; None for all.
+        validation: (V,) int32 positions of the examples that the server holds back; None for none.
     """
 
     x: Array
@@ -66,6 +67,7 @@ class RoundData(NamedTuple):
     root: Array
     malicious: Array
     root_count: Array | None = None
+    validation: Array | None = None
 
 
 class SimulationState(NamedTuple):

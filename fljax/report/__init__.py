@@ -2,7 +2,18 @@
 
 from fljax.report.comparison import places
 from fljax.report.results import Results, load_results
+from fljax.report.selection import Choice, choose
 from fljax.report.text import rich_tables
-from fljax.report.write import FORMATS, write_report
+from fljax.report.write import FORMATS, load_chosen, write_report
 
-__all__ = ["FORMATS", "Results", "load_results", "places", "rich_tables", "write_report"]
+__all__ = [
+    "FORMATS",
+    "Choice",
+    "Results",
+    "choose",
+    "load_chosen",
+    "load_results",
+    "places",
+    "rich_tables",
+    "write_report",
+]

@@ -164,7 +164,7 @@ class Comparison(NamedTuple):
     caption: str
 
 
-def compare(found: Sequence[Place]) -> Comparison:
+def compare(found: Sequence[Place], when: str = "after the last round") -> Comparison:
     """Lay out the places as tables.
 
     A published table that would be shown more than `MOST_TABLES` times, for as many combinations of other
@@ -186,7 +186,7 @@ def compare(found: Sequence[Place]) -> Comparison:
         for title, rows in titles.items()
     ]
     left_out = {name: len(titles) for name, titles in grouped.items() if len(titles) > MOST_TABLES}
-    return Comparison(tables, _caption(found, left_out))
+    return Comparison(tables, _caption(found, left_out, when))
 
 
 def _entry(place: Place) -> Entry:
@@ -202,7 +202,7 @@ def _entry(place: Place) -> Entry:
     return Entry(text + " ≠" * bool(place.differs), "differs" if place.differs else "", broken)
 
 
-def _caption(found: Sequence[Place], left_out: Mapping[str, int]) -> str:
+def _caption(found: Sequence[Place], left_out: Mapping[str, int], when: str) -> str:
     """The meaning of the numbers and signs, how many agree, and which tables are left out."""
     both = [(place.value.confidence, place.differs) for place in found if place.value and place.seeds]
     within = [
@@ -213,10 +213,10 @@ def _caption(found: Sequence[Place], left_out: Mapping[str, int]) -> str:
     notes = "".join(place.notes for place in found)
     missing = sum(not place.seeds for place in found)
     sentences = [
-        "Mean test error over the seeds, after a slash the attack success rate; in parentheses the published",
-        "number and how well it is known: H from a primary source or two that agree, M from one secondary",
-        "source or supported by a reproduction, L recollection, or sources disagree. Rules and attacks are",
-        f"compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
+        f"Mean test error {when} over the seeds, after a slash the attack success rate; in parentheses the",
+        "published number and how well it is known: H from a primary source or two that agree, M from one",
+        "secondary source or supported by a reproduction, L recollection, or sources disagree. Rules and",
+        f"attacks are compared, not data, rounds or clients. ≠ differs by more than {TOLERANCE}.",
         f"Within {TOLERANCE}: {', '.join(within) if within else 'none'}.",
         *explain(False, any(place.seeds and place.outcome.broken for place in found)),
         *(["† At least one seed diverged."] if "†" in notes else []),

@@ -16,7 +16,7 @@ from fljax.report.heat_maps import heat_maps
 from fljax.report.lines import lines
 from fljax.report.panels import ERROR, SUCCESS, Panel, Picture
 from fljax.report.ranking import BROKEN
-from fljax.report.results import BASELINE, LISTS, NO_ATTACK, Results
+from fljax.report.results import BASELINE, NO_ATTACK, Results
 from fljax.report.run import run_figure
 from fljax.report.style import REFERENCE, Look, error_axis, sheet, stacked, tidy, to_png
 from fljax.report.summary import MOST_TABLES, describe, outcome, select, summarize, worst_cases
@@ -43,7 +43,7 @@ def before_tables(results: Results, drawn: Sequence[Picture]) -> int:
 
 def _run_picture(results: Results) -> Iterator[Picture]:
     row = results.frame.iloc[0]
-    metrics = {name.removeprefix("curve_"): np.asarray(row[name], float) for name in LISTS}
+    metrics = {name.removeprefix("curve_"): np.asarray(row[name], float) for name in results.lists}
     figure = run_figure(metrics, heading(results), facts(results, results.frame))
     yield Picture("curves", "What was measured over the rounds.", to_png(figure))
 
@@ -99,7 +99,8 @@ def _comparisons(
         )
         end = f"_{number}" if len(combinations) > 1 else ""
         text = "Mean and range of the seeds" if results.seeds > 1 else "Values"
-        where = [" at the end"] * points + [" over the rounds"] * bool(curves)
+        end_of = " at the end" if results.value == "last" else f" {results.when}"
+        where = [end_of] * points + [" over the rounds"] * bool(curves)
         text = f"{describe(labels)}. {text}{' and'.join(where)}.".removeprefix(". ")
         yield Picture(f"comparison{end}", text, to_png(figure))
 
@@ -200,7 +201,7 @@ def _points(
 def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str]) -> list[Panel]:
     """Errors over the rounds for every attack, then success rates for every backdoor."""
     made = []
-    for column in EVALUATED:
+    for column in results.shown:
         courses = panels.courses(cells, column)
         for attack in attacks:
             mine = {rule: courses[attack, rule] for rule in results.rules if (attack, rule) in courses}

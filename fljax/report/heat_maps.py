@@ -128,7 +128,8 @@ def heat_maps(
             maps.append(Map(describe(labels), "", rows, worst is not None))
     slash = ", after a slash the attack success rate" if summary[f"{SUCCESS}_mean"].notna().any() else ""
     broken = any(each.outcome and each.outcome.broken for one in maps for _, row in one.rows for each in row)
-    text = f"Mean test error{slash}; colours by the larger of the two." if slash else "Mean test error."
+    text = f"Mean test error {results.when}{slash}"
+    text += "; colours by the larger of the two." if slash else "."
     text += " The best rule is bold." * (len(results.rules) > 1)
     text += f" {CROSS} and a frame: the backdoor succeeds (rate ≥ {BROKEN})." * broken
     text += f" {panels.DAGGER} At least one seed diverged." * bool((summary["diverged"] > 0).any())

@@ -13,7 +13,6 @@ from fljax.report.panels import SUCCESS, Panel, Picture
 from fljax.report.results import BASELINE, NO_ATTACK, Results, label
 from fljax.report.style import sheet, stacked, to_png
 from fljax.report.summary import MOST_TABLES, WORST_CASE, describe, select
-from fljax.simulation.lines import EVALUATED
 
 
 def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -> Iterator[Picture]:
@@ -32,7 +31,7 @@ def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -
             figure = over_axis(results, select(summary, labels), largest, axis, title, facts(results, cells))
             end = f"_{number}" if len(chosen) > 1 else ""
             what = "Mean and range of the seeds" if results.seeds > 1 else "Values"
-            text = f"{describe(labels)}. {what} over {axis_title(axis)}.".removeprefix(". ")
+            text = f"{describe(labels)}. {what} {results.when} over {axis_title(axis)}.".removeprefix(". ")
             if summary["test_error_mean"].isna().any():
                 text += " A gap in a line: every seed diverged."
             yield Picture(f"lines_{axis}{end}", text, to_png(figure))
@@ -64,7 +63,7 @@ def over_axis(
     is_reference = len(plain) < len(summary) and plain["aggregator"].tolist() == [BASELINE]
     values = np.sort([float(text) for text in results.axes[axis]])
     shown = []
-    for column in EVALUATED:
+    for column in results.shown:
         for attack in results.attacks:
             rows = summary[summary["attack"] == attack]
             if not (is_reference and attack == NO_ATTACK):

@@ -17,23 +17,19 @@ from fljax.config.titles import words
 from fljax.report.comparison import Place, compare
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables
-from fljax.report.results import LISTS, Results
-from fljax.report.summary import STATISTICS, caption, ranked, remarks, state, summarize, tables
-from fljax.simulation.lines import EVALUATED
+from fljax.report.panels import ERROR
+from fljax.report.results import Results
+from fljax.report.selection import Choice, choice_caption, choice_table
+from fljax.report.summary import STATISTICS, Table, ranked, remarks, sections, state, summarize
+from fljax.simulation.lines import EVALUATED, metric_of
 
 # Not shown for every cell: long, or the same everywhere.
-_HIDDEN = {*LISTS, "config", "versions", "group", "num_params"}
+_HIDDEN = {"config", "versions", "group", "num_params"}
 # Shown also where they are the same in all rows.
 _ALWAYS = {"aggregator", "attack", "test_error", "test_error_mean"}
 # Heads of columns; there is little room.
 _SHORT = {"test_error": "error", "attack_success_rate": "success"}
 _TITLES = {
-    **{
-        f"{name}_{end}": f"{_SHORT.get(name, metric.short)}: {end}"
-        for name, metric in EVALUATED.items()
-        for end in STATISTICS
-    },
-    **{name: metric.title for name, metric in EVALUATED.items()},
     "attack_success_rate": "success rate",
     "rounds_per_second": "rounds/s",
     "cells_at_once": "cells at once",
@@ -61,13 +57,19 @@ class Grid(NamedTuple):
     same: str
 
 
-def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place] = ()) -> str:
+def page(
+    results: Results,
+    figures: Sequence[Picture],
+    compared: Sequence[Place] = (),
+    choices: Sequence[Choice] = (),
+) -> str:
     """The page, as the content of an HTML file.
 
     Args:
         results: the sweep.
         figures: of `pictures`.
         compared: of `places`.
+        choices: of `choose`.
 
     Returns:
         HTML whose script, styles and images are inside.
@@ -77,7 +79,6 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
     )
     environment.filters["shown"] = _shown
     bundle = Path(itables.options.dt_bundle)
-    made = tables(results)
     pictured = [(figure, _base64(figure.png)) for figure in figures]
     first = before_tables(results, figures)
     return environment.get_template("report.html").render(
@@ -86,8 +87,9 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
         facts=facts(results, results.frame).removeprefix(f"{results.name} · "),
         state=state(results),
         sections=[
-            ("Beside published numbers", *compare(compared)),
-            ("Tables", made, caption(results, made)),
+            ("Beside published numbers", *compare(compared, results.when)),
+            *([_chosen(results, choices)] if choices else []),
+            *(("Tables" if k == 0 else "", *section) for k, section in enumerate(sections(results))),
         ],
         remarks=remarks(results),
         leading=pictured[:first],
@@ -102,6 +104,11 @@ def page(results: Results, figures: Sequence[Picture], compared: Sequence[Place]
     )
 
 
+def _chosen(results: Results, choices: Sequence[Choice]) -> tuple[str, list[Table], str]:
+    table = choice_table(choices, results.value)
+    return table.title, [table._replace(title="")], choice_caption(results)
+
+
 def _grids(results: Results) -> list[Grid]:
     lists = {"aggregator", "attack", "data", "seed", "diverged", "broken", "device", *results.axes}
     grids = []
@@ -111,7 +118,10 @@ def _grids(results: Results) -> list[Grid]:
         summary = summary[[*front, *(name for name in summary if name not in front)]].sort_values(front)
         grids.append(_grid("means", "Means over the seeds", summary, lists - {"diverged"}))
     front = list(dict.fromkeys(["aggregator", "attack", *results.further, "data", "seed"]))
-    rest = [name for name in results.frame if name not in {*front, "cell", *_HIDDEN}]
+    hidden = {*front, "cell", *_HIDDEN, *results.lists}
+    # The best values of other metrics are in results.csv.
+    hidden |= {f"best_{name}{end}" for name in results.evaluated if name != ERROR for end in ("", "_round")}
+    rest = [name for name in results.frame if name not in hidden]
     cells = results.frame[[*front, *rest, "cell"]].sort_values(front, kind="stable")
     cells = cells.assign(cell=cells["cell"].astype(str).str[:12])
     grids.append(_grid("cells", "The run" if results.is_run else "Cells", cells, lists))
@@ -138,7 +148,12 @@ def _grid(key: str, title: str, frame: pd.DataFrame, lists: set[str]) -> Grid:
 
 def _heads(name: str) -> str:
     """A column's title in words."""
-    return _TITLES.get(name) or words(name)
+    if name in _TITLES:
+        return _TITLES[name]
+    metric, _, end = name.rpartition("_")
+    if end in STATISTICS:
+        return f"{_SHORT.get(metric, metric_of(metric).short)}: {end}"
+    return metric_of(name).title if name in EVALUATED else words(name)
 
 
 def _shown(text: str) -> Markup:

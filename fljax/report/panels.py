@@ -12,7 +12,7 @@ from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, NO_ATTACK
 from fljax.report.style import REFERENCE, Look, error_axis, tidy
 from fljax.report.summary import outcome
-from fljax.simulation.lines import EVALUATED
+from fljax.simulation.lines import metric_of
 
 ERROR, SUCCESS = "test_error", "attack_success_rate"
 DAGGER = "†"
@@ -208,7 +208,7 @@ def draw(
     for k, (panel, each) in enumerate(zip(flat, shown, strict=True)):
         for rule, table in each.lines.items():
             band(panel, looks[rule], rule, table, points)
-        metric = EVALUATED[each.column]
+        metric = metric_of(each.column)
         what = (
             ""
             if each.column == ERROR

@@ -1,24 +1,30 @@
 """A sweep's folder, read: sweep.json and results.parquet; or a run's, as a sweep of one cell."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow
 from pyarrow import compute
 
 from fljax.config.plugins import load_recorded
 from fljax.config.titles import NO_ATTACK
-from fljax.errors import DataError
+from fljax.engine.metrics import Metric
+from fljax.errors import ConfigError, DataError, unknown_name
 from fljax.files import read_json
 from fljax.report.run_folder import RUN_FILES, read_run
-from fljax.simulation.lines import EVALUATED, MEASURED
+from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, metric_of
 from fljax.sweeps.tables import parts_of, read_parquet
 
 BASELINE = "FedAvg"
+VALUES = ("last", "best")
+# A metric of more columns than this, such as one of each class, has them in CSV files and the run's figure.
+MOST_OF_ONE = 2
 # These always are columns; with seeds they are not axes of their own in a table.
 MAIN_AXES = ("aggregator", "attack", "seed")
 LISTS = ("curve_round", *(f"curve_{name}" for name in MEASURED))
@@ -38,6 +44,9 @@ class Results:
         config: what all cells share.
         frame: a row per cell; `aggregator`, `attack` and the axes but seed are ordered categories.
         progress: of a run, how far it is; of a sweep nothing.
+        evaluated: what every evaluation measured, by column: configured metrics, too.
+        value: "last" where numbers are those after the last round, "best" where they are those of each cell's
+            round with the lowest test error.
     """
 
     name: str
@@ -47,6 +56,37 @@ class Results:
     config: dict[str, Any]
     frame: pd.DataFrame
     progress: str = ""
+    evaluated: Mapping[str, Metric] = field(default_factory=lambda: EVALUATED)
+    value: str = "last"
+
+    @property
+    def when(self) -> str:
+        """The round that numbers are of, in words."""
+        return "after the last round" if self.value == "last" else "in the best round of each run"
+
+    def at_best(self) -> "Results":
+        """The same with the numbers of each cell's round with the lowest test error, by its curves."""
+        names = [name for name in self.evaluated if f"curve_{name}" in self.frame]
+        columns: dict[str, list[float]] = {name: [] for name in names}
+        for row in self.frame.to_dict("records"):
+            errors = _curve(row, "test_error")
+            place = int(np.nanargmin(errors)) if np.isfinite(errors).any() else -1
+            for name in names:
+                curve = _curve(row, name)
+                columns[name].append(float(curve[place]) if place < len(curve) else math.nan)
+        return replace(self, frame=self.frame.assign(**columns), value="best")
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The columns of curves."""
+        further = (f"curve_{name}" for name in self.evaluated)
+        return tuple(dict.fromkeys((*LISTS, *further)))
+
+    @property
+    def shown(self) -> list[str]:
+        """The metrics of an evaluation that have tables and panels: those of few columns."""
+        counts = Counter(metric.panel for metric in self.evaluated.values())
+        return [name for name, metric in self.evaluated.items() if counts[metric.panel] <= MOST_OF_ONE]
 
     @property
     def is_run(self) -> bool:
@@ -100,23 +140,39 @@ def label(value: Any) -> str:
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)
 
 
-def load_results(folder: str | Path) -> Results:
+def _curve(row: Mapping[str, Any], name: str) -> np.ndarray:
+    """A cell's curve, a gap where it has none."""
+    values = row[f"curve_{name}"]
+    return np.asarray([math.nan] if values is None else values, float)
+
+
+def load_results(folder: str | Path, value: str = "last") -> Results:
     """Read a sweep's folder, or a run's.
 
     Args:
         folder: with sweep.json and results.parquet, of which cells may be missing; or with a run's
             config.json and metrics.jsonl.
+        value: "last" for the numbers after the last round, "best" for those of each cell's round with the
+            lowest test error.
 
     Returns:
         The `Results`; a run's are those of a sweep of one cell.
 
     Raises:
+        ConfigError: if there is no such value.
         DataError: if this is no such folder, no cell is done, or a file is damaged.
     """
-    folder = Path(folder)
+    if value not in VALUES:
+        raise ConfigError(unknown_name("value", value, VALUES))
+    results = _load(Path(folder))
+    return results.at_best() if value == "best" else results
+
+
+def _load(folder: Path) -> Results:
     if not (folder / "sweep.json").exists() and all((folder / name).is_file() for name in RUN_FILES):
         name, row, config, progress = read_run(folder)
-        frame = pd.DataFrame([row]).assign(**{name: [row[name]] for name in LISTS})
+        lists = [name for name in row if name.startswith("curve_")]
+        frame = pd.DataFrame([row]).assign(**{name: [row[name]] for name in lists})
         frame = _categories(_numbers(frame, folder), {})[0]
         return Results(
             name=name,
@@ -126,6 +182,7 @@ def load_results(folder: str | Path) -> Results:
             config=config,
             frame=frame,
             progress=progress,
+            evaluated=_evaluated(frame),
         )
     about = _read_about(folder / "sweep.json")
     path = folder / "results.parquet"
@@ -151,12 +208,24 @@ def load_results(folder: str | Path) -> Results:
         total=about["cells"],
         config=about["config"],
         frame=frame,
+        evaluated=_evaluated(frame),
     )
+
+
+def _evaluated(frame: Iterable[str]) -> dict[str, Metric]:
+    """What the cells' evaluations measured, by the columns of a table."""
+    curves = [name.removeprefix("curve_") for name in frame if name.startswith("curve_")]
+    return EVALUATED | {name: metric_of(name) for name in evaluated_columns(curves) if name in set(frame)}
 
 
 def _numbers(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Give the numeric columns their types, which a column of nulls alone does not have."""
-    kinds = {**dict.fromkeys(NUMBERS, float), "seed": int, "rounds": int, "diverged": bool}
+    kinds = {
+        **dict.fromkeys((*NUMBERS, *_evaluated(frame)), float),
+        "seed": int,
+        "rounds": int,
+        "diverged": bool,
+    }
     for name, kind in kinds.items():
         try:
             frame = frame.assign(**{name: frame[name].astype(kind)})
@@ -169,7 +238,7 @@ def _numbers(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _check_curves(table: pyarrow.Table, path: Path) -> None:
     """Raise unless the curves are lists of numbers, each as long as its cell's rounds."""
     wanted = None
-    for name in LISTS:
+    for name in dict.fromkeys([*LISTS, *(f"curve_{each}" for each in _evaluated(table.column_names))]):
         column = table[name]
         kind = column.type
         if pyarrow.types.is_null(kind):
@@ -212,7 +281,8 @@ def _read_tables(whole: Path, parts: Sequence[Path]) -> pyarrow.Table:
             if part.exists():  # else it is in the whole table by now
                 raise
     table = read_parquet(whole)
-    return pyarrow.concat_tables([table, *(part.select(table.column_names) for part in read)])
+    # Cells of other metrics may have other columns.
+    return pyarrow.concat_tables([table, *read], promote_options="permissive")
 
 
 def _read_about(path: Path) -> dict[str, Any]:

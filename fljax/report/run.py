@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fljax.report.style import BENIGN, MALICIOUS, error_axis, save, sheet, tidy
-from fljax.simulation.lines import MEASURED
+from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, metric_of
 
 COLOR_OF = {"benign": BENIGN, "malicious": MALICIOUS, "attacker": MALICIOUS, "": "#333333"}
 
@@ -34,16 +34,20 @@ def run_figure(metrics: Mapping[str, np.ndarray], heading: str, facts: str) -> F
         axes = body.subplots(1, len(panels), squeeze=False)[0]
         for panel, (title, names) in zip(axes, panels.items(), strict=True):
             for name in names:
-                who = MEASURED[name].who
+                metric = metric_of(name)
+                who = metric.who
                 few = np.isfinite(metrics[name]).sum() <= 25
                 look: Any = {"color": COLOR_OF[who], "ls": "--" if who == "malicious" else "-"}
                 look |= {"marker": ".", "ms": 4} if few else {}
-                panel.plot(metrics["round"], metrics[name], **look, label=f"{who} clients")
+                if len(names) > 1 and not who:
+                    look |= {"color": f"C{names.index(name) % 10}"}
+                label = f"{who} clients" if who else metric.title.removeprefix(f"{title}: ")
+                panel.plot(metrics["round"], metrics[name], **look, label=label)
             panel.set_xlabel("round", fontsize=9)
             panel.set_ylabel(title, fontsize=9)
             if len(names) > 1:
-                panel.legend(frameon=False, fontsize=8)
-            kind = MEASURED[names[0]].kind
+                panel.legend(frameon=False, fontsize=8, ncols=1 + len(names) // 6)
+            kind = metric_of(names[0]).kind
             if kind == "error":
                 error_axis([panel], [metrics[name] for name in names])
             else:
@@ -55,7 +59,8 @@ def run_figure(metrics: Mapping[str, np.ndarray], heading: str, facts: str) -> F
 def _panels(metrics: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     """The metrics of every panel, by its title; an error has a panel even where it is not known."""
     panels: dict[str, list[str]] = {}
-    for name, metric in MEASURED.items():
+    for name in dict.fromkeys([*EVALUATED, *evaluated_columns(metrics), *MEASURED]):
+        metric = metric_of(name)
         known = name in metrics and np.isfinite(metrics[name]).any()
         if metric.panel and (known or metric.kind == "error") and metric.unless not in panels:
             panels.setdefault(metric.panel, []).append(name)

@@ -9,7 +9,7 @@ from fljax.config.plugins import load_recorded
 from fljax.config.titles import component_titles
 from fljax.errors import DataError
 from fljax.files import read_json
-from fljax.simulation.lines import EVALUATED, MEASURED, read_lines
+from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, read_lines
 
 # What makes a folder a run's: its configuration, and what was measured so far.
 RUN_FILES = ("config.json", "metrics.jsonl")
@@ -35,6 +35,8 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
     rounds, planned = int(last["round"]), config.get("rounds")
     seconds = sum(number for line in lines if (number := _number(line.get("seconds"))) is not None)
     rule, attack = component_titles(config)
+    evaluated = dict.fromkeys([*EVALUATED, *evaluated_columns(last)])
+    measured = dict.fromkeys([*evaluated, *MEASURED])
     clients, data = _table(summary, "clients"), _table(config, "data")
     row = {
         "cell": "run",
@@ -42,7 +44,7 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         "attack": attack,
         "data": str(data.get("name", "data")),
         "seed": int(_number(config.get("seed")) or 0),
-        **{name: _number(last.get(name)) for name in EVALUATED},
+        **{name: _number(last.get(name)) for name in evaluated},
         "diverged": bool(last.get("diverged")),
         "rounds": rounds,
         "seconds_compile": _number(summary.get("seconds_compile")),
@@ -54,11 +56,11 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         "num_params": summary.get("num_params"),
         "config": json.dumps(config),
         "curve_round": [int(line["round"]) for line in lines],
-        **{f"curve_{name}": [_number(line.get(name)) for line in lines] for name in MEASURED},
+        **{f"curve_{name}": [_number(line.get(name)) for line in lines] for name in measured},
     }
     of = f" of {planned:,}" if isinstance(planned, int) else ""
     missing = "; the others are missing so far" if of and not summary else ""
-    end = " (diverged)" if row["diverged"] else missing
+    end = " (diverged)" if row["diverged"] else " (stopped)" if summary.get("stopped") else missing
     return folder.resolve().name, row, config, f"{rounds:,}{of} rounds{end}"
 
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from fljax.config.titles import axis_text, axis_title, axis_value
+from fljax.engine.metrics import Metric
 from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
 from fljax.simulation.lines import EVALUATED
@@ -56,14 +58,14 @@ def summarize(results: Results) -> pd.DataFrame:
         A row per combination of the further axes, attack and rule: seeds, diverged (how many), and mean, std,
         min and max of every metric of an evaluation; NaN where there is no such quantity.
     """
-    return statistics(results.frame, [*results.further, "attack", "aggregator"])
+    return statistics(results.frame, [*results.further, "attack", "aggregator"], [*results.evaluated])
 
 
-def statistics(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The columns of `summarize`, a row for each combination of values in the columns `by`."""
+def statistics(cells: pd.DataFrame, by: Sequence[str], names: Iterable[str] = EVALUATED) -> pd.DataFrame:
+    """The columns of `summarize` for some metrics, a row for each combination of values of some columns."""
     groups = cells.groupby(list(by), observed=True)
     columns: dict[str, pd.Series] = {"seeds": groups.size(), "diverged": groups["diverged"].sum()}
-    for name in EVALUATED:
+    for name in names:
         values = groups[name]
         columns |= zip(
             (f"{name}_{end}" for end in STATISTICS),
@@ -102,7 +104,7 @@ def worst_cases(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
         "diverged": pd.concat([worst["diverged"], backdoor["diverged"]], axis=1).max(axis=1).astype(int),
         **{
             f"{name}_{end}": (backdoor if name == "attack_success_rate" else worst)[f"{name}_{end}"]
-            for name in EVALUATED
+            for name in results.evaluated
             for end in STATISTICS
         },
         "worst_attack": worst["attack"].astype(str),
@@ -120,14 +122,14 @@ def ranked(summary: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
     return summary.assign(rank=order, broken=[each.broken for each in outcomes])
 
 
-def tables(results: Results) -> list[Table]:
-    """The sweep as tables, never averaged over anything but seeds.
+def tables(results: Results, worst_case: bool = True) -> list[Table]:
+    """The sweep as tables, never averaged over anything but seeds; with a row of the worst case or without.
 
     One attack: one table, a row per combination of the further axes. Few combinations: one table each, a row
     per attack. More: one table per attack, a row per combination. Too many: none.
     """
     summary = summarize(results)
-    worst = worst_cases(results, summary) if len(results.real_attacks) > 1 else None
+    worst = worst_cases(results, summary) if worst_case and len(results.real_attacks) > 1 else None
     combinations = [labels for labels, _ in results.combinations()]
     if len(combinations) > MOST_ROWS:
         return []
@@ -234,16 +236,55 @@ def state(results: Results) -> str:
     return f"{done:,} of {results.total:,} cells{rest}"
 
 
-def caption(results: Results, made: Iterable[Table]) -> str:
+class Section(NamedTuple):
+    """The tables of one metric, and a caption."""
+
+    tables: list[Table]
+    caption: str
+
+
+def sections(results: Results) -> list[Section]:
+    """The tables of the test error, then of the other metrics that have few columns."""
+    made = tables(results)
+    found = [Section(made, caption(results, made))] if made else []
+    for name in results.shown:
+        if name in ("test_error", "attack_success_rate") or results.frame[name].isna().all():
+            continue
+        metric = results.evaluated[name]
+        frame = results.frame.assign(test_error=results.frame[name], attack_success_rate=math.nan)
+        own = replace(results, frame=frame)
+        made = [_named(table, metric) for table in tables(own, worst_case=metric.better == "low")]
+        if made:
+            found.append(Section(made, caption(own, made, metric)))
+    return found
+
+
+def _named(table: Table, metric: Metric) -> Table:
+    """A table with its metric in the title; of what should be high the largest is the best."""
+    swapped = {"best": "worst", "worst": "best"} if metric.better == "high" else {}
+    rows = [
+        (name, [entry._replace(mark=swapped.get(entry.mark, entry.mark), broken=False) for entry in row])
+        for name, row in table.rows
+    ]
+    title = f"{metric.title}: {table.title}" if table.title else metric.title
+    return table._replace(title=title[:1].upper() + title[1:], rows=rows)
+
+
+def caption(results: Results, made: Iterable[Table], metric: Metric | None = None) -> str:
     """The meaning of the numbers in the tables, and of the signs that occur in them."""
     texts = [entry.text for table in made for _, row in table.rows for entry in row]
     spread = f", mean ± standard deviation over {results.seeds} seeds" if results.seeds > 1 else ""
     slash = "; after a slash the attack success rate" if any(" / " in text for text in texts) else ""
-    sentences = [f"Test error{spread}{slash}."]
-    sentences += explain(len(results.rules) > 1, any(CROSS in text for text in texts))
-    if len(results.real_attacks) > 1:
+    what = "Test error" if metric is None else metric.title[:1].upper() + metric.title[1:]
+    sentences = [f"{what} {results.when}{spread}{slash}."]
+    if metric is None:
+        sentences += explain(len(results.rules) > 1, any(CROSS in text for text in texts))
+    elif len(results.rules) > 1:
+        sentences.append("Bold is the best rule, italic the worst.")
+    if len(results.real_attacks) > 1 and (metric is None or metric.better == "low"):
         both = " and the largest mean success rate" if slash else ""
-        sentences.append(f"The {WORST_CASE} is a rule's largest mean error{both} over the attacks.")
+        largest = "error" if metric is None else "value"
+        sentences.append(f"The {WORST_CASE} is a rule's largest mean {largest}{both} over the attacks.")
     if any("†" in text for text in texts):
         sentences.append("† At least one seed diverged.")
     if any("‡" in text for text in texts):

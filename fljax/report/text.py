@@ -8,7 +8,8 @@ from rich.text import Text
 from fljax.host.terminal import Table as RichTable
 from fljax.report.comparison import Place, compare
 from fljax.report.results import Results
-from fljax.report.summary import Entry, Table, caption, remarks, state, tables
+from fljax.report.selection import Choice, choice_caption, choice_table
+from fljax.report.summary import Entry, Table, remarks, sections, state
 
 MARKDOWN = {"best": "**{}**", "worst": "*{}*", "differs": "**{}**", "": "{}"}
 STYLES = {"best": "bold green", "worst": "italic red", "differs": "bold yellow", "": ""}
@@ -41,26 +42,37 @@ def markdown_table(table: Table) -> str:
     return f"**{escape(table.title)}**\n\n{body}" if table.title else body
 
 
-def markdown_tables(results: Results, compared: Sequence[Place] = ()) -> str:
-    """All tables and their captions, those beside published numbers first."""
-    made, beside = tables(results), compare(compared)
+def markdown_tables(results: Results, compared: Sequence[Place] = (), choices: Sequence[Choice] = ()) -> str:
+    """All tables and their captions, those beside published numbers and of what was chosen first."""
+    beside = compare(compared, results.when)
     parts = [*map(markdown_table, beside.tables), *([beside.caption] if compared else [])]
-    parts += [*map(markdown_table, made), *([caption(results, made)] if made else []), *remarks(results)]
+    if choices:
+        parts += [markdown_table(choice_table(choices, results.value)), choice_caption(results)]
+    for made, text in sections(results):
+        parts += [*map(markdown_table, made), text]
+    parts += remarks(results)
     return "\n\n".join(parts) + "\n"
 
 
-def rich_tables(results: Results, compared: Sequence[Place] = ()) -> list[RichTable]:
+def rich_tables(
+    results: Results, compared: Sequence[Place] = (), choices: Sequence[Choice] = ()
+) -> list[RichTable]:
     """The tables for a terminal; the last one of a kind carries the caption.
 
     Args:
         results: of `load_results`.
         compared: of `places`.
+        choices: of `choose`.
 
     Returns:
         One or several tables; none if there are too many combinations of axes for tables.
     """
-    made, beside = tables(results), compare(compared)
-    shown = _rich(made, f"{caption(results, made)} {state(results)}.") if made else []
+    beside, shown = compare(compared, results.when), []
+    if choices:
+        shown += _rich([choice_table(choices, results.value)], choice_caption(results))
+    made = sections(results)
+    for tables, text in made:
+        shown += _rich(tables, f"{text} {state(results)}." if tables is made[-1].tables else text)
     return shown + (_rich(beside.tables, beside.caption) if beside.tables else [])
 
 

@@ -4,7 +4,7 @@
 traces them with some of the configuration's numbers replaced by traced ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,8 @@ from fljax.config.components import (
     Traced,
     dataset_options,
     make_aggregator,
+    make_loss,
+    make_measures,
     make_surrogate,
     partition_options,
 )
@@ -27,17 +29,19 @@ from fljax.config.plugins import load_plugins
 from fljax.config.resolve import Resolved, resolve
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
-from fljax.engine.evaluate import Evaluation, make_evaluation
+from fljax.engine.evaluate import VALIDATION_ERROR, Beside, Evaluation, make_evaluation
 from fljax.engine.local_training import LocalTraining
-from fljax.engine.objectives import cross_entropy
+from fljax.engine.metrics import Measure
+from fljax.engine.objectives import Losses, objective
 from fljax.engine.round import Step, make_round
 from fljax.engine.state import RoundData, RunState
 from fljax.errors import ConfigError
 from fljax.models import Model
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import check_cohort, check_pieces
-from fljax.simulation.clients import make_clients, num_attackers
+from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
 from fljax.simulation.model import build_model, clients_at_once
+from fljax.simulation.objectives import check_stop, make_objective
 
 
 class Parts(NamedTuple):
@@ -50,6 +54,8 @@ class Parts(NamedTuple):
         data: what a round reads, on the host.
         task: what attacks are told.
         model: the model.
+        loss: of a batch's examples.
+        measures: the configured metrics.
         cohort_size: τ.
         in_cohort: how many malicious clients every cohort holds, or None.
         notes: what a report has to say about data and model.
@@ -61,6 +67,8 @@ class Parts(NamedTuple):
     data: RoundData
     task: Task
     model: Model
+    loss: Losses
+    measures: tuple[Measure, ...]
     cohort_size: int
     in_cohort: int | None
     notes: tuple[str, ...] = ()
@@ -91,7 +99,7 @@ class Composed(NamedTuple):
 
     Attributes:
         step: one round.
-        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state=(), beside=NOTHING_BESIDE) -> Evaluation`.
         init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
         entries: of the largest intermediate result of rule and attack on few columns, where it was checked.
@@ -112,6 +120,8 @@ def check_names(config: ExperimentConfig) -> None:
     rule = without_actual(config.aggregator)
     make_aggregator(resolve(config.model_copy(update={"aggregator": rule})).rule)
     check_local_optimizer(config.local.optimizer, config.local.steps)
+    make_loss(config.loss)
+    make_measures(config.metrics)
 
 
 def load_dataset(config: ExperimentConfig) -> Dataset:
@@ -136,6 +146,7 @@ def deal(config: ExperimentConfig, dataset: Dataset, attacked: bool) -> RoundDat
         partition_options(config.partition),
         num_clients=config.num_clients,
         root=config.root.sample(),
+        validation=config.validation.size if config.validation else 0,
         malicious_fraction=config.attack.fraction if attacked else 0.0,
     )
 
@@ -146,6 +157,8 @@ def make_parts(
     model: Any = None,
     attacked: bool | None = None,
     data: RoundData | None = None,
+    loss: Losses | None = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Parts:
     """Deal the data out to clients and settle the sizes of a run.
 
@@ -155,6 +168,8 @@ def make_parts(
         model: what `as_model` takes instead of `config.model`.
         attacked: whether clients are malicious; None for whether `config.attack` is an attack.
         data: what an earlier call made of the same clients; None deals the data out.
+        loss: `loss(outputs, labels)` of a batch's examples instead of `config.loss`.
+        metrics: functions by name, beside `config.metrics`.
 
     Returns:
         The `Parts`.
@@ -186,7 +201,40 @@ def make_parts(
     config = config.model_copy(update={"aggregator": rule})
     made, notes = build_model(config, model, dataset)
     notes = (*dataset.notes, *notes)
-    return Parts(config, resolve(config), dataset, data, task, made, cohort_size, in_cohort, notes)
+    chosen = make_objective(config, dataset, loss, metrics)
+    check_stop(config.stop, [*chosen.columns, *([VALIDATION_ERROR] if config.validation else [])])
+    return Parts(
+        config=config,
+        resolved=resolve(config),
+        dataset=dataset,
+        data=data,
+        task=task,
+        model=made,
+        loss=chosen.loss,
+        measures=chosen.measures,
+        cohort_size=cohort_size,
+        in_cohort=in_cohort,
+        notes=notes,
+    )
+
+
+def asks_for_clients(parts: Parts) -> bool:
+    """Whether a metric asks whose test example it is."""
+    return any("clients" in measure.asked for measure in parts.measures)
+
+
+def beside_of(parts: Parts, data: RoundData) -> Beside:
+    """The arrays that an evaluation reads beside the test set.
+
+    Args:
+        parts: of the run.
+        data: of the round, where it is.
+    """
+    clients = parts.dataset.test_client_ids if asks_for_clients(parts) else None
+    beside = Beside(clients=None if clients is None else jnp.asarray(clients))
+    if data.validation is None:
+        return beside
+    return beside._replace(x=data.x, y=data.y, validation=data.validation)
 
 
 def initial_model(parts: Parts) -> tuple[Array, Any]:
@@ -234,7 +282,7 @@ def compose(
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
     unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
     client_training = LocalTraining(
-        loss=cross_entropy(parts.model.apply, parts.model.train),
+        loss=objective(parts.loss, parts.model.apply, parts.model.train),
         unravel=unravel,
         optimizer=resolved.local.optimizer,
         steps=local.steps,
@@ -275,5 +323,16 @@ def compose(
             model_state=model_state,
         )
 
-    evaluate = make_evaluation(parts.model.apply, unravel, chosen_attack.trigger, evaluation_batch)
+    alone = {} if chosen_attack.trigger is None else {"trigger": chosen_attack.trigger}
+    evaluate = make_evaluation(
+        parts.model.apply,
+        unravel,
+        chosen_attack.trigger,
+        evaluation_batch,
+        measures=parts.measures,
+        losses=parts.loss,
+        triggers=alone | dict(chosen_attack.triggers),
+        num_classes=parts.dataset.num_classes,
+        num_clients=num_test_clients(parts.dataset),
+    )
     return Composed(step, evaluate, init_state, unravel, entries)

@@ -49,19 +49,21 @@ def make_clients(
     num_clients: int | None,
     root: Mapping[str, Any],
     malicious_fraction: float,
+    validation: int = 0,
 ) -> RoundData:
-    """Draw the root dataset, deal the other examples out, and choose who is malicious.
+    """Draw validation examples and root dataset, deal the others out, and choose who is malicious.
 
-    Each of the three has its own random stream, so that changing one leaves the others as they are.
+    Each of the four has its own random stream, so that changing one leaves the others as they are.
 
     Args:
         dataset: the data.
-        seed: of the three streams.
+        seed: of the four streams.
         partition: a function of `fljax.data.PARTITIONS`.
         options: its own parameters.
         num_clients: n, or None for natural clients.
         root: keyword arguments of `root_dataset`.
         malicious_fraction: as for `choose_malicious`.
+        validation: how many validation examples the server holds back, uniformly from all.
 
     Returns:
         `RoundData` of NumPy arrays; the training inputs are not copied.
@@ -69,10 +71,20 @@ def make_clients(
     Raises:
         ConfigError: if the partition needs what the data set or the configuration does not give.
     """
-    root_stream, partition_stream, _ = np.random.default_rng(seed).spawn(3)
+    root_stream, partition_stream, _, validation_stream = np.random.default_rng(seed).spawn(4)
     labels = dataset.train_y
-    held_out = root_dataset(labels, root_stream, num_classes=dataset.num_classes, **root)
-    available = np.setdiff1d(np.arange(len(labels)), held_out)
+    rest, held_back = np.arange(len(labels)), None
+    if validation:
+        if validation >= len(labels) - 1:
+            raise ConfigError(
+                f"validation.size={validation} must be between 1 and {len(labels) - 2}, so that examples for "
+                "the root dataset and the clients are left"
+            )
+        held_back = np.sort(validation_stream.choice(len(labels), validation, replace=False)).astype(np.int32)
+        rest = np.setdiff1d(rest, held_back)
+    held_out = rest[root_dataset(labels[rest], root_stream, num_classes=dataset.num_classes, **root)]
+    held_out = held_out.astype(np.int32)
+    available = np.setdiff1d(rest, held_out)
     wanted = inspect.signature(partition).parameters
     facts: dict[str, Any] = {"num_clients": num_clients, "num_classes": dataset.num_classes}
     if "client_ids" in wanted:
@@ -81,16 +93,22 @@ def make_clients(
         facts["client_ids"] = dataset.client_ids[available]
         gone = np.setdiff1d(dataset.client_ids, facts["client_ids"])
         if len(gone):
-            raise ConfigError(
-                f"root: takes every example of {len(gone)} natural clients (client {gone[0]} first)"
-            )
+            who = "root and validation: take" if validation else "root: takes"
+            raise ConfigError(f"{who} every example of {len(gone)} natural clients (client {gone[0]} first)")
     elif num_clients is None:
         raise ConfigError("num_clients is required, unless the partition is by_client")
     facts = {name: value for name, value in facts.items() if name in wanted}
     table, counts = partition(labels[available], partition_stream, **facts, **options)
     malicious = choose_malicious(seed, len(counts), malicious_fraction)
     table = np.where(table >= 0, available[table], -1).astype(np.int32)
-    return RoundData(dataset.train_x, labels, table, counts, held_out, malicious)  # type: ignore[arg-type]
+    arrays: Any = dataset.train_x, labels, table, counts, held_out, malicious, None, held_back
+    return RoundData(*arrays)
+
+
+def num_test_clients(dataset: Dataset) -> int:
+    """How many clients may have test examples of their own; 0 where it is not known whose they are."""
+    known = dataset.test_client_ids is not None and dataset.client_ids is not None
+    return int(dataset.client_ids.max()) + 1 if known else 0  # type: ignore[union-attr]
 
 
 def describe(dataset: Dataset, data: RoundData, cohort_size: int, notes: Sequence[str]) -> dict[str, Any]:
@@ -104,6 +122,7 @@ def describe(dataset: Dataset, data: RoundData, cohort_size: int, notes: Sequenc
             "num_train": len(dataset.train_y),
             "num_test": len(dataset.test_y),
             "num_classes": dataset.num_classes,
+            **({} if data.validation is None else {"num_validation": len(data.validation)}),
         },
         "clients": {
             "num_clients": len(data.counts),

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,17 +14,26 @@ import numpy as np
 
 from fljax.base import Aggregator, Attack
 from fljax.config.components import as_aggregator, as_attack
-from fljax.config.schema import PURPOSES, ExperimentConfig
+from fljax.config.schema import PURPOSES, ExperimentConfig, StopConfig
 from fljax.data import Dataset
-from fljax.engine.evaluate import Evaluation
+from fljax.engine.evaluate import Beside, Evaluation
 from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
+from fljax.engine.objectives import Losses
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
 from fljax.host.signals import Stop
-from fljax.simulation.assembly import check_names, compose, initial_model, load_dataset, make_parts
+from fljax.simulation.assembly import (
+    beside_of,
+    check_names,
+    compose,
+    initial_model,
+    load_dataset,
+    make_parts,
+)
 from fljax.simulation.clients import describe
+from fljax.simulation.endings import best_values, is_over, stopped
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import EVALUATED, Line, columns, metrics_line
+from fljax.simulation.lines import Line, columns, evaluated_columns, metrics_line
 from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
 from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
@@ -38,7 +47,8 @@ class Experiment:
         config: the configuration.
         dataset: the loaded data.
         step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
-        evaluate: `(params, test_x, test_y, model_state=()) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, model_state=(), beside=NOTHING_BESIDE) -> Evaluation`.
+        beside: what an evaluation reads beside the test set.
         state: the initial state and the round's data, on the device.
         unravel: (d,) to the model's parameters.
         facts: what summary.json records about data and clients.
@@ -50,6 +60,7 @@ class Experiment:
     dataset: Dataset
     step: Step
     evaluate: Callable[..., Evaluation]
+    beside: Beside
     state: SimulationState
     unravel: Callable[[jax.Array], Any]
     facts: dict[str, Any]
@@ -83,6 +94,8 @@ def assemble(
     model: Any = None,
     aggregator: Aggregator | Callable[..., Any] | None = None,
     attack: Attack | Callable[..., Any] | None = None,
+    loss: Losses | None = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
     memory: float | None = None,
 ) -> Experiment:
     """Load the data and build every piece of the run.
@@ -95,6 +108,9 @@ def assemble(
             num_malicious=4)`, or a function of your own in jax.numpy.
         attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
             from the configuration.
+        loss: a function `loss(outputs, labels)` of a batch, as `fljax.register_loss` takes it, instead of
+            `config.loss`.
+        metrics: functions by name, as `fljax.register_metric` takes them, beside `config.metrics`.
         memory: gigabytes the run may use; None for what the device has left.
 
     Returns:
@@ -107,19 +123,22 @@ def assemble(
     check_names(config)
     rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
-    parts = make_parts(config, load_dataset(config) if dataset is None else dataset, model, attacked)
+    data = load_dataset(config) if dataset is None else dataset
+    parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
     composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
     need = estimate(parts, entries=composed.entries, rule=rule)
     check_before(need, memory)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
+    on_device = jax.device_put(parts.data)
     return Experiment(
         config=config,
         dataset=parts.dataset,
         step=composed.step,
         evaluate=composed.evaluate,
-        state=SimulationState(composed.init_state(params, key, model_state), jax.device_put(parts.data)),
+        beside=beside_of(parts, on_device),
+        state=SimulationState(composed.init_state(params, key, model_state), on_device),
         unravel=composed.unravel,
         facts={
             "seeds": seeds,
@@ -139,7 +158,7 @@ def build(
 
     Args:
         config: the configuration.
-        **components: `dataset`, `model`, `aggregator`, `attack` as for `assemble`.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
 
     Returns:
         `round_fn(state) -> (state, metrics)`, which `jax.lax.scan` takes as it is, and `init_state`. The data
@@ -183,11 +202,12 @@ def run(
         progress: called with every `Record`; one that has a method `paused` is told of every `Pause` between
             two of them, too. True shows how far the run is on the standard error, False and None nothing.
         memory: gigabytes the run may use; None for what the device has left.
-        **components: `dataset`, `model`, `aggregator`, `attack` as for `assemble`.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
 
     Returns:
-        The `RunResult`. A model that diverges ends the run early, with `diverged` set. Whatever else ends it
-        early, an exception of `progress` or Ctrl-C, leaves a checkpoint.
+        The `RunResult`. A model that diverges ends the run early, with `diverged` set, and so does what
+        `config.stop` waits for, with the reason as `stopped`. Whatever else ends it early, an exception of
+        `progress` or Ctrl-C, leaves a checkpoint.
 
     Raises:
         ConfigError: if the configuration cannot be run, `out` holds something else or another process uses
@@ -215,6 +235,7 @@ def compile_experiment(experiment: Experiment) -> Program:
             *experiment.state,
             _test_set(experiment),
             experiment.config.eval_every,
+            experiment.beside,
         )
     check_compiled(experiment.need, program.chunk, experiment.memory)
     return program
@@ -280,7 +301,7 @@ def run_experiment(
             begun = folder.begin(experiment.state.run)
         state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop)
         summary = {
-            **_summary(lines, seconds_wall, program),
+            **_summary(lines, config.stop, seconds_wall, program),
             "seed": config.seed,
             **experiment.facts,
             "notes": [] if folder is None else folder.notes,
@@ -302,7 +323,7 @@ def _rounds(
     config, lines = experiment.config, list(begun.lines)
     # The compiled chunk consumes its state; the experiment keeps its own.
     start = begun.start._replace(state=jax.tree.map(jnp.copy, begun.start.state))
-    if lines and lines[-1]["diverged"]:
+    if is_over(lines, config.stop):
         return start.state, lines, begun.seconds_wall
     begin = time.perf_counter()
 
@@ -313,7 +334,7 @@ def _rounds(
         lines.append(metrics_line(record))
         if folder is not None:
             folder.append(lines[-1])
-        return record.diverged
+        return is_over(lines, config.stop)
 
     def due(at: Record | Pause, over: bool) -> bool:
         return folder is not None and (over or folder.due(at.round))
@@ -325,7 +346,7 @@ def _rounds(
     stop = stop or Stop()
     try:
         state = train(
-            program.bind(experiment.state.data, _test_set(experiment), config.eval_every),
+            program.bind(experiment.state.data, _test_set(experiment), config.eval_every, experiment.beside),
             start,
             rounds=config.rounds,
             eval_every=config.eval_every,
@@ -341,14 +362,19 @@ def _rounds(
     return state, lines, wall()
 
 
-def _summary(lines: Sequence[Line], seconds_wall: float, program: Program) -> dict[str, Any]:
+def _summary(
+    lines: Sequence[Line], stop: StopConfig | None, seconds_wall: float, program: Program
+) -> dict[str, Any]:
     """The numbers of summary.json; times are over all legs of a run that was interrupted."""
     last = lines[-1]
     rounds, seconds = int(last["round"] or 0), sum(line["seconds"] or 0.0 for line in lines)
+    diverged = bool(last["diverged"])
     return {
-        **{name: last[name] for name in EVALUATED},
+        **{name: last[name] for name in evaluated_columns(last)},
+        "best": {name: best._asdict() for name, best in best_values(lines).items()},
         "rounds": rounds,
-        "diverged": bool(last["diverged"]),
+        "diverged": diverged,
+        "stopped": None if diverged else stopped(lines, stop),
         "seconds_compile": round(program.seconds_compile, 3),
         "seconds_run": round(seconds, 3),
         "rounds_per_second": round(rounds / max(seconds, 1e-9), 3),

@@ -3,18 +3,19 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fljax.engine.evaluate import Evaluation
+from fljax.engine.evaluate import VALIDATION, VALIDATION_ERROR, Evaluation
 from fljax.engine.loop import Record
-from fljax.engine.metrics import described
+from fljax.engine.metrics import Metric, described
 from fljax.engine.round import RoundMetrics
 from fljax.errors import DataError
 from fljax.files import append, flush_to_disk, read_regular, reason, write_atomically
+from fljax.metrics import described_column
 
 # Bytes that metrics.jsonl may have: millions of evaluations.
 MOST_BYTES = 2_000_000_000
@@ -23,6 +24,25 @@ EVALUATED, PER_ROUND = described(Evaluation), described(RoundMetrics)
 MEASURED = EVALUATED | PER_ROUND
 
 Line = dict[str, float | int | None]
+# The columns of a line that are no metric's.
+_BESIDE = {"round", "diverged", "seconds", "check"}
+
+
+def evaluated_columns(line: Iterable[str]) -> list[str]:
+    """The columns of a line that an evaluation measures, configured metrics among them.
+
+    Example:
+        >>> evaluated_columns(["round", "test_error", "test_loss", "update_norm", "seconds"])
+        ['test_error', 'test_loss']
+    """
+    return [name for name in line if name not in PER_ROUND and name not in _BESIDE]
+
+
+def metric_of(column: str) -> Metric:
+    """The description of a column of a line."""
+    if column in MEASURED:
+        return MEASURED[column]
+    return VALIDATION if column == VALIDATION_ERROR else described_column(column)
 
 
 def metrics_line(record: Record) -> Line:
@@ -35,7 +55,7 @@ def metrics_line(record: Record) -> Line:
         Plain numbers; None where there is no such quantity.
     """
     values: dict[str, Any] = {"round": record.round}
-    values |= {name: getattr(record.evaluation, name) for name in EVALUATED}
+    values |= {name: getattr(record.evaluation, name) for name in EVALUATED} | dict(record.evaluation.further)
     for name, metric in PER_ROUND.items():
         curve = getattr(record.metrics, name)
         known = curve[~np.isnan(curve)] if metric.partial else curve

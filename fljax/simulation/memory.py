@@ -13,7 +13,7 @@ import numpy as np
 
 from fljax.base import Aggregator
 from fljax.config.components import make_aggregator
-from fljax.engine.objectives import cross_entropy
+from fljax.engine.objectives import objective
 from fljax.errors import ConfigError, OutOfMemoryError
 from fljax.host.limits import Limit, gigabytes, room
 from fljax.simulation.assembly import Parts
@@ -65,7 +65,7 @@ def gradient_of(parts: Parts, count: bool = True) -> Gradient:
     x, y = parts.dataset.format.batch(batch)
     weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
     state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
-    gradient = jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True)
+    gradient = jax.value_and_grad(objective(parts.loss, model.apply, model.train), has_aux=True)
     given = params, state, x, y, weights, None, jax.random.key(0)
     jaxpr: Any = jax.make_jaxpr(gradient)(*given)
     shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
@@ -139,6 +139,8 @@ def estimate(
     state = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     squares = SQUARES * 4 * entries if entries >= n * n else 0
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
+    kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
+    outputs = 4 * kept_outputs * len(dataset.test_y) * int(np.prod(dataset.format.outputs))
     data = dataset.train_x.nbytes + dataset.test_x.nbytes
     return Need(
         Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples"),
@@ -163,6 +165,11 @@ def estimate(
                 4 * parts.data.table.size,
                 f"the table of who holds which examples, {parts.num_clients:,} clients",
                 "lower num_clients",
+            ),
+            Part(
+                outputs,
+                f"the outputs on the test set, {len(dataset.test_y):,} examples",
+                "leave out metrics that need all of them, or take fewer test examples",
             ),
             Part(
                 state,

@@ -32,6 +32,8 @@ class SweepConfig(pydantic.BaseModel):
             some of its keys.
         include: further cells, each a table of dotted keys to values; they have the seeds of the sweep.
         published: tables whose published numbers the report shows beside these, a name or several.
+        select: axes along which the report chooses, for every rule the value with the smallest worst
+            validation error over the attacks; "aggregator" for variants of the same rule.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -43,6 +45,7 @@ class SweepConfig(pydantic.BaseModel):
     exclude: list[dict[str, Any]] = []
     include: list[dict[str, Any]] = []
     published: str | list[str] = []
+    select: list[str] = []
 
 
 class Sweep(NamedTuple):
@@ -165,6 +168,14 @@ def make_sweep(
     if not points:
         raise ConfigError("sweep: no cells are left; is everything excluded?")
     axes, cells = make_cells(values, points, told)
+    for axis in parsed.select:
+        if axis not in axes or axis in ("attack", "seed"):
+            others = [name for name in axes if name not in ("attack", "seed")]
+            raise ConfigError(f"sweep.select: {unknown_name('axis', axis, others)}")
+    if parsed.select and any(cell.config.validation is None for cell in cells):
+        raise ConfigError(
+            "sweep.select: chooses by the validation error, so that validation = { size = ... } is needed"
+        )
     return Sweep(name, axes, cells, jsonable({**values, "sweep": dict(table)}))
 
 

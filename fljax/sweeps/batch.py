@@ -13,6 +13,7 @@ from fljax.engine.loop import Pause, Record, Start, train
 from fljax.engine.round import RoundMetrics
 from fljax.errors import DataError
 from fljax.simulation.checkpoint import Cadence, load_checkpoint, save_checkpoint, version_changes
+from fljax.simulation.endings import is_over
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import Line, metrics_line
 from fljax.sweeps.inputs import of_batch
@@ -75,7 +76,8 @@ def run_batch(
         stop: asked after every call whether to give up; the state is saved before.
 
     Returns:
-        One `CellResult` per cell. A cell that diverges has no lines after that, like a run of its own.
+        One `CellResult` per cell. A cell that diverges or is to stop has no lines after that, like a run of
+        its own; what the program goes on to compute for it is not kept.
 
     Raises:
         StoppedError: if `stop` says so.
@@ -95,11 +97,16 @@ def run_batch(
     if done:
         progress(done * count, True)
 
+    def all_over() -> bool:
+        return all(
+            is_over(of_cell, cell.config.stop) for of_cell, cell in zip(lines, batch.cells, strict=True)
+        )
+
     def measured(record: Record) -> bool:
-        for index, of_cell in enumerate(lines):
-            if not _is_over(of_cell):
+        for index, (of_cell, cell) in enumerate(zip(lines, batch.cells, strict=True)):
+            if not is_over(of_cell, cell.config.stop):
                 of_cell.append(metrics_line(record.cell(index)._replace(seconds=record.seconds / count)))
-        return all(map(_is_over, lines))
+        return all_over()
 
     def tell(at: Record | Pause) -> None:
         nonlocal done
@@ -115,7 +122,7 @@ def run_batch(
             _save(saved.folder, at, lines, changes)
             cadence.saved(at.round, time.perf_counter() - begin)
 
-    if not all(map(_is_over, lines)):
+    if not all_over():
         train(
             bound,
             start,
@@ -137,16 +144,12 @@ def _plain(every: Any) -> Any:
     return every.model_dump() if isinstance(every, Minutes) else every
 
 
-def _is_over(lines: Sequence[Line]) -> bool:
-    return bool(lines) and bool(lines[-1]["diverged"])
-
-
 def _save(folder: Path, at: Record | Pause, lines: list[list[Line]], changes: Sequence[str]) -> None:
     paused = isinstance(at, Pause)
     about = {
         "run": folder.name,
         "lines": lines,
-        "diverged": at.diverged or any(map(_is_over, lines)),
+        "diverged": at.diverged or any(of_cell and of_cell[-1]["diverged"] for of_cell in lines),
         "seconds": at.seconds if paused else 0.0,
         "environment": environment()["versions"],
         "changes": [*changes],

@@ -18,8 +18,9 @@ from fljax.config.plugins import without_folders
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
 from fljax.host.locking import FolderLock, check_free
+from fljax.simulation.endings import best_values, stopped
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import EVALUATED, MEASURED, to_json
+from fljax.simulation.lines import EVALUATED, MEASURED, Line, evaluated_columns, to_json
 from fljax.simulation.run_folder import check_folder, is_empty
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import CellResult
@@ -30,9 +31,16 @@ from fljax.sweeps.tables import PARTS, parts_of, read_parquet
 Row = dict[str, Any]
 # Share of the time that writing the whole table may take; what has come since the last time is in parts/.
 WHOLE_SHARE = 0.05
-# The columns `curve_NAME`: values of all evaluations, a list a cell.
+# The columns `curve_NAME`: values of all evaluations, a list a cell; configured metrics have further ones.
 CURVES = ("round", *MEASURED)
-_TYPES: Mapping[str, pa.DataType] = {
+# Columns that tables of earlier versions do not have.
+_LATER: dict[str, pa.DataType] = {
+    "rounds_done": pa.int32(),
+    "stopped": pa.string(),
+    **{f"best_{name}": pa.float64() for name in EVALUATED},
+    **{f"best_{name}_round": pa.int32() for name in EVALUATED},
+}
+_TYPES: dict[str, pa.DataType] = {
     "cell": pa.string(),
     "seed": pa.int64(),
     **dict.fromkeys(EVALUATED, pa.float64()),
@@ -76,10 +84,13 @@ def make_rows(
                 "cell": cell.id,
                 **{key: value for key, value in cell.axes.items() if key != "seed"},
                 "seed": cell.config.seed,
-                **{name: last[name] for name in EVALUATED},
+                **{name: last[name] for name in evaluated_columns(last)},
+                **_best(result.lines),
                 "diverged": bool(last["diverged"]),
-                # As an axis it is the cell's place in the table; `curve_round` ends where a model diverged.
+                "stopped": None if last["diverged"] else stopped(result.lines, cell.config.stop),
+                # As an axis it is the cell's place in the table.
                 "rounds": cell.axes.get("rounds", rounds),
+                "rounds_done": rounds,
                 "seconds_compile": round(seconds_compile, 3),
                 "seconds_run": result.seconds,
                 "rounds_per_second": round(rounds / max(result.seconds, 1e-9), 3),
@@ -93,10 +104,21 @@ def make_rows(
                 "group": group.number,
                 "cells_at_once": min(group.size, len(cells)),
                 "config": to_json(cell.config.resolved()),
-                **{f"curve_{name}": [line[name] for line in result.lines] for name in CURVES},
+                **{
+                    f"curve_{name}": [line[name] for line in result.lines]
+                    for name in dict.fromkeys([*CURVES, *evaluated_columns(last)])
+                },
             }
         )
     return rows
+
+
+def _best(lines: Sequence[Line]) -> Row:
+    """The best value of every metric, and the round that it was measured in."""
+    columns: Row = {}
+    for name, best in best_values(lines).items():
+        columns |= {f"best_{name}": best.value, f"best_{name}_round": best.round}
+    return columns
 
 
 class SweepFolder:
@@ -252,7 +274,8 @@ def check_sweep_folder(path: Path, sweep: Sweep, resume: bool) -> None:
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """A sweep's configuration without what its cells do not depend on."""
     config = copy.deepcopy(without_folders(config))
-    keys.delete(config, "sweep.published")  # results that a report shows beside them
+    for shown in ("sweep.published", "sweep.select"):  # what a report makes of them
+        keys.delete(config, shown)
     return config
 
 
@@ -278,9 +301,20 @@ def differences(before: Any, after: Any, where: str = "") -> list[str]:
 
 
 def _schema(rows: Sequence[Row], sweep: Sweep) -> pa.Schema:
+    names = dict.fromkeys(name for row in rows for name in row) or [*sweep.axes, *_TYPES, *_LATER]
+    # A configured metric has a column of its own beside its curve; cells of other ones have none.
+    further = {name.removeprefix("curve_") for name in names if name.startswith("curve_")} - {"round"}
+    types = (
+        dict.fromkeys(further, pa.float64())
+        | {f"best_{name}": pa.float64() for name in further}
+        | {f"best_{name}_round": pa.int32() for name in further}
+        | {f"curve_{name}": pa.list_(pa.float64()) for name in further}
+        | _LATER
+        | _TYPES
+    )
     fields = []
-    for name in rows[0] if rows else [*sweep.axes, *_TYPES]:
-        kind = _TYPES.get(name)
+    for name in names:
+        kind = types.get(name)
         if kind is None:
             values = [value for value in sweep.axes.get(name, []) if value is not None]
             # An axis of mixed kinds ("full" and 32) is text; whole numbers beside others are numbers.
@@ -298,7 +332,7 @@ def to_table(rows: Sequence[Row], sweep: Sweep) -> pa.Table:
     schema = _schema(rows, sweep)
 
     def column(field: pa.Field) -> list[Any]:
-        values = [row[field.name] for row in rows]
+        values = [row.get(field.name) for row in rows]
         if pa.types.is_string(field.type):
             return [
                 value if value is None or isinstance(value, str) else json.dumps(value) for value in values

@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array
 
 from fljax.data import Dataset
+from fljax.engine.evaluate import Beside
 from fljax.engine.state import RoundData
-from fljax.simulation.assembly import Parts, initial_model
+from fljax.simulation.assembly import Parts, asks_for_clients, initial_model
 from fljax.sweeps.plan import Group
 
 
@@ -40,6 +41,7 @@ class Inputs(NamedTuple):
         test_x, test_y: the test set, or all examples if `test_rows` tells which of them are tested.
         test_rows: (cells, T) positions in `test_x`, or None.
         test_axis: 0 where every cell has a test set of its own, else None.
+        clients, clients_axis: whose test examples they are, and its axis; None where no metric asks.
         initial: cells to their initial models (cells, d) and the state of these, leaves (cells, ...); of all
             cells of a group at once they might not fit.
         params, model_state: of a batch.
@@ -53,6 +55,8 @@ class Inputs(NamedTuple):
     test_y: Array
     test_rows: Array | None
     test_axis: int | None
+    clients: Any
+    clients_axis: int | None
     initial: Callable[[list[int]], tuple[Array, Any]]
     keys: Array
     traced: dict[str, Array]
@@ -100,6 +104,11 @@ def group_inputs(group: Group) -> Inputs:
         "malicious": per_cell([data.malicious for data in tables]),
         "root_count": per_cell([np.int32(data.root.shape[0]) for data in tables]),
     }
+    if parts[0].data.validation is not None:
+        leaves["validation"] = per_cell([data.validation for data in tables])
+    clients, clients_axis = None, None
+    if asks_for_clients(parts[0]):
+        clients, clients_axis = per_cell([p.dataset.test_client_ids for p in parts])
     test_rows = None
     test: tuple[Any, ...]
     if pool is not None:
@@ -123,6 +132,8 @@ def group_inputs(group: Group) -> Inputs:
         test_y=jnp.asarray(test[1]),
         test_rows=None if test_rows is None else jnp.asarray(test_rows),
         test_axis=test_axis,
+        clients=clients,
+        clients_axis=clients_axis,
         initial=lambda cells: _initial_models([parts[cell] for cell in cells]),
         keys=jnp.stack([jax.random.key(p.config.seed_for("train")) for p in parts]),
         traced={key: jnp.asarray(values) for key, values in group.traced.items()},
@@ -176,7 +187,17 @@ def _moved(data: RoundData, rows: np.ndarray) -> RoundData:
     """The same clients with positions in the pool."""
     table, root = np.asarray(data.table), np.asarray(data.root)
     moved = np.where(table >= 0, rows[table], -1).astype(np.int32)
-    return data._replace(table=moved, root=rows[root].astype(np.int32))  # type: ignore[arg-type]
+    held = None if data.validation is None else rows[np.asarray(data.validation)].astype(np.int32)
+    return data._replace(table=moved, root=rows[root].astype(np.int32), validation=held)  # type: ignore[arg-type]
+
+
+def beside_test(inputs: Inputs, axes: bool = False) -> Beside:
+    """What an evaluation of a batch reads beside the test set, or the axes of that."""
+    data: Any = inputs.axes if axes else inputs.data
+    beside = Beside(clients=inputs.clients_axis if axes else inputs.clients)  # type: ignore[arg-type]
+    if inputs.data.validation is None:
+        return beside
+    return beside._replace(x=data.x, y=data.y, validation=data.validation)
 
 
 def of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:
@@ -191,11 +212,13 @@ def of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:
 
     axes: Any = inputs.axes
     data = RoundData(*(take(leaf, axis) for leaf, axis in zip(inputs.data, axes, strict=True)))
+    clients = take(inputs.clients, inputs.clients_axis)
     return inputs._replace(
         data=data,
         test_x=take(inputs.test_x, inputs.test_axis),
         test_y=take(inputs.test_y, inputs.test_axis),
         test_rows=take(inputs.test_rows),
+        clients=clients,
         params=params,
         model_state=model_state,
         keys=take(inputs.keys),

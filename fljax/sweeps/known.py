@@ -20,6 +20,8 @@ from fljax.simulation.memory import Gradient, gradient_of
 from fljax.sweeps.cells import text_of
 from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
 
+# The tables that the pieces of a cell are made of, besides its data.
+_OF_PARTS = ("aggregator", "attack", "local", "server", "model", "loss", "metrics", "stop", "validation")
 # Share of the available memory that data may take before anything runs.
 DATA_SHARE = 0.5
 
@@ -95,13 +97,15 @@ class Known:
         """The cost of one gradient of the cell's model."""
         config, width = parts.config, parts.data.table.shape[1]
         batch = width if config.local.batch_size == "full" else config.local.batch_size
-        key = self._text(config.model), parts.dataset.format, batch
+        key = self._text(config.model), self._text(config.loss), parts.dataset.format, batch
         if key not in self._gradients:
             self._gradients[key] = gradient_of(parts)
         return self._gradients[key]
 
-    def _text(self, table: pydantic.BaseModel) -> str:
+    def _text(self, table: Any) -> str:
         """A table as text; cells share tables, so that it is written once."""
+        if not isinstance(table, pydantic.BaseModel):
+            return text_of([each.model_dump() for each in table] if isinstance(table, tuple) else table)
         if id(table) not in self._texts:
             self._texts[id(table)] = table, text_of(table.model_dump())
         return self._texts[id(table)][1]
@@ -136,11 +140,11 @@ class Known:
         return self._clients[key]
 
     def _clients_key(self, config: ExperimentConfig, dataset: Dataset) -> Any:
-        tables = self._text(config.partition), self._text(config.root)
+        tables = [self._text(getattr(config, name)) for name in ("partition", "root", "validation")]
         return id(dataset), config.seed_for("data"), *tables, config.num_clients
 
     def _parts_of(self, config: ExperimentConfig) -> Parts:
-        tables = ("data", "partition", "aggregator", "local", "server")
+        tables = ("data", "partition", "aggregator", "local", "server", "loss", "metrics")
         named = ("names", *(self._text(getattr(config, name)) for name in tables))
         if named not in self._checked:
             check_names(config)
@@ -151,10 +155,7 @@ class Known:
             dealt = self._clients[self._clients_key(config, dataset)] = make_parts(config, dataset).data
             data = self._with_attackers(config, dealt)
         key = (
-            *(
-                self._text(getattr(config, name))
-                for name in ("aggregator", "attack", "local", "server", "model")
-            ),
+            *(self._text(getattr(config, name)) for name in _OF_PARTS),
             *(config.cohort_size, *self._shapes(dataset, data)),
         )
         if key not in self._parts:

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 from jax import Array
 
-from fljax.engine.evaluate import Evaluation
+from fljax.engine.evaluate import Beside, Evaluation
 from fljax.engine.loop import Bound, no_metrics, some_rounds
 from fljax.engine.round import RoundMetrics
 from fljax.engine.state import RoundData, RunState
 from fljax.numerics.safe import RUNS
 from fljax.simulation.assembly import compose
 from fljax.simulation.memory import program_bytes
-from fljax.sweeps.inputs import Inputs, group_inputs, of_batch
+from fljax.sweeps.inputs import Inputs, beside_test, group_inputs, of_batch
 from fljax.sweeps.plan import Group
 
 # Test examples all cells of a batch evaluate at once.
@@ -30,7 +30,7 @@ class GroupProgram(NamedTuple):
         start: `(params, keys, model_state, traced) -> RunState`.
         chunk: `(state, metrics, data, traced, first, end) -> (state, metrics)`, as in
             `fljax.engine.loop.Program`; consumes the state.
-        evaluate: `(params, test_x, test_y, test_rows, model_state) -> Evaluation`.
+        evaluate: `(params, test_x, test_y, test_rows, model_state, beside) -> Evaluation`.
         seconds_compile: of all three.
         bytes: what the compiler says the chunk needs, data included.
         inputs: what they read.
@@ -46,12 +46,12 @@ class GroupProgram(NamedTuple):
 
     def bind(self, inputs: Inputs, eval_every: int) -> Bound:
         """The programs with the rows of a batch, from `of_batch`."""
-        test = inputs.test_x, inputs.test_y, inputs.test_rows
+        test, beside = (inputs.test_x, inputs.test_y, inputs.test_rows), beside_test(inputs)
         return Bound(
             lambda state, metrics, first, end: self.chunk(
                 state, metrics, inputs.data, inputs.traced, first, end
             ),
-            lambda state: self.evaluate(state.params, *test, state.model_state),
+            lambda state: self.evaluate(state.params, *test, state.model_state, beside),
             blank_metrics(self.size, eval_every),
         )
 
@@ -80,15 +80,17 @@ def compile_group(group: Group) -> GroupProgram:
         step = compose(parts, traced, check=False).step
         return some_rounds(lambda state: step(state, data), state, metrics, first, end)
 
-    def evaluate(params: Array, x: Array, y: Array, rows: Array | None, model_state: Any) -> Evaluation:
+    def evaluate(
+        params: Array, x: Array, y: Array, rows: Array | None, model_state: Any, beside: Beside
+    ) -> Evaluation:
         tested = (x, y) if rows is None else (x[rows], y[rows])
-        return plain.evaluate(params, *tested, model_state)
+        return plain.evaluate(params, *tested, model_state, beside)
 
     if group.size > 1:
         start = jax.vmap(start, axis_name=RUNS)
         chunk = jax.vmap(chunk, in_axes=(0, 0, inputs.axes, 0, None, None), axis_name=RUNS)
         rows_axis = None if inputs.test_rows is None else 0
-        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0)
+        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0, beside_test(inputs, axes=True))
         evaluate = jax.vmap(evaluate, in_axes=in_axes, axis_name=RUNS)
     begin = time.perf_counter()
     given = of_batch(inputs, list(range(group.size)) if group.size > 1 else 0)
@@ -98,7 +100,7 @@ def compile_group(group: Group) -> GroupProgram:
     rounds = np.int32(0), np.int32(group.config.eval_every)
     read = blank_metrics(group.size, group.config.eval_every), given.data, given.traced, *rounds
     compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, *read).compile()
-    test = given.test_x, given.test_y, given.test_rows, given.model_state
+    test = given.test_x, given.test_y, given.test_rows, given.model_state, beside_test(given)
     compiled_evaluate = jax.jit(evaluate).lower(given.params, *test).compile()
     seconds = time.perf_counter() - begin
     return GroupProgram(

@@ -8,10 +8,11 @@ import pydantic
 
 from fljax.config import keys
 from fljax.config.schema import ExperimentConfig, jsonable
-from fljax.simulation.assembly import Parts
+from fljax.simulation.assembly import Parts, asks_for_clients
+from fljax.simulation.clients import num_test_clients
 
 # Fields of a configuration that do not decide which program a cell needs; the shapes they lead to do.
-NOT_DECISIVE = ("seed", "seeds", "partition", "num_clients", "cohort_size", "plugins")
+NOT_DECISIVE = ("seed", "seeds", "partition", "num_clients", "cohort_size", "stop", "plugins")
 
 
 # Keys of tables for which the same holds.
@@ -42,6 +43,7 @@ def signature(
         arrays[top] = (*arrays.get(top, ()), rest)
     fields = [mask(getattr(parts.config, name), arrays.get(name, ())) for name in _DECISIVE]
     shapes = [parts.num_clients, parts.cohort_size, parts.in_cohort, parts.dataset.train_x.shape]
+    shapes.append(num_test_clients(parts.dataset) if asks_for_clients(parts) else None)
     return " ".join([*fields, str(shapes), str(parts.dataset.test_x.shape)])
 
 

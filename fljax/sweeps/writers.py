@@ -38,13 +38,20 @@ def tensorboard_writer() -> Any:
             name = run_name(row, folder.varying)
             shutil.rmtree(folder.path / "tensorboard" / name, ignore_errors=True)  # of an earlier try
             with SummaryWriter(str(folder.path / "tensorboard" / name)) as writer:
-                for curve in MEASURED:
+                for curve in dict.fromkeys([*MEASURED, *_curves(row)]):
                     points = zip(row["curve_round"], row[f"curve_{curve}"], strict=True)
                     for step, value in points:
                         if value is not None and math.isfinite(value):
                             writer.add_scalar(curve, value, step)
 
     return write
+
+
+def _curves(row: Row) -> list[str]:
+    """The metrics of a row, configured ones among them."""
+    return [
+        name.removeprefix("curve_") for name in row if name.startswith("curve_") and name != "curve_round"
+    ]
 
 
 def run_name(row: Row, axes: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from fljax.data import Dataset
 from fljax.engine.batches import draw_batches
 from fljax.engine.keys import named_key
 from fljax.engine.local_training import mean_state
-from fljax.engine.objectives import cross_entropy
+from fljax.engine.objectives import objective
+from fljax.losses import cross_entropy
 from fljax.models import Model, ResNet20, as_model
 from fljax.simulation.experiment import assemble
 
@@ -118,7 +119,7 @@ def test_fltrusts_server_uses_the_statistics_of_its_own_batch_and_keeps_none():
 def test_padding_enters_neither_statistics_nor_update(module):
     model = as_model(module, (4, 4, 1))
     params, state = model.init(jax.random.key(0)), model.init_state(jax.random.key(0))
-    gradient = jax.jit(jax.value_and_grad(cross_entropy(model.apply, model.train), has_aux=True))
+    gradient = jax.jit(jax.value_and_grad(objective(cross_entropy, model.apply, model.train), has_aux=True))
     # A client with 5 examples in a batch of 8, as the sampler pads it, and the 5 alone.
     padded = jnp.array([3, 10, 17, 24, 31, 3, 3, 3])
     weights = (jnp.arange(8) < 5).astype(jnp.float32)

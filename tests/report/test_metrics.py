@@ -36,7 +36,7 @@ print([axes.get_ylabel() for part in run_figure(result.metrics, "", "").subfigs 
 
 
 def test_every_number_of_a_round_and_of_an_evaluation_is_described():
-    assert [*EVALUATED] == list(Evaluation._fields)
+    assert [*EVALUATED, "further"] == list(Evaluation._fields)
     assert [*PER_ROUND, "finite"] == list(RoundMetrics._fields)
     titles = [metric.title for metric in MEASURED.values()]
     assert len(set(titles)) == len(titles)

@@ -105,7 +105,7 @@ def test_the_caption_explains_the_signs_that_occur(demo):
     results = load_results(demo)
     text = caption(results, tables(results))
     assert text.startswith(
-        "Test error, mean ± standard deviation over 2 seeds; after a slash the attack succ"
+        "Test error after the last round, mean ± standard deviation over 2 seeds; after a slash the attack"
     )
     assert "†" not in text
     assert "‡" not in text
@@ -169,7 +169,7 @@ def test_one_seed_has_no_deviation_and_one_rule_no_marks(tmp_path):
     assert texts(table) == {"ALIE": ["0.250"], "IPM": ["0.500"], "worst case": ["0.500"]}
     assert {mark for row in marked(table).values() for mark in row} == {""}
     assert caption(results, [table]) == (
-        "Test error. The worst case is a rule's largest mean error over the attacks."
+        "Test error after the last round. The worst case is a rule's largest mean error over the attacks."
     )
     write_report(folder)
 

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.data import DATASETS, PARTITIONS
+from fljax.losses import LOSSES
+from fljax.metrics import METRICS
 from fljax.models import MODELS
 
-REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS)
+REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS, LOSSES, METRICS)
 
 # One of each kind, in a file of any name.
 ONE_OF_EACH = '''
@@ -79,6 +81,20 @@ class OneLayer(linen.Module):
     @linen.compact
     def __call__(self, x):
         return linen.Dense(self.num_classes)(self.scale * x)
+
+
+@fljax.register_loss(labels="classes")
+def hinge(outputs, labels, *, margin: float = 1.0):
+    """How far the largest other output comes within a margin of the label's."""
+    own = jnp.take_along_axis(outputs, labels[:, None], axis=1)
+    away = jnp.where(jnp.arange(outputs.shape[1]) == labels[:, None], 0.0, margin)
+    return jnp.max(outputs + away - own, axis=1)
+
+
+@fljax.register_metric(title="largest loss")
+def largest_loss(losses):
+    """The largest loss of a test example."""
+    return jnp.max(losses)
 '''
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.data import DATASETS, PARTITIONS
+from fljax.losses import LOSSES
+from fljax.metrics import METRICS
 from fljax.models import MODELS
 
 README = Path(__file__).parents[2] / "README.md"
@@ -42,6 +44,13 @@ def tables() -> dict[str, str]:
                 (f"`{name}`", entry.title, entry.assumes, entry.facts["optimises"], entry.source)
                 for name, entry in ATTACKS.items()
             ),
+        ),
+        "losses": table(
+            ("loss", "what it is", "labels"),
+            ((f"`{name}`", summary(entry), entry.facts["labels"]) for name, entry in LOSSES.items()),
+        ),
+        "metrics": table(
+            ("metric", "what it is"), ((f"`{name}`", summary(entry)) for name, entry in METRICS.items())
         ),
         "datasets": table(
             ("data set", "what it is"), ((f"`{name}`", summary(entry)) for name, entry in DATASETS.items())

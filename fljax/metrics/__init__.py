@@ -1,0 +1,26 @@
+"""Metrics of an evaluation, by name; fljax/engine/evaluate.py computes them."""
+
+from fljax.metrics.functions import (
+    backdoor,
+    client_errors,
+    mae,
+    mean_test_loss,
+    per_class_error,
+    rmse,
+    top5_error,
+)
+from fljax.metrics.registry import METRICS, asked, described_column, register_metric
+
+__all__ = [
+    "METRICS",
+    "asked",
+    "backdoor",
+    "client_errors",
+    "described_column",
+    "mae",
+    "mean_test_loss",
+    "per_class_error",
+    "register_metric",
+    "rmse",
+    "top5_error",
+]
