@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    settings = {"rounds": given.rounds, "eval_every": given.every, "seeds": given.seeds}
     mnist, rows = load("mnist"), []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -202,10 +203,9 @@ def main() -> None:
                 row[f"{side}_deviation"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
             rows.append(row)
             print(json.dumps(row), flush=True)
-    if given.out:
-        settings = {"rounds": given.rounds, "eval_every": given.every, "seeds": given.seeds}
-        text = json.dumps({"settings": settings, "environment": environment(), "rows": rows}, indent=1)
-        given.out.write_text(text + "\n")
+            if given.out:
+                text = {"settings": settings, "environment": environment(), "rows": rows}
+                given.out.write_text(json.dumps(text, indent=1) + "\n")
 
 
 if __name__ == "__main__":
