@@ -16,6 +16,8 @@ _LAZY = {
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
+    "register_augmentation": "fljax.data",
+    "register_client_algorithm": "fljax.clients",
     "register_dataset": "fljax.data",
     "register_loss": "fljax.losses",
     "register_metric": "fljax.metrics",
@@ -23,12 +25,23 @@ _LAZY = {
     "register_partition": "fljax.data",
     "register_pre_aggregator": "fljax.aggregators",
     "register_rule": "fljax.aggregators",
+    "register_tracker": "fljax.tracking",
 }
 
 _MODULES = {
     **{
         name: f"fljax.{name}"
-        for name in ("aggregators", "attacks", "data", "losses", "metrics", "models", "report")
+        for name in (
+            "aggregators",
+            "attacks",
+            "clients",
+            "data",
+            "losses",
+            "metrics",
+            "models",
+            "report",
+            "tracking",
+        )
     },
     "experiment": "fljax.simulation.experiment",
 }
@@ -36,14 +49,16 @@ _MODULES = {
 if TYPE_CHECKING:
     from fljax.aggregators import register_pre_aggregator, register_rule
     from fljax.attacks import register_attack
+    from fljax.clients import register_client_algorithm
     from fljax.config.loading import load_config
-    from fljax.data import register_dataset, register_partition
+    from fljax.data import register_augmentation, register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
     from fljax.losses import register_loss
     from fljax.metrics import register_metric
     from fljax.models import register_model
     from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
+    from fljax.tracking import register_tracker
 
 __all__ = [
     "ConfigError",
@@ -52,6 +67,8 @@ __all__ = [
     "build",
     "load_config",
     "register_attack",
+    "register_augmentation",
+    "register_client_algorithm",
     "register_dataset",
     "register_loss",
     "register_metric",
@@ -59,6 +76,7 @@ __all__ = [
     "register_partition",
     "register_pre_aggregator",
     "register_rule",
+    "register_tracker",
     "run",
     "sweep",
 ]

@@ -16,7 +16,7 @@ FLOORS = [
     {"base", "errors", "numerics"},
     {"registry", "files", "engine"},
     {"host"},
-    {"aggregators", "losses", "metrics", "models", "data"},
+    {"tracking", "aggregators", "clients", "losses", "metrics", "models", "data"},
     {"attacks"},
     {"config"},
     {"simulation"},

@@ -39,6 +39,14 @@ Plugins = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        help="Who is told of it: csv, jsonl, tensorboard, wandb, mlflow, or a plugin's; may be repeated.",
+        autocompletion=one_of("csv", "jsonl", "tensorboard", "wandb", "mlflow"),
+    ),
+]
 
 
 def _console() -> Console:
@@ -87,20 +95,25 @@ def run(
     memory: Annotated[
         float | None, typer.Option(help="Gigabytes the run may use; default what is free.")
     ] = None,
+    track: Track = None,
 ) -> None:
     """Run one experiment."""
     from fljax.config.loading import load_config
+    from fljax.config.plugins import load_plugins
     from fljax.config.titles import run_titles
     from fljax.report.run import plot_run
     from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
     from fljax.simulation.progress import RunDisplay
     from fljax.simulation.run_folder import check_run_folder
+    from fljax.tracking import make_trackers
 
     console = _console()
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
     folder = out or free_path(name_of(config))
+    load_plugins(loaded.plugins)
+    trackers = make_trackers(track, folder)
     check_run_folder(folder, loaded.resolved(), resume)
     if resume and not (folder / "config.json").exists():
         _note(console, f"{folder} holds no run yet: this one starts from the beginning")
@@ -115,7 +128,9 @@ def run(
         f"{facts['num_params']:,} parameters, {loaded.rounds} rounds on {facts['device']}",
         markup=False,
     )
-    hint = _how_to_go_on("run", config, folder, settings, {} if memory is None else {"memory": memory})
+    options = {"memory": memory, "track": track}
+    given = {name: value for name, value in options.items() if value}
+    hint = _how_to_go_on("run", config, folder, settings, given)
     try:
         with under_way(), RunDisplay(console, loaded.rounds) as display:
             program = compile_experiment(experiment)
@@ -128,6 +143,7 @@ def run(
                     program=program,
                     stop=stop,
                     note=lambda text: _note(console, text),
+                    track=trackers,
                 )
     except KeyboardInterrupt as error:
         _say_interrupted(error, hint)
@@ -195,10 +211,11 @@ def sweep_command(
         int | None, typer.Option(help="Programs at the same time; default one a core, or one an accelerator.")
     ] = None,
     memory: Annotated[float | None, typer.Option(help="Gigabytes a program may use.")] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Keep results.csv up to date, too.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="The same as --track csv.")] = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write the curves for TensorBoard.")
+        bool, typer.Option("--tensorboard", help="The same as --track tensorboard.")
     ] = False,
+    track: Track = None,
 ) -> None:
     """Run all cells of a [sweep] table, those that share a program at the same time."""
     from fljax.cli.sweep import Options, sweep_and_report
@@ -217,6 +234,7 @@ def sweep_command(
         memory=memory,
         csv=csv,
         tensorboard=tensorboard,
+        track=tuple(track or ()),
     )
     # With all of them: which cells run at the same time, and so which checkpoints fit, depends on some.
     given = {
@@ -235,7 +253,8 @@ def _how_to_go_on(
     words = ["fljax", command, str(config), "--out", str(folder), "--resume"]
     for name, value in options.items():
         if name != "resume":
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            for each in value if isinstance(value, (list, tuple)) else [value]:
+                words += [f"--{name.replace('_', '-')}", *([] if each is True else [str(each)])]
     words += [word for setting in settings or [] for word in ("--set", setting)]
     return f"continue with: {shlex.join(words)}"
 
@@ -404,7 +423,7 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="rules, attacks, schedules, datasets, models, partitions, losses or metrics.",
+            help="rules, attacks, schedules, datasets, models, partitions, augmentations, losses or metrics.",
             autocompletion=one_of(*LISTS),
         ),
     ] = None,

@@ -8,7 +8,18 @@ import typer
 from fljax.errors import ConfigError
 
 # What `fljax list` lists: a literal, since importing the registries takes a second.
-LISTS = ("rules", "attacks", "schedules", "datasets", "models", "partitions", "losses", "metrics")
+LISTS = (
+    "rules",
+    "attacks",
+    "schedules",
+    "datasets",
+    "models",
+    "partitions",
+    "augmentations",
+    "clients",
+    "losses",
+    "metrics",
+)
 
 
 def one_of(*words: str) -> Callable[[str], list[str]]:

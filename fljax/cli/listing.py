@@ -8,6 +8,7 @@ from rich.text import Text
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, SCHEDULES
+from fljax.clients import CLIENT_ALGORITHMS
 from fljax.config.components import (
     Parameters,
     attack_parameters,
@@ -16,7 +17,7 @@ from fljax.config.components import (
     rule_parameters,
 )
 from fljax.config.signatures import keyword_parameters
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.errors import ConfigError, unknown_name
 from fljax.host.terminal import Table
 from fljax.losses import LOSSES
@@ -128,6 +129,16 @@ KINDS: Mapping[str, Kind] = {
     "models": Kind("model", "what it is", partial(_of, MODELS, model_parameters, "model = {}")),
     "partitions": Kind(
         "partition", "what it does", partial(_of, PARTITIONS, partition_parameters, "partition = {}")
+    ),
+    "augmentations": Kind(
+        "augmentation",
+        "what it does",
+        partial(_of, AUGMENTATIONS, keyword_parameters, "local = { augment = [{}] }"),
+    ),
+    "clients": Kind(
+        "client algorithm",
+        "what clients do",
+        partial(_of, CLIENT_ALGORITHMS, keyword_parameters, "client = {}"),
     ),
     "losses": Kind("loss", "what it is", partial(_of, LOSSES, keyword_parameters, "loss = {}")),
     "metrics": Kind("metric", "what it is", partial(_of, METRICS, keyword_parameters, "metrics = [{}]")),

@@ -18,7 +18,7 @@ from fljax.sweeps.folder import SweepFolder, check_sweep_folder
 from fljax.sweeps.plan import check_fits, make_plan, too_large
 from fljax.sweeps.run import memory_budget, missing, run_plan
 from fljax.sweeps.timing import estimate_seconds
-from fljax.sweeps.writers import tensorboard_writer, write_csv
+from fljax.tracking import make_trackers
 
 
 class Options(NamedTuple):
@@ -34,6 +34,7 @@ class Options(NamedTuple):
     memory: float | None = None
     csv: bool = False
     tensorboard: bool = False
+    track: tuple[str, ...] = ()
 
 
 def sweep_and_report(
@@ -65,8 +66,8 @@ def sweep_and_report(
         ray_gpus=options.ray_gpus,
     )
     workers = executor.workers
-    writers = [write_csv] if options.csv else []
-    writers += [tensorboard_writer()] if options.tensorboard else []
+    older = {"csv": options.csv, "tensorboard": options.tensorboard}
+    trackers = make_trackers([*(name for name, wanted in older.items() if wanted), *options.track], folder)
     if not options.dry_run:
         check_sweep_folder(folder, sweep, options.resume)
     with Planning(console) as planning:
@@ -101,7 +102,7 @@ def sweep_and_report(
             resume=options.resume,
             executor=executor,
             watcher=display,
-            writers=writers,
+            track=trackers,
             stop=stop,
         )
     if todo:

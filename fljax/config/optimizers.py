@@ -67,6 +67,11 @@ def check_local_optimizer(config: Component, steps: int | None) -> None:
         )
 
 
+def is_plain_sgd(config: Component) -> bool:
+    """True for SGD without momentum, whose steps are −β times a gradient."""
+    return config.name == "sgd" and not config.parameters.get("momentum")
+
+
 def make_schedule(where: str, config: Component) -> Callable[[Any], Any]:
     """Round number to learning rate."""
     known = config.name == "exponential_decay" or config.name.endswith("_schedule")

@@ -8,7 +8,15 @@ import optax
 from fljax.attacks import scheduled
 from fljax.base import Attack, Task
 from fljax.config import keys
-from fljax.config.components import Bound, Traced, bind_attack, bind_rule, make_attack, make_attack_schedule
+from fljax.config.components import (
+    Bound,
+    Traced,
+    bind_attack,
+    bind_client,
+    bind_rule,
+    make_attack,
+    make_attack_schedule,
+)
 from fljax.config.optimizers import Optimizer, make_optimizer, make_schedule
 from fljax.config.schema import Component, ExperimentConfig
 
@@ -39,6 +47,7 @@ class Resolved(NamedTuple):
         active: which clients would attack in a round; None for all of them in every round.
         local: training of the clients.
         server: training of the server.
+        client: what clients do.
     """
 
     rule: Bound
@@ -46,12 +55,14 @@ class Resolved(NamedTuple):
     active: Any
     local: Training
     server: Training
+    client: Bound
 
     @property
     def numbers(self) -> dict[str, Any]:
         """Dotted keys of the numbers that may enter a program as arrays, and their values."""
         found = {f"aggregator.{key}": value for key, value in self.rule.all_numbers().items()}
         found |= {f"attack.{key}": value for key, value in self.attack.all_numbers().items()}
+        found |= {f"client.{key}": value for key, value in self.client.all_numbers().items()}
         for key, part in (("local", self.local), ("server", self.server)):
             if not callable(part.rate):
                 found[f"{key}.learning_rate"] = float(part.rate)
@@ -68,6 +79,7 @@ class Resolved(NamedTuple):
             attack=self.attack.replaced(keys.within(traced, "attack")),
             local=local,
             server=server,
+            client=self.client.replaced(keys.within(traced, "client")),
         )
 
     def make_attack(self, task: Task) -> Attack:
@@ -103,7 +115,9 @@ def resolve(config: ExperimentConfig) -> Resolved:
         bind_rule(config.aggregator),
         attack,
         None if attack.entry is None else active,
-        *(_training(key, getattr(config, key)) for key in ("local", "server")),
+        _training("local", config.local),
+        _training("server", config.server),
+        bind_client(config.client),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.clients import CLIENT_ALGORITHMS
 from fljax.config.components import find_attack
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component, jsonable
 from fljax.data import DATASETS, PARTITIONS
@@ -138,15 +139,18 @@ def titles(configs: Sequence[Component]) -> list[str]:
 
 
 def setting_titles(config: Mapping[str, Any]) -> dict[str, str]:
-    """Data, model and partition of a resolved configuration in words, those of them that it has.
+    """Data, model, partition and clients of a resolved configuration in words, those of them that it has.
 
     Example:
         >>> setting_titles({"model": {"name": "cnn"}, "partition": {"name": "label_bias", "bias": 0.5}})
         {'model': 'CNN', 'partition': 'label bias 0.5'}
     """
     found = {}
-    for kind, known in (("data", DATASETS), ("model", MODELS), ("partition", PARTITIONS)):
+    kinds = {"data": DATASETS, "model": MODELS, "partition": PARTITIONS, "client": CLIENT_ALGORITHMS}
+    for kind, known in kinds.items():
         part = config.get(kind)
+        if part == {"name": "sgd"}:  # what clients do where nothing is said
+            continue
         if not isinstance(part, Mapping) or not isinstance(part.get("name"), str):
             continue
         name = part["name"]

@@ -4,6 +4,7 @@
 traces them with some of the configuration's numbers replaced by traced ones.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,18 +14,21 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from fljax.base import Aggregator, Attack, Task
+from fljax.base import Aggregator, Attack, ClientAlgorithm, Task
 from fljax.config.components import (
     NOTHING,
     Traced,
+    check_augmentations,
     dataset_options,
     make_aggregator,
+    make_augmentation,
+    make_client,
     make_loss,
     make_measures,
     make_surrogate,
     partition_options,
 )
-from fljax.config.optimizers import check_local_optimizer
+from fljax.config.optimizers import check_local_optimizer, is_plain_sgd
 from fljax.config.plugins import load_plugins
 from fljax.config.resolve import Resolved, resolve
 from fljax.config.schema import ExperimentConfig
@@ -34,11 +38,11 @@ from fljax.engine.local_training import LocalTraining
 from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
 from fljax.engine.round import Step, make_round
-from fljax.engine.state import RoundData, RunState
-from fljax.errors import ConfigError
+from fljax.engine.state import Kept, RoundData, RunState
+from fljax.errors import ConfigError, DataError
 from fljax.models import Model
 from fljax.simulation.attackers import with_actual, without_actual
-from fljax.simulation.checks import check_cohort, check_pieces
+from fljax.simulation.checks import check_cohort, check_messages, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
 from fljax.simulation.model import build_model, clients_at_once
 from fljax.simulation.objectives import check_stop, make_objective
@@ -59,6 +63,7 @@ class Parts(NamedTuple):
         cohort_size: τ.
         in_cohort: how many malicious clients every cohort holds, or None.
         notes: what a report has to say about data and model.
+        augment: the augmentation of a batch, `(x, key) -> x`, or None.
     """
 
     config: ExperimentConfig
@@ -72,6 +77,7 @@ class Parts(NamedTuple):
     cohort_size: int
     in_cohort: int | None
     notes: tuple[str, ...] = ()
+    augment: Callable[[Array, Array], Array] | None = None
 
     @property
     def num_clients(self) -> int:
@@ -118,8 +124,20 @@ def check_names(config: ExperimentConfig) -> None:
     dataset_options(config.data)
     partition_options(config.partition)
     rule = without_actual(config.aggregator)
-    make_aggregator(resolve(config.model_copy(update={"aggregator": rule})).rule)
-    check_local_optimizer(config.local.optimizer, config.local.steps)
+    resolved = resolve(config.model_copy(update={"aggregator": rule}))
+    make_aggregator(resolved.rule)
+    make_client(resolved.client)
+    facts = resolved.client.entry.facts
+    if not facts["keeps_optimizer"]:
+        check_local_optimizer(config.local.optimizer, config.local.steps)
+    if facts["needs_sgd"] and not is_plain_sgd(config.local.optimizer):
+        raise ConfigError(
+            f"client {config.client.name} takes a client's update for the sum of its gradients, so that "
+            f"local.optimizer must be sgd without momentum, got {config.local.optimizer.name}"
+            + " with momentum"
+            * (config.local.optimizer.name == "sgd")
+        )
+    check_augmentations(config.local.augment)
     make_loss(config.loss)
     make_measures(config.metrics)
 
@@ -127,7 +145,22 @@ def check_names(config: ExperimentConfig) -> None:
 def load_dataset(config: ExperimentConfig) -> Dataset:
     """The configured data set."""
     options = dataset_options(config.data)
-    return load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
+    dataset = load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
+    return normalized(config, dataset)
+
+
+def normalized(config: ExperimentConfig, dataset: Dataset) -> Dataset:
+    """A data set whose inputs models get normalised, if the configuration says so.
+
+    Raises:
+        ConfigError: if they are tokens.
+    """
+    if not config.data.normalize or dataset.normalize:
+        return dataset
+    try:
+        return dataclasses.replace(dataset, normalize=True)
+    except DataError as error:
+        raise ConfigError(f"data.normalize: {error}") from None
 
 
 def deal(config: ExperimentConfig, dataset: Dataset, attacked: bool) -> RoundData:
@@ -215,6 +248,7 @@ def make_parts(
         cohort_size=cohort_size,
         in_cohort=in_cohort,
         notes=notes,
+        augment=make_augmentation(config.local.augment, dataset.format),
     )
 
 
@@ -244,12 +278,20 @@ def initial_model(parts: Parts) -> tuple[Array, Any]:
     return ravel_pytree(parts.model.init(key))[0], state
 
 
+def states_of_clients(algorithm: ClientAlgorithm, resolved: Resolved, params: Any, num_clients: int) -> Any:
+    """What all clients have before the first round, with a leading axis (n,)."""
+    optimizer = resolved.local.optimizer(resolved.local.schedule(jnp.int32(0)))
+    one = algorithm.init(params, optimizer)
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_clients, *jnp.shape(leaf))), one)
+
+
 def compose(
     parts: Parts,
     traced: Traced = NOTHING,
     *,
     rule: Aggregator | None = None,
     attack: Attack | None = None,
+    client: ClientAlgorithm | None = None,
     check: bool = True,
     evaluation_batch: int = 500,
 ) -> Composed:
@@ -261,6 +303,7 @@ def compose(
             `local.learning_rate`).
         rule: an `Aggregator` instead of the configured one.
         attack: an `Attack` instead of the configured one.
+        client: a `ClientAlgorithm` instead of the configured one.
         check: whether to let the pieces check their bounds.
         evaluation_batch: test examples evaluated at once.
 
@@ -273,10 +316,13 @@ def compose(
     config, resolved = parts.config, parts.resolved.replaced(traced)
     chosen_rule = rule or make_aggregator(resolved.rule)
     chosen_attack = attack or resolved.make_attack(parts.task)
+    algorithm = client or make_client(resolved.client)
     entries = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
         entries = check_pieces(chosen_rule, chosen_attack, *sizes)
+        if algorithm.num_messages:
+            check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
@@ -288,7 +334,8 @@ def compose(
         steps=local.steps,
         batch_size=local.batch_size,
         epochs=local.epochs,
-        random=parts.model.random,
+        augment=parts.augment,
+        random=parts.model.random or parts.augment is not None,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(
@@ -309,6 +356,7 @@ def compose(
         clients_at_once=clients_at_once(config, template, parts.cohort_size),
         surrogate=make_surrogate(resolved.rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
+        algorithm=algorithm,
         max_malicious=parts.task.max_malicious,
     )
 
@@ -321,7 +369,19 @@ def compose(
             aggregator_state=chosen_rule.init(parts.num_clients, params.size),
             attack_state=chosen_attack.init(parts.num_clients, params.size),
             model_state=model_state,
+            client_state=init_kept(params),
         )
+
+    def init_kept(params: Array) -> Kept | tuple[()]:
+        states = states_of_clients(algorithm, resolved, unravel(params), parts.num_clients)
+        sizes, kinds = (parts.num_clients, params.size), range(algorithm.num_messages)
+        kept = Kept(
+            states,
+            algorithm.init_shared(params.size),
+            tuple(chosen_attack.init(*sizes) for _ in kinds),
+            tuple(chosen_rule.init(*sizes) for _ in kinds),
+        )
+        return kept if kinds or jax.tree.leaves(kept) else ()
 
     alone = {} if chosen_attack.trigger is None else {"trigger": chosen_attack.trigger}
     evaluate = make_evaluation(

@@ -69,7 +69,7 @@ def save_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round_{_round(state)}.checkpoint"
-    plain = {"state": _plain(state), **({} if metrics is None else {"metrics": metrics})}
+    plain = {"state": _fields(_plain(state)), **({} if metrics is None else {"metrics": metrics})}
     facts = dict(about or {}) | {"round": _round(state), "partial": metrics is not None}
     body = json.dumps(facts, allow_nan=False).encode() + b"\n" + serialization.to_bytes(jax.device_get(plain))
     write_atomically(path, _HEAD + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
@@ -172,6 +172,11 @@ def _plain(state: RunState) -> RunState:
     return jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
 
 
+def _fields(state: RunState) -> dict[str, Any]:
+    """A state as its fields by name; what clients keep is not among them where they keep nothing."""
+    return {name: value for name, value in state._asdict().items() if name != "client_state" or value != ()}
+
+
 def _most_bytes(*trees: Any) -> int:
     """The bytes that a checkpoint may have: its arrays, and its notes with the lines of a batch's cells."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + MOST_ABOUT
@@ -186,11 +191,15 @@ def _read(
         about, content = _checked(content)
         if run is not None and about.get("run", run) != run:
             raise _DamagedError("is of another run")
-        wanted: Any = {"state": _plain(like), **({"metrics": metrics} if about["partial"] else {})}
+        wanted: Any = {"state": _fields(_plain(like)), **({"metrics": metrics} if about["partial"] else {})}
         read = _restore(wanted, content)
-        plain, partial, diverged = read["state"], read.get("metrics"), bool(about.get("diverged", diverged))
+        plain, partial, diverged = (
+            RunState(**read["state"]),
+            read.get("metrics"),
+            bool(about.get("diverged", diverged)),
+        )
     else:
-        plain = _restore(_plain(like), content)
+        plain = RunState(**_restore(_fields(_plain(like)), content))
     if f"round_{_round(plain)}" != path.stem:
         raise _DamagedError(f"holds round {_round(plain)}")
     if not diverged and not np.all(np.isfinite(plain.params)):

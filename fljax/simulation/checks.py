@@ -74,8 +74,45 @@ def _num_outputs(logits: Any, size: int, form: Format) -> int:
     return outputs
 
 
-def check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, form: Format) -> int:
+def check_messages(
+    client: str, rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, form: Format
+) -> None:
+    """Check that rule and attack do without the server's own update, as for what clients send besides theirs.
+
+    Args:
+        client: the name of what the clients do.
+        rule: the rule.
+        attack: the attack.
+        num_clients, cohort_size, form: as for `check_pieces`.
+
+    Raises:
+        ConfigError: if they do not.
+    """
+    try:
+        check_pieces(rule, attack, num_clients, cohort_size, form, rooted=False)
+    except ConfigError as error:
+        raise ConfigError(
+            f"client {client}: the server has nothing to compare its clients' other messages with: {error}"
+        ) from None
+
+
+def check_pieces(
+    rule: Aggregator,
+    attack: Attack,
+    num_clients: int,
+    cohort_size: int,
+    form: Format,
+    rooted: bool = True,
+) -> int:
     """Let rule and attack check their own bounds at the round's real number of rows, on few columns.
+
+    Args:
+        rule: the rule.
+        attack: the attack.
+        num_clients: n.
+        cohort_size: rows.
+        form: of the data.
+        rooted: whether there is an update of the server's own.
 
     Returns:
         Entries of their largest intermediate result: about cohort_size² where they compare clients in pairs.
@@ -102,7 +139,7 @@ def check_pieces(rule: Aggregator, attack: Attack, num_clients: int, cohort_size
         client_ids=jnp.arange(cohort_size),
         weights=jnp.ones(cohort_size),
         params=jnp.zeros(d),
-        root_update=jnp.zeros(d),
+        root_update=jnp.zeros(d) if rooted else None,
     )
     try:
         traced: Any = jax.make_jaxpr(both, return_shape=True)

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.base import Aggregator, Attack
+from fljax.base import Aggregator, Attack, ClientAlgorithm
 from fljax.config.components import as_aggregator, as_attack
+from fljax.config.plugins import load_plugins
 from fljax.config.schema import PURPOSES, ExperimentConfig, StopConfig
 from fljax.data import Dataset
 from fljax.engine.evaluate import Beside, Evaluation
@@ -29,6 +30,7 @@ from fljax.simulation.assembly import (
     initial_model,
     load_dataset,
     make_parts,
+    normalized,
 )
 from fljax.simulation.clients import describe
 from fljax.simulation.endings import best_values, is_over, stopped
@@ -37,6 +39,7 @@ from fljax.simulation.lines import Line, columns, evaluated_columns, metrics_lin
 from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
 from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
+from fljax.tracking import Started, Trackers, make_trackers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,6 +97,7 @@ def assemble(
     model: Any = None,
     aggregator: Aggregator | Callable[..., Any] | None = None,
     attack: Attack | Callable[..., Any] | None = None,
+    client: ClientAlgorithm | None = None,
     loss: Losses | None = None,
     metrics: Mapping[str, Callable[..., Any]] | None = None,
     memory: float | None = None,
@@ -108,6 +112,7 @@ def assemble(
             num_malicious=4)`, or a function of your own in jax.numpy.
         attack: an `Attack`, or a pure attack on updates, instead of `config.attack`; its fraction still comes
             from the configuration.
+        client: a `ClientAlgorithm` instead of `config.client`.
         loss: a function `loss(outputs, labels)` of a batch, as `fljax.register_loss` takes it, instead of
             `config.loss`.
         metrics: functions by name, as `fljax.register_metric` takes them, beside `config.metrics`.
@@ -123,10 +128,11 @@ def assemble(
     check_names(config)
     rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
-    data = load_dataset(config) if dataset is None else dataset
+    data = load_dataset(config) if dataset is None else normalized(config, dataset)
     parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
-    composed = compose(parts, rule=rule, attack=None if attack is None else as_attack(attack, parts.task))
-    need = estimate(parts, entries=composed.entries, rule=rule)
+    chosen = None if attack is None else as_attack(attack, parts.task)
+    composed = compose(parts, rule=rule, attack=chosen, client=client)
+    need = estimate(parts, entries=composed.entries, rule=rule, client=client)
     check_before(need, memory)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
@@ -158,7 +164,8 @@ def build(
 
     Args:
         config: the configuration.
-        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `client`, `loss`, `metrics` as for
+            `assemble`.
 
     Returns:
         `round_fn(state) -> (state, metrics)`, which `jax.lax.scan` takes as it is, and `init_state`. The data
@@ -191,6 +198,7 @@ def run(
     resume: bool = False,
     progress: Progress | bool | None = True,
     memory: float | None = None,
+    track: Any = None,
     **components: Any,
 ) -> RunResult:
     """Run an experiment to its end.
@@ -202,7 +210,10 @@ def run(
         progress: called with every `Record`; one that has a method `paused` is told of every `Pause` between
             two of them, too. True shows how far the run is on the standard error, False and None nothing.
         memory: gigabytes the run may use; None for what the device has left.
-        **components: `dataset`, `model`, `aggregator`, `attack`, `loss`, `metrics` as for `assemble`.
+        track: who is told of it: a name of `fljax.tracking.TRACKERS`, which writes below `out`, a `Tracker`
+            of your own, or a list of these.
+        **components: `dataset`, `model`, `aggregator`, `attack`, `client`, `loss`, `metrics` as for
+            `assemble`.
 
     Returns:
         The `RunResult`. A model that diverges ends the run early, with `diverged` set, and so does what
@@ -211,15 +222,17 @@ def run(
 
     Raises:
         ConfigError: if the configuration cannot be run, `out` holds something else or another process uses
-            it; nothing is written.
+            it; nothing is written. Also if a tracker cannot start.
         DataError: if the data cannot be read, or what is in `out` is not what the run has written.
         WriteError: if a file cannot be written.
         OutOfMemoryError: if memory runs out all the same.
     """
+    load_plugins(config.plugins)
+    trackers = make_trackers(track, None if out is None else Path(out))
     experiment = assemble(config, memory=memory, **components)
     try:
         with shown(progress, config.rounds) as tell:
-            return run_experiment(experiment, out, resume=resume, progress=tell)
+            return run_experiment(experiment, out, resume=resume, progress=tell, track=trackers)
     except KeyboardInterrupt as error:
         if out is not None and (Path(out) / "config.json").exists():
             say_how_to_go_on(error, f"fljax.run(..., out={str(out)!r}, resume=True)")
@@ -268,12 +281,13 @@ def run_experiment(
     program: Program | None = None,
     stop: Stop | None = None,
     note: Callable[[str], None] = warnings.warn,
+    track: Any = None,
 ) -> RunResult:
     """`run`, for an experiment that is assembled already; its initial state may be used again.
 
     Args:
         experiment: what to run.
-        out, resume, progress: as for `run`.
+        out, resume, progress, track: as for `run`.
         program: the compiled program of an experiment of the same shapes; None compiles one.
         stop: asked between two calls of the program; when a signal has arrived the state is saved.
         note: told what a person should know about the run, a sentence each; summary.json keeps them.
@@ -287,7 +301,8 @@ def run_experiment(
         WriteError: if a file cannot be written.
         InterruptError: if `stop` says so.
     """
-    config = experiment.config
+    config, place = experiment.config, None if out is None else Path(out)
+    trackers = make_trackers(track, place)
     if out is not None:
         check_run_folder(Path(out), config.resolved(), resume)
     # Compiled before the folder is made: what cannot be traced leaves nothing behind.
@@ -299,7 +314,12 @@ def run_experiment(
             stack.enter_context(closing(folder))
         if folder is not None and resume:
             begun = folder.begin(experiment.state.run)
-        state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop)
+        name = "run" if place is None else place.absolute().name
+        started = Started("run", name, config.resolved(), place, resumed=resume)
+        stack.enter_context(trackers.following(started, note if folder is None else folder.note))
+        for line in begun.lines:
+            trackers.evaluation(line)
+        state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop, trackers)
         summary = {
             **_summary(lines, config.stop, seconds_wall, program),
             "seed": config.seed,
@@ -308,6 +328,7 @@ def run_experiment(
         }
         if folder is not None:
             folder.finish(summary)
+        trackers.end(summary)
     return RunResult(summary, columns(lines), experiment.unravel(state.params), state.model_state)
 
 
@@ -318,6 +339,7 @@ def _rounds(
     begun: Begun,
     progress: Progress | None,
     stop: Stop | None,
+    trackers: Trackers,
 ) -> tuple[RunState, list[Line], float]:
     """Do the rounds that are missing; return the last state, all lines, and the seconds of wall time."""
     config, lines = experiment.config, list(begun.lines)
@@ -334,6 +356,7 @@ def _rounds(
         lines.append(metrics_line(record))
         if folder is not None:
             folder.append(lines[-1])
+        trackers.evaluation(lines[-1])
         return is_over(lines, config.stop)
 
     def due(at: Record | Pause, over: bool) -> bool:

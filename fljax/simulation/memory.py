@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.base import Aggregator
-from fljax.config.components import make_aggregator
+from fljax.base import Aggregator, ClientAlgorithm
+from fljax.config.components import make_aggregator, make_client
 from fljax.engine.objectives import objective
 from fljax.errors import ConfigError, OutOfMemoryError
 from fljax.host.limits import Limit, gigabytes, room
-from fljax.simulation.assembly import Parts
+from fljax.simulation.assembly import Parts, states_of_clients
 from fljax.simulation.model import clients_at_once
 
 P = ParamSpec("P")
@@ -117,7 +117,11 @@ class Need(NamedTuple):
 
 
 def estimate(
-    parts: Parts, gradient: Gradient | None = None, entries: int = 0, rule: Aggregator | None = None
+    parts: Parts,
+    gradient: Gradient | None = None,
+    entries: int = 0,
+    rule: Aggregator | None = None,
+    client: ClientAlgorithm | None = None,
 ) -> Need:
     """An estimate of the memory of a run.
 
@@ -126,6 +130,7 @@ def estimate(
         gradient: from `gradient_of`, if it is known.
         entries: of the largest intermediate result of rule and attack on few columns (`check_pieces`).
         rule: instead of the configured one.
+        client: instead of the configured algorithm of the clients.
 
     Returns:
         The `Need`.
@@ -135,8 +140,11 @@ def estimate(
     n, d = parts.cohort_size, gradient.num_params
     chunk = clients_at_once(config, gradient.params, n)
     rule = rule or make_aggregator(parts.resolved.rule)
-    kept = jax.eval_shape(lambda: rule.init(parts.num_clients, d))
-    state = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+    algorithm = client or make_client(parts.resolved.client)
+    stacks = 1 + algorithm.num_messages
+    state = 2 * stacks * _bytes(jax.eval_shape(lambda: rule.init(parts.num_clients, d)))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), gradient.params)
+    of_all = jax.eval_shape(lambda: states_of_clients(algorithm, parts.resolved, zeros, parts.num_clients))
     squares = SQUARES * 4 * entries if entries >= n * n else 0
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
     kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
@@ -146,8 +154,8 @@ def estimate(
         Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples"),
         (
             Part(
-                STACKS * 4 * n * d,
-                f"the updates, {n:,} clients × {d:,} parameters",
+                STACKS * 4 * n * d * stacks,
+                f"the updates, {n:,} clients × {d:,} parameters" + f" × {stacks}" * (stacks > 1),
                 f"lower {fewer}, or take a smaller model",
             ),
             Part(
@@ -176,8 +184,19 @@ def estimate(
                 f"what {config.aggregator.name} keeps of {parts.num_clients:,} clients from round to round",
                 "lower num_clients, or take a smaller model",
             ),
+            Part(
+                # Those of the cohort are there twice, before and after the round.
+                _bytes(of_all) + 2 * _bytes(of_all) * n // parts.num_clients,
+                f"what {config.client.name} keeps of {parts.num_clients:,} clients from round to round",
+                "lower num_clients, or take a smaller model",
+            ),
         ),
     )
+
+
+def _bytes(tree: Any) -> int:
+    """The bytes of the arrays in a tree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _drawn(parts: Parts, n: int, chunk: int, batch: int, fewer: str) -> Part:

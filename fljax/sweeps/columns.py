@@ -20,6 +20,7 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "data": DataConfig,
     "partition": Component,
     "model": Component,
+    "client": Component,
 }
 # More cells, or values of one axis, are a slip of the pen: their plan and their table are held in memory.
 MOST_CELLS = 200_000

@@ -7,7 +7,7 @@ import pydantic
 
 from fljax.aggregators import Aggregator, mean, stateless
 from fljax.attacks import NO_ATTACK
-from fljax.config.components import make_aggregator
+from fljax.config.components import make_aggregator, make_client
 from fljax.config.schema import ExperimentConfig
 from fljax.data import DATASETS, Dataset
 from fljax.engine.state import RoundData
@@ -21,7 +21,18 @@ from fljax.sweeps.cells import text_of
 from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
 
 # The tables that the pieces of a cell are made of, besides its data.
-_OF_PARTS = ("aggregator", "attack", "local", "server", "model", "loss", "metrics", "stop", "validation")
+_OF_PARTS = (
+    "aggregator",
+    "attack",
+    "local",
+    "client",
+    "server",
+    "model",
+    "loss",
+    "metrics",
+    "stop",
+    "validation",
+)
 # Share of the available memory that data may take before anything runs.
 DATA_SHARE = 0.5
 
@@ -144,7 +155,7 @@ class Known:
         return id(dataset), config.seed_for("data"), *tables, config.num_clients
 
     def _parts_of(self, config: ExperimentConfig) -> Parts:
-        tables = ("data", "partition", "aggregator", "local", "server", "loss", "metrics")
+        tables = ("data", "partition", "aggregator", "local", "client", "server", "loss", "metrics")
         named = ("names", *(self._text(getattr(config, name)) for name in tables))
         if named not in self._checked:
             check_names(config)
@@ -187,7 +198,9 @@ class Known:
         """Check rule and attack on their own, and together if the attack asks the rule."""
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
-        rest = tuple(self._text(getattr(config, name)) for name in ("local", "root", "server", "model"))
+        rest = tuple(
+            self._text(getattr(config, name)) for name in ("local", "client", "root", "server", "model")
+        )
         if rest not in self._checked:
             compose(parts, check=False)
         rule, attack = pieces = self._pieces(parts)
@@ -198,9 +211,11 @@ class Known:
             self._entries[attack] = check_pieces(spy.rule, parts.resolved.make_attack(parts.task), *sizes)
             if spy.asked > 1:
                 self._asking.add(attack)
-        if attack in self._asking and pieces not in self._checked:
+        whole = (*pieces, self._text(config.client))
+        together = attack in self._asking or make_client(parts.resolved.client).num_messages > 0
+        if together and whole not in self._checked:
             compose(parts)
-        self._checked |= {rest, pieces}
+        self._checked |= {rest, whole}
 
 
 class _Spy:

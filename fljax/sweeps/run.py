@@ -24,10 +24,10 @@ from fljax.sweeps.display import Counter, Planning, SweepDisplay
 from fljax.sweeps.executors import ExecutorName, make_executor
 from fljax.sweeps.executors.base import Executor, Finished, Watcher, Work
 from fljax.sweeps.executors.threads import Threads
-from fljax.sweeps.folder import Row, SweepFolder, make_rows
+from fljax.sweeps.folder import Row, SweepFolder, description, make_rows
 from fljax.sweeps.plan import Batch, Plan, check_fits, make_plan
-
-Writer = Callable[[SweepFolder, Sequence[Row]], None]
+from fljax.sweeps.tracked import tracked
+from fljax.tracking import Started, make_trackers
 
 
 def sweep(
@@ -43,6 +43,7 @@ def sweep(
     ray_gpus: float | None = None,
     memory: float | None = None,
     progress: bool | Watcher | Callable[[int, int], object] = True,
+    track: Any = None,
 ) -> pd.DataFrame:
     """Run all cells of a sweep.
 
@@ -62,12 +63,15 @@ def sweep(
         progress: True shows it on the standard error: a bar and the latest cells on a terminal, a line
             a batch and one a minute elsewhere. False shows nothing; a function is called with the numbers of
             cells that are done and of all after every batch; a `Watcher` is told everything.
+        track: who is told of every cell that is done: a name of `fljax.tracking.TRACKERS`, which writes below
+            `out`, a `Tracker` of your own, or a list of these.
 
     Returns:
         One row per cell: the axes, final metrics, curves as lists, configuration, versions, device, seconds.
 
     Raises:
-        ConfigError: if a cell cannot be run, or `out` holds another sweep; nothing is written.
+        ConfigError: if a cell cannot be run, or `out` holds another sweep; nothing is written. Also if a
+            tracker cannot start.
         DataError: if the data cannot be read.
         SweepError: if cells failed while they ran; the others are in `out`.
         KeyboardInterrupt: with a note on how to continue, if there is an `out`.
@@ -86,6 +90,7 @@ def sweep(
             if not isinstance(config, Sweep)
             else config
         )
+        trackers = make_trackers(track, None if out is None else Path(out))
         place = make_executor(
             executor, workers=workers, address=address, ray_cpus=ray_cpus, ray_gpus=ray_gpus
         )
@@ -101,7 +106,7 @@ def sweep(
         if isinstance(watcher, SweepDisplay):
             stack.enter_context(watcher)
         try:
-            return run_plan(plan, Path(out), resume=resume, executor=place, watcher=watcher)
+            return run_plan(plan, Path(out), resume=resume, executor=place, watcher=watcher, track=trackers)
         except KeyboardInterrupt as error:
             if kept and (Path(out) / "sweep.json").exists():
                 say_how_to_go_on(error, f"fljax.sweep(..., out={str(out)!r}, resume=True)")
@@ -129,7 +134,7 @@ def run_plan(
     resume: bool = False,
     executor: Executor | None = None,
     watcher: Watcher | None = None,
-    writers: Sequence[Writer] = (),
+    track: Any = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
     """`sweep`, for a plan that is made already.
@@ -139,16 +144,17 @@ def run_plan(
         out, resume: as for `sweep`.
         executor: the place where the batches run; None for one thread of this process.
         watcher: told what happens, from several threads, and of every batch when its rows are in the table.
-        writers: called with the folder and the new rows: once with those that are there already, then after
-            every batch, and with none at the end, when results.parquet holds all of them.
+        track: as for `sweep`; told of the cells that are there already, too.
         stop: asked whether a signal has arrived; then what is under way is saved.
 
     Returns:
         The table.
 
     Raises:
+        ConfigError: if a tracker cannot start.
         InterruptError: if `stop` says so.
     """
+    trackers = make_trackers(track, out)
     failures: list[Finished] = []
     executor, watcher, stop = executor or Threads(1), watcher or Watcher(), stop or Stop()
 
@@ -167,9 +173,15 @@ def run_plan(
         if todo:
             batches = stack.enter_context(executor.run(Work(plan, todo, watcher, saved, stop)))
         folder.start()
-        if folder.rows:
-            for write in writers:
-                write(folder, folder.rows)
+        started = Started("sweep", plan.sweep.name, description(plan.sweep), out, resumed=resume)
+        stack.enter_context(trackers.following(started, watcher.note))
+        number = {cell.id: cell.number for cell in plan.sweep.cells}
+
+        def tell(rows: Sequence[Row]) -> None:
+            for row in rows if trackers else ():
+                trackers.cell(tracked(row, number[row["cell"]], folder.varying))
+
+        tell(folder.rows)
         for batch in batches:
             if batch.error is not None:
                 failures.append(batch)
@@ -179,19 +191,17 @@ def run_plan(
             rows = make_rows(batch.group, cells, batch.results, batch.seconds_compile, batch.here)
             if rows:
                 folder.add(rows)
-                for write in writers:
-                    write(folder, rows)
+                tell(rows)
                 folder.forget(batch_id(batch.batch))
             watcher.finished(batch, rows)
         folder.merge()
-        for write in writers:
-            write(folder, [])
         if len(folder.finished) + sum(len(f.batch.cells) for f in failures) < len(plan.sweep.cells):
             stop.check()
         if not failures:
             folder.forget()
-    if failures:
         lost = sum(len(failure.batch.cells) for failure in failures)
+        trackers.end({"cells": len(folder.finished), "failed": lost})
+    if failures:
         first = failures[0]
         cell = ", ".join(f"{key}={value}" for key, value in first.batch.cells[0].axes.items())
         raise SweepError(

@@ -492,7 +492,7 @@ FULL = {
     "client_chunk": 2,
     "seed": 5,
     "seeds": {"init": 1},
-    "data": {"name": "synthetic", "num_train": 300, "separation": 2},
+    "data": {"name": "synthetic", "normalize": True, "num_train": 300, "separation": 2},
     "partition": {"name": "label_bias", "bias": 0.25},
     "model": {"name": "mlp", "hidden": [8, 4]},
     "local": {
@@ -504,9 +504,11 @@ FULL = {
             "boundaries_and_scales": {"2": 0.5},
         },
         "optimizer": {"name": "sgd", "momentum": 0.9},
+        "augment": [{"name": "crop", "padding": 2}],
     },
     "root": {"size": 30, "bias": 0.1, "bias_class": 2, "batch_size": 7},
     "server": {"learning_rate": 0.5, "optimizer": {"name": "adam", "b1": 0.8}},
+    "client": {"name": "momentum", "beta": 0.99},
     "aggregator": {"name": "trimmed_mean", "trim": 1, "pre": [{"name": "clip", "radius": 2}]},
     "attack": {
         "name": "sign_flip",

@@ -109,7 +109,8 @@ def test_tokens_and_numbers_from_arrays(tmp_path):
 
 def parts(form, **more):
     x, y, classes, *_ = FORMS[form]
-    return make_parts(parse_config({**RUN, **more}), dataset(x, y, classes, client_ids=CLASSES))
+    loss = {} if classes else {"loss": {"name": "mse"}}
+    return make_parts(parse_config({**RUN, **loss, **more}), dataset(x, y, classes, client_ids=CLASSES))
 
 
 @pytest.mark.parametrize("form", ["next token", "regression"])

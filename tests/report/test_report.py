@@ -20,7 +20,6 @@ from fljax.report.ranking import Outcome, marks
 from fljax.report.results import label
 from fljax.report.summary import caption, state, summarize, tables, worst_cases
 from fljax.report.text import escape, markdown_tables
-from fljax.sweeps.writers import write_csv
 from tests.support.sweep_folders import cell, large, write_sweep
 
 RULES = ["FedAvg", "Krum", "FLTrust"]
@@ -424,15 +423,6 @@ def test_a_spreadsheet_calculates_nothing(tmp_path):
     # Numbers are numbers.
     numbers = pd.read_csv(folder / "report" / "results.csv")
     assert set(numbers["'=axis"]) == {-1.5, 2.5}
-
-
-def test_the_csv_of_a_sweep_under_way_is_no_formula_either(tmp_path):
-    class Folder:
-        path, rows = tmp_path, [{"cell": "a", "aggregator": "=1+1", "test_error": -0.5, "curve_round": []}]
-        merged = True
-
-    write_csv(Folder, Folder.rows)
-    assert (tmp_path / "results.csv").read_text() == "cell,aggregator,test_error\na,'=1+1,-0.5\n"
 
 
 RUN_LINES = [

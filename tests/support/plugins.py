@@ -6,12 +6,26 @@ from contextlib import contextmanager
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
-from fljax.data import DATASETS, PARTITIONS
+from fljax.clients import CLIENT_ALGORITHMS
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
 from fljax.models import MODELS
+from fljax.tracking import TRACKERS
 
-REGISTRIES = (RULES, PRE_AGGREGATORS, ATTACKS, DATASETS, PARTITIONS, MODELS, LOSSES, METRICS)
+REGISTRIES = (
+    RULES,
+    PRE_AGGREGATORS,
+    ATTACKS,
+    DATASETS,
+    PARTITIONS,
+    AUGMENTATIONS,
+    MODELS,
+    CLIENT_ALGORITHMS,
+    LOSSES,
+    METRICS,
+    TRACKERS,
+)
 
 # One of each kind, in a file of any name.
 ONE_OF_EACH = '''
@@ -23,6 +37,7 @@ import numpy as np
 from flax import linen
 
 import fljax
+from fljax.clients import ClientAlgorithm
 from fljax.data import Dataset
 
 
@@ -67,6 +82,12 @@ def in_order(labels, seed, *, num_clients: int, spare: int = 0):
     return np.arange(num_clients * size).reshape(num_clients, size), np.full(num_clients, size)
 
 
+@fljax.register_augmentation(title="Brighter")
+def brighter(x, key, *, most: float = 0.1):
+    """Add one random number to all of an input."""
+    return x + jax.random.uniform(key, (), x.dtype, 0.0, most)
+
+
 @fljax.register_model("one_layer", title="One layer")
 class OneLayer(linen.Module):
     """A dense layer on scaled inputs.
@@ -83,6 +104,17 @@ class OneLayer(linen.Module):
         return linen.Dense(self.num_classes)(self.scale * x)
 
 
+@fljax.register_client_algorithm("shorter", title="Shorter")
+def shorter(*, share: float | jax.Array = 0.5):
+    """A share of the local update."""
+
+    def train(client, state, shared):
+        trained = client.descend()
+        return trained._replace(update=share * trained.update)
+
+    return ClientAlgorithm(train)
+
+
 @fljax.register_loss(labels="classes")
 def hinge(outputs, labels, *, margin: float = 1.0):
     """How far the largest other output comes within a margin of the label's."""
@@ -95,6 +127,14 @@ def hinge(outputs, labels, *, margin: float = 1.0):
 def largest_loss(losses):
     """The largest loss of a test example."""
     return jnp.max(losses)
+
+
+@fljax.register_tracker("shout", title="Shout")
+class Shout:
+    """Keeps the last error."""
+
+    def evaluation(self, line):
+        self.error = line["test_error"]
 '''
 
 

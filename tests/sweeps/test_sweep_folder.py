@@ -43,7 +43,8 @@ from fljax.sweeps.executors.base import Finished, Watcher
 from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.folder import CURVES, SweepFolder, read_rows, write_rows
 from fljax.sweeps.run import batch_id, missing
-from fljax.sweeps.writers import run_name, tensorboard_writer, write_csv
+from fljax.sweeps.tracked import run_name
+from fljax.tracking import Tracker
 from tests.support.command import command
 
 TINY = """
@@ -492,29 +493,30 @@ def test_a_full_disk_keeps_the_previous_table_and_stops_the_threads(
 
 
 def test_whatever_ends_the_loop_ends_the_threads(fake, plan, tmp_path):
-    def writer(folder, rows):
-        raise KeyboardInterrupt
+    class Interrupting(Tracker):
+        def cell(self, cell):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, tmp_path / "out", executor=Threads(2), writers=[writer])
+        run_plan(plan, tmp_path / "out", executor=Threads(2), track=Interrupting())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
     assert len(read_rows(tmp_path / "out")) == 2
     assert len(run_plan(plan, tmp_path / "out", resume=True)) == 12
 
 
-# --- other writers -----------------------------------------------------------------------------------
+# --- trackers ----------------------------------------------------------------------------------------
 
 
 def test_csv_holds_the_rows_so_far(fake, plan, tmp_path):
     out = tmp_path / "out"
     fake.fail = {2: ValueError("bad")}
     with pytest.raises(SweepError):
-        run_plan(plan, out, writers=[write_csv])
+        run_plan(plan, out, track="csv")
     assert len(list(csv.DictReader((out / "results.csv").open()))) == 10
     fake.fail = {}
     run_plan(plan, out, resume=True)
     # Also where nothing is left to do: the option is about the file.
-    frame = run_plan(plan, out, resume=True, writers=[write_csv])
+    frame = run_plan(plan, out, resume=True, track="csv")
     rows = list(csv.DictReader((out / "results.csv").open()))
     assert [row["cell"] for row in rows] == list(frame["cell"])
     assert [float(row["test_error"]) for row in rows] == frame["test_error"].tolist()
@@ -528,7 +530,7 @@ def test_tensorboard_has_every_curve_once(fake, plan, tmp_path):
 
     out = tmp_path / "out"
     for resume in (False, True):  # a second time, over the first
-        run_plan(plan, out, resume=resume, writers=[tensorboard_writer()])
+        run_plan(plan, out, resume=resume, track="tensorboard")
     folders = sorted((out / "tensorboard").iterdir())
     assert len(folders) == 12
     rows = {row["cell"][:6]: row for row in read_rows(out)}
@@ -565,10 +567,50 @@ def test_folders_of_tensorboard_tell_the_cells_apart():
     assert run_name(long, varying).endswith(f"-seed0-{made.cells[0].id[:6]}")
 
 
-def test_without_tensorboardx_the_option_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ConfigError, match=r"fljax\[tensorboard\]"):
-        tensorboard_writer()
+def test_one_that_fails_does_not_lose_the_sweep(fake, plan, tmp_path):
+    class Failing(Tracker):
+        def cell(self, cell):
+            raise OSError(28, "No space left on device")
+
+    heard, watcher = [], Watcher()
+    watcher.note = heard.append
+    frame = run_plan(plan, tmp_path / "out", watcher=watcher, track=Failing())
+    assert len(frame) == 12
+    assert heard == [
+        "track Failing has failed (OSError: [Errno 28] No space left on device); the sweep goes on without it"
+    ]
+
+
+def test_a_tracker_hears_of_cells_as_runs_and_of_failures(fake, plan, tmp_path):
+    class Own(Tracker):
+        def __init__(self):
+            self.cells = []
+
+        def start(self, started):
+            self.started = started
+
+        def cell(self, cell):
+            self.cells.append(cell)
+
+        def end(self, summary):
+            self.summary = summary
+
+    own = Own()
+    fake.fail = {2: ValueError("bad")}
+    with pytest.raises(SweepError):
+        run_plan(plan, tmp_path / "out", track=own)
+    assert (own.started.kind, own.started.name, own.started.config["cells"]) == ("sweep", "tiny", 12)
+    assert own.summary == {"cells": 10, "failed": 2}
+    for cell in own.cells:
+        lines = fake_lines(plan.sweep.cells[cell.number])
+        kept = [{name: line[name] for name in cell.lines[0]} for line in lines]
+        assert list(cell.lines) == kept
+        assert cell.config == plan.sweep.cells[cell.number].config.resolved()
+        assert cell.summary["test_error"] == lines[-1]["test_error"]
+    fake.fail, again = {}, Own()
+    run_plan(plan, tmp_path / "out", resume=True, track=again)
+    assert again.started.resumed
+    assert sorted(cell.number for cell in again.cells) == list(range(12))
 
 
 # --- the display -------------------------------------------------------------------------------------
@@ -780,7 +822,7 @@ def test_the_whole_table_is_not_written_after_every_batch(fake, plan, tmp_path, 
 
     watcher = Watcher()
     watcher.finished = look
-    frame = run_plan(plan, tmp_path / "out", watcher=watcher, writers=[write_csv])
+    frame = run_plan(plan, tmp_path / "out", watcher=watcher, track="csv")
     whole = [count for name, count in written if name == "results.parquet"]
     assert whole == [2, 12]  # the first time, and at the end
     assert seen == [(count, count) for count in (2, 4, 6, 8, 10, 12)]
