@@ -517,6 +517,10 @@ FULL = {
         "in_cohort": 2,
         "schedule": {"name": "periodic", "on": 5, "off": 5},
     },
+    "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
+    "metrics": ["test_loss", {"name": "client_errors"}],
+    "validation": {"size": 40},
+    "stop": {"metric": "validation_error", "target": 0.1, "patience": 4},
 }
 
 
@@ -535,6 +539,10 @@ def test_every_key_survives_the_round_trip():
     assert resolved["attack"] == FULL["attack"]
     assert resolved["aggregator"]["pre"] == FULL["aggregator"]["pre"]
     assert resolved["local"] == {**FULL["local"], "epochs": None}
+    assert resolved["metrics"] == [{"name": "test_loss"}, {"name": "client_errors"}]
+    assert {key: resolved[key] for key in ("loss", "stop", "validation")} == {
+        key: FULL[key] for key in ("loss", "stop", "validation")
+    }
     assert set(FULL) == set(resolved)
 
 
