@@ -16,6 +16,7 @@ _LAZY = {
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
+    "register_augmentation": "fljax.data",
     "register_client_algorithm": "fljax.clients",
     "register_dataset": "fljax.data",
     "register_loss": "fljax.losses",
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from fljax.attacks import register_attack
     from fljax.clients import register_client_algorithm
     from fljax.config.loading import load_config
-    from fljax.data import register_dataset, register_partition
+    from fljax.data import register_augmentation, register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
     from fljax.losses import register_loss
     from fljax.metrics import register_metric
@@ -66,6 +67,7 @@ __all__ = [
     "build",
     "load_config",
     "register_attack",
+    "register_augmentation",
     "register_client_algorithm",
     "register_dataset",
     "register_loss",

@@ -44,6 +44,7 @@ def test_one_of_each_is_added_by_its_decorator_alone(tmp_path):
         data = { name = "two_rings" }
         partition = { name = "in_order" }
         model = { name = "one_layer" }
+        local = { augment = [{ name = "brighter" }] }
         client = { name = "shorter", share = 0.25 }
         aggregator = { name = "halfway", pre = [{ name = "signs" }] }
         attack = { name = "push", fraction = 0.25 }

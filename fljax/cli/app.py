@@ -423,7 +423,7 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="rules, attacks, schedules, datasets, models, partitions, losses or metrics.",
+            help="rules, attacks, schedules, datasets, models, partitions, augmentations, losses or metrics.",
             autocompletion=one_of(*LISTS),
         ),
     ] = None,

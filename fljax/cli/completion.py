@@ -15,6 +15,7 @@ LISTS = (
     "datasets",
     "models",
     "partitions",
+    "augmentations",
     "clients",
     "losses",
     "metrics",

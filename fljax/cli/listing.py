@@ -17,7 +17,7 @@ from fljax.config.components import (
     rule_parameters,
 )
 from fljax.config.signatures import keyword_parameters
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.errors import ConfigError, unknown_name
 from fljax.host.terminal import Table
 from fljax.losses import LOSSES
@@ -129,6 +129,11 @@ KINDS: Mapping[str, Kind] = {
     "models": Kind("model", "what it is", partial(_of, MODELS, model_parameters, "model = {}")),
     "partitions": Kind(
         "partition", "what it does", partial(_of, PARTITIONS, partition_parameters, "partition = {}")
+    ),
+    "augmentations": Kind(
+        "augmentation",
+        "what it does",
+        partial(_of, AUGMENTATIONS, keyword_parameters, "local = { augment = [{}] }"),
     ),
     "clients": Kind(
         "client algorithm",

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fljax.errors import ConfigError, under_way
 from fljax.host.signals import WAITS_FOR, saving
-from fljax.report import load_results, places, rich_tables, write_report
+from fljax.report import load_chosen, places, rich_tables, write_report
 from fljax.simulation.progress import duration
 from fljax.sweeps.axes import load_sweep
 from fljax.sweeps.display import Planning, SweepDisplay, plan_table
@@ -108,8 +108,8 @@ def sweep_and_report(
     if todo:
         console.print(f"{duration(time.monotonic() - begin)} in all", highlight=False)
     files = write_report(folder)
-    results = load_results(folder)
-    for table in rich_tables(results, places(results)):
+    results, choices = load_chosen(folder)
+    for table in rich_tables(results, places(results), choices):
         console.print(table)
     written = ", ".join(str(path) for path in (folder / "results.parquet", *files))
     console.print(f"written: {written}", markup=False, soft_wrap=True)

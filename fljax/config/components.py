@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import jax
 import pydantic
 from jax import Array
 
@@ -40,7 +41,8 @@ from fljax.clients import CLIENT_ALGORITHMS, client_algorithm_from_registry
 from fljax.config import keys
 from fljax.config.schema import AggregatorConfig, Component
 from fljax.config.signatures import keyword_parameters, one_sentence, traceable_parameters
-from fljax.data import DATASETS, PARTITIONS, Format
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS, Format
+from fljax.data.augmentations.registry import of_batch
 from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses
 from fljax.errors import ConfigError, first_line
@@ -364,6 +366,42 @@ def make_model(config: Component, form: Format) -> Any:
     if "num_tokens" in taken and form.num_tokens is None:
         raise ConfigError(f"model {config.name}: is for tokens, the data set's inputs are real numbers")
     return model(**{name: facts[name] for name in FORM if name in taken}, **given)
+
+
+def check_augmentations(tables: Sequence[Component]) -> None:
+    """Check the names and the parameters of augmentations.
+
+    Raises:
+        ConfigError: for a name or a parameter that there is not.
+    """
+    for table in tables:
+        _augmentation(table)
+
+
+def _augmentation(table: Component) -> Callable[[Array, Array], Array]:
+    function = AUGMENTATIONS.find(table.name).function
+    given = table.checked(f"augmentation {table.name}", keyword_parameters(function))
+    return functools.partial(function, **given)
+
+
+def make_augmentation(tables: Sequence[Component], form: Format) -> Callable[[Array, Array], Array] | None:
+    """The configured augmentations as one function of a batch and a key; None where there are none.
+
+    Raises:
+        ConfigError: for a name, a parameter or a value that there is not, or inputs that one does not take.
+    """
+    changes = [_augmentation(table) for table in tables]
+    one = jax.ShapeDtypeStruct(form.input_shape, form.input_dtype)
+    for table, change in zip(tables, changes, strict=True):
+        try:
+            made = jax.eval_shape(change, one, jax.random.key(0))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"local.augment: {first_line(error)}") from None
+        if (getattr(made, "shape", None), getattr(made, "dtype", None)) != (one.shape, one.dtype):
+            raise ConfigError(
+                f"local.augment: {table.name} turns an input of {one.dtype} {one.shape} into {shown(made)}"
+            )
+    return of_batch(changes) if changes else None
 
 
 def make_loss(config: Component) -> Losses:

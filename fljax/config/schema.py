@@ -19,7 +19,7 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 WITHOUT_EFFECT = frozenset({"checkpoint_every"})
 # Dotted keys that cells of earlier versions did not have; at their default they leave a cell's id as it was.
 LATER = frozenset(
-    {"loss", "metrics", "stop", "validation", "client", "local.epochs", "local.augment"},
+    {"loss", "metrics", "stop", "validation", "client", "data.normalize", "local.epochs", "local.augment"},
 )
 
 
@@ -91,9 +91,13 @@ class DataConfig(Component):
     Attributes:
         name: a registry name (`fljax list datasets`).
         dir: folder that holds the data sets' folders; None for FLJAX_DATA, then TensorFlow Datasets.
+        normalize: whether models get the inputs less the training inputs' mean and divided by their standard
+            deviation, of every channel or feature, in training and evaluation. Triggers and augmentation
+            come before.
     """
 
     dir: str | None = None
+    normalize: bool = False
 
 
 class AggregatorConfig(Component):
@@ -136,6 +140,9 @@ class LocalConfig(_Table):
         optimizer: any optax optimizer by name. It starts afresh every round: what it remembers lasts for
             `steps` steps, so with one step only one that remembers nothing is taken. With
             `client = { name = "kept_optimizer" }` it goes on in the client's next round.
+        augment: random changes of the inputs in training (`fljax list augmentations`), each a table with a
+            name, in order. They come before an attack's trigger; the server's training on root data has them
+            as well, evaluation has not.
     """
 
     steps: Steps | None = 1
@@ -143,6 +150,7 @@ class LocalConfig(_Table):
     batch_size: Count | Literal["full"] = 32
     learning_rate: Rate | Component = 0.1
     optimizer: Component = Component(name="sgd")
+    augment: Annotated[tuple[Component, ...], Field(strict=False)] = ()
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -149,6 +149,9 @@ def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], wh
     for parent in parents:
         if parent in getattr(table, "model_fields", {}):
             table = table.model_fields[parent].annotation
+            tables = [each for each in typing.get_args(table) if hasattr(each, "model_fields")]
+            # A table that may be missing; of a union of several tables pydantic names the member.
+            table = tables[0] if len(tables) == 1 and typing.get_args(table)[1:] == (type(None),) else table
         else:  # a union; pydantic names its member
             table = next(each for each in typing.get_args(table) if getattr(each, "__name__", "") == parent)
     if not where and not parents and key == "sweep":

@@ -1,6 +1,8 @@
-"""Data sets, partitions over clients, and the root dataset."""
+"""Data sets, partitions over clients, the root dataset, and augmentation."""
 
 from fljax.data.arrays import from_arrays
+from fljax.data.augmentations.images import crop, cutout, flip
+from fljax.data.augmentations.registry import AUGMENTATIONS, register_augmentation
 from fljax.data.dataset import Dataset, Format
 
 # Lists and tables show the partitions in this order.
@@ -17,18 +19,23 @@ from fljax.data.root import root_dataset
 from fljax.data.sources import DATASETS, load, register_dataset
 
 __all__ = [
+    "AUGMENTATIONS",
     "DATASETS",
     "PARTITIONS",
     "Dataset",
     "Format",
     "by_client",
+    "crop",
+    "cutout",
     "dirichlet",
     "dirichlet_sizes",
+    "flip",
     "from_arrays",
     "iid",
     "load",
     "partition_by_label_bias",
     "power_law_sizes",
+    "register_augmentation",
     "register_dataset",
     "register_partition",
     "root_dataset",

@@ -3,11 +3,13 @@
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from fljax.data.moments import Moments, moments
 from fljax.errors import DataError
 
 
@@ -20,12 +22,14 @@ class Format(NamedTuple):
         label_shape: of one label: () for one class or number, (T,) for a class after every token or for T
             numbers.
         num_classes: M, labels are classes from 0 to M - 1; None for regression.
+        moments: mean and deviation by which models get the inputs normalised; None for inputs as they are.
     """
 
     input_shape: tuple[int, ...]
     num_tokens: int | None
     label_shape: tuple[int, ...]
     num_classes: int | None
+    moments: Moments | None = None
 
     @property
     def input_dtype(self) -> np.dtype:
@@ -75,6 +79,8 @@ class Dataset:
         test_client_ids: (N_test,) int32, the natural client of each test example, -1 for somebody who is
             none of the clients; None where it is not known.
         num_tokens: number of tokens that integer inputs are made of; None for the largest one + 1.
+        normalize: whether models get the inputs less the training inputs' mean and divided by their standard
+            deviation, of every channel of images and every feature of tables; the arrays stay as they are.
 
     Raises:
         DataError: the arrays do not fit together.
@@ -97,6 +103,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     test_client_ids: np.ndarray | None = None
     num_tokens: int | None = None
+    normalize: bool = False
 
     def __post_init__(self) -> None:
         tokens = self.train_x.dtype == np.int32
@@ -115,6 +122,8 @@ class Dataset:
                 raise DataError(f"{self.name}: {what} {train} in train_{part}, {test} in test_{part}")
         self._check_tokens(tokens)
         self._check_clients()
+        if tokens and self.normalize:
+            raise DataError(f"{self.name}: normalize is for real numbers, but the inputs are tokens")
 
     def _label_dtype(self) -> np.dtype:
         return np.dtype(np.float32 if self.num_classes is None else np.int32)
@@ -169,7 +178,12 @@ class Dataset:
     @property
     def format(self) -> Format:
         """The form of the examples."""
-        return Format(self.input_shape, self.num_tokens, self.train_y.shape[1:], self.num_classes)
+        labels = self.train_y.shape[1:]
+        return Format(self.input_shape, self.num_tokens, labels, self.num_classes, self._moments)
+
+    @cached_property
+    def _moments(self) -> Moments | None:
+        return moments(self.train_x) if self.normalize else None
 
     def label_hash(self) -> str:
         """A fingerprint of all labels in their order, to tell whether two runs saw the same examples.

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -25,7 +26,8 @@ class Evaluation(NamedTuple):
         test_error: share of clean test examples the model gets wrong, for next-token labels of tokens; the
             root mean squared error of predicted numbers.
         attack_success_rate: share of triggered test examples answered with the target, over those whose true
-            label is another; NaN where the attack has no trigger.
+            label is another, or the trigger's source, or over the trigger's own examples; NaN where the
+            attack has no trigger.
         further: the error on the server's validation examples where there are any, and the configured
             metrics, by column.
     """
@@ -84,7 +86,7 @@ def make_evaluation(
         batch_size: examples per batch.
         measures: the configured metrics.
         losses: the loss, for metrics of it.
-        triggers: the triggers that metrics take one by one.
+        triggers: the triggers that metrics take one by one; of these, those on all test examples.
         num_classes: M, for metrics by class.
         num_clients: an upper bound on `Beside.clients` + 1.
 
@@ -96,7 +98,11 @@ def make_evaluation(
     ((M − 1) · rate + a) / M for M equally frequent labels and a share a of the target's answered right.
     """
     asked = {name for measure in measures for name in measure.asked}
-    planted = dict(triggers or {}) if "answers" in asked else {}
+    planted = {
+        name: each
+        for name, each in (triggers or {}).items()
+        if "answers" in asked and each.examples is None and each.source is None
+    }
 
     def evaluate(
         params: Array, test_x: Array, test_y: Array, model_state: Any = (), beside: Beside = NOTHING_BESIDE
@@ -107,13 +113,15 @@ def make_evaluation(
         def predict(x: Array) -> Array:
             return apply(tree, x[None], *extra)[0]
 
+        def hits(trigger: Trigger, x: Array) -> Array:
+            return jnp.argmax(predict(x), axis=-1) == trigger.target
+
         def batch(example: tuple[Array, Array]) -> dict[str, Any]:
             x, y = example
             outputs = predict(x)
             found: dict[str, Any] = {"wrong": _wrong(outputs, y)}
-            if trigger is not None:
-                hit = jnp.argmax(predict(trigger.embed(x)), axis=-1) == trigger.target
-                found["hit"] = hit & (y != trigger.target)
+            if trigger is not None and trigger.examples is None:
+                found["hit"] = hits(trigger, trigger.embed(x)) & _counted(trigger, y)
             if "outputs" in asked:
                 found["outputs"] = outputs
             if "losses" in asked and losses is not None:
@@ -127,8 +135,11 @@ def make_evaluation(
         found = lax.map(batch, (test_x, test_y), batch_size=min(batch_size, test_x.shape[0]))
         error = _error(found["wrong"])
         success = jnp.full((), jnp.nan)
-        if trigger is not None:
-            success = jnp.sum(found["hit"]) / jnp.sum(test_y != trigger.target)
+        if trigger is not None and trigger.examples is not None:
+            size = min(batch_size, len(trigger.examples))
+            success = jnp.mean(lax.map(partial(hits, trigger), trigger.examples, batch_size=size))
+        elif trigger is not None:
+            success = jnp.sum(found["hit"]) / jnp.sum(_counted(trigger, test_y))
         # Unlike a dictionary it keeps its order through a compiled program.
         further: OrderedDict[str, Array] = OrderedDict()
         if beside.validation is not None:
@@ -153,6 +164,11 @@ def make_evaluation(
         return Evaluation(error, success, further)
 
     return evaluate
+
+
+def _counted(trigger: Trigger, labels: Array) -> Array:
+    """The labels of test examples that a trigger is there to change."""
+    return labels != trigger.target if trigger.source is None else labels == trigger.source
 
 
 def _wrong(outputs: Array, label: Array) -> Array:

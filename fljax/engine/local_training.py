@@ -215,6 +215,7 @@ class LocalTraining(NamedTuple):
         divisor: of the summed loss of a batch; None for the number of its examples.
         epochs: E, passes over the examples in a round; None where `steps` says it.
         random: whether a local step draws anything besides its examples.
+        augment: `(x, key) -> x`, a random change of a batch's inputs, or None.
     """
 
     loss: Loss
@@ -225,6 +226,14 @@ class LocalTraining(NamedTuple):
     divisor: float | None = None
     epochs: float | None = None
     random: bool = False
+    augment: Callable[[Array, Array], Array] | None = None
+
+    def gather(self, data: RoundData, examples: Array, key: Array | None) -> tuple[Array, Array]:
+        """The inputs and labels of a batch; `key` is the step's, of which augmentation takes its own."""
+        x, y = data.x[examples], data.y[examples]
+        if self.augment is not None and key is not None:
+            x = self.augment(x, named_key(key, "augment"))
+        return x, y
 
     def draw(self, key: Array, table: Array, count: Array, copies: Array, largest: int) -> Batches | Passes:
         """The batches of all steps of one client; arguments as for `draw_batches`."""
@@ -327,7 +336,7 @@ def train_clients(
 
     def one(of_data: Any, batches: Any, is_poisoned: Array, member: Array, state: State) -> Result:
         def read(examples: Array, is_copy: Array, key: Array | None) -> tuple[Array, Array]:
-            x, y = data.x[examples], data.y[examples]
+            x, y = training.gather(data, examples, key)
             if poison_data is None:
                 return x, y
             drawn = () if key is None or not poisons_at_random else (named_key(key, "poison"),)
@@ -509,7 +518,7 @@ def root_update(
     return descend(
         training.unravel(params),
         training.draw(key, data.root, count, jnp.int32(0), size),
-        lambda examples, is_copy, key: (data.x[examples], data.y[examples]),
+        lambda examples, is_copy, key: training.gather(data, examples, key),
         loss=training.loss,
         optimizer=training.optimizer(learning_rate),
         divisor=training.divisor,

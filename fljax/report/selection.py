@@ -64,7 +64,8 @@ def choose(results: Results, axes: Sequence[str]) -> tuple[Results, list[Choice]
         axes: those to choose along; "aggregator" for variants of the same rule.
 
     Returns:
-        The cells that were chosen, as a sweep without these axes, and the choices.
+        The cells that were chosen, as a sweep without these axes, and the choices; all cells and no choice
+        where no combination is done under all attacks yet.
 
     Raises:
         ConfigError: if there is no such axis, or no validation error.
@@ -122,7 +123,7 @@ def choose(results: Results, axes: Sequence[str]) -> tuple[Results, list[Choice]
             )
         )
     if not cells:
-        raise DataError(f"{results.name}: no combination of {', '.join(axes)} is done under all attacks yet")
+        return results, []
     left = pd.concat(cells).sort_index()
     labels = list(dict.fromkeys(left[_BASE]))
     left = left.assign(**{RULE: pd.Categorical(left[_BASE], categories=labels, ordered=True)})

@@ -4,6 +4,7 @@
 traces them with some of the configuration's numbers replaced by traced ones.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from fljax.base import Aggregator, Attack, ClientAlgorithm, Task
 from fljax.config.components import (
     NOTHING,
     Traced,
+    check_augmentations,
     dataset_options,
     make_aggregator,
+    make_augmentation,
     make_client,
     make_loss,
     make_measures,
@@ -36,7 +39,7 @@ from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
 from fljax.engine.round import Step, make_round
 from fljax.engine.state import Kept, RoundData, RunState
-from fljax.errors import ConfigError
+from fljax.errors import ConfigError, DataError
 from fljax.models import Model
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import check_cohort, check_messages, check_pieces
@@ -60,6 +63,7 @@ class Parts(NamedTuple):
         cohort_size: τ.
         in_cohort: how many malicious clients every cohort holds, or None.
         notes: what a report has to say about data and model.
+        augment: the augmentation of a batch, `(x, key) -> x`, or None.
     """
 
     config: ExperimentConfig
@@ -73,6 +77,7 @@ class Parts(NamedTuple):
     cohort_size: int
     in_cohort: int | None
     notes: tuple[str, ...] = ()
+    augment: Callable[[Array, Array], Array] | None = None
 
     @property
     def num_clients(self) -> int:
@@ -132,6 +137,7 @@ def check_names(config: ExperimentConfig) -> None:
             + " with momentum"
             * (config.local.optimizer.name == "sgd")
         )
+    check_augmentations(config.local.augment)
     make_loss(config.loss)
     make_measures(config.metrics)
 
@@ -139,7 +145,22 @@ def check_names(config: ExperimentConfig) -> None:
 def load_dataset(config: ExperimentConfig) -> Dataset:
     """The configured data set."""
     options = dataset_options(config.data)
-    return load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
+    dataset = load(config.data.name, config.data.dir, seed=config.seed_for("data"), **options)
+    return normalized(config, dataset)
+
+
+def normalized(config: ExperimentConfig, dataset: Dataset) -> Dataset:
+    """A data set whose inputs models get normalised, if the configuration says so.
+
+    Raises:
+        ConfigError: if they are tokens.
+    """
+    if not config.data.normalize or dataset.normalize:
+        return dataset
+    try:
+        return dataclasses.replace(dataset, normalize=True)
+    except DataError as error:
+        raise ConfigError(f"data.normalize: {error}") from None
 
 
 def deal(config: ExperimentConfig, dataset: Dataset, attacked: bool) -> RoundData:
@@ -227,6 +248,7 @@ def make_parts(
         cohort_size=cohort_size,
         in_cohort=in_cohort,
         notes=notes,
+        augment=make_augmentation(config.local.augment, dataset.format),
     )
 
 
@@ -312,7 +334,8 @@ def compose(
         steps=local.steps,
         batch_size=local.batch_size,
         epochs=local.epochs,
-        random=parts.model.random,
+        augment=parts.augment,
+        random=parts.model.random or parts.augment is not None,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(

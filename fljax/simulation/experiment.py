@@ -30,6 +30,7 @@ from fljax.simulation.assembly import (
     initial_model,
     load_dataset,
     make_parts,
+    normalized,
 )
 from fljax.simulation.clients import describe
 from fljax.simulation.endings import best_values, is_over, stopped
@@ -127,7 +128,7 @@ def assemble(
     check_names(config)
     rule = None if aggregator is None else as_aggregator(aggregator)
     attacked = True if attack is not None else None
-    data = load_dataset(config) if dataset is None else dataset
+    data = load_dataset(config) if dataset is None else normalized(config, dataset)
     parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
     chosen = None if attack is None else as_attack(attack, parts.task)
     composed = compose(parts, rule=rule, attack=chosen, client=client)

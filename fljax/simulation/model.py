@@ -4,12 +4,14 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import numpy as np
 
 from fljax.config.components import (
     make_model,
 )
 from fljax.config.schema import Component, ExperimentConfig
 from fljax.data import Dataset, Format
+from fljax.data.moments import Moments
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model, as_model
 from fljax.simulation.checks import check_model
@@ -21,7 +23,7 @@ def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple
     try:
         if model is None:
             return _configured_model(config.model.model_dump_json(), form)
-        return _checked(as_model(model, form.input_shape, form.input_dtype), form)
+        return _checked(model, form)
     except ConfigError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -35,13 +37,37 @@ def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple
 def _configured_model(table: str, form: Format) -> tuple[Model, tuple[str, ...]]:
     """Cached, so that runs of the same model share its compiled initialisation."""
     module = make_model(Component.model_validate_json(table), form)
-    model, notes = _checked(as_model(module, form.input_shape, form.input_dtype), form)
+    model, notes = _checked(module, form)
     return model._replace(init=jax.jit(model.init)), notes
 
 
-def _checked(model: Model, form: Format) -> tuple[Model, tuple[str, ...]]:
-    key = jax.random.key(0)
+def _checked(module: Any, form: Format) -> tuple[Model, tuple[str, ...]]:
+    model, key = as_model(module, form.input_shape, form.input_dtype), jax.random.key(0)
+    if form.moments is not None:
+        model = behind_normalization(model, form.moments)
     return model, check_model(model, jax.eval_shape(model.init, key), form, key)
+
+
+def behind_normalization(model: Model, moments: Moments) -> Model:
+    """A model that sees its inputs less a mean and divided by a deviation, in training and evaluation."""
+    mean, deviation = (np.asarray(values, np.float32) for values in moments)
+
+    def seen(x: jax.Array) -> jax.Array:
+        return (x - mean) / deviation
+
+    def apply(params: Any, x: jax.Array, *state: Any) -> jax.Array:
+        return model.apply(params, seen(x), *state)
+
+    def train(params: Any, x: jax.Array, state: Any, real: jax.Array) -> tuple[jax.Array, Any]:
+        assert model.train is not None
+        return model.train(params, seen(x), state, real)
+
+    def train_at_random(params: Any, x: jax.Array, state: Any, real: jax.Array, key: jax.Array) -> Any:
+        assert model.train is not None
+        return model.train(params, seen(x), state, real, key)
+
+    training = None if model.train is None else train_at_random if model.random else train
+    return model._replace(apply=apply, train=training)
 
 
 def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> int:

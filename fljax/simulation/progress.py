@@ -8,9 +8,10 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from rich.console import Console
 
+from fljax.engine.evaluate import VALIDATION_ERROR
 from fljax.engine.loop import Pause, Record
 from fljax.host.terminal import Bar
-from fljax.simulation.lines import EVALUATED, PER_ROUND
+from fljax.simulation.lines import EVALUATED, PER_ROUND, metric_of
 
 # Seconds between two plain lines; a log should not grow with the speed of the machine.
 LINE_EVERY = 10.0
@@ -103,10 +104,11 @@ def say_how_to_go_on(error: BaseException, call: str) -> None:
 
 def describe(record: Record, rate: float, rounds: int) -> str:
     """One line on where a run stands."""
+    values = {name: getattr(record.evaluation, name) for name in EVALUATED}
+    if VALIDATION_ERROR in record.evaluation.further:
+        values[VALIDATION_ERROR] = record.evaluation.further[VALIDATION_ERROR]
     parts = [
-        f"{metric.short} {value:.3f}"
-        for name, metric in EVALUATED.items()
-        if not math.isnan(value := getattr(record.evaluation, name))
+        f"{metric_of(name).short} {value:.3f}" for name, value in values.items() if not math.isnan(value)
     ]
     for word in dict.fromkeys(metric.spoken for metric in PER_ROUND.values() if metric.spoken):
         together = {name: metric for name, metric in PER_ROUND.items() if metric.spoken == word}

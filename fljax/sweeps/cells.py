@@ -144,7 +144,12 @@ class _Tables:
 # The defaults of keys that cells of earlier versions did not have; nothing is equal to `_NEVER`.
 _NEVER = object()
 _DEFAULTS = ExperimentConfig()
-_LATER = {key: keys.get(_DEFAULTS, key, _NEVER) for key in LATER}
+_LATER = {
+    # Those within a table are compared in plain form.
+    key: jsonable(value) if "." in key and value is not _NEVER else value
+    for key in LATER
+    for value in [keys.get(_DEFAULTS, key, _NEVER)]
+}
 _FIELDS = sorted(ExperimentConfig.model_fields.keys() - {*WITHOUT_EFFECT, "plugins"})
 
 

@@ -43,6 +43,7 @@ def signature(
         arrays[top] = (*arrays.get(top, ()), rest)
     fields = [mask(getattr(parts.config, name), arrays.get(name, ())) for name in _DECISIVE]
     shapes = [parts.num_clients, parts.cohort_size, parts.in_cohort, parts.dataset.train_x.shape]
+    shapes.append(parts.dataset.format.moments)
     shapes.append(num_test_clients(parts.dataset) if asks_for_clients(parts) else None)
     return " ".join([*fields, str(shapes), str(parts.dataset.test_x.shape)])
 

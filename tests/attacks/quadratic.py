@@ -61,11 +61,25 @@ class Quadratic:
 USUAL = Quadratic()
 
 
-@cache
+# By what they are made of; an attack holds a dictionary, and so is no key.
+_PROGRAMS: dict[Any, tuple[Attack, Callable[..., Any]]] = {}
+
+
 def program(
     attack: Attack, problem: Quadratic = USUAL, max_malicious: int | None = None, clients_at_once: int = N
 ) -> Callable[..., Any]:
-    """A compiled round; what the rule got stays in its state."""
+    """A compiled round, made once; what the rule got stays in its state."""
+    made_of = id(attack), problem, max_malicious, clients_at_once
+    if made_of not in _PROGRAMS:
+        step = one_round(attack, problem, max_malicious, clients_at_once)
+        _PROGRAMS[made_of] = attack, jax.jit(step)
+    return _PROGRAMS[made_of][1]
+
+
+def one_round(
+    attack: Attack, problem: Quadratic = USUAL, max_malicious: int | None = None, clients_at_once: int = N
+) -> Callable[..., Any]:
+    """A round as a function of its state and its data."""
     # A tree with two leaves: attacks see no vector.
     tree = {"a": np.zeros(D - 1, np.float32), "b": np.zeros(1, np.float32)}
     unravel = ravel_pytree(tree)[1]
@@ -91,21 +105,19 @@ def program(
         steps=problem.steps,
         batch_size="full",
     )
-    return jax.jit(
-        make_round(
-            client_training=training,
-            server_training=training,
-            attack=attack,
-            aggregator=Aggregator(
-                lambda n, d: jnp.zeros((n, d)), lambda stack, state, context: (jnp.mean(stack, 0), stack, {})
-            ),
-            server_optimizer=optax.sgd(1.0),
-            learning_rate=lambda round: jnp.float32(RATE),
-            num_clients=N,
-            cohort_size=N,
-            clients_at_once=clients_at_once,
-            max_malicious=max_malicious,
-        )
+    return make_round(
+        client_training=training,
+        server_training=training,
+        attack=attack,
+        aggregator=Aggregator(
+            lambda n, d: jnp.zeros((n, d)), lambda stack, state, context: (jnp.mean(stack, 0), stack, {})
+        ),
+        server_optimizer=optax.sgd(1.0),
+        learning_rate=lambda round: jnp.float32(RATE),
+        num_clients=N,
+        cohort_size=N,
+        clients_at_once=clients_at_once,
+        max_malicious=max_malicious,
     )
 
 
@@ -118,7 +130,18 @@ def sent_by_rounds(
     **how: Any,
 ) -> np.ndarray:
     """(rounds, n, d), what the rule gets in every round; `how` as for `program`."""
-    step = program(attack, **how)
+    return np.asarray(simulated(program(attack, **how), attack, malicious, rounds, points, start))
+
+
+def simulated(
+    step: Callable[..., Any],
+    attack: Attack,
+    malicious: np.ndarray = MALICIOUS,
+    rounds: int = ROUNDS,
+    points: np.ndarray = POINTS,
+    start: np.ndarray = START,
+) -> jax.Array:
+    """`sent_by_rounds` of a step, perhaps inside of another program."""
     data = RoundData(
         x=jnp.asarray(points.reshape(-1, D), jnp.float32),
         y=jnp.zeros(N * MOST, jnp.int32),
@@ -138,8 +161,8 @@ def sent_by_rounds(
     stacks = []
     for _ in range(rounds):
         state, _ = step(state, data)
-        stacks.append(np.asarray(state.aggregator_state))
-    return np.array(stacks)
+        stacks.append(state.aggregator_state)
+    return jnp.stack(stacks)
 
 
 class Attacker(NamedTuple):

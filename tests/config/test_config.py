@@ -492,7 +492,7 @@ FULL = {
     "client_chunk": 2,
     "seed": 5,
     "seeds": {"init": 1},
-    "data": {"name": "synthetic", "num_train": 300, "separation": 2},
+    "data": {"name": "synthetic", "normalize": True, "num_train": 300, "separation": 2},
     "partition": {"name": "label_bias", "bias": 0.25},
     "model": {"name": "mlp", "hidden": [8, 4]},
     "local": {
@@ -504,6 +504,7 @@ FULL = {
             "boundaries_and_scales": {"2": 0.5},
         },
         "optimizer": {"name": "sgd", "momentum": 0.9},
+        "augment": [{"name": "crop", "padding": 2}],
     },
     "root": {"size": 30, "bias": 0.1, "bias_class": 2, "batch_size": 7},
     "server": {"learning_rate": 0.5, "optimizer": {"name": "adam", "b1": 0.8}},
@@ -516,6 +517,10 @@ FULL = {
         "in_cohort": 2,
         "schedule": {"name": "periodic", "on": 5, "off": 5},
     },
+    "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
+    "metrics": ["test_loss", {"name": "client_errors"}],
+    "validation": {"size": 40},
+    "stop": {"metric": "validation_error", "target": 0.1, "patience": 4},
 }
 
 
@@ -534,6 +539,10 @@ def test_every_key_survives_the_round_trip():
     assert resolved["attack"] == FULL["attack"]
     assert resolved["aggregator"]["pre"] == FULL["aggregator"]["pre"]
     assert resolved["local"] == {**FULL["local"], "epochs": None}
+    assert resolved["metrics"] == [{"name": "test_loss"}, {"name": "client_errors"}]
+    assert {key: resolved[key] for key in ("loss", "stop", "validation")} == {
+        key: FULL[key] for key in ("loss", "stop", "validation")
+    }
     assert set(FULL) == set(resolved)
 
 

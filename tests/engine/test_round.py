@@ -343,6 +343,13 @@ def test_success_rate_leaves_out_examples_of_the_target():
     np.testing.assert_allclose(result.attack_success_rate, 3 / 5)
     clean = make_evaluation(apply, lambda flat: flat, None)(jnp.zeros(1), x, y)
     assert np.isnan(clean.attack_success_rate)
+    # Of the two of class 2 that do not answer 0 by themselves, one is turned.
+    of_one = make_evaluation(apply, lambda flat: flat, trigger._replace(source=2))(jnp.zeros(1), x, y)
+    np.testing.assert_allclose(of_one.attack_success_rate, 1 / 2)
+    rare = trigger._replace(examples=jnp.array([[0.0, 0], [1, 0], [0, 9]]))
+    on_rare = make_evaluation(apply, lambda flat: flat, rare, batch_size=2)(jnp.zeros(1), x, y)
+    np.testing.assert_allclose(on_rare.attack_success_rate, 2 / 3)
+    np.testing.assert_allclose(on_rare.test_error, 1 / 7)
 
 
 def test_custom_pieces():

@@ -114,6 +114,24 @@ def test_a_run_on_tokens(model):
     assert 0 <= result.summary["test_error"] <= 1
 
 
+def test_a_run_on_the_next_token():
+    # The next token is the last one plus 1, which frequencies alone do not tell.
+    x = (np.arange(60)[:, None] + np.arange(5)) % 4
+    next_token = Dataset(
+        x.astype(np.int32),
+        ((x + 1) % 4).astype(np.int32),
+        *(v.astype(np.int32) for v in (x[:8], (x[:8] + 1) % 4)),
+        4,
+        "next",
+    )
+    local = {"batch_size": "full", "learning_rate": 0.1, "steps": 4, "optimizer": {"name": "adam"}}
+    model = {"name": "lstm", "width": 8, "embedding": 4, "layers": 1}
+    config = parse_config({**BASE, "rounds": 30, "eval_every": 30, "model": model, "local": local})
+    result = fljax.run(config, dataset=next_token, progress=False)
+    assert result.metrics["loss"][-1] < 0.5 * np.log(4)
+    assert result.summary["test_error"] < 0.1
+
+
 def refusal(dataset, **changes):
     with pytest.raises(fljax.ConfigError) as caught:
         fljax.build(parse_config({**BASE, **changes}), dataset=dataset)

@@ -129,6 +129,14 @@ def test_values_whose_cells_are_missing_or_diverged_are_not_chosen(tmp_path):
     assert math.isfinite(choices[0].validation_error)
 
 
+def test_a_sweep_under_way_is_shown_whole_until_a_combination_is_done(tmp_path):
+    gone = [key for key in CURVES if key[1] == "IPM" and key[3] == 1]
+    results = load_results(folder_of(tmp_path / "s", but=gone))
+    left, choices = choose(results, ["local.learning_rate"])
+    assert choices == []
+    assert len(left.frame) == len(CURVES) - len(gone)
+
+
 def test_variants_of_a_rule_are_chosen_among(tmp_path):
     names = {"Clipping (radius 1)": "Median", "Clipping (radius 9)": "Krum"}
     config = '{"aggregator": {"name": "centered_clipping", "radius": 1}, "attack": {"name": "none"}}'

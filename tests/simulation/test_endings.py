@@ -102,6 +102,8 @@ def test_what_is_not_measured_ends_no_run():
     for stop in ({}, {"patience": 0}, {"target": "low"}):
         with pytest.raises(fljax.ConfigError, match="stop"):
             parse_config({"stop": stop})
+    with pytest.raises(fljax.ConfigError, match="^stop: unknown key 'patient'; did you mean 'patience'"):
+        parse_config({"stop": {"patient": 3}})
 
 
 def deal(validation, labels=None, root=20):

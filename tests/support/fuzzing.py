@@ -64,6 +64,10 @@ partition = { name = "dirichlet", alpha = 0.5 }
 model = { name = "mlp", hidden = [8, 4] }
 local = { steps = 2, batch_size = 4, learning_rate = 0.1, optimizer = { name = "sgd", nesterov = false } }
 root = { size = 10, bias = 0.5, bias_class = 1, batch_size = "full", loss_reduction = "sum" }
+loss = { name = "huber", delta = 0.5 }
+metrics = ["test_loss", { name = "per_class_error" }]
+validation = { size = 5 }
+stop = { metric = "validation_error", target = 0.1, patience = 3 }
 
 [server.learning_rate]
 name = "exponential_decay"
@@ -85,10 +89,12 @@ schedule = { name = "periodic", on = 1, off = 1 }
 SWEEP = """
 [sweep]
 seeds = 2
+select = ["local.learning_rate"]
 exclude = [{ aggregator = "median", "attack.fraction" = 0.2 }]
 [sweep.axes]
 aggregator = ["median", { name = "trimmed_mean", trim = 1 }]
 "attack.fraction" = { linspace = [0.1, 0.2, 2] }
+"local.learning_rate" = [0.1, 0.2]
 """
 WORDS = [
     *LARGEST,
@@ -167,6 +173,7 @@ def parameters_of(component: str, name: str) -> list[str]:
         "aggregator": lambda: components.rule_parameters(components.RULES[name].function),
         "attack": lambda: components.attack_parameters(components.ATTACKS[name].function),
         "partition": lambda: keyword_parameters(components.PARTITIONS[name].function),
+        "loss": lambda: keyword_parameters(components.LOSSES[name].function),
         "model": lambda: components.model_parameters(components.MODELS[name].function),
         "data": lambda: keyword_parameters(components.DATASETS[name].function),
     }
@@ -232,6 +239,7 @@ def fuzz_config(draw: random.Random, count: int, counts: Counter) -> None:
         "partition": list(components.PARTITIONS),
         "model": list(components.MODELS),
         "data": ["digits", "synthetic", "npz"],
+        "loss": list(components.LOSSES),
     }
     folder = Path(tempfile.mkdtemp())
     path = folder / "fuzzed.toml"

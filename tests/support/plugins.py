@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.clients import CLIENT_ALGORITHMS
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
 from fljax.models import MODELS
@@ -19,6 +19,7 @@ REGISTRIES = (
     ATTACKS,
     DATASETS,
     PARTITIONS,
+    AUGMENTATIONS,
     MODELS,
     CLIENT_ALGORITHMS,
     LOSSES,
@@ -79,6 +80,12 @@ def in_order(labels, seed, *, num_clients: int, spare: int = 0):
     """Examples in the order of the data set."""
     size = (len(labels) - spare) // num_clients
     return np.arange(num_clients * size).reshape(num_clients, size), np.full(num_clients, size)
+
+
+@fljax.register_augmentation(title="Brighter")
+def brighter(x, key, *, most: float = 0.1):
+    """Add one random number to all of an input."""
+    return x + jax.random.uniform(key, (), x.dtype, 0.0, most)
 
 
 @fljax.register_model("one_layer", title="One layer")

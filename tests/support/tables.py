@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
-from fljax.data import DATASETS, PARTITIONS
+from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
 from fljax.models import MODELS
@@ -58,6 +58,10 @@ def tables() -> dict[str, str]:
         "partitions": table(
             ("partition", "who gets what", "source"),
             ((f"`{name}`", summary(entry), entry.source) for name, entry in PARTITIONS.items()),
+        ),
+        "augmentations": table(
+            ("augmentation", "what it does", "source"),
+            ((f"`{name}`", summary(entry), entry.source) for name, entry in AUGMENTATIONS.items()),
         ),
         "models": table(
             ("model", "what it is"), ((f"`{name}`", summary(entry)) for name, entry in MODELS.items())

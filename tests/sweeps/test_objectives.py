@@ -8,10 +8,14 @@ import pytest
 
 import fljax
 from fljax.config.schema import parse_config
+from fljax.data import DATASETS, from_arrays
 from fljax.errors import ConfigError
 from fljax.report import load_results, write_report
 from fljax.sweeps import make_plan, make_sweep
+from fljax.sweeps.batch import run_batch
 from fljax.sweeps.folder import read_rows
+from fljax.sweeps.inputs import group_inputs
+from fljax.sweeps.program import compile_group
 from tests.sweeps.test_sweep import BASE
 
 SLOW = BASE | {"rounds": 8, "local": {"steps": 1, "batch_size": 8, "learning_rate": 0.05}}
@@ -58,6 +62,38 @@ def test_a_cell_that_stops_leaves_its_neighbours_alone(tmp_path):
             assert row[f"best_{name}_round"] == best["round"]
     again = fljax.sweep(sweep, tmp_path / "s", progress=False, workers=1, resume=True)
     pd.testing.assert_frame_equal(again, table)
+
+
+def test_splits_of_the_same_examples_keep_their_validation_and_their_clients():
+    rng = np.random.default_rng(0)
+    x, y, users = rng.normal(size=(240, 6)), rng.integers(0, 3, 240), rng.integers(0, 8, 240)
+
+    @fljax.register_dataset("study_users")
+    def study_users(data_dir, seed):
+        return from_arrays(x, y, client_ids=users, seed=seed, name="study_users")
+
+    values = {
+        "rounds": 4, "eval_every": 2, "data": {"name": "study_users"}, "partition": {"name": "by_client"},
+        "model": {"name": "logistic_regression"}, "root": {"size": 20}, "aggregator": {"name": "mean"},
+        "metrics": ["client_errors"], "validation": {"size": 40},
+    }  # fmt: skip
+    try:
+        sweep = make_sweep(values, {"seeds": 2})
+        (group,) = make_plan(sweep, size=2).groups
+        inputs = group_inputs(group)
+        assert inputs.axes.x is None  # one copy of the examples, of which both splits are positions
+        program = compile_group(group)
+        (batch,) = group.batches
+        results = run_batch(group, batch, program)
+        for result, cell in zip(results, sweep.cells, strict=True):
+            single = alone(cell.config)
+            for name in ("validation_error", "client_errors_mean", "client_errors_worst_tenth"):
+                found = [line[name] for line in result.lines]
+                np.testing.assert_allclose(found, single.metrics[name], atol=1e-5, err_msg=name)
+        first, second = ([line["validation_error"] for line in result.lines] for result in results)
+        assert first != second
+    finally:
+        DATASETS.remove("study_users")
 
 
 def test_cells_may_measure_different_things(tmp_path):

@@ -28,6 +28,7 @@ from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
 from fljax.sweeps.timing import estimate_seconds
 from fljax.sweeps.traced import signature
+from tests.attacks.quadratic import one_round, simulated
 
 BASE: dict[str, Any] = {
     "rounds": 4,
@@ -500,6 +501,12 @@ PAIRS: dict[str, tuple[float, float]] = {
     "probe_variance": (0.5, 2.0),
     "probe_step": (0.005, 0.1),
     "learning_rate": (0.01, 0.5),
+    "norm": (0.2, 2.0),
+    "share": (0.5, 1.0),
+    "alpha": (0.2, 0.9),
+    "bound": (0.5, 5.0),
+    "strength": (0.1, 2.0),
+    "server_lr": (0.5, 2.0),
 }
 OWN: dict[str, dict[str, tuple[float, float]]] = {
     "bulyan": {"num_malicious": (0, 1)},
@@ -510,6 +517,10 @@ OWN: dict[str, dict[str, tuple[float, float]]] = {
 NEEDED: dict[str, dict[str, Any]] = {
     "fltrust_attack": {"sweeps": 1, "steps": 1, "start": "honest"},
     "optimize_attack": {"steps": 2},
+    "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
+    "projected_gradient": {"backdoor": {"name": "badnets", "every": 2}},
+    "alternating_minimisation": {"backdoor": {"name": "badnets", "every": 2}},
+    "neurotoxin": {"backdoor": {"name": "badnets", "every": 2}},
 }
 
 
@@ -544,6 +555,9 @@ def _component(kind, name, given):
 
         def attack(traced):
             made = make_attack(bind_attack(config).replaced(traced), Task(10, 3))
+            if made.train is not None:
+                # In the second round there is a first one to remember.
+                return simulated(one_round(made), made, rounds=2)[1]
             malicious = jnp.arange(N) % 4 == 1
             training = {"local_rate": jnp.float32(0.1), "batch_size": jnp.float32(8.0)}
             known = Knowledge(_context(), rule=rule, surrogate=rule, **training)

@@ -1,0 +1,1 @@
+"""Augmentations: random changes of the inputs that clients train on."""
