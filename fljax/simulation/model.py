@@ -79,6 +79,9 @@ def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> 
     if jax.default_backend() == "cpu" and convolutions > 0:
         # A deep network's activations fill the cache with one client.
         target = 2 if convolutions < 10 else 1
+    elif jax.default_backend() == "cpu" and config.local.epochs is not None:
+        # Clients that train at once wait for the one with most examples, and more do not pay there.
+        target = min(cohort_size, 10)
     # A divisor of the cohort, so that no second program is compiled for a remainder.
     return max(size for size in range(1, target + 1) if cohort_size % size == 0)
 
