@@ -4,8 +4,9 @@ FLJAX_DATA=... python benchmarks/byzfl_pipeline.py --out benchmarks/results/byzf
 
 A part of MNIST, ByzFL's perceptron with PyTorch's initialisation, worker momentum 0.9, batches of 25, rate
 0.1, NNM and the trimmed mean; 15 clients without attack, and 12 with 3 attackers under optimised ALIE.
-ByzFL's attackers hold no data, fljax's do: its data set is larger by their share, so that an honest client has
-as many examples. Needs `pip install "fljax[bench]"`. A run of one is followed by the same run of the other.
+ByzFL's attackers hold no data, those of fljax do: its data set is larger by their share, so that honest
+clients have as many examples. Needs `pip install "fljax[bench]"`. A run of one is followed by the same run of
+the other.
 """
 
 import argparse
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    settings = {"rounds": given.rounds, "eval_every": given.every, "seeds": given.seeds}
     mnist, rows = load("mnist"), []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -201,10 +203,9 @@ def main() -> None:
                 row[f"{side}_deviation"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
             rows.append(row)
             print(json.dumps(row), flush=True)
-    if given.out:
-        settings = {"rounds": given.rounds, "eval_every": given.every, "seeds": given.seeds}
-        text = json.dumps({"settings": settings, "environment": environment(), "rows": rows}, indent=1)
-        given.out.write_text(text + "\n")
+            if given.out:
+                text = {"settings": settings, "environment": environment(), "rows": rows}
+                given.out.write_text(json.dumps(text, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -104,26 +104,31 @@ class DropoutCNN(nn.Module):
 
 @register_model("lenet", title="LeNet", source="LeCun et al. 1998")
 class LeNet(nn.Module):
-    """LeNet-5 with ReLU and 2×2 maximum pooling: 5×5 convolutions (6, 16), dense 120, dense 84, dense M.
+    """LeNet-5 with ReLU: 5×5 convolutions, each with 2×2 maximum pooling, dense hidden layers, dense M.
 
     62,006 parameters for 32×32×3 images and 10 classes. Weights and biases start as PyTorch has it, uniform
     in ±1/√inputs.
 
     Attributes:
         num_classes: M.
+        features: output channels of the convolutions.
+        hidden: widths of the hidden layers.
 
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, in the form of
-    PyTorch's CIFAR-10 tutorial, which Flower's and BlazeFL's examples train.
+    PyTorch's CIFAR-10 tutorial, which Flower's and BlazeFL's examples train. ByzFL's `cnn_mnist` has features
+    (20, 50) and one hidden layer of 500.
     """
 
     num_classes: int
+    features: Sequence[int] = (6, 16)
+    hidden: Sequence[int] = (120, 84)
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         _images("lenet", x, 16)
-        for features in (6, 16):
-            x = nn.relu(max_pool_2x2(_conv(x, features, 5, "VALID", _torch, _torch_bias(25 * x.shape[-1]))))
+        for width in self.features:
+            x = nn.relu(max_pool_2x2(_conv(x, width, 5, "VALID", _torch, _torch_bias(25 * x.shape[-1]))))
         x = flatten(x)
-        for width in (120, 84):
+        for width in self.hidden:
             x = nn.relu(nn.Dense(width, kernel_init=_torch, bias_init=_torch_bias(x.shape[-1]))(x))
         return nn.Dense(self.num_classes, kernel_init=_torch, bias_init=_torch_bias(x.shape[-1]))(x)

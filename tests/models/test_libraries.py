@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 
 import fljax
 from fljax.config.schema import parse_config
@@ -69,12 +70,15 @@ def close(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), a, b)
 
 
-def the_librarys_own(name, model, params, state):
+def the_librarys_own(name, params, state):
     """The forward pass in training on four examples, as the library's documentation has it."""
     if name == "haiku":
         return hk.transform_with_state(normalised).apply(params, state, None, X[:4], True)
-    module = eqx.combine(params, eqx.nn.make_with_state(Net)(name.split()[1])[0])
-    return jax.vmap(module, axis_name="examples", in_axes=(0, None), out_axes=(0, None))(X[:4], state)
+    module, initial = eqx.nn.make_with_state(Net)(name.split()[1])
+    own = jax.tree.unflatten(jax.tree.structure(initial), state)
+    many = jax.vmap(eqx.combine(params, module), (0, None), (0, None), axis_name="examples")
+    logits, after = many(X[:4], own)
+    return logits, tuple(jax.tree.leaves(after))
 
 
 @pytest.mark.parametrize("name", STATEFUL)
@@ -91,7 +95,7 @@ def test_statistics_are_those_of_the_real_examples(name):
             return jnp.sum(jnp.sin(logits[:4])), (logits[:4], after)
 
         def own(params):
-            logits, after = the_librarys_own(name, model, params, jax.tree.map(jnp.array, state))
+            logits, after = the_librarys_own(name, params, state)
             return jnp.sum(jnp.sin(logits)), (logits, after)
 
         return [jax.value_and_grad(f, has_aux=True)(params) for f in (loss, own)]
@@ -131,6 +135,9 @@ def test_a_run_draws_and_carries_the_state(name):
     assert counters
     model = as_model(module, (4,))
     params, state = model.init(KEY), model.init_state(KEY)
+    # As a checkpoint writes and reads it.
+    written = serialization.to_bytes(jax.device_get(result.model_state))
+    close(serialization.from_bytes(state, written), result.model_state)
     one, again, other = (
         model.train(params, X[:6], state, REAL, jax.random.key(seed))[0] for seed in (0, 0, 1)
     )

@@ -54,6 +54,7 @@ class PlainCNN(nn.Module):
         (FedAvgCNN(10), (28, 28, 1), 1_663_370),
         (DropoutCNN(62), (28, 28, 1), 1_206_590),
         (LeNet(10), (32, 32, 3), 62_006),
+        (LeNet(10, (20, 50), (500,)), (28, 28, 1), 520 + 25_050 + 400_500 + 5_010),
     ],
 )
 def test_parameter_counts(module, shape, count):

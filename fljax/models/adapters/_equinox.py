@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.base import Model, Params
-from fljax.models.adapters.finish import Passes, finish
+from fljax.models.adapters.finish import Passes, finish, with_plain_state
 from fljax.models.adapters.padding import at_least_one, deviation
 
 
@@ -78,15 +78,13 @@ def from_equinox(module: eqx.Module, state: eqx.nn.State | None, example: Array)
     def train(params: Params, x: Array, state: Any, real: Array, key: Array | None) -> tuple[Array, Any]:
         return forward(True, params, x, state, at_least_one(real) if axes else None, key)
 
-    return finish(
-        Passes(
-            lambda key: jax.tree.map(jnp.array, params),
-            evaluate,
-            train,
-            None if state is None else lambda key: jax.tree.map(jnp.array, state),
-        ),
-        example,
+    passes = Passes(
+        lambda key: jax.tree.map(jnp.array, params),
+        evaluate,
+        train,
+        None if state is None else lambda key: jax.tree.map(jnp.array, state),
     )
+    return finish(with_plain_state(passes), example)
 
 
 def _is_norm(node: Any) -> bool:

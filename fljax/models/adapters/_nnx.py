@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 
 from fljax.base import Model, Params
-from fljax.models.adapters.finish import Passes, finish
+from fljax.models.adapters.finish import Passes, finish, with_plain_state
 from fljax.models.adapters.padding import at_least_one, example_mask
 from fljax.models.modes import mode_argument
 
@@ -77,15 +77,13 @@ def from_nnx(module: nnx.Module, example: Array) -> Model:
             _REAL.reset(token)
         return logits, nnx.state(merged, nnx.BatchStat) if has_statistics else state
 
-    return finish(
-        Passes(
-            lambda key: jax.tree.map(jnp.array, params),
-            evaluate,
-            train,
-            (lambda key: jax.tree.map(jnp.array, statistics)) if has_statistics else None,
-        ),
-        example,
+    passes = Passes(
+        lambda key: jax.tree.map(jnp.array, params),
+        evaluate,
+        train,
+        (lambda key: jax.tree.map(jnp.array, statistics)) if has_statistics else None,
     )
+    return finish(with_plain_state(passes), example)
 
 
 def _restarted(streams: Any, key: Array) -> Any:

@@ -29,6 +29,31 @@ class Passes(NamedTuple):
     init_state: Callable[[Array], Any] | None = None
 
 
+def with_plain_state(passes: Passes) -> Passes:
+    """The passes with the arrays of the state in a tuple, as checkpoints take it.
+
+    A library's own container, into which they are put for every call, is not one that flax can write.
+    """
+    init, evaluate, train, init_state = passes
+    if init_state is None or train is None:
+        return passes
+    structure = jax.tree.structure(jax.eval_shape(init_state, jax.random.key(0)))
+
+    def packed(state: Any) -> tuple[Array, ...]:
+        return tuple(jax.tree.leaves(state))
+
+    def plain(params: Params, x: Array, state: Any, real: Array, key: Array | None) -> tuple[Array, Any]:
+        logits, after = train(params, x, jax.tree.unflatten(structure, state), real, key)
+        return logits, packed(after)
+
+    return Passes(
+        init,
+        lambda params, x, state: evaluate(params, x, jax.tree.unflatten(structure, state)),
+        plain,
+        lambda key: packed(init_state(key)),
+    )
+
+
 def finish(passes: Passes, example: Any) -> Model:
     """The `Model` that a module's passes make.
 
