@@ -37,7 +37,7 @@ EXAMPLES: Mapping[Any, str] = {
     int: "4",
     float: "0.5",
     str: '"mine.npz"',
-    str | list[str]: '"image"',
+    str | Sequence[str]: '"image"',
     Sequence[Attack]: '[{ name = "sign_flip" }, { name = "alie" }]',
 }
 

@@ -3,7 +3,7 @@
 import inspect
 import operator
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -584,7 +584,7 @@ def _load_huggingface(
     seed: int,
     *,
     path: str,
-    input: str | list[str],
+    input: str | Sequence[str],
     label: str = "label",
     client: str | None = None,
     subset: str | None = None,
@@ -608,7 +608,7 @@ def _load_huggingface(
         test_share: as for "npz".
         regression: True where the labels are numbers to predict.
     """
-    inputs = [input] if isinstance(input, str) else input
+    inputs = [input] if isinstance(input, str) else list(input)
     columns = [*inputs, label, *([client] if client else [])]
     root = _data_root("huggingface", data_dir)
     with hugging_face.opened(path, root, subset) as splits:

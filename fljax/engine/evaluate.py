@@ -172,7 +172,7 @@ def _counted(trigger: Trigger, labels: Array) -> Array:
 
 
 def _wrong(outputs: Array, label: Array) -> Array:
-    """Whether one example's label, or each of its tokens' labels, is missed; of numbers the squared error."""
+    """True if an example's label, or a token's, is missed; of numbers the squared error."""
     if jnp.issubdtype(label.dtype, jnp.floating):
         return jnp.mean(jnp.square(outputs.reshape(-1) - label.reshape(-1)))
     return jnp.argmax(outputs, axis=-1) != label

@@ -112,7 +112,7 @@ def binary_cross_entropy(outputs: Array, labels: Array) -> Array:
 
 
 def targets(outputs: Array, labels: Array) -> Array:
-    """What outputs (..., M) are compared with: the one-hot vectors of classes, or numbers in their shape."""
+    """The targets of outputs (..., M): one-hot vectors of classes, or numbers in their shape."""
     if jnp.issubdtype(labels.dtype, jnp.integer):
         return jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
     return labels.reshape(outputs.shape)

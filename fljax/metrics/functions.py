@@ -157,7 +157,7 @@ def mae(outputs: Array, labels: Array) -> Array:
 
 @register_metric(title="backdoor", kind="share")
 def backdoor(labels: Array, answers: Mapping[str, Array], targets: Mapping[str, int]) -> dict[str, Array]:
-    """What each trigger of an attack does to test examples that have another label than its target.
+    """Success and error of each trigger of an attack, on test examples with another label than its target.
 
     Args:
         labels: (N, ...) int32.

@@ -86,6 +86,7 @@ def page(
         heading=heading(results),
         facts=facts(results, results.frame).removeprefix(f"{results.name} · "),
         state=state(results),
+        when=results.when,
         sections=[
             ("Beside published numbers", *compare(compared, results.when)),
             *([_chosen(results, choices)] if choices else []),

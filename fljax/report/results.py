@@ -213,7 +213,7 @@ def _load(folder: Path) -> Results:
 
 
 def _evaluated(frame: Iterable[str]) -> dict[str, Metric]:
-    """What the cells' evaluations measured, by the columns of a table."""
+    """The metrics of the cells' evaluations, by the columns of a table."""
     curves = [name.removeprefix("curve_") for name in frame if name.startswith("curve_")]
     return EVALUATED | {name: metric_of(name) for name in evaluated_columns(curves) if name in set(frame)}
 

@@ -223,7 +223,7 @@ def choice_frame(choices: Iterable[Choice]) -> pd.DataFrame:
 
 
 def choice_caption(results: Results) -> str:
-    """What the table of choices shows."""
+    """The meaning of the numbers in the table of choices."""
     which = "the last round" if results.value == "last" else "the round in which it is lowest"
     return (
         "For each rule the values with the smallest worst validation error over all attacks, the mean over "

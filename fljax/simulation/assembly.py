@@ -253,7 +253,7 @@ def make_parts(
 
 
 def asks_for_clients(parts: Parts) -> bool:
-    """Whether a metric asks whose test example it is."""
+    """True if a metric asks whose test example it is."""
     return any("clients" in measure.asked for measure in parts.measures)
 
 

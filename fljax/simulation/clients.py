@@ -106,7 +106,7 @@ def make_clients(
 
 
 def num_test_clients(dataset: Dataset) -> int:
-    """How many clients may have test examples of their own; 0 where it is not known whose they are."""
+    """The number of clients that may have test examples; 0 where it is not known whose they are."""
     known = dataset.test_client_ids is not None and dataset.client_ids is not None
     return int(dataset.client_ids.max()) + 1 if known else 0  # type: ignore[union-attr]
 

@@ -41,7 +41,7 @@ def _sign(name: str) -> int:
 
 
 def stopped(lines: Sequence[Line], stop: StopConfig | None) -> str | None:
-    """Why a run ends after these lines, in words, or None if it goes on.
+    """The reason why a run ends after these lines, in words, or None if it goes on.
 
     Args:
         lines: of metrics.jsonl so far.

@@ -33,7 +33,7 @@ TAKEN = {
 
 
 class Examples(NamedTuple):
-    """What is asked of a data set here, and can be the key of a cache.
+    """A data set as far as it matters here, as the key of a cache.
 
     Attributes:
         name: of the data set.
@@ -47,7 +47,7 @@ class Examples(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is minimised and what is measured.
+    """The loss that is minimised and the metrics that are measured.
 
     Attributes:
         loss: of a batch's examples.

@@ -192,7 +192,7 @@ def _moved(data: RoundData, rows: np.ndarray) -> RoundData:
 
 
 def beside_test(inputs: Inputs, axes: bool = False) -> Beside:
-    """What an evaluation of a batch reads beside the test set, or the axes of that."""
+    """The arrays that an evaluation of a batch reads beside the test set, or their axes."""
     data: Any = inputs.axes if axes else inputs.data
     beside = Beside(clients=inputs.clients_axis if axes else inputs.clients)  # type: ignore[arg-type]
     if inputs.data.validation is None:

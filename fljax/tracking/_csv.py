@@ -23,9 +23,8 @@ class CSV(Tracker):
         self._rows: list[tuple[int, Mapping[str, Any]]] = []
 
     def start(self, started: Started) -> None:
-        """Where it writes."""
-        assert started.folder is not None  # `make_trackers` asks for one
-        self._path = started.folder / ("metrics.csv" if started.kind == "run" else "results.csv")
+        """Begin in the folder."""
+        self._path = started.place / ("metrics.csv" if started.kind == "run" else "results.csv")
         self._names, self._rows = [], []
 
     def evaluation(self, line: Line) -> None:

@@ -19,8 +19,7 @@ class JSONLines(Tracker):
 
     def start(self, started: Started) -> None:
         """The configuration."""
-        assert started.folder is not None  # `make_trackers` asks for one
-        self._path = started.folder / "events.jsonl"
+        self._path = started.place / "events.jsonl"
         # In place of what an interrupted run left: its lines are told again.
         write_atomically(self._path, _line("start", {"name": started.name, "config": started.config}))
 

@@ -37,14 +37,13 @@ class MLflow(Tracker):
 
     def start(self, started: Started) -> None:
         """Open the run, or the one that was interrupted."""
-        assert started.folder is not None  # `make_trackers` asks for one
         address = os.environ.get("MLFLOW_TRACKING_URI")
         if not address:
             # MLflow takes a folder only from somebody who says that it shall.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-            address = (started.folder.absolute() / "mlruns").as_uri()
+            address = (started.place.absolute() / "mlruns").as_uri()
         self._client = self._mlflow.MlflowClient(tracking_uri=address)
-        self._ledger = Ledger(started.folder / "tracking" / "mlflow.jsonl", started.resumed)
+        self._ledger = Ledger(started.place / "tracking" / "mlflow.jsonl", started.resumed)
         default = "fljax" if started.kind == "run" else started.name
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", default)
         experiment = self._client.get_experiment_by_name(name)

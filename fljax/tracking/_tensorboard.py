@@ -29,9 +29,8 @@ class TensorBoard(Tracker):
         self._folder, self._writer = Path(), None
 
     def start(self, started: Started) -> None:
-        """Where it writes."""
-        assert started.folder is not None  # `make_trackers` asks for one
-        self._folder = started.folder / "tensorboard"
+        """Begin in the folder."""
+        self._folder = started.place / "tensorboard"
         if started.kind == "run":
             self._writer = self._open(self._folder)
 

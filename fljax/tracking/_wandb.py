@@ -31,9 +31,8 @@ class WeightsAndBiases(Tracker):
 
     def start(self, started: Started) -> None:
         """Open the run, or the one that was interrupted."""
-        assert started.folder is not None  # `make_trackers` asks for one
         self._started = started
-        self._ledger = Ledger(started.folder / "tracking" / "wandb.jsonl", started.resumed)
+        self._ledger = Ledger(started.place / "tracking" / "wandb.jsonl", started.resumed)
         if started.kind == "run":
             self._run = self._open(self._ledger.run_id(), started.name, started.config)
 
@@ -63,7 +62,7 @@ class WeightsAndBiases(Tracker):
             name=name,
             group=group,
             config=dict(config),
-            dir=str(self._started.folder),
+            dir=str(self._started.place),
             resume="allow",
             reinit="create_new",
             mode=os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline"),

@@ -1,4 +1,4 @@
-"""What a service was sent already, so that a resumed run sends nothing twice."""
+"""A memory of what a service was sent, so that a resumed run sends nothing twice."""
 
 import json
 import uuid
@@ -32,7 +32,7 @@ class Ledger:
                 continue  # the end of a file that a power cut left
 
     def get(self, key: str, default: Any = None) -> Any:
-        """What was sent under a name."""
+        """The value that was sent under a name."""
         return self._sent.get(key, default)
 
     def put(self, key: str, value: Any) -> None:

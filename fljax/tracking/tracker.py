@@ -26,6 +26,17 @@ class Started(NamedTuple):
     folder: Path | None = None
     resumed: bool = False
 
+    @property
+    def place(self) -> Path:
+        """The folder.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.folder is None:
+            raise ValueError("it writes below the run's folder, which out gives")
+        return self.folder
+
 
 class TrackedCell(NamedTuple):
     """A cell of a sweep that is done.

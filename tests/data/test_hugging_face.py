@@ -99,7 +99,8 @@ def test_tokens_classes_of_text_and_regression(tmp_path):
     following = load("huggingface", tmp_path, input="ids", label="ids", **options)
     assert following.format.outputs == (6, following.num_classes)
     options["path"] = "table.csv"
-    found = load("huggingface", tmp_path, input=["label", "age"], label="age", regression=True, **options)
+    columns = {"name": "huggingface", "dir": str(tmp_path), "input": ["label", "age"], "label": "age"}
+    found = load_dataset(parse_config({"data": {**columns, "regression": True, **options}}))
     assert (found.num_classes, found.input_shape, found.train_x.dtype) == (None, (2,), np.float32)
     np.testing.assert_array_equal(found.train_x[:, 1], found.train_y)
     assert load("huggingface", tmp_path, input="age", **options).input_shape == (1,)

@@ -1,12 +1,14 @@
 """The best value of every metric, and runs that end early."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fljax
 from fljax.config.schema import StopConfig, parse_config
 from fljax.data import Dataset
 from fljax.metrics import METRICS, register_metric
+from fljax.report import write_report
 from fljax.simulation.clients import make_clients
 from fljax.simulation.endings import best_values, stopped
 from tests.support.run_folders import InterruptError, assert_same_run, interrupt_at, strict_json
@@ -93,6 +95,20 @@ def test_summary_has_last_and_best_with_its_round():
             "value": course.min(), "round": result.metrics["round"][course.argmin()]
         }  # fmt: skip
     assert result.summary["data"]["num_validation"] == 30
+
+
+def test_a_function_of_your_own_is_a_metric_like_the_others(tmp_path):
+    config = parse_config(SMALL | {"rounds": 2, "stop": {"metric": "largest", "target": 1e6}})
+    largest = {"largest": lambda losses: losses.max()}
+    with pytest.raises(fljax.ConfigError, match="stop.metric: unknown metric 'largest'"):
+        fljax.build(config)
+    result = fljax.run(config, tmp_path / "run", metrics=largest, progress=False)
+    line = strict_json((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert line["largest"] == result.summary["largest"] == result.metrics["largest"][0] > 0
+    assert result.summary["stopped"].startswith("largest ")
+    write_report(tmp_path / "run", formats=["csv", "md"])
+    assert pd.read_csv(tmp_path / "run" / "report" / "curves.csv")["largest"].tolist() == [line["largest"]]
+    assert "**Largest**" in (tmp_path / "run" / "report" / "table.md").read_text()
 
 
 def test_what_is_not_measured_ends_no_run():

@@ -37,6 +37,9 @@ def wandb_records(path):
 
 def read_wandb(folder):
     """By name; a run that was resumed has several files under one id, and none of its steps twice."""
+    import wandb
+
+    wandb.teardown()  # its process writes behind our back; at the end of ours it does the same
     runs, ids = {}, {}
     for path in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb")):
         for record in wandb_records(path):

@@ -10,7 +10,7 @@ import fljax
 from fljax.config.schema import parse_config
 from fljax.errors import ConfigError
 from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
-from fljax.tracking import TRACKERS, Started, TrackedCell, Tracker, make_trackers, scalars
+from fljax.tracking import CSV, TRACKERS, Started, TrackedCell, Tracker, make_trackers, scalars
 from tests.support.command import command
 from tests.support.run_folders import InterruptError, interrupt_at, read_lines, strict_json
 from tests.tracking.reading import read_mlflow, read_tensorboard, read_wandb
@@ -169,6 +169,8 @@ def test_one_that_cannot_start_ends_the_run_before_its_first_round(small, tmp_pa
         run_experiment(small[0], tmp_path / "demo", program=small[1], track=[good, Own("start")])
     assert [name for name, _ in good.heard] == ["start", "end"]
     assert not (tmp_path / "demo" / "metrics.jsonl").exists()
+    with pytest.raises(ConfigError, match=r"^track CSV: cannot start .*the run's folder, which out gives"):
+        run_experiment(small[0], program=small[1], track=CSV())
 
 
 @pytest.mark.parametrize(

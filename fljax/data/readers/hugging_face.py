@@ -177,7 +177,7 @@ def labels(path: str, split: Any, column: str) -> tuple[np.ndarray, int | None]:
 
 
 def clients(path: str, split: Any, column: str) -> np.ndarray:
-    """Whose each example is: numbers or texts.
+    """The clients of the examples: numbers or texts.
 
     Raises:
         DataError: they are something else.
