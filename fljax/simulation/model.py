@@ -16,7 +16,6 @@ from fljax.errors import ConfigError, first_line
 from fljax.models import Model, as_model
 from fljax.simulation.checks import check_model
 
-
 # Clients of which the largest has so many times the mean's examples are better trained a few at once.
 UNEQUAL = 1.5
 
