@@ -45,15 +45,15 @@ def edge_case(
         poison_fraction: how many copies, as a share of a client's examples.
         file: path of an .npz file with the arrays `train` and `test`, (K, *input_shape) and (L,
             *input_shape), in the unit of the data set's inputs.
-        source: a class, in place of a file.
+        source: a class, in place of a file; None for the class after the target.
 
     Returns:
         The `Attack`, with its `Trigger`. Trained inside a ball it is the published PGD attack: it is the
         `backdoor` of `projected_gradient` then.
 
     Raises:
-        ValueError: if not exactly one of `file` and `source` is given, a number is out of range, or the file
-            does not hold such arrays.
+        ValueError: if both `file` and `source` are given, a number is out of range, or the file does not hold
+            such arrays.
 
     Example:
         >>> attack = edge_case(image_shape=(2, 2, 1), source=7, target=1)
@@ -71,18 +71,19 @@ def edge_case(
     for name, label in (("target", target), ("source", source)):
         if label is not None and num_classes is not None and whole(name, label) >= num_classes:
             raise ArgumentError(f"{name}={label} is not one of the {num_classes} labels from 0")
-    if (file is None) == (source is None):
-        raise ArgumentError(f"needs either a file or a source, got file={file!r} and source={source}")
+    if file is not None and source is not None:
+        raise ArgumentError(f"takes either a file or a source, got file={file!r} and source={source}")
     if file is not None:
         return _from_file(file, image_shape, target)._replace(copies=copies)
     if image_shape is None:
         raise ArgumentError("source is for images; other inputs need a file")
+    chosen = (target + 1) % (num_classes or target + 2) if source is None else source
 
     def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
-        rare = is_copy & (y == source)
+        rare = is_copy & (y == chosen)
         return jnp.where(_along(rare, x), _upside_down(x), x), jnp.where(rare, target, y)
 
-    trigger = Trigger(_upside_down, target, source=source)
+    trigger = Trigger(_upside_down, target, source=chosen)
     return NO_ATTACK._replace(poison_data=poison_data, trigger=trigger, copies=copies)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from tests.attacks.case import AttackCase
 
 
-def edge_case(x, y, is_copy, member, source, target=0, poison_fraction=0.25, turned=(1, 2), others=False):
+def edge_case(x, y, is_copy, member, source=1, target=0, poison_fraction=0.25, turned=(1, 2), others=False):
     """A stand-in for the rare inputs of Wang et al. 2020: a class's images upside down."""
     marked, labels = np.array(x), np.array(y)
     for i in range(len(x)):
@@ -17,6 +17,7 @@ def edge_case(x, y, is_copy, member, source, target=0, poison_fraction=0.25, tur
 
 CASES = [
     AttackCase("edge_case", data=edge_case, hyper={"source": 7, "target": 1}),
+    AttackCase("edge_case", data=edge_case, variant="by default"),
     AttackCase("edge_case", data=edge_case, hyper={"source": 2, "poison_fraction": 1.0}, variant="many"),
 ]
 

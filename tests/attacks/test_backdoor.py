@@ -285,7 +285,7 @@ def test_rare_inputs_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "options", "message"),
     [
-        ({}, {}, "edge_case: needs either a file or a source, got file=None and source=None"),
+        ({}, {"source": 1, "file": "rare.npz"}, "edge_case: takes either a file or a source, got file="),
         ({}, {"source": 10, "num_classes": 10}, "source=10 is not one of the 10 labels"),
         ({}, {"source": 1, "image_shape": None}, "source is for images"),
         ({"train": np.zeros((2, 8, 8, 1))}, {}, "must be an .npz file with the arrays train and test"),
