@@ -376,7 +376,16 @@ def train_clients(
     of_clients = owners, drawn, cohort.poisoned, cohort.members, states
     if clients_at_once >= cohort.ids.shape[0]:
         return jax.vmap(one)(*of_clients)
-    return lax.map(lambda client: one(*client), of_clients, batch_size=clients_at_once)
+
+    def mapped(of_clients: Any) -> Result:
+        return lax.map(lambda client: one(*client), of_clients, batch_size=clients_at_once)
+
+    if training.epochs is None:
+        return mapped(of_clients)
+    # Together those with about as many examples: clients that train at once wait for the one with most steps.
+    order = jnp.argsort(counts + cohort.copies)
+    sorted_result = mapped(jax.tree.map(lambda leaf: leaf[order], of_clients))
+    return jax.tree.map(lambda leaf: leaf[jnp.argsort(order)], sorted_result)
 
 
 def client_updates(

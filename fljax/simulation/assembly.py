@@ -353,7 +353,7 @@ def compose(
         learning_rate=resolved.local.schedule,
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
-        clients_at_once=clients_at_once(config, template, parts.cohort_size),
+        clients_at_once=clients_at_once(config, template, parts.cohort_size, parts.data.counts),
         surrogate=make_surrogate(resolved.rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
         algorithm=algorithm,

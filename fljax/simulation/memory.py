@@ -138,7 +138,7 @@ def estimate(
     gradient = gradient or gradient_of(parts, count=False)
     config, dataset = parts.config, parts.dataset
     n, d = parts.cohort_size, gradient.num_params
-    chunk = clients_at_once(config, gradient.params, n)
+    chunk = clients_at_once(config, gradient.params, n, parts.data.counts)
     rule = rule or make_aggregator(parts.resolved.rule)
     algorithm = client or make_client(parts.resolved.client)
     stacks = 1 + algorithm.num_messages

@@ -16,6 +16,9 @@ from fljax.errors import ConfigError, first_line
 from fljax.models import Model, as_model
 from fljax.simulation.checks import check_model
 
+# Clients of which the largest has so many times the mean's examples are better trained a few at once.
+UNEQUAL = 1.5
+
 
 def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple[Model, tuple[str, ...]]:
     """The model, and what a report has to say about it."""
@@ -70,8 +73,15 @@ def behind_normalization(model: Model, moments: Moments) -> Model:
     return model._replace(apply=apply, train=training)
 
 
-def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> int:
-    """The number of clients to train at once; measured, see benchmarks/README.md."""
+def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int, counts: Any) -> int:
+    """The number of clients to train at once; measured, see benchmarks/README.md.
+
+    Args:
+        config: the configuration.
+        params: shapes of the model's parameters.
+        cohort_size: τ.
+        counts: (n,) numbers of examples.
+    """
     if config.client_chunk != "auto":
         return min(config.client_chunk, cohort_size)
     convolutions = num_convolutions(params)
@@ -79,6 +89,9 @@ def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int) -> 
     if jax.default_backend() == "cpu" and convolutions > 0:
         # A deep network's activations fill the cache with one client.
         target = 2 if convolutions < 10 else 1
+    elif jax.default_backend() == "cpu" and config.local.epochs is not None:
+        # Clients that train at once wait for the one with most examples.
+        target = min(cohort_size, 10) if counts.max() > UNEQUAL * counts.mean() else cohort_size
     # A divisor of the cohort, so that no second program is compiled for a remainder.
     return max(size for size in range(1, target + 1) if cohort_size % size == 0)
 

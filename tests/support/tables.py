@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
+from fljax.clients import CLIENT_ALGORITHMS
 from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
@@ -43,6 +44,13 @@ def tables() -> dict[str, str]:
             (
                 (f"`{name}`", entry.title, entry.assumes, entry.facts["optimises"], entry.source)
                 for name, entry in ATTACKS.items()
+            ),
+        ),
+        "clients": table(
+            ("client", "in the literature", "what it does", "source"),
+            (
+                (f"`{name}`", entry.title, summary(entry), entry.source)
+                for name, entry in CLIENT_ALGORITHMS.items()
             ),
         ),
         "losses": table(
