@@ -33,9 +33,9 @@ def feddyn(*, alpha: Float) -> ClientAlgorithm:
         ValueError: if a static `alpha` is not positive and finite.
 
     Example:
-        >>> update, h = feddyn(alpha=0.1).serve(jnp.ones(1), (), jnp.zeros(1), 0.5)
-        >>> update.round(3).tolist(), h.round(3).tolist()
-        ([1.5], [-0.05000000074505806])
+        >>> update, h = feddyn(alpha=0.5).serve(jnp.ones(1), (), jnp.zeros(1), 0.5)
+        >>> update.tolist(), h.tolist()
+        ([1.5], [-0.25])
 
     Source: Acar et al., "Federated learning based on dynamic regularization", ICLR 2021, Algorithm 1, with
     local steps in place of the exact minimum.
