@@ -168,8 +168,19 @@ def _configure(values: Mapping[str, Any], point: Point) -> ExperimentConfig:
             component_title(getattr(config, key))  # a misspelt name is this cell's
         return config
     except ConfigError as error:
-        shown = ", ".join(f"{k}={v['name'] if k in COMPONENTS else v}" for k, v in point.items())
-        raise ConfigError(f"{error} (in the cell {shown})") from None
+        shown = {key: value["name"] if key in COMPONENTS else value for key, value in point.items()}
+        raise ConfigError(f"{error} {in_the_cell(shown)}") from None
+
+
+def in_the_cell(values: Mapping[str, Any]) -> str:
+    """Where an error is: a cell's axes with their values, on one line.
+
+    Example:
+        >>> in_the_cell({"aggregator": "Krum", "local.learning_rate": 0.1})
+        '(in the cell aggregator=Krum, local.learning_rate=0.1)'
+    """
+    shown = ", ".join(f"{key}={value}" for key, value in values.items())
+    return f"(in the cell {' '.join(shown.split())})"
 
 
 def _shown(

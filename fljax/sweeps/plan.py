@@ -15,7 +15,7 @@ from fljax.simulation.assembly import Parts
 from fljax.simulation.memory import Need, estimate, shortage
 from fljax.simulation.model import num_convolutions
 from fljax.sweeps.axes import Sweep
-from fljax.sweeps.cells import TOLD_EVERY, Cell, Told
+from fljax.sweeps.cells import TOLD_EVERY, Cell, Told, in_the_cell
 from fljax.sweeps.known import Known, Member
 
 # Cells in one program. On a CPU more do not pay, and one is best for convolutions and where there are few
@@ -145,7 +145,7 @@ def make_plan(
         try:
             member = known.member(cell.config)
         except ConfigError as error:
-            raise ConfigError(f"{error} {_in_the_cell(cell)}") from None
+            raise ConfigError(f"{error} {in_the_cell(cell.axes)}") from None
         members.setdefault(member.program, []).append((cell, member))
         if told is not None and (number + 1) % TOLD_EVERY == 0:
             told(number + 1, len(sweep.cells))
@@ -155,10 +155,6 @@ def make_plan(
         _group(number, rows, budget, batches, size, known) for number, rows in enumerate(members.values())
     ]
     return Plan(sweep, groups, budget, strict)
-
-
-def _in_the_cell(cell: Cell) -> str:
-    return f"(in the cell {', '.join(f'{key}={value}' for key, value in cell.axes.items())})"
 
 
 def _group(
@@ -205,7 +201,7 @@ def too_large(plan: Plan) -> dict[int, str]:
     """Numbers of the groups of which not even one cell fits, with the reason."""
     limit = plan.limit
     return {
-        group.number: f"{shortage(group.need, limit)} {_in_the_cell(group.cells[0])}"
+        group.number: f"{shortage(group.need, limit)} {in_the_cell(group.cells[0].axes)}"
         for group in plan.groups
         if group.shared_bytes + group.cell_bytes > limit.most
     }

@@ -422,6 +422,7 @@ def test_the_batch_size_follows_memory_device_and_workers(monkeypatch):
         ({"axes": {"partition": ["iid", "by_client"]}}, "partition=by_client"),
         ({"axes": {"local.optimizer.name": ["sgd", "sdg"]}}, "local.optimizer.name=sdg"),
         ({"axes": {"cohort_size": [4, 9]}}, "cohort_size=9"),
+        ({"axes": {"local.learning_rate": [0.1, "a\nb"]}}, "local.learning_rate=a b"),
     ],
 )
 def test_a_cell_that_cannot_be_run_is_named(table, fragment):
