@@ -262,7 +262,8 @@ def test_presets():
     # A radius has no value that fits every task.
     assert names == set(RULES) - {"centered_clipping"}
     attacks = {c.config.attack.name for c in everything.cells}
-    assert attacks == {"none", *ATTACKS} - {"worst_case"}
+    # Nor has the radius of an attack.
+    assert attacks == {"none", *ATTACKS} - {"worst_case", "projected_gradient"}
     assert len(everything.cells) == len(names) * len(attacks)
     told = {c.config.aggregator.parameters.get("num_malicious", "actual") for c in everything.cells}
     assert told == {"actual"}
