@@ -157,6 +157,8 @@ def setting_titles(config: Mapping[str, Any]) -> dict[str, str]:
         given = {
             key: value for key, value in part.items() if key not in ("name", "dir") and value is not None
         }
+        if kind == "data" and given.get("normalize") is False:  # as it is where nothing is said
+            del given["normalize"]
         if kind == "partition" and name == "label_bias" and set(given) == {"bias"}:
             found[kind] = f"label bias {given['bias']}"
             continue

@@ -175,7 +175,7 @@ def test_from_tensorflow_datasets(small, monkeypatch):
     x = tiles().reshape(-1, 150, 150, 3)
     y = np.repeat(np.arange(8, dtype=np.uint8), EACH)
     arrays = ImageArrays(x, y, x[:0], y[:0])
-    monkeypatch.setattr(tfds_source, "read_or_prepare", lambda name, tfds_dir: (arrays, f"TFDS {name}"))
+    monkeypatch.setattr(tfds_source, "read_or_prepare", lambda name, *_: (arrays, f"TFDS {name}"))
     data = load("colorectal_histology", small)
     assert (data.source, data.train_x.shape) == ("TFDS colorectal_histology", (19, 64, 64, 1))
     assert sorted([*data.train_y, *data.test_y]) == y.tolist()
