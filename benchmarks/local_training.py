@@ -50,10 +50,7 @@ PARTS: dict[str, dict[str, Mapping[str, Any]]] = {
         "40 steps": {"local.steps": 40},
         "5 epochs of 8 batches": {"local.epochs": 5},
     },
-    "unequal": {
-        "auto": UNEQUAL,
-        **{f"{size} at once": {**UNEQUAL, "client_chunk": size} for size in (1, 5, 10, 25, 50)},
-    },
+    "unequal": {f"{size} at once": {**UNEQUAL, "client_chunk": size} for size in (1, 5, 10, 25, 50)},
     "clients": {
         "sgd": TRAINING,
         "momentum": {**TRAINING, "client": {"name": "momentum"}},

@@ -91,7 +91,7 @@ def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int, cou
         target = 2 if convolutions < 10 else 1
     elif jax.default_backend() == "cpu" and config.local.epochs is not None:
         # Clients that train at once wait for the one with most examples.
-        target = min(cohort_size, 10) if counts.max() > UNEQUAL * counts.mean() else cohort_size
+        target = min(cohort_size, 5) if counts.max() > UNEQUAL * counts.mean() else cohort_size
     # A divisor of the cohort, so that no second program is compiled for a remainder.
     return max(size for size in range(1, target + 1) if cohort_size % size == 0)
 
