@@ -3,7 +3,7 @@
 FLJAX_DATA=... python benchmarks/byzfl_pipeline.py --out benchmarks/results/byzfl_pipeline.json
 
 A part of MNIST, ByzFL's perceptron with PyTorch's initialisation, worker momentum 0.9, batches of 25, rate
-0.1, NNM and the trimmed mean; 15 clients without attack, and 12 with 3 attackers under optimised ALIE.
+0.1, NNM and the trimmed mean; 15 clients without attack, and 12 with 3 attackers.
 ByzFL's attackers hold no data, those of fljax do: its data set is larger by their share, so that honest
 clients have as many examples. Needs `pip install "fljax[bench]"`. A run of one is followed by the same run of
 the other.
@@ -31,6 +31,12 @@ from fljax.simulation.environment import environment
 CLIENTS, BATCH, RATE, MOMENTUM = 15, 25, 0.1, 0.9
 HONEST, TEST = 24_000, 2_500  # examples that honest clients hold together, and that the model is tested on
 MEAN, DEVIATION = 0.1307, 0.3081  # of a pixel, as ByzFL normalises
+# Attackers, fljax's attack, ByzFL's. Optimised ALIE takes ByzFL some minutes a seed.
+CASES: dict[str, tuple[int, dict, str]] = {
+    "no attack": (0, {"name": "none"}, "NoAttack"),
+    "sign flip of the mean": (3, {"name": "sign_flip", "of": "mean", "fraction": 0.2}, "SignFlipping"),
+    "optimised ALIE": (3, {"name": "optimized_alie", "fraction": 0.2}, "Optimal_ALittleIsEnough"),
+}
 PARTITIONS = {
     "iid": ({"name": "iid"}, {"name": "iid", "distribution_parameter": 1.0}),
     "dirichlet 1.0": (
@@ -59,14 +65,15 @@ def torch_folder(folder: Path, mnist: Dataset) -> None:
 
 
 def byzfl_best(
-    folder: Path, partition: dict, f: int, seed: int, rounds: int, every: int
+    folder: Path, partition: dict, case: str, seed: int, rounds: int, every: int
 ) -> tuple[float, float]:
     """Best test accuracy of ByzFL's pipeline, and its seconds."""
     import torch
     from byzfl.benchmark.train import start_training
 
     torch.set_num_threads(1)  # of models this small two threads are no faster
-    results = folder / f"{partition['name']}-{f}-{seed}"
+    f, _, attack = CASES[case]
+    results = folder / f"{partition['name']}-{attack}-{seed}"
     start = time.perf_counter()
     start_training(
         {
@@ -95,7 +102,7 @@ def byzfl_best(
             "aggregator": {"name": "TrMean", "parameters": {"f": f}},
             "pre_aggregators": [{"name": "NNM", "parameters": {"f": f}}],
             "honest_clients": {"momentum": MOMENTUM, "weight_decay": 0.0, "batch_size": BATCH},
-            "attack": {"name": "Optimal_ALittleIsEnough" if f else "NoAttack", "parameters": {}},
+            "attack": {"name": attack, "parameters": {}},
             "evaluation_and_results": {
                 "evaluation_delta": every,
                 "batch_size_evaluation": 500,
@@ -137,9 +144,10 @@ def perceptron() -> Model:
 
 
 def fljax_best(
-    mnist: Dataset, partition: dict, f: int, seed: int, rounds: int, every: int
+    mnist: Dataset, partition: dict, case: str, seed: int, rounds: int, every: int
 ) -> tuple[float, float]:
     """Best test accuracy of fljax, and its seconds with compiling."""
+    f, attack, _ = CASES[case]
     # One example more: the root dataset takes at least one.
     size = HONEST * CLIENTS // (CLIENTS - f) + 1
 
@@ -165,7 +173,7 @@ def fljax_best(
             "client": {"name": "momentum", "beta": MOMENTUM},
             "local": {"steps": 1, "batch_size": BATCH, "learning_rate": RATE},
             "aggregator": {"name": "trimmed_mean", "trim": f, "pre": [{"name": "nnm", "num_malicious": f}]},
-            "attack": {"name": "optimized_alie", "fraction": f / CLIENTS} if f else {"name": "none"},
+            "attack": attack,
         }
     )
     start = time.perf_counter()
@@ -179,6 +187,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--case", choices=CASES, action="append", help="one case only; may be repeated")
+    parser.add_argument("--partition", choices=PARTITIONS, action="append", help="likewise")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     settings = {"rounds": given.rounds, "eval_every": given.every, "seeds": given.seeds}
@@ -186,18 +196,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         torch_folder(folder, mnist)
-        for (name, (ours, theirs)), f in itertools.product(PARTITIONS.items(), (0, 3)):
+        for name, case in itertools.product(given.partition or PARTITIONS, given.case or CASES):
+            ours, theirs = PARTITIONS[name]
             best: dict[str, list[float]] = {"byzfl": [], "fljax": []}
             seconds: dict[str, list[float]] = {"byzfl": [], "fljax": []}
             for seed in range(given.seeds):
                 how = seed, given.rounds, given.every
                 for side, (value, took) in (
-                    ("byzfl", byzfl_best(folder, theirs, f, *how)),
-                    ("fljax", fljax_best(mnist, ours, f, *how)),
+                    ("byzfl", byzfl_best(folder, theirs, case, *how)),
+                    ("fljax", fljax_best(mnist, ours, case, *how)),
                 ):
                     best[side].append(round(value, 4))
                     seconds[side].append(round(took, 2))
-            row = {"partition": name, "f": f, "best_accuracy": best, "seconds": seconds}
+            row = {"partition": name, "case": case, "best_accuracy": best, "seconds": seconds}
             for side, values in best.items():
                 row[f"{side}_mean"] = round(statistics.mean(values), 4)
                 row[f"{side}_deviation"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
