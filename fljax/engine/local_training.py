@@ -10,7 +10,7 @@ import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from fljax.base import Attack, Client, ClientAlgorithm, Context, Params, State, Trained, draws
+from fljax.base import Attack, Client, ClientAlgorithm, Context, LocalAttack, Params, State, Trained, draws
 from fljax.engine.batches import (
     Batches,
     BatchSize,
@@ -385,7 +385,8 @@ def train_clients(
     # Together those with about as many examples: clients that train at once wait for the one with most steps.
     order = jnp.argsort(counts + cohort.copies)
     sorted_result = mapped(jax.tree.map(lambda leaf: leaf[order], of_clients))
-    return jax.tree.map(lambda leaf: leaf[jnp.argsort(order)], sorted_result)
+    back = jnp.argsort(order)
+    return jax.tree.map(lambda leaf: leaf[back], sorted_result)
 
 
 def client_updates(
@@ -442,6 +443,7 @@ def attackers_updates(
     client_ids: Array,
     malicious: Array,
     attack: Attack,
+    local: LocalAttack,
     state: State,
     context: Context,
     max_malicious: int | None,
@@ -457,7 +459,8 @@ def attackers_updates(
         honest: the training of all clients on their own examples.
         client_ids: (n,).
         malicious: (n,) boolean, the clients that attack in this round; a round without any trains nobody.
-        attack: with `train`.
+        attack: whose data poisoning applies to the malicious clients' batches.
+        local: its training.
         state: the attack's state before the round.
         context: the round, as attackers know it.
         max_malicious: as many malicious clients train at most; None for n.
@@ -467,8 +470,6 @@ def attackers_updates(
     Returns:
         The `Result` with other updates and model states in the malicious rows.
     """
-    local = attack.train
-    assert local is not None
     own = training._replace(
         loss=training.loss if local.loss is None else local.loss(training.loss),
         batch_size=training.batch_size if local.batch_size is None else local.batch_size,

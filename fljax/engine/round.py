@@ -227,6 +227,7 @@ def make_round(
                 data,
                 result,
                 attack=attack,
+                local=attack.train,
                 state=state.attack_state,
                 context=context,
                 max_malicious=max_malicious,

@@ -1,11 +1,9 @@
 """Losses by name."""
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from fljax.registry import Registry
-
-F = TypeVar("F", bound=Callable[..., Any])
+from fljax.registry import F, Registry
 
 LOSSES = Registry("loss", labels="any")
 

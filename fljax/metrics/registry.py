@@ -2,13 +2,11 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from fljax.engine.metrics import ARGUMENTS, Metric
 from fljax.errors import unknown_name
-from fljax.registry import Entry, Registry
-
-F = TypeVar("F", bound=Callable[..., Any])
+from fljax.registry import Entry, F, Registry
 
 METRICS = Registry("metric", kind="number", better="low")
 

@@ -6,9 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fljax.config.components import (
-    make_model,
-)
+from fljax.config.components import make_model
 from fljax.config.schema import Component, ExperimentConfig
 from fljax.data import Dataset, Format
 from fljax.data.moments import Moments
@@ -61,16 +59,17 @@ def behind_normalization(model: Model, moments: Moments) -> Model:
     def apply(params: Any, x: jax.Array, *state: Any) -> jax.Array:
         return model.apply(params, seen(x), *state)
 
+    behind = model.train
+    if behind is None:
+        return model._replace(apply=apply)
+
     def train(params: Any, x: jax.Array, state: Any, real: jax.Array) -> tuple[jax.Array, Any]:
-        assert model.train is not None
-        return model.train(params, seen(x), state, real)
+        return behind(params, seen(x), state, real)
 
     def train_at_random(params: Any, x: jax.Array, state: Any, real: jax.Array, key: jax.Array) -> Any:
-        assert model.train is not None
-        return model.train(params, seen(x), state, real, key)
+        return behind(params, seen(x), state, real, key)
 
-    training = None if model.train is None else train_at_random if model.random else train
-    return model._replace(apply=apply, train=training)
+    return model._replace(apply=apply, train=train_at_random if model.random else train)
 
 
 def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int, counts: Any) -> int:

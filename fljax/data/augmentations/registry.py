@@ -1,21 +1,18 @@
 """Augmentations by name, and several of them as one function of a batch."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import jax
 from jax import Array
 
-from fljax.registry import Registry
-
-Change = TypeVar("Change", bound=Callable[..., Array])
+from fljax.registry import F, Registry
 
 AUGMENTATIONS = Registry("augmentation")
 
 
 def register_augmentation(
     name: str | None = None, *, title: str | None = None, source: str = ""
-) -> Callable[[Change], Change]:
+) -> Callable[[F], F]:
     """Make an augmentation known under a name, for configurations and lists; a decorator.
 
     The function is called as `change(x, key, **options)` with one input, before any trigger and
