@@ -23,6 +23,7 @@ from fljax.engine.local_training import (
 )
 from fljax.engine.metrics import Metric
 from fljax.engine.state import Kept, RoundData, RunState
+from fljax.numerics.sharding import replicated
 
 
 class RoundMetrics(NamedTuple):
@@ -157,6 +158,7 @@ def make_round(
     num_in_cohort: int | None = None,
     algorithm: ClientAlgorithm = SGD,
     max_malicious: int | None = None,
+    by_device: bool = False,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -176,6 +178,9 @@ def make_round(
         algorithm: what clients do, and what they and the server keep.
         max_malicious: an upper bound on the malicious clients in a cohort, who may train in their own way;
             None for τ.
+        by_device: whether every device of a mesh has the examples of its own clients only, as
+            `fljax.engine.mesh.lay_out` lays them; then the cohort is all clients, and attackers train as
+            honest clients do.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -219,6 +224,7 @@ def make_round(
             algorithm=algorithm,
             states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
             shared=kept.shared,
+            by_device=by_device,
         )
         if attack.train is not None and max_malicious != 0:
             result = attackers_updates(
@@ -242,6 +248,7 @@ def make_round(
             key=named_key(key, "root"),
             learning_rate=rate,
             model_state=state.model_state,
+            by_device=by_device,
         )
 
         def receive(
@@ -281,7 +288,8 @@ def make_round(
             vectors = tuple(message[0] for message in messages)
             served, shared = algorithm.serve(update, vectors, shared, cohort_size / num_clients)
         change, server_state = server_optimizer.update(-served, state.server_state, state.params)
-        params = optax.apply_updates(state.params, change)
+        # The next round's clients need all of it.
+        params = replicated(optax.apply_updates(state.params, change))
         # A client without examples has trained on nothing.
         counted = ~malicious & (data.counts[client_ids] > 0)
         metrics = _metrics(
