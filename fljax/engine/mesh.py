@@ -88,14 +88,14 @@ def state_specs(state: RunState, mesh: Mesh, num_clients: int) -> RunState:
             return PartitionSpec(*[None] * (leaf.ndim - 1), CLIENTS_AXIS)
         return PartitionSpec(CLIENTS_AXIS) if leaf.shape[0] % devices == 0 else WHOLE
 
-    specs: RunState = jax.tree.map(lambda _: WHOLE, state)
+    specs: Any = jax.tree.map(lambda _: WHOLE, state)
     specs = specs._replace(
         aggregator_state=jax.tree.map(of_matrix, state.aggregator_state),
         attack_state=jax.tree.map(of_matrix, state.attack_state),
     )
     if not state.client_state:
         return specs
-    kept = state.client_state
+    kept: Any = state.client_state
     return specs._replace(
         client_state=kept._replace(
             clients=jax.tree.map(of_clients, kept.clients),
@@ -138,21 +138,21 @@ def lay_out(data: RoundData, devices: int) -> RoundData:
         rows.append(moved)
     length = max(map(len, blocks))
     order = np.concatenate([np.pad(block, (0, length - len(block)), mode="edge") for block in blocks])
-    return data._replace(
-        x=np.asarray(data.x)[order],
-        y=np.asarray(data.y)[order],
-        table=np.concatenate(rows),
-        counts=counts.astype(np.int32),
-        root=np.arange(len(root), dtype=np.int32),
-        validation=None
-        if data.validation is None
-        else np.arange(len(root), len(root) + len(held), dtype=np.int32),
-    )
+    first: Any = np.arange(len(root) + len(held), dtype=np.int32)
+    laid: Any = {
+        "x": np.asarray(data.x)[order],
+        "y": np.asarray(data.y)[order],
+        "table": np.concatenate(rows),
+        "counts": counts.astype(np.int32),
+        "root": first[: len(root)],
+        "validation": None if data.validation is None else first[len(root) :],
+    }
+    return data._replace(**laid)
 
 
 def data_specs(data: RoundData, by_device: bool) -> RoundData:
     """A `PartitionSpec` for every array that a round reads."""
-    specs: RoundData = jax.tree.map(lambda _: WHOLE, data)
+    specs: Any = jax.tree.map(lambda _: WHOLE, data)
     if not by_device:
         return specs
     rows = PartitionSpec(CLIENTS_AXIS)
