@@ -31,7 +31,7 @@ ROUND = Knowledge(Context(key=jax.random.key(0), round=jnp.int32(3), params=jnp.
 
 @pytest.fixture(autouse=True)
 def empty_registries(monkeypatch):
-    monkeypatch.setattr(registry, "ATTACKS", Registry("attack", optimises="", make=on_updates))
+    monkeypatch.setattr(registry, "ATTACKS", Registry("attack", optimises="", make=on_updates, streams=False))
     monkeypatch.setattr(registry, "SCHEDULES", Registry("schedule"))
 
 
