@@ -19,7 +19,17 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 WITHOUT_EFFECT = frozenset({"checkpoint_every", "devices"})
 # Dotted keys that cells of earlier versions did not have; at their default they leave a cell's id as it was.
 LATER = frozenset(
-    {"loss", "metrics", "stop", "validation", "client", "data.normalize", "local.epochs", "local.augment"},
+    {
+        "loss",
+        "metrics",
+        "stop",
+        "validation",
+        "client",
+        "data.normalize",
+        "local.epochs",
+        "local.augment",
+        "streaming",
+    },
 )
 
 
@@ -283,6 +293,9 @@ class ExperimentConfig(_Table):
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
         devices: the devices that share the work; "auto" takes all accelerators, and on a CPU those that
             `fljax.use_cores` has made, else one.
+        streaming: whether a round trains a chunk of clients after the other and adds up what the rule makes
+            of each, anew in every pass over them, instead of holding all updates at once; "auto" where those
+            do not fit the memory and rule and attack can do without.
         seed: the seed of everything that has none of its own in `seeds`.
         client: what clients do in a round, and what stays with them (`fljax list clients`).
         loss: what clients and server minimise (`fljax list losses`).
@@ -301,6 +314,7 @@ class ExperimentConfig(_Table):
     checkpoint_every: Count | Minutes | Literal["auto"] = "auto"
     client_chunk: Count | Literal["auto"] = "auto"
     devices: DevicesConfig | Literal["auto"] = "auto"
+    streaming: bool | Literal["auto"] = "auto"
     seed: Whole = 0
     seeds: SeedsConfig = SeedsConfig()
     data: DataConfig = DataConfig(name="digits")

@@ -7,12 +7,14 @@ the compiler divides the work, and a constraint tells it how arrays lie.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+T = TypeVar("T")
 
 # Independent runs lie along one axis; clients, then the columns of their updates, along the other.
 RUNS_AXIS, CLIENTS_AXIS = "runs", "clients"
@@ -120,3 +122,37 @@ def _filled(leaf: Array, devices: int) -> Array:
     if not missing:
         return leaf
     return jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))])
+
+
+def window(array: Array, start: Array, size: int) -> Array:
+    """Neighbouring columns: `size` of them from `start` on, (n, size).
+
+    On several devices all columns, zero outside: a slice from a place that is not known while compiling would
+    put the array together on every device.
+
+    Args:
+        array: (n, d).
+        start: int32 scalar.
+        size: at most d − start.
+    """
+    if column_devices() == 1:
+        return jax.lax.dynamic_slice_in_dim(array, start, size, axis=1)
+    columns = jnp.arange(array.shape[1])
+    return jnp.where((columns >= start) & (columns < start + size), array, 0)
+
+
+def by_itself(function: Callable[..., T], *arrays: Array) -> T:
+    """The function of arrays that every device has, computed by each device for its own runs.
+
+    For operations that the compiler does not divide: it would put the runs of all devices together first.
+    """
+    mesh = _mesh.get()
+    if mesh is None:
+        return function(*arrays)
+
+    def alone(*arrays: Array) -> T:
+        with using(None):
+            return function(*arrays)
+
+    whole = PartitionSpec()
+    return jax.shard_map(alone, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)(*arrays)

@@ -10,7 +10,7 @@ from fljax.host.cores import cores_in_use
 
 
 def usable() -> int:
-    """The devices that "auto" takes: all, but of a lone process's CPU only those that `use_cores` has made."""
+    """The devices that "auto" takes: all, but of a CPU alone those of `use_cores`."""
     alone_on_a_cpu = jax.default_backend() == "cpu" and jax.process_count() == 1
     return min(cores_in_use(), jax.device_count()) if alone_on_a_cpu else jax.device_count()
 

@@ -24,6 +24,7 @@ from fljax.engine.mesh import data_specs, lay_out, like, put, state_specs
 from fljax.engine.objectives import Losses
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
+from fljax.host.limits import room
 from fljax.host.signals import Stop
 from fljax.numerics.sharding import CLIENTS_AXIS
 from fljax.simulation.assembly import (
@@ -33,7 +34,9 @@ from fljax.simulation.assembly import (
     initial_model,
     load_dataset,
     make_parts,
+    may_stream,
     normalized,
+    streaming,
 )
 from fljax.simulation.clients import describe
 from fljax.simulation.devices import mesh_of
@@ -141,6 +144,10 @@ def assemble(
     devices = 1 if mesh is None else mesh.shape[CLIENTS_AXIS]
     composed = compose(parts, rule=rule, attack=chosen, client=client, devices=devices, own_data=True)
     need = estimate(parts, entries=composed.entries, rule=rule, client=client)
+    if need.total > room(memory).most and may_stream(parts, rule, chosen):
+        parts = streaming(parts)
+        composed = compose(parts, rule=rule, attack=chosen, client=client)
+        need = estimate(parts, entries=composed.entries, rule=rule, client=client)
     check_before(need, memory)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
