@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -56,6 +57,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def pytest_collection_finish():
+    """Spare the search for garbage what stays: modules and tests, hundreds of thousands of objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 def pytest_runtest_teardown():
     """Drop compiled programs, every now and then, if there are many."""
     maps = Path("/proc/self/maps")
@@ -69,6 +77,15 @@ def pytest_terminal_summary(terminalreporter):
         for name, counts in report.user_properties:
             text = ", ".join(f"{key} {value:,}" for key, value in counts.items())
             terminalreporter.write_line(f"{name}: {text}")
+
+
+@pytest.fixture
+def shared_experiments(monkeypatch):
+    """Runs of equal configurations are assembled and compiled once."""
+    # It imports the library, which nothing here needs.
+    from tests.support.programs import share_experiments
+
+    share_experiments(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -372,6 +372,7 @@ def error_of_a_run(rule, attack, **options):
     return summary["test_error"]
 
 
+@pytest.mark.slow
 def test_in_the_simulator():
     ascent = error_of_a_run("krum", "optimize_attack", steps=3)
     assert ascent > error_of_a_run("krum", "none")

@@ -79,6 +79,7 @@ def final_errors(attack, sizes, counts):
     return jax.vmap(over_counts, (0, None, None))(sizes, counts, jnp.arange(SEEDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [opposite, aside, trim, optimum])
 def test_the_error_has_the_theorems_shape_as_long_as_one_client_is_honest(attack):
     counts = jnp.array([0, 6, 12, 18, CLIENTS - 1])

@@ -17,6 +17,9 @@ from fljax.engine.objectives import objective
 from fljax.losses import cross_entropy
 from fljax.models import Model, ResNet20, as_model
 from fljax.simulation.experiment import assemble
+from tests.support.programs import jitted
+
+draw_batches = jitted(draw_batches)
 
 IMAGES = np.random.default_rng(0).uniform(size=(60, 4, 4, 1)).astype(np.float32)
 LABELS = np.arange(60, dtype=np.int32) % 3
@@ -199,13 +202,12 @@ def test_evaluation_uses_the_running_statistics():
     variables = {"params": experiment.unravel(run.params), "batch_stats": state}
     logits = Small().apply(variables, DATA.test_x, train=False)
     expected = np.mean(np.argmax(logits, 1) != DATA.test_y)
-    found = experiment.evaluate(run.params, DATA.test_x, DATA.test_y, state).test_error
+    evaluate = jax.jit(experiment.evaluate)
+    found = evaluate(run.params, DATA.test_x, DATA.test_y, state).test_error
     np.testing.assert_allclose(found, expected)
     # Not a batch's: an example alone is answered as among others.
     alone = [
-        float(
-            experiment.evaluate(run.params, DATA.test_x[i : i + 1], DATA.test_y[i : i + 1], state).test_error
-        )
+        float(evaluate(run.params, DATA.test_x[i : i + 1], DATA.test_y[i : i + 1], state).test_error)
         for i in range(3)
     ]
     np.testing.assert_array_equal(alone, np.argmax(logits[:3], 1) != DATA.test_y[:3])

@@ -116,7 +116,7 @@ def test_evaluation_draws_nothing(experiment):
     run, _ = experiment.state
     kernel = experiment.unravel(run.params)["Dense_0"]["kernel"]
     expected = np.mean(np.argmax(DATA.test_x @ np.asarray(kernel), 1) != DATA.test_y)
-    found = experiment.evaluate(run.params, DATA.test_x, DATA.test_y)
+    found = jax.jit(experiment.evaluate)(run.params, DATA.test_x, DATA.test_y)
     np.testing.assert_allclose(found.test_error, expected)
 
 

@@ -126,10 +126,19 @@ def fake(monkeypatch):
     return log
 
 
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The plan of tiny.toml."""
+    path = tmp_path_factory.mktemp("planned") / "tiny.toml"
+    path.write_text(TINY + SWEEP)
+    return make_plan(load_sweep(path), workers=1, size=2)
+
+
 @pytest.fixture
-def plan(tmp_path):
+def plan(planned, tmp_path):
+    """The plan of tiny.toml, which is in the test's folder."""
     (tmp_path / "tiny.toml").write_text(TINY + SWEEP)
-    return make_plan(load_sweep(tmp_path / "tiny.toml"), workers=1, size=2)
+    return planned
 
 
 def contents(folder: Path) -> dict:
