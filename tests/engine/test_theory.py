@@ -94,6 +94,7 @@ def test_the_error_has_the_theorems_shape_as_long_as_one_client_is_honest(attack
     assert (scaled.max(axis=0) < 2 * scaled.min(axis=0)).all()
 
 
+@pytest.mark.slow
 def test_with_no_honest_client_the_model_may_stay_where_it_is():
     # "Any number" leaves out n of n: with nobody to trust the update is zero.
     errors = np.asarray(final_errors(opposite, jnp.array(SIZES), jnp.array([CLIENTS])))
