@@ -10,7 +10,8 @@ from jax import Array, lax
 from fljax.engine.keys import named_key
 
 BatchSize = int | Literal["full"]
-# Floyd's algorithm compares a draw with all before it; larger subsets are found by a sort, see benchmarks/README.md.
+# Floyd's algorithm compares a draw with all before it; a larger subset is found by a sort. Measured, see
+# benchmarks/README.md.
 LARGEST_LOOP = 512
 
 
