@@ -19,8 +19,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # A worker has a core: threads of NumPy's and scikit-learn's that wait for one burn the others' time.
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Programs are kept for the other workers, for the processes that tests start and for the next run, also those
 # of single operations, of which there are thousands.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))

@@ -12,6 +12,7 @@ from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import Float, as_stack, compute_dtype, named, option, output_dtype, real, shaped
 from fljax.numerics.cosines import ROUNDING, Cosines, pairwise_cosines
 from fljax.numerics.safe import contained, finite_rows
+from fljax.numerics.sharding import by_columns
 
 Divisor = Literal["clients", "weights", "none"]
 
@@ -143,6 +144,7 @@ def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Divisor = "clien
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
         with named("foolsgold"):
             updates = as_stack(updates)
+        state = by_columns(state)
         num_clients, ids = state.shape[0], context.client_ids
         if ids is None and len(updates) != num_clients:
             raise ValueError(

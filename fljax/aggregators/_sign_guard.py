@@ -14,6 +14,7 @@ from fljax.numerics.cosines import pairwise_cosines
 from fljax.numerics.mean_shift import bandwidth_of, largest_cluster
 from fljax.numerics.order_statistics import midpoint
 from fljax.numerics.safe import contained, pairwise_distances, row_norms
+from fljax.numerics.sharding import window
 
 Similarity = Literal["none", "cosine", "distance"]
 
@@ -32,9 +33,9 @@ def _median(values: Array, valid: Array) -> Array:
 
 def _sign_features(stack: Array, valid: Array, start: Array, size: int) -> Array:
     """Share of positive, zero and negative entries in a window of columns, each relative to the largest."""
-    window = jax.lax.dynamic_slice_in_dim(stack, start, size, axis=1)
-    positive = jnp.sum(window > 0, axis=1, dtype=jnp.int32)
-    negative = jnp.sum(window < 0, axis=1, dtype=jnp.int32)
+    seen = window(stack, start, size)
+    positive = jnp.sum(seen > 0, axis=1, dtype=jnp.int32)
+    negative = jnp.sum(seen < 0, axis=1, dtype=jnp.int32)
     counts = jnp.stack([positive, size - positive - negative, negative], axis=1)
     shares = jnp.where(valid[:, None], counts.astype(stack.dtype) / max(size, 1), 0.0)
     return shares / (jnp.max(shares, axis=0) + 1e-8)

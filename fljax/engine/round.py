@@ -1,6 +1,6 @@
 """One round of federated learning under attack, as one pure function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import chex
@@ -10,19 +10,20 @@ import optax
 from jax import Array
 
 from fljax.base import Aggregator, Attack, ClientAlgorithm, Context, Info, Knowledge
-from fljax.engine.batches import BatchSize
+from fljax.engine.batches import BatchSize, sample_without_replacement
 from fljax.engine.keys import named_key
 from fljax.engine.local_training import (
     SGD,
     LocalTraining,
+    Result,
     attackers_updates,
     client_updates,
-    mean_state,
     root_update,
     without_poison,
 )
 from fljax.engine.metrics import Metric
 from fljax.engine.state import Kept, RoundData, RunState
+from fljax.engine.streaming import Cohort, in_passes, whole
 
 
 class RoundMetrics(NamedTuple):
@@ -116,12 +117,12 @@ def _metrics(
     )
 
 
-def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | None = None) -> Array:
-    """A round's clients, a uniformly random subset in ascending order.
+def draw_cohort(key: Array, data: RoundData, size: int, num_malicious: int | None = None) -> Array:
+    """A round's clients, a uniformly random subset in ascending order; its cost does not depend on n.
 
     Args:
         key: typed PRNG key.
-        malicious: (n,) boolean.
+        data: of the round; who is malicious is all that counts.
         size: τ.
         num_malicious: number of malicious clients among them, drawn uniformly from all malicious ones, the
             others from the honest ones; None draws from all alike.
@@ -129,17 +130,30 @@ def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | No
     Returns:
         (size,) int32.
     """
-    n = malicious.shape[0]
+    n = data.malicious.shape[0]
     if num_malicious is None:
-        return jnp.sort(jax.random.permutation(key, n)[:size]).astype(jnp.int32)
-    draws = jax.random.uniform(key, (n,))
+        return jnp.sort(sample_without_replacement(key, jnp.int32(n), size)[0])
+    ids = data.attacker_ids
+    m = jnp.searchsorted(ids, n).astype(jnp.int32)
 
-    def first(group: Array, count: int) -> Array:
-        ranks = jnp.argsort(jnp.argsort(jnp.where(group, draws, jnp.inf)))
-        return group & (ranks < count)
+    kinds = []
+    if num_malicious > 0:
+        kinds.append(ids[sample_without_replacement(named_key(key, "malicious"), m, num_malicious)[0]])
+    if num_malicious < size:
+        ranks = sample_without_replacement(named_key(key, "honest"), n - m, size - num_malicious)[0]
+        kinds.append(_outside(ids, m, ranks))
+    return jnp.sort(jnp.concatenate(kinds)).astype(jnp.int32)
 
-    chosen = first(malicious, num_malicious) | first(~malicious, size - num_malicious)
-    return jnp.nonzero(chosen, size=size)[0].astype(jnp.int32)
+
+def _outside(ids: Array, count: Array, ranks: Array) -> Array:
+    """The numbers of these ranks, from 0, among all that are not in the first `count` of ascending `ids`."""
+    # By bisection, the first j with more numbers outside below ids[j] than the rank says.
+    low, high = jnp.zeros_like(ranks), jnp.broadcast_to(count, ranks.shape)
+    for _ in range(ids.shape[0].bit_length()):
+        middle = (low + high) // 2
+        beyond = (low >= high) | (ids[middle] - middle > ranks)
+        low, high = jnp.where(beyond, low, middle + 1), jnp.where(beyond, middle, high)
+    return ranks + low
 
 
 def make_round(
@@ -157,6 +171,7 @@ def make_round(
     num_in_cohort: int | None = None,
     algorithm: ClientAlgorithm = SGD,
     max_malicious: int | None = None,
+    rows_at_once: int | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -176,6 +191,8 @@ def make_round(
         algorithm: what clients do, and what they and the server keep.
         max_malicious: an upper bound on the malicious clients in a cohort, who may train in their own way;
             None for τ.
+        rows_at_once: how many rows of the stack there are at once, in a round that trains a chunk of clients
+            after the other in every pass over them; rule and attack stream. None for all of them.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -188,7 +205,7 @@ def make_round(
         if cohort_size == num_clients:
             client_ids = jnp.arange(num_clients, dtype=jnp.int32)
         else:
-            client_ids = draw_cohort(named_key(key, "cohort"), data.malicious, cohort_size, num_in_cohort)
+            client_ids = draw_cohort(named_key(key, "cohort"), data, cohort_size, num_in_cohort)
         context = Context(
             key=named_key(key, "schedule"),
             round=state.round,
@@ -201,39 +218,55 @@ def make_round(
             malicious &= attack.active(context)
         rate = learning_rate(state.round)
         kept = state.client_state or Kept((), ())
-        training: Any = {
-            "client_ids": client_ids,
-            "malicious": malicious,
-            "key": named_key(key, "batches"),
-            "learning_rate": rate,
-            "clients_at_once": clients_at_once,
-            "model_state": state.model_state,
-        }
-        result = client_updates(
-            client_training,
-            state.params,
-            data,
-            # Who trains in another way trains honestly before.
-            attack=attack if attack.train is None else without_poison(attack),
-            **training,
-            algorithm=algorithm,
-            states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
-            shared=kept.shared,
-        )
-        if attack.train is not None and max_malicious != 0:
-            result = attackers_updates(
+
+        def train(client_ids: Array, malicious: Array) -> Result:
+            training: Any = {
+                "client_ids": client_ids,
+                "malicious": malicious,
+                "key": named_key(key, "batches"),
+                "learning_rate": rate,
+                "clients_at_once": clients_at_once,
+                "model_state": state.model_state,
+            }
+            result = client_updates(
                 client_training,
                 state.params,
                 data,
-                result,
-                attack=attack,
-                local=attack.train,
-                state=state.attack_state,
-                context=context,
-                max_malicious=max_malicious,
+                # Who trains in another way trains honestly before.
+                attack=attack if attack.train is None else without_poison(attack),
                 **training,
+                algorithm=algorithm,
+                states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
+                shared=kept.shared,
             )
-        model_state = mean_state(result.model_states, data.counts[client_ids] > 0, state.model_state)
+            if attack.train is not None and max_malicious != 0:
+                result = attackers_updates(
+                    client_training,
+                    state.params,
+                    data,
+                    result,
+                    attack=attack,
+                    local=attack.train,
+                    state=state.attack_state,
+                    context=context,
+                    max_malicious=max_malicious,
+                    **training,
+                )
+            return result
+
+        has_examples = data.counts[client_ids] > 0
+        cohort = Cohort(train, client_ids, malicious, has_examples, state.model_state, kept.clients)
+        stacks: Sequence[Any]
+        if rows_at_once is None:
+            stacks, left = whole(cohort)
+        else:
+            stacks, left = in_passes(
+                cohort,
+                size=rows_at_once,
+                num_params=state.params.size,
+                dtype=state.params.dtype,
+                num_messages=algorithm.num_messages,
+            )
         # The compiler drops the root update where neither the rule nor the attack reads it.
         root = root_update(
             server_training,
@@ -245,14 +278,14 @@ def make_round(
         )
 
         def receive(
-            stack: Array, key: Array, root: Array | None, attack_state: Any, aggregator_state: Any
+            stack: Any, key: Array, root: Array | None, attack_state: Any, aggregator_state: Any
         ) -> tuple[Array, Info, Any, Any]:
             """What the rule makes of a stack that the attackers have changed, and the states of both."""
-            chex.assert_shape(stack, (cohort_size, state.params.size))
+            assert stack.shape == (cohort_size, state.params.size)
             known = context._replace(root_update=root)
             foreseen = known._replace(key=named_key(key, "foreseen"))
 
-            def foresee(rule: Aggregator) -> Callable[[Array], Array]:
+            def foresee(rule: Aggregator) -> Callable[[Any], Array]:
                 return lambda stack: rule.aggregate(stack, aggregator_state, foreseen)[0]
 
             knowledge = Knowledge(
@@ -269,11 +302,11 @@ def make_round(
             return update, info, attack_state, aggregator_state
 
         states = state.attack_state, state.aggregator_state
-        update, info, attack_state, aggregator_state = receive(result.updates, key, root, *states)
+        update, info, attack_state, aggregator_state = receive(stacks[0], key, root, *states)
         messages = [
             receive(stack, jax.random.fold_in(named_key(key, "message"), number), None, *states)
             for number, (stack, *states) in enumerate(
-                zip(result.messages, kept.attack_states, kept.aggregator_states, strict=True)
+                zip(stacks[1:], kept.attack_states, kept.aggregator_states, strict=True)
             )
         ]
         shared, served = kept.shared, update
@@ -282,11 +315,10 @@ def make_round(
             served, shared = algorithm.serve(update, vectors, shared, cohort_size / num_clients)
         change, server_state = server_optimizer.update(-served, state.server_state, state.params)
         params = optax.apply_updates(state.params, change)
+        losses, model_state, clients = left()
         # A client without examples has trained on nothing.
-        counted = ~malicious & (data.counts[client_ids] > 0)
-        metrics = _metrics(
-            update, params, losses=result.losses, malicious=malicious, counted=counted, info=info
-        )
+        counted = ~malicious & has_examples
+        metrics = _metrics(update, params, losses=losses, malicious=malicious, counted=counted, info=info)
         state = RunState(
             params=params,
             round=state.round + 1,
@@ -297,7 +329,7 @@ def make_round(
             model_state=model_state,
             client_state=state.client_state
             and Kept(
-                jax.tree.map(lambda leaf, rows: leaf.at[client_ids].set(rows), kept.clients, result.states),
+                clients,
                 shared,
                 tuple(message[2] for message in messages),
                 tuple(message[3] for message in messages),

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fljax.numerics.sharding import by_itself
+
 
 def binomials(n: int, columns: int) -> np.ndarray:
     """(n, columns) int32 table of m over x for m < n, x < columns; what does not fit is the largest int32."""
@@ -36,7 +38,10 @@ def subsets_at(places: Array, f: Array, table: Array) -> Array:
 
 def random_coordinates(key: Array, d: int, size: int, iterations: int) -> list[Array]:
     """For each iteration `size` different coordinates out of d, drawn with equal chances."""
+
     # Those with the largest of d random numbers: a tenth of the time of a random permutation. float32, for
     # which XLA has a fast way on a CPU; that two of them are equal is too rare to matter.
-    keys = jax.random.split(key, iterations)
-    return [jax.lax.top_k(jax.random.uniform(each, (d,), jnp.float32), size)[1] for each in keys]
+    def draw(key: Array) -> Array:
+        return jax.lax.top_k(jax.random.uniform(key, (d,), jnp.float32), size)[1]
+
+    return [by_itself(draw, each) for each in jax.random.split(key, iterations)]
