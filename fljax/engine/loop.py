@@ -229,7 +229,7 @@ def compiled(
         function: the function.
         given: its arguments.
         mesh: the devices; None for one.
-        results: arrays that lie as the results shall; None leaves it to the compiler.
+        results: arrays, or their shapes, that lie as the results shall; None leaves it to the compiler.
         **how: to `jax.jit`.
     """
     if mesh is None:
@@ -237,7 +237,7 @@ def compiled(
 
     def places(tree: Any) -> Any:
         whole = NamedSharding(mesh, WHOLE)
-        return jax.tree.map(lambda leaf: leaf.sharding if isinstance(leaf, Array) else whole, tree)
+        return jax.tree.map(lambda leaf: getattr(leaf, "sharding", whole), tree)
 
     how |= {"in_shardings": places(given), "out_shardings": None if results is None else places(results)}
     # Shapes alone: arrays would bring their mesh with them, which a function of one device cannot capture.

@@ -45,6 +45,26 @@ def put(tree: Any, mesh: Mesh | None, specs: Any = WHOLE) -> Any:
     return jax.tree.map(lambda leaf, spec: _put(leaf, NamedSharding(mesh, spec)), tree, specs)
 
 
+def placed(shapes: Any, mesh: Mesh | None, specs: Any) -> Any:
+    """The shapes of arrays that are to lie on a mesh, with a `PartitionSpec` for each."""
+    if mesh is None:
+        return shapes
+    return jax.tree.map(
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)),
+        shapes,
+        specs,
+    )
+
+
+def of_runs(specs: Any) -> Any:
+    """The specs of a batch of runs, whose arrays have a leading axis."""
+    return jax.tree.map(
+        lambda spec: PartitionSpec(RUNS_AXIS, *spec),
+        specs,
+        is_leaf=lambda each: isinstance(each, PartitionSpec),
+    )
+
+
 def like(there: Any, tree: Any) -> Any:
     """The arrays of a tree on the devices, and as they lie there, of another of the same structure."""
 

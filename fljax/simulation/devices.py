@@ -15,13 +15,13 @@ def usable() -> int:
     return min(cores_in_use(), jax.device_count()) if alone_on_a_cpu else jax.device_count()
 
 
-def mesh_of(config: ExperimentConfig, cohort_size: int, runs: int = 1) -> Mesh | None:
+def mesh_of(config: ExperimentConfig, cohort_size: int, runs: int | None = None) -> Mesh | None:
     """The mesh that a configuration asks for; None for one device.
 
     Args:
         config: the configuration.
         cohort_size: τ; more devices than clients have nothing to do.
-        runs: how many runs there are at once.
+        runs: how many runs a batch of a sweep holds; None for a run alone.
 
     Raises:
         ConfigError: if it asks for more devices than there are, or divides a run alone.
@@ -29,14 +29,14 @@ def mesh_of(config: ExperimentConfig, cohort_size: int, runs: int = 1) -> Mesh |
     there, asked = jax.device_count(), config.devices
     if not isinstance(asked, DevicesConfig):
         free = usable()
-        among_runs = largest_divisor(runs, free)
+        among_runs = largest_divisor(runs or 1, free)
         return make_mesh(among_runs, min(free // among_runs, cohort_size))
     if asked.runs * asked.clients > there:
         raise ConfigError(
             f"devices: {asked.runs} × {asked.clients} are asked for (runs × clients), and there "
             + ("is 1" if there == 1 else f"are {there}")
         )
-    if runs == 1 and asked.runs > 1:
+    if runs is None and asked.runs > 1:
         raise ConfigError(
             f"devices.runs={asked.runs}: a run alone is divided among devices.clients; give runs = 1"
         )
@@ -44,7 +44,7 @@ def mesh_of(config: ExperimentConfig, cohort_size: int, runs: int = 1) -> Mesh |
         raise ConfigError(
             f"devices.clients={asked.clients} must not exceed the {cohort_size} clients of a round"
         )
-    return make_mesh(asked.runs, asked.clients)
+    return make_mesh(min(asked.runs, runs or 1), asked.clients)
 
 
 def largest_divisor(count: int, most: int) -> int:
