@@ -459,7 +459,7 @@ def client_updates(
     """
     counts = data.counts[client_ids]
     # Of all malicious clients; `malicious` holds those that attack in this round.
-    members = (jnp.cumsum(data.malicious) - 1)[client_ids].astype(jnp.int32)
+    members = jnp.searchsorted(data.attacker_ids, client_ids).astype(jnp.int32)
     shares = attack.copies if attack.share is None else jax.vmap(attack.share)(members)
     copies = jnp.where(malicious, num_copies(shares, counts), 0)
     return train_clients(

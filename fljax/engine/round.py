@@ -10,7 +10,7 @@ import optax
 from jax import Array
 
 from fljax.base import Aggregator, Attack, ClientAlgorithm, Context, Info, Knowledge
-from fljax.engine.batches import BatchSize
+from fljax.engine.batches import BatchSize, sample_without_replacement
 from fljax.engine.keys import named_key
 from fljax.engine.local_training import (
     SGD,
@@ -117,12 +117,12 @@ def _metrics(
     )
 
 
-def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | None = None) -> Array:
-    """A round's clients, a uniformly random subset in ascending order.
+def draw_cohort(key: Array, data: RoundData, size: int, num_malicious: int | None = None) -> Array:
+    """A round's clients, a uniformly random subset in ascending order; its cost does not depend on n.
 
     Args:
         key: typed PRNG key.
-        malicious: (n,) boolean.
+        data: of the round; who is malicious is all that counts.
         size: τ.
         num_malicious: number of malicious clients among them, drawn uniformly from all malicious ones, the
             others from the honest ones; None draws from all alike.
@@ -130,17 +130,30 @@ def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | No
     Returns:
         (size,) int32.
     """
-    n = malicious.shape[0]
+    n = data.malicious.shape[0]
     if num_malicious is None:
-        return jnp.sort(jax.random.permutation(key, n)[:size]).astype(jnp.int32)
-    draws = jax.random.uniform(key, (n,))
+        return jnp.sort(sample_without_replacement(key, jnp.int32(n), size)[0])
+    ids = data.attacker_ids
+    m = jnp.searchsorted(ids, n).astype(jnp.int32)
 
-    def first(group: Array, count: int) -> Array:
-        ranks = jnp.argsort(jnp.argsort(jnp.where(group, draws, jnp.inf)))
-        return group & (ranks < count)
+    kinds = []
+    if num_malicious > 0:
+        kinds.append(ids[sample_without_replacement(named_key(key, "malicious"), m, num_malicious)[0]])
+    if num_malicious < size:
+        ranks = sample_without_replacement(named_key(key, "honest"), n - m, size - num_malicious)[0]
+        kinds.append(_outside(ids, m, ranks))
+    return jnp.sort(jnp.concatenate(kinds)).astype(jnp.int32)
 
-    chosen = first(malicious, num_malicious) | first(~malicious, size - num_malicious)
-    return jnp.nonzero(chosen, size=size)[0].astype(jnp.int32)
+
+def _outside(ids: Array, count: Array, ranks: Array) -> Array:
+    """The numbers of these ranks, from 0, among all that are not in the first `count` of ascending `ids`."""
+    # By bisection, the first j with more numbers outside below ids[j] than the rank says.
+    low, high = jnp.zeros_like(ranks), jnp.broadcast_to(count, ranks.shape)
+    for _ in range(ids.shape[0].bit_length()):
+        middle = (low + high) // 2
+        beyond = (low >= high) | (ids[middle] - middle > ranks)
+        low, high = jnp.where(beyond, low, middle + 1), jnp.where(beyond, middle, high)
+    return ranks + low
 
 
 def make_round(
@@ -192,7 +205,7 @@ def make_round(
         if cohort_size == num_clients:
             client_ids = jnp.arange(num_clients, dtype=jnp.int32)
         else:
-            client_ids = draw_cohort(named_key(key, "cohort"), data.malicious, cohort_size, num_in_cohort)
+            client_ids = draw_cohort(named_key(key, "cohort"), data, cohort_size, num_in_cohort)
         context = Context(
             key=named_key(key, "schedule"),
             round=state.round,

@@ -78,17 +78,19 @@ def group_inputs(group: Group) -> Inputs:
             key = id(p.data.table), which[id(p.dataset)]
             if key not in moved:
                 moved[key] = _moved(p.data, pool.train_rows[key[1]])
-            tables[number] = moved[key]._replace(counts=p.data.counts, malicious=p.data.malicious)
+            own = {name: getattr(p.data, name) for name in ("counts", "malicious", "attackers")}
+            tables[number] = moved[key]._replace(**own)
     width = max(data.table.shape[1] for data in tables)
     root = max(data.root.shape[0] for data in tables)
+    attackers = max(np.asarray(data.attackers).shape[0] for data in tables)
 
     padded: dict[tuple[int, int], np.ndarray] = {}
 
-    def pad(values: Any, size: int) -> np.ndarray:
+    def pad(values: Any, size: int, filler: int = -1) -> np.ndarray:
         if (id(values), size) not in padded:
             array = np.asarray(values)
             widths = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
-            padded[id(values), size] = np.pad(array, widths, constant_values=-1)
+            padded[id(values), size] = np.pad(array, widths, constant_values=filler)
         return padded[id(values), size]
 
     def per_cell(values: Sequence[Any]) -> tuple[Any, int | None]:
@@ -102,6 +104,7 @@ def group_inputs(group: Group) -> Inputs:
         "counts": per_cell([data.counts for data in tables]),
         "root": per_cell([np.maximum(pad(data.root, root), 0) for data in tables]),
         "malicious": per_cell([data.malicious for data in tables]),
+        "attackers": per_cell([pad(data.attackers, attackers, len(data.counts)) for data in tables]),
         "root_count": per_cell([np.int32(data.root.shape[0]) for data in tables]),
     }
     if parts[0].data.validation is not None:

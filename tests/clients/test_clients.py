@@ -150,7 +150,7 @@ def trained(name, chunk="auto"):
 
 def cohort_of(experiment, number):
     key = jax.random.fold_in(experiment.state.run.key, number)
-    return np.asarray(draw_cohort(named_key(key, "cohort"), experiment.state.data.malicious, 3))
+    return np.asarray(draw_cohort(named_key(key, "cohort"), experiment.state.data, 3))
 
 
 def batches_of(experiment, number, client):

@@ -72,7 +72,7 @@ def test_every_client_round_and_step_has_its_own_mask(experiment):
     (run, data), step = experiment.state, jax.jit(experiment.step)
     for _ in range(2):
         key = jax.random.fold_in(run.key, run.round)
-        cohort = draw_cohort(named_key(key, "cohort"), data.malicious, 2)
+        cohort = draw_cohort(named_key(key, "cohort"), data, 2)
         updates = [
             by_hand(
                 experiment.unravel(run.params),
