@@ -11,11 +11,14 @@ The exponent is that of seconds ~ clients^exponent, by least squares over all nu
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import jax
 import numpy as np
 
 from fljax.config.schema import parse_config
-from fljax.data import Dataset
+from fljax.data import Dataset, load
 from fljax.simulation.experiment import assemble, compile_experiment
 
 SHAPE, CLASSES, ROOT, TEST = (28, 28, 1), 10, 100, 100
@@ -35,9 +38,43 @@ def noise(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return random.random((number, *SHAPE), np.float32), random.integers(0, CLASSES, number, np.int32)
 
 
-def measure(given: argparse.Namespace, num_clients: int) -> dict[str, Any]:
+def write_noise(path: Path, number: int) -> None:
+    """The same in an uncompressed .npz file, some at a time."""
+    labels = []
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("train_x.npy", "w", force_zip64=True) as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (number, *SHAPE)}
+            np.lib.format.write_array_header_2_0(file, header)
+            for start in range(0, number, 10_000):
+                x, y = noise(min(10_000, number - start), start)
+                file.write(x.tobytes())
+                labels.append(y)
+        test_x, test_y = noise(TEST, number)
+        for name, array in {"train_y": np.concatenate(labels), "test_x": test_x, "test_y": test_y}.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.save(file, array)
+
+
+class Anonymous(threading.Thread):
+    """The largest part of the resident memory, in bytes, that is no page of a file; Linux."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+        self.start()
+
+    def run(self) -> None:
+        """Look five times a second."""
+        while True:
+            found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+            self.peak = max(self.peak, 1024 * int(found[1]) if found else 0)
+            time.sleep(0.2)
+
+
+def measure(given: argparse.Namespace, num_clients: int, folder: Path) -> dict[str, Any]:
     """One number of clients, in this process."""
     number = num_clients * given.examples + ROOT
+    anonymous = Anonymous()
     config = parse_config(
         {
             "rounds": 1 + given.rounds,
@@ -51,8 +88,11 @@ def measure(given: argparse.Namespace, num_clients: int) -> dict[str, Any]:
             "streaming": not given.stacked,
         }
     )
-    x, y = noise(number, 0)
-    dataset = Dataset(x, y, *noise(TEST, 1), CLASSES, "noise")
+    if given.mapped:
+        write_noise(folder / "noise.npz", number)
+        dataset = load("npz", file=str(folder / "noise.npz"), mapped=True, num_classes=CLASSES)
+    else:
+        dataset = Dataset(*noise(number, 0), *noise(TEST, 1), CLASSES, "noise")
     begin = time.perf_counter()
     experiment = assemble(config, dataset=dataset)
     program = compile_experiment(experiment)
@@ -68,28 +108,34 @@ def measure(given: argparse.Namespace, num_clients: int) -> dict[str, Any]:
         "clients": num_clients,
         "parameters": int(state.params.size),
         "stack_gb": round(4e-9 * num_clients * state.params.size, 3),
-        "data_gb": round(1e-9 * x.nbytes, 3),
+        "data_gb": round(1e-9 * dataset.train_x.nbytes, 3),
         "seconds_prepared": round(prepared, 1),
         # The first one loads what the others find in the caches.
         "seconds": min(seconds),
         "peak_gb": round(1.024e-6 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 3),
+        # Without the pages of the mapped file, which the system takes back when it needs them.
+        "peak_anonymous_gb": round(1e-9 * anonymous.peak, 3),
         "finite": bool(np.asarray(metrics.finite).all()),
     }
 
 
 def main() -> None:
     """Measure every number of clients and print a row for each, then the exponent."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="cnn")
     parser.add_argument("--rule", default="fltrust")
     parser.add_argument("--clients", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--examples", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1, help="after the first one")
+    parser.add_argument("--mapped", action="store_true", help="examples in a file")
     parser.add_argument("--stacked", action="store_true", help="the other round, for comparison")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
-        print(json.dumps(measure(given, given.clients[0])))
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(given, given.clients[0], Path(folder))))
         return
     rows = []
     for number in given.clients:

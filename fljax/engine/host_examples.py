@@ -19,17 +19,10 @@ class HostExamples:
     a thread reads them meanwhile. At most the examples of two chunks are held.
     """
 
-    def __init__(self, x: Any, y: Any, table: Any, counts: Any) -> None:
-        """Keep where the examples are.
-
-        Args:
-            x: (N, *input_shape) inputs; a mapped file is read where clients have examples that train.
-            y: (N, ...) labels.
-            table: (n, s_max) positions in x and y, the first counts[i] of row i being client i's.
-            counts: (n,).
-        """
-        self._x, self._y = x, y
-        self._table, self._counts = np.asarray(table), np.asarray(counts)
+    def __init__(self, data: RoundData) -> None:
+        """Keep where the examples are: the data of a round, on the host, with inputs in a mapped file."""
+        self._x, self._y = data.x, data.y
+        self._table, self._counts = np.asarray(data.table), np.asarray(data.counts)
         self._reader = ThreadPoolExecutor(1, "fljax-examples")
         self._lock = threading.Lock()
         self._ahead: tuple[np.ndarray, Future[Any]] | None = None
@@ -55,12 +48,15 @@ class HostExamples:
         )
 
     def read(self, client_ids: Any, following: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs (k, s_max, *input_shape) and labels (k, s_max, ...) of some clients; 0 in empty slots."""
+        """The inputs (k, s_max, *input_shape) and labels (k, s_max, ...) of clients; 0 in empty slots."""
         wanted, following = np.asarray(client_ids), np.asarray(following)
         with self._lock:
-            ahead, self._ahead = self._ahead, None
-            known = ahead is not None and np.array_equal(ahead[0][: len(wanted)], wanted)
-            found = [part[: len(wanted)] for part in ahead[1].result()] if known else self._gather(wanted)
+            ahead = self._ahead
+            # The last chunk of a cohort may be smaller than those before.
+            if ahead is not None and np.array_equal(ahead[0][: len(wanted)], wanted):
+                found = [part[: len(wanted)] for part in ahead[1].result()]
+            else:
+                found = self._gather(wanted)
             if len(following):
                 self._ahead = following, self._reader.submit(self._gather, following)
         return found[0], found[1]
@@ -94,4 +90,5 @@ def of_server(data: RoundData) -> RoundData:
     x: Any = np.asarray(data.x[order])
     y: Any = np.asarray(data.y)[order]
     validation = None if data.validation is None else first[size:]
-    return data._replace(x=x, y=y, root=first[:size], validation=validation)
+    table: Any = np.empty((len(data.counts), 0), np.int32)
+    return data._replace(x=x, y=y, table=table, root=first[:size], validation=validation)

@@ -199,7 +199,7 @@ def map_npz(path: Path) -> dict[str, np.ndarray]:
         {'x': 'memmap'}
     """
     what = "cannot be read as an .npz file of plain arrays"
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     with reading(path, what), open_regular(path, MOST_NPZ) as file, open_zip(file) as archive:
         for info in archive.infolist():
             if info.compress_type != zipfile.ZIP_STORED:
