@@ -5,8 +5,8 @@ python benchmarks/streaming.py --model logistic_regression --clients 10000 10000
 
 Every client has `--examples` examples of 28x28 pixels of noise and takes one step on a batch of them; a fifth
 of the clients flips the sign of its update, and the rule is `--rule`. Every number of clients has a process
-of its own. With `--mapped` the examples are in an uncompressed .npz file, read a chunk of clients at a time. The
-exponent is that of seconds ~ clients^exponent, by least squares over all numbers of clients.
+of its own. With `--mapped` the examples are in an uncompressed .npz file, read a chunk of clients at a time.
+The exponent is that of seconds ~ clients^exponent, by least squares over all numbers of clients.
 """
 
 import argparse
