@@ -21,6 +21,7 @@ from fljax.engine.batches import (
     num_copies,
     with_keys,
 )
+from fljax.engine.host_examples import HostExamples
 from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
@@ -261,6 +262,7 @@ class LocalTraining(NamedTuple):
         epochs: E, passes over the examples in a round; None where `steps` says it.
         random: whether a local step draws anything besides its examples.
         augment: `(x, key) -> x`, a random change of a batch's inputs, or None.
+        examples: of the clients, where they stay on the host; None where the round's data hold them.
     """
 
     loss: Loss
@@ -272,6 +274,7 @@ class LocalTraining(NamedTuple):
     epochs: float | None = None
     random: bool = False
     augment: Callable[[Array, Array], Array] | None = None
+    examples: HostExamples | None = None
 
     def gather(self, data: RoundData, examples: Array, key: Array | None) -> tuple[Array, Array]:
         """The inputs and labels of a batch; `key` is the step's, of which augmentation takes its own."""
@@ -382,6 +385,7 @@ def _train(
     algorithm: ClientAlgorithm = SGD,
     states: State = (),
     shared: State = (),
+    following: Array | None = None,
 ) -> Result:
     """The local training of some clients on one device.
 
@@ -400,10 +404,15 @@ def _train(
         algorithm: what a client does.
         states: what the clients have kept, with a leading axis (τ,).
         shared: what the server sends to all of them.
+        following: int32, the clients whose examples are needed next, where those stay on the host.
 
     Returns:
         The `Result`.
     """
+    if training.examples is not None:
+        nobody = jnp.zeros((0,), jnp.int32)
+        data = training.examples.of(data, cohort.ids, nobody if following is None else following)
+        rows = jnp.arange(len(cohort.ids), dtype=jnp.int32)
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     poisons_at_random = draws(poison_data)

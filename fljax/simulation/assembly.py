@@ -34,6 +34,7 @@ from fljax.config.resolve import Resolved, resolve
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
 from fljax.engine.evaluate import VALIDATION_ERROR, Beside, Evaluation, make_evaluation
+from fljax.engine.host_examples import HostExamples, of_server
 from fljax.engine.local_training import LocalTraining
 from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
@@ -284,6 +285,11 @@ def streaming(parts: Parts) -> Parts:
     return parts._replace(streams=True, notes=(*parts.notes, note))
 
 
+def read_by_rounds(parts: Parts) -> RoundData:
+    """The data that the device holds from round to round, on the host."""
+    return of_server(parts.data) if parts.dataset.mapped else parts.data
+
+
 def asks_for_clients(parts: Parts) -> bool:
     """True if a metric asks whose test example it is."""
     return any("clients" in measure.asked for measure in parts.measures)
@@ -363,7 +369,7 @@ def compose(
             check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
     # Attackers who train need the examples of whoever attacks on every device.
     alike = parts.cohort_size == parts.num_clients and chosen_attack.train is None
-    by_device = own_data and devices > 1 and alike and not parts.streams
+    by_device = own_data and devices > 1 and alike and not (parts.streams or parts.dataset.mapped)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
@@ -378,6 +384,7 @@ def compose(
         epochs=local.epochs,
         augment=parts.augment,
         random=parts.model.random or parts.augment is not None,
+        examples=HostExamples(parts.data) if parts.dataset.mapped else None,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(

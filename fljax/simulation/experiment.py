@@ -36,6 +36,7 @@ from fljax.simulation.assembly import (
     make_parts,
     may_stream,
     normalized,
+    read_by_rounds,
     streaming,
 )
 from fljax.simulation.clients import describe
@@ -152,7 +153,7 @@ def assemble(
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
-    laid = lay_out(parts.data, devices) if composed.by_device else parts.data
+    laid = lay_out(parts.data, devices) if composed.by_device else read_by_rounds(parts)
     state = composed.init_state(params, key, model_state)
     if mesh is not None:
         state = put(state, mesh, state_specs(state, mesh, parts.num_clients))
