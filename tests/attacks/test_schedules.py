@@ -97,6 +97,7 @@ def test_bad_schedules_are_one_sentence(name, hyper, message):
             assemble(config(table))
 
 
+@pytest.mark.slow
 def test_before_its_first_round_an_attack_leaves_no_trace():
     honest = fljax.run(config({"name": "none"}))
     for attack in ({"name": "sign_flip", "factor": 5}, {"name": "label_flip"}, {"name": "scaling_attack"}):

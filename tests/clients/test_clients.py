@@ -19,6 +19,10 @@ from fljax.engine.keys import named_key
 from fljax.engine.round import draw_cohort
 from fljax.simulation.experiment import assemble
 from tests.clients import reference
+from tests.support.programs import jitted
+
+draw_batches, draw_passes = jitted(draw_batches), jitted(draw_passes)
+draw_cohort = jax.jit(draw_cohort, static_argnums=2)
 
 SIZES = [9, 4, 2, 12, 7, 6]  # of the natural clients, one more than the root dataset takes
 RNG = np.random.default_rng(11)
