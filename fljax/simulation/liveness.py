@@ -8,11 +8,62 @@ from jax.extend.core import Literal
 
 # Operations that a compiler does within the loops of those that read their results, so that these are never
 # there as a whole; of the expensive ones, only for a single reader.
-_EXPENSIVE = {"exp", "exp2", "expm1", "log", "log1p", "tanh", "logistic", "erf", "erf_inv", "pow", "sin", "cos"}
+_EXPENSIVE = {
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+    "tanh",
+    "logistic",
+    "erf",
+    "erf_inv",
+    "pow",
+    "sin",
+    "cos",
+}
 _CHEAP = {
-    *("add", "add_any", "sub", "mul", "div", "rem", "neg", "max", "min", "abs", "sign", "floor", "ceil", "round"),
-    *("sqrt", "rsqrt", "cbrt", "integer_pow", "square", "and", "or", "xor", "not", "eq", "ne", "lt", "le", "gt"),
-    *("ge", "clamp", "select_n", "is_finite", "convert_element_type", "bitcast_convert_type", "population_count"),
+    *(
+        "add",
+        "add_any",
+        "sub",
+        "mul",
+        "div",
+        "rem",
+        "neg",
+        "max",
+        "min",
+        "abs",
+        "sign",
+        "floor",
+        "ceil",
+        "round",
+    ),
+    *(
+        "sqrt",
+        "rsqrt",
+        "cbrt",
+        "integer_pow",
+        "square",
+        "and",
+        "or",
+        "xor",
+        "not",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+    ),
+    *(
+        "ge",
+        "clamp",
+        "select_n",
+        "is_finite",
+        "convert_element_type",
+        "bitcast_convert_type",
+        "population_count",
+    ),
     *("broadcast_in_dim", "iota", "slice", "pad", "rev", "split", "reduce_precision", "nextafter", "copy"),
     *("shift_left", "shift_right_logical", "shift_right_arithmetic", "stop_gradient", "transpose"),
 }
@@ -26,12 +77,14 @@ _VIEWS = {"reshape", "squeeze", "expand_dims", "sharding_constraint", "optimizat
 _UPDATES = {"dynamic_update_slice", "scatter", "scatter-add", "scatter_add"}
 # Their result takes the place of what they read, if nobody else reads it.
 _IN_PLACE = _CHEAP | _EXPENSIVE | _UPDATES
+# So many operations later what a product has read is still there.
+PRODUCTS = 4
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _LOOPS = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",)}
 
 
 class _Step(NamedTuple):
-    """An operation: the values it reads and makes, by number, and what one turn of it holds if it is a loop."""
+    """An operation: the values that it reads and makes, by number, and the bytes of a loop's turn."""
 
     name: str
     reads: tuple[int, ...]
@@ -63,7 +116,8 @@ class _Steps:
             else:
                 made = [*range(len(self.sizes), len(self.sizes) + len(eqn.outvars))]
                 self.sizes += [_bytes(var.aval) for var in eqn.outvars]
-                inside = max([0, *(peak_bytes(turn, in_loop=name != "cond") for turn in _turns(eqn))])
+                inside = max([0, *(peak_bytes(turn, in_place=name != "cond") for turn in _turns(eqn))])
+                inside += _copied(eqn)
                 reads = tuple(each for each in read if each is not None)
                 self.steps.append(_Step(name, reads, tuple(made), inside))
             known |= zip(eqn.outvars, made, strict=True)
@@ -79,11 +133,20 @@ def _turns(eqn: Any) -> list[Any]:
     return found
 
 
+def _copied(eqn: Any) -> int:
+    """The bytes of the copies that a loop over arrays needs: the largest it reads, the largest it makes."""
+    if eqn.primitive.name != "scan" or not eqn.params["num_carry"]:
+        return 0
+    handed_on = eqn.params["num_carry"]
+    read = eqn.invars[eqn.params["num_consts"] + handed_on :]
+    return sum(max([0, *(_bytes(v.aval) for v in each)]) for each in (read, eqn.outvars[handed_on:]))
+
+
 def _bytes(aval: Any) -> int:
     return math.prod(getattr(aval, "shape", ())) * int(getattr(getattr(aval, "dtype", None), "itemsize", 0))
 
 
-def peak_bytes(jaxpr: Any, in_loop: bool = False) -> int:
+def peak_bytes(jaxpr: Any, in_place: bool = False) -> int:
     """The most bytes of results, final and intermediate, that a traced function holds at once.
 
     An elementwise operation is part of those that read it. A loop holds its results and what one turn of it
@@ -91,7 +154,7 @@ def peak_bytes(jaxpr: Any, in_loop: bool = False) -> int:
 
     Args:
         jaxpr: that of `jax.make_jaxpr(function)(...)`.
-        in_loop: whether its results take the place of what it was given, as in a loop.
+        in_place: whether its elementwise results take the place of what it was given, as in a loop.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -109,16 +172,19 @@ def peak_bytes(jaxpr: Any, in_loop: bool = False) -> int:
         if stored.isdisjoint(step.makes):
             roots |= dict.fromkeys(step.makes, read)
             continue
-        last |= dict.fromkeys(read, place)
+        # The products of a backward pass are made in any order: what one reads waits for the next.
+        later = place + PRODUCTS * (step.name == "dot_general")
+        last |= {value: max(later, last.get(value, 0)) for value in read}
         roots |= {value: frozenset({value}) if value in stored else read for value in step.makes}
     for value in traced.results:
         last |= dict.fromkeys(roots.get(value, ()), len(traced.steps))
     sizes = traced.sizes
-    if in_loop:
+    if in_place:
         over = {v for step in traced.steps if step.name in _IN_PLACE for v in step.makes}
         sizes = [0 if v in traced.results & over else size for v, size in enumerate(sizes)]
     ends: dict[int, list[int]] = {}
     for value, place in last.items():
+        place = min(place, len(traced.steps))
         ends.setdefault(place, []).append(value)
     held = most = 0
     for place, step in enumerate(traced.steps):
