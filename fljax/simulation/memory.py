@@ -17,7 +17,7 @@ from fljax.config.components import make_aggregator, make_client
 from fljax.engine.objectives import objective
 from fljax.errors import ConfigError, OutOfMemoryError
 from fljax.host.limits import Limit, gigabytes, room
-from fljax.simulation.assembly import Parts, compose, initial_model, states_of_clients
+from fljax.simulation.assembly import Parts, compose, initial_model, read_by_rounds, states_of_clients
 from fljax.simulation.liveness import peak_bytes
 from fljax.simulation.model import clients_at_once
 
@@ -89,7 +89,9 @@ def _held_in_training(
         attack = attack._replace(corrupt=lambda updates, malicious, state, knowledge: (updates, state))
     composed = compose(parts, rule=rule, attack=attack, client=client, check=False)
     state = jax.eval_shape(lambda: composed.init_state(*_initial(parts)))
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), parts.data)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), read_by_rounds(parts)
+    )
     return peak_bytes(jax.make_jaxpr(composed.step)(state, shapes).jaxpr, in_place=True)
 
 
@@ -196,9 +198,13 @@ def estimate(
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
     kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
     outputs = 4 * kept_outputs * len(dataset.test_y) * int(np.prod(dataset.format.outputs))
-    data = dataset.train_x.nbytes + dataset.test_x.nbytes
+    data, examples = dataset.train_x.nbytes + dataset.test_x.nbytes, len(dataset.train_y)
+    if dataset.mapped:
+        # Of some clients on the device, and on the host theirs and those of the next ones.
+        examples = 3 * rows * parts.data.table.shape[1]
+        data = dataset.test_x.nbytes + examples * dataset.train_x[:1].nbytes
     # Every device reads the examples of its own clients, if nobody else ever trains on them.
-    own = n == parts.num_clients and attack.train is None
+    own = n == parts.num_clients and attack.train is None and not (parts.streams or dataset.mapped)
     stack = 4 * rows * d * stacks
     drawn = _drawn(parts, rows, chunk, gradient.batch, fewer)
     training = max(0, gradient.held - stack - drawn.bytes)
@@ -218,7 +224,7 @@ def estimate(
         "rule and attack",
     )
     return Need(
-        Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples", float(own), "data"),
+        Part(data, f"the data, {examples:,} examples", "take fewer examples", float(own), "data"),
         (
             Part(
                 stack,
