@@ -141,11 +141,10 @@ def check_pieces(
             raise ValueError(f"the attack turns updates {updates.shape} into {shown(sent)}")
         return rule.aggregate(sent, states[0], context)
 
-    rows, vector = (
-        jax.ShapeDtypeStruct((cohort_size, d), jnp.float32),
-        jax.ShapeDtypeStruct((d,), jnp.float32),
-    )
-    context: Any = Context(
+    rows: Any
+    vector: Any
+    rows, vector = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((cohort_size, d), (d,)))
+    context = Context(
         key=jax.random.key(0),
         round=jnp.int32(0),
         client_ids=jnp.arange(cohort_size),

@@ -114,12 +114,13 @@ class _Steps:
                 inner = getattr(called, "jaxpr", called)
                 made = self._add(inner, read[len(read) - len(inner.invars) :])
             else:
-                made = [*range(len(self.sizes), len(self.sizes) + len(eqn.outvars))]
+                new = range(len(self.sizes), len(self.sizes) + len(eqn.outvars))
+                made = [*new]
                 self.sizes += [_bytes(var.aval) for var in eqn.outvars]
                 inside = max([0, *(peak_bytes(turn, in_place=name != "cond") for turn in _turns(eqn))])
                 inside += _copied(eqn)
                 reads = tuple(each for each in read if each is not None)
-                self.steps.append(_Step(name, reads, tuple(made), inside))
+                self.steps.append(_Step(name, reads, tuple(new), inside))
             known |= zip(eqn.outvars, made, strict=True)
         return [value(var) for var in jaxpr.outvars]
 
@@ -189,12 +190,12 @@ def peak_bytes(jaxpr: Any, in_place: bool = False) -> int:
     held = most = 0
     for place, step in enumerate(traced.steps):
         own = [sizes[value] for value in step.makes if value in stored and value in last]
-        over = [sizes[value] for value in ends.get(place, ())]
+        freed = [sizes[value] for value in ends.get(place, ())]
         again = 0
         if step.name in _IN_PLACE or step.name in _LOOPS:
-            again = sum(size * count for size, count in (Counter(own) & Counter(over)).items())
+            again = sum(size * count for size, count in (Counter(own) & Counter(freed)).items())
         most = max(most, held + sum(own) - again + step.inside)
-        held += sum(own) - sum(over)
+        held += sum(own) - sum(freed)
     return most
 
 

@@ -338,6 +338,9 @@ def what_fits(parts: Parts, need: Need, there: Limit, again: Callable[[Parts], N
     grows = sum(by_name.get(name, 0) for name in ("updates", "training", "drawn batches", "rule and attack"))
     fewer = int(n * (there.bytes - need.total + grows) / max(grows, 1))
     found += [f"cohort_size = {fewer}"] * (1 <= fewer < n)
+    if jax.default_backend() != "cpu":  # where the devices share one memory
+        enough = [devices for devices in range(2, n + 1) if need.on(devices).total <= there.bytes]
+        found += [f"{enough[0]} times as many devices"] * bool(enough)
     return f" ({' or '.join(found)} would fit)" if found else ""
 
 

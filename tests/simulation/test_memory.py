@@ -23,7 +23,7 @@ from fljax.host import limits
 from fljax.host.limits import Limit, available, device_memory, group_limits, room
 from fljax.simulation import experiment as running
 from fljax.simulation.experiment import assemble
-from fljax.simulation.memory import Need, Part, check_compiled, is_out_of_memory, program_bytes
+from fljax.simulation.memory import Need, Part, check_compiled, is_out_of_memory, program_bytes, what_fits
 from tests.support.programs import DEFAULTS
 
 BASE = {
@@ -137,7 +137,7 @@ def nothing_compiled(monkeypatch):
 
 def test_a_run_that_cannot_fit_is_refused_before_it_is_compiled(nothing_compiled, monkeypatch, tmp_path):
     config = parse_config(BASE | LARGE)
-    sentence = r"needs about \d\d MB, but 20 MB are allowed .* 40 clients × 124,010 parameters: lower "
+    sentence = r"needs about \d\d MB, but 20 MB are allowed .* 40 clients .*: lower .*would fit"
     with pytest.raises(ConfigError, match=sentence):
         fljax.run(config, tmp_path / "run", memory=0.02)
     monkeypatch.setattr(limits, "available", lambda: Limit(20_000_000, "free on this machine"))
@@ -169,6 +169,15 @@ def test_what_would_fit_is_in_the_sentence_and_does(nothing_compiled):
     assemble(parse_config(config | {"client_chunk": chunk}), memory=0.8 * whole / 1e9)
 
 
+def test_more_devices_fit_where_each_has_a_memory_of_its_own(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    parts = SimpleNamespace(config=parse_config(BASE), cohort_size=40)
+    need = Need(Part(10, "the data", "take fewer"), (Part(900, "a", "lower a", 1.0, "updates"),))
+    said = what_fits(parts, need, Limit(310, "free"), lambda parts: need)
+    assert said == " (cohort_size = 13 or 3 times as many devices would fit)"
+    assert need.on(3).total <= 310 < need.on(2).total
+
+
 def test_a_dry_run_shows_the_parts_and_starts_nothing(nothing_compiled, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(BASE | LARGE | {"streaming": False}))
@@ -179,7 +188,7 @@ def test_a_dry_run_shows_the_parts_and_starts_nothing(nothing_compiled, monkeypa
         main()
     assert not ended.value.code
     shown = capsys.readouterr().out
-    for row in (r"updates +│ the updates, 40 clients × 124,010 parameters +│ 20 MB", r"limit .* 1\.0 GB"):
+    for row in (r"updates +│ the updates, 40 clients × 124,010 parameters +│ +20 MB", r"limit .* 1\.0 GB"):
         assert re.search(row, shown)
     monkeypatch.setattr(sys, "argv", [*words, "--memory", "0.02"])
     with pytest.raises(SystemExit) as ended:
