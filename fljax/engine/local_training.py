@@ -21,6 +21,7 @@ from fljax.engine.batches import (
     num_copies,
     with_keys,
 )
+from fljax.engine.host_examples import HostExamples
 from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
@@ -260,6 +261,7 @@ class LocalTraining(NamedTuple):
         epochs: E, passes over the examples in a round; None where `steps` says it.
         random: whether a local step draws anything besides its examples.
         augment: `(x, key) -> x`, a random change of a batch's inputs, or None.
+        examples: of the clients, where they stay on the host; None where the round's data hold them.
     """
 
     loss: Loss
@@ -271,6 +273,7 @@ class LocalTraining(NamedTuple):
     epochs: float | None = None
     random: bool = False
     augment: Callable[[Array, Array], Array] | None = None
+    examples: HostExamples | None = None
 
     def gather(self, data: RoundData, examples: Array, key: Array | None) -> tuple[Array, Array]:
         """The inputs and labels of a batch; `key` is the step's, of which augmentation takes its own."""
@@ -342,6 +345,7 @@ def train_clients(
     algorithm: ClientAlgorithm = SGD,
     states: State = (),
     shared: State = (),
+    following: Array | None = None,
 ) -> Result:
     """The local training of some clients.
 
@@ -359,22 +363,28 @@ def train_clients(
         algorithm: what a client does.
         states: what the clients have kept, with a leading axis (τ,).
         shared: what the server sends to all of them.
+        following: int32, the clients whose examples are needed next, where those stay on the host.
 
     Returns:
         The `Result`.
     """
+    rows = cohort.ids
+    if training.examples is not None:
+        nobody = jnp.zeros((0,), jnp.int32)
+        data = training.examples.of(data, cohort.ids, nobody if following is None else following)
+        rows = jnp.arange(len(cohort.ids), dtype=jnp.int32)
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     poisons_at_random = draws(poison_data)
     training = training._replace(random=training.random or poisons_at_random)
-    counts = data.counts[cohort.ids]
+    counts = data.counts[rows]
     width = data.table.shape[1]
     largest = width + math.ceil(most_copies * width)
 
-    def draw(client: Array, count: Array, extra: Array) -> Batches | Passes:
-        return training.draw(jax.random.fold_in(key, client), data.table[client], count, extra, largest)
+    def draw(client: Array, row: Array, count: Array, extra: Array) -> Batches | Passes:
+        return training.draw(jax.random.fold_in(key, client), data.table[row], count, extra, largest)
 
-    owners = cohort.ids, counts, cohort.copies
+    owners = cohort.ids, rows, counts, cohort.copies
     # Those of epochs are drawn for as many clients as train at once.
     drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
 
@@ -400,8 +410,8 @@ def train_clients(
             )
 
         def whole_gradient(at: Params) -> Array:
-            client, number, extra = of_data
-            passes = all_of(data.table[client], number, extra, training.batch_size, largest)
+            client, row, number, extra = of_data
+            passes = all_of(data.table[row], number, extra, training.batch_size, largest)
             if training.random:
                 passes = with_keys(passes, named_key(jax.random.fold_in(key, client), "gradient"))
             return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state)
@@ -413,7 +423,7 @@ def train_clients(
             # Nobody who has no examples moves what others keep of him.
             nothing = jax.tree.map(jnp.zeros_like, (trained.update, trained.messages))
             sent = jax.tree.map(
-                lambda new, old: jnp.where(of_data[1] > 0, new, old), sent, (nothing[0], state, nothing[1])
+                lambda new, old: jnp.where(of_data[2] > 0, new, old), sent, (nothing[0], state, nothing[1])
             )
         return Result(sent[0], trained.loss, trained.model_state, *sent[1:])
 

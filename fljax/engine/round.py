@@ -202,10 +202,13 @@ def make_round(
 
     def step(state: RunState, data: RoundData) -> tuple[RunState, RoundMetrics]:
         key = jax.random.fold_in(state.key, state.round)
-        if cohort_size == num_clients:
-            client_ids = jnp.arange(num_clients, dtype=jnp.int32)
-        else:
-            client_ids = draw_cohort(named_key(key, "cohort"), data, cohort_size, num_in_cohort)
+
+        def cohort_of(key: Array) -> Array:
+            if cohort_size == num_clients:
+                return jnp.arange(num_clients, dtype=jnp.int32)
+            return draw_cohort(named_key(key, "cohort"), data, cohort_size, num_in_cohort)
+
+        client_ids = cohort_of(key)
         context = Context(
             key=named_key(key, "schedule"),
             round=state.round,
@@ -219,7 +222,7 @@ def make_round(
         rate = learning_rate(state.round)
         kept = state.client_state or Kept((), ())
 
-        def train(client_ids: Array, malicious: Array) -> Result:
+        def train(client_ids: Array, malicious: Array, following: Array) -> Result:
             training: Any = {
                 "client_ids": client_ids,
                 "malicious": malicious,
@@ -238,6 +241,7 @@ def make_round(
                 algorithm=algorithm,
                 states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
                 shared=kept.shared,
+                following=following,
             )
             if attack.train is not None and max_malicious != 0:
                 result = attackers_updates(
@@ -255,7 +259,12 @@ def make_round(
             return result
 
         has_examples = data.counts[client_ids] > 0
-        cohort = Cohort(train, client_ids, malicious, has_examples, state.model_state, kept.clients)
+        following = jnp.zeros((0,), jnp.int32)
+        if client_training.examples is not None:
+            following = cohort_of(jax.random.fold_in(state.key, state.round + 1))
+        cohort = Cohort(
+            train, client_ids, following, malicious, has_examples, state.model_state, kept.clients
+        )
         stacks: Sequence[Any]
         if rows_at_once is None:
             stacks, left = whole(cohort)

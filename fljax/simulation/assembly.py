@@ -34,6 +34,7 @@ from fljax.config.resolve import Resolved, resolve
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
 from fljax.engine.evaluate import VALIDATION_ERROR, Beside, Evaluation, make_evaluation
+from fljax.engine.host_examples import HostExamples, of_server
 from fljax.engine.local_training import LocalTraining
 from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
@@ -282,6 +283,11 @@ def streaming(parts: Parts) -> Parts:
     return parts._replace(streams=True, notes=(*parts.notes, note))
 
 
+def read_by_rounds(parts: Parts) -> RoundData:
+    """The data that the device holds from round to round, on the host."""
+    return of_server(parts.data) if parts.dataset.mapped else parts.data
+
+
 def asks_for_clients(parts: Parts) -> bool:
     """True if a metric asks whose test example it is."""
     return any("clients" in measure.asked for measure in parts.measures)
@@ -369,6 +375,7 @@ def compose(
         epochs=local.epochs,
         augment=parts.augment,
         random=parts.model.random or parts.augment is not None,
+        examples=HostExamples(parts.data) if parts.dataset.mapped else None,
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(

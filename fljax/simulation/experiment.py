@@ -33,6 +33,7 @@ from fljax.simulation.assembly import (
     make_parts,
     may_stream,
     normalized,
+    read_by_rounds,
     streaming,
 )
 from fljax.simulation.clients import describe
@@ -144,7 +145,7 @@ def assemble(
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
-    on_device = jax.device_put(parts.data)
+    on_device = jax.device_put(read_by_rounds(parts))
     return Experiment(
         config=config,
         dataset=parts.dataset,

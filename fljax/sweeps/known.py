@@ -128,6 +128,11 @@ class Known:
         key = self._text(config.data), seed
         if key not in self._datasets:
             dataset = load_dataset(config)
+            if dataset.mapped:
+                raise ConfigError(
+                    f"data {config.data.name}: mapped is for a run alone; the cells of a sweep share "
+                    "examples that are read whole"
+                )
             self._bytes += dataset.train_x.nbytes + dataset.test_x.nbytes
             if self._datasets and self._bytes > DATA_SHARE * available().bytes:
                 raise ConfigError(
