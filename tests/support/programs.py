@@ -4,6 +4,7 @@ Outside jit every operation is compiled by itself, and a loop again at every cal
 test_rules.py and test_attacks.py compare the two for every rule and attack.
 """
 
+import inspect
 import os
 from collections.abc import Callable
 from functools import cache, wraps
@@ -12,10 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.attacks import ATTACKS
 from fljax.simulation import experiment as running
 
 # JAX's defaults, which conftest.py turns off.
-_DEFAULTS = {
+DEFAULTS = {
     **({"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}),
     "xla_backend_optimization_level": 3,
     "xla_llvm_disable_expensive_passes": False,
@@ -24,7 +27,7 @@ _DEFAULTS = {
 
 def optimized(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled as users compile it, for tests of what XLA makes of the code."""
-    return jax.jit(function, compiler_options=_DEFAULTS)
+    return jax.jit(function, compiler_options=DEFAULTS)
 
 
 class _Traced:
@@ -66,6 +69,18 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
         return program([value for value, is_array in zip(values, traced, strict=True) if is_array])
 
     return call
+
+
+def jit_components(names: dict[str, Any]) -> None:
+    """Compile the rules and attacks on updates among the names of an example, which calls them outside jit.
+
+    There every operation is a program, a hundred of them for one line. That jit changes nothing is tested.
+    """
+    for registry in (RULES, PRE_AGGREGATORS, ATTACKS):
+        for name, entry in registry.items():
+            on_updates = "updates" in inspect.signature(entry.function).parameters
+            if on_updates and names.get(name) is entry.function:
+                names[name] = jitted(entry.function)
 
 
 _assembled: dict[Any, running.Experiment] = {}
