@@ -75,10 +75,12 @@ class Aggregator(NamedTuple):
         init: `init(num_clients, num_params) -> state`.
         aggregate: `aggregate(updates, state, context) -> (update, state, info)`; `updates` is (n, d),
             `update` (d,), and `info` explains the decision.
+        streams: True if it takes `Rows` of fljax/numerics/rows.py as well, a stack that is never whole.
     """
 
     init: Callable[[int, int], State]
     aggregate: Callable[[Array, State, Context], tuple[Array, State, Info]]
+    streams: bool = False
 
 
 class PreAggregator(NamedTuple):
@@ -88,10 +90,12 @@ class PreAggregator(NamedTuple):
         init: `init(num_clients, num_params) -> state`.
         transform: `transform(updates, state, context) -> (updates, state, context)`; a context is returned
             because a map that mixes rows makes their weights and client ids meaningless.
+        streams: True if it takes `Rows` as well, and makes `Rows` of them.
     """
 
     init: Callable[[int, int], State]
     transform: Callable[[Array, State, Context], tuple[Array, State, Context]]
+    streams: bool = False
 
 
 class Trigger(NamedTuple):
@@ -160,6 +164,7 @@ class Attack(NamedTuple):
         train: the training of malicious clients on their poisoned data, or None for that of honest ones.
         triggers: the triggers one by one, by name, where `trigger` is made of several, for the metric
             `backdoor`.
+        streams: True if `corrupt` takes `Rows` of fljax/numerics/rows.py as well, and makes `Rows` of them.
     """
 
     init: Callable[[int, int], State]
@@ -171,6 +176,7 @@ class Attack(NamedTuple):
     active: Callable[[Context], Array] | None = None
     train: LocalAttack | None = None
     triggers: Mapping[str, Trigger] = MappingProxyType({})
+    streams: bool = False
 
 
 class Task(NamedTuple):

@@ -6,10 +6,11 @@ from jax import Array
 from fljax.aggregators._clip import shortened
 from fljax.aggregators.registry import register_pre_aggregator
 from fljax.numerics.checks import Int, tolerated
+from fljax.numerics.rows import by_row, map_rows
 from fljax.numerics.safe import contained, safe_norms
 
 
-@register_pre_aggregator(title="ARC", assumes="n > 2f", source="Allouah et al. 2024")
+@register_pre_aggregator(title="ARC", assumes="n > 2f", source="Allouah et al. 2024", streams=True)
 def adaptive_clip(updates: Array, *, num_malicious: Int) -> Array:
     """Clip the longest rows to the length of the longest one that is left alone (ARC).
 
@@ -36,9 +37,9 @@ def adaptive_clip(updates: Array, *, num_malicious: Int) -> Array:
     """
     n = updates.shape[0]
     f = tolerated(num_malicious, n, (2, 0))
-    stack = contained(updates)
-    norms = safe_norms(stack)
+    stack = map_rows(contained, updates)
+    norms = by_row(safe_norms, stack)
     num_clipped = 2 * f * (n - f) // n
     lengths = jnp.where(norms.finite, norms.values / norms.shifts, jnp.inf)
     radius = jnp.sort(lengths)[n - 1 - num_clipped]
-    return shortened(stack, norms, radius)
+    return map_rows(lambda rows, own: shortened(rows, own, radius), stack, norms)

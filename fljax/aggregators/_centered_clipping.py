@@ -9,19 +9,25 @@ from jax import Array, lax
 from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.checks import Float, compute_dtype, output_dtype, real, shaped, whole
+from fljax.numerics.rows import Rows, sum_rows
 from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from
 
 
+def _pull(stack: Stack, center: Array, radius: Array) -> Array:
+    """The sum of the rows' differences from the centre, each clipped."""
+    reach = distances(stack, center)
+    near = reach * stack.scales <= radius
+    # min(1, radius / distance) of the row as it is, and of the row as it is scaled.
+    far = radius / jnp.where(near, 1.0, reach)
+    of_rows = stack.weights * jnp.where(near, stack.scales, far)
+    pull = dot(of_rows, stack.rows)
+    return pull - jnp.sum(of_rows / stack.scales) * center
+
+
 def _steps(stack: Stack, center: Array, radius: Array, num_iterations: int) -> Array:
     def step(center: Array) -> Array:
-        reach = distances(stack, center)
-        near = reach * stack.scales <= radius
-        # min(1, radius / distance) of the row as it is, and of the row as it is scaled.
-        far = radius / jnp.where(near, 1.0, reach)
-        of_rows = stack.weights * jnp.where(near, stack.scales, far)
-        pull = dot(of_rows, stack.rows)
-        return center + (pull - jnp.sum(of_rows / stack.scales) * center) / stack.rows.shape[0]
+        return center + _pull(stack, center, radius) / stack.rows.shape[0]
 
     if num_iterations <= 4:
         for _ in range(num_iterations):
@@ -31,20 +37,24 @@ def _steps(stack: Stack, center: Array, radius: Array, num_iterations: int) -> A
 
 
 @lru_cache
-def _clipping(ordinary: bool, num_iterations: int) -> Any:
+def _clipping(ordinary: bool, num_iterations: int, num_rows: int | None = None) -> Any:
+    """The moved centre; or of a chunk of a stack of `num_rows` by how much it moves the centre in a step."""
+
     # Cached so that outside jit, too, JAX meets the same functions again and compiles them once.
+    def follow(stack: Stack, center: Array, radius: Array) -> Array:
+        if num_rows is not None:
+            return _pull(stack, center, radius) / num_rows
+        return _steps(stack, center, radius, num_iterations)
+
     def clipped(updates: Array, center: Array, radius: Array) -> Array:
         ones = jnp.ones(updates.shape[:1], updates.dtype)
         if ordinary:
-            return _steps(plain(updates, ones), center, radius, num_iterations)
+            return follow(plain(updates, ones), center, radius)
         # In units of the radius, beyond which only directions count.
         largest = jnp.max(jnp.abs(center), initial=0.0)
         unit = jnp.maximum(radius, jnp.maximum(largest / FARTHEST, jnp.finfo(radius.dtype).tiny))
         unit = lax.stop_gradient(unit)
-        moved = _steps(
-            scaled(updates, ones, unit), divide(center, unit), divide(radius, unit), num_iterations
-        )
-        return unit * moved
+        return unit * follow(scaled(updates, ones, unit), divide(center, unit), divide(radius, unit))
 
     return clipped
 
@@ -83,6 +93,7 @@ def carried_clipping(*, radius: Float, num_iterations: int = 1) -> Aggregator:
     assumes="n > 2f, with a good centre",
     source="Karimireddy et al. 2021",
     make=carried_clipping,
+    streams=True,
 )
 def centered_clipping(updates: Array, center: Array, *, radius: Float, num_iterations: int = 1) -> Array:
     """The centre moved by the mean of the differences from it, each clipped to `radius`.
@@ -116,12 +127,21 @@ def centered_clipping(updates: Array, center: Array, *, radius: Float, num_itera
     num_iterations = whole("num_iterations", num_iterations, smallest=1)
     point = shaped("center", center, (d,)).astype(updates.dtype)
     length = jnp.asarray(radius, updates.dtype)
-    result = lax.cond(
-        for_all(_in_range(updates, point, length)),
-        _clipping(True, num_iterations),
-        _clipping(False, num_iterations),
-        updates,
-        point,
-        length,
+    n = len(updates) if isinstance(updates, Rows) else None
+
+    def moved(rows: Array, point: Array) -> Array:
+        branches = (_clipping(ordinary, num_iterations, n) for ordinary in (True, False))
+        return lax.cond(for_all(_in_range(rows, point, length)), *branches, rows, point, length)
+
+    if n is None:
+        return moved(updates, point)
+
+    def step(point: Array) -> Array:
+        return point + sum_rows(lambda rows: moved(rows, point), updates)
+
+    point = step(point)
+    return (
+        point
+        if num_iterations == 1
+        else lax.fori_loop(1, num_iterations, lambda _, point: step(point), point)
     )
-    return result

@@ -5,6 +5,7 @@ from jax import Array
 
 from fljax.aggregators.registry import register_pre_aggregator
 from fljax.numerics.checks import Float, real
+from fljax.numerics.rows import map_rows
 from fljax.numerics.safe import Norms, contained, safe_norms
 
 
@@ -18,7 +19,9 @@ def shortened(updates: Array, norms: Norms, radius: Array | Float) -> Array:
     return jnp.where(norms.finite[:, None], shorter, 0.0)
 
 
-@register_pre_aggregator(title="Clipping", assumes="bounds each row's influence", source="Sun et al. 2019")
+@register_pre_aggregator(
+    title="Clipping", assumes="bounds each row's influence", source="Sun et al. 2019", streams=True
+)
 def clip(updates: Array, *, radius: Float) -> Array:
     """Shorten every row that is longer than `radius` to that length: g_i · min(1, radius / ‖g_i‖).
 
@@ -42,5 +45,9 @@ def clip(updates: Array, *, radius: Float) -> Array:
     static clipping.
     """
     radius = real("radius", radius, above=0)
-    stack = contained(updates)
-    return shortened(stack, safe_norms(stack), radius)
+
+    def shorter(rows: Array) -> Array:
+        rows = contained(rows)
+        return shortened(rows, safe_norms(rows), radius)
+
+    return map_rows(shorter, updates)

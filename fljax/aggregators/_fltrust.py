@@ -10,6 +10,7 @@ from jax import Array, lax
 from fljax.aggregators.registry import register_rule, takes_updates
 from fljax.base import Info
 from fljax.numerics.checks import flag, option, shaped
+from fljax.numerics.rows import Rows, fold
 from fljax.numerics.safe import (
     contained,
     divide,
@@ -69,60 +70,102 @@ def trust_scores(updates: Array, root_update: Array) -> Array:
     return _average(updates, root_update, clip_negative=True, normalize="full", include_root=False)[1]
 
 
+class _Variant(NamedTuple):
+    """The arguments of `fltrust`."""
+
+    clip_negative: bool
+    normalize: Normalization
+    include_root: bool
+
+
+def _trust(
+    variant: _Variant, rows: Array, scales: Array | float, squares: Array, direction: Array, root_norm: Array
+) -> tuple[Array, Array]:
+    """Trust scores, and the factors that bring the rows to their lengths, both (n,).
+
+    Row i of the stack is scales[i] * rows[i]; squares are the squared norms of `rows`.
+    """
+    cosines, inverse = _cosines(rows, squares, direction)
+    scores = jnp.maximum(cosines, 0.0) if variant.clip_negative else cosines
+    if variant.normalize == "full":
+        # The factor ‖g_0‖ comes after the product: before it, it could overflow for very short rows.
+        lengths = inverse
+    elif variant.normalize == "shrink":
+        lengths = jnp.minimum(scales, root_norm * inverse)
+    else:
+        lengths = jnp.broadcast_to(scales, inverse.shape)
+    return scores, lengths
+
+
+def _divisor(variant: _Variant, scores: Array) -> tuple[Array, Array]:
+    """What the sum is divided by, of the sum of the scores, and whether anybody is trusted."""
+    total = scores + (1.0 if variant.include_root else 0.0)
+    trusted = total != 0
+    return jnp.where(trusted, total, 1.0), trusted
+
+
+def _finished(
+    variant: _Variant, update: Array, scores: Array, divisor: tuple[Array, Array], root: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    """The update and the scores, of the average of the rows."""
+    (total, trusted), (direction, root_norm) = divisor, root
+    if variant.normalize == "full":
+        update = root_norm * update
+    if variant.include_root:
+        update = update + jnp.where(trusted, root_norm / total, 0.0) * direction
+    # Without a direction to trust there is no update, in every variant.
+    return jnp.where(root_norm == 0, 0.0, update), jnp.where(root_norm == 0, 0.0, scores)
+
+
 class _Branches(NamedTuple):
     """The two paths of one variant, as functions of (stack, squares, direction, root_norm)."""
 
-    plain: Callable[..., tuple[Array, Array]]
-    careful: Callable[..., tuple[Array, Array]]
+    plain: Callable[..., Any]
+    careful: Callable[..., Any]
 
 
 @lru_cache
-def _branches(clip_negative: bool, normalize: Normalization, include_root: bool) -> _Branches:
+def _branches(variant: _Variant, num_rows: int | None = None) -> _Branches:
+    """The update and the scores of a stack; or, of a chunk of `num_rows` rows, its sums and the scores."""
+
     # Cached so that outside jit, too, JAX meets the same functions again and compiles them once.
-    def combine(
-        rows: Array, scales: Array | float, squares: Array, direction: Array, root_norm: Array
-    ) -> tuple[Array, Array]:
-        """Row i of the stack is scales[i] * rows[i]; squares are the squared norms of `rows`."""
-        cosines, inverse = _cosines(rows, squares, direction)
-        scores = jnp.maximum(cosines, 0.0) if clip_negative else cosines
-        if normalize == "full":
-            # The factor ‖g_0‖ comes after the product: before it, it could overflow for very short rows.
-            lengths = inverse
-        elif normalize == "shrink":
-            lengths = jnp.minimum(scales, root_norm * inverse)
-        else:
-            lengths = jnp.broadcast_to(scales, inverse.shape)
-        total = jnp.sum(scores) + (1.0 if include_root else 0.0)
-        trusted = total != 0
-        total = jnp.where(trusted, total, 1.0)
+    def combine(rows: Array, scales: Array | float, squares: Array, *root: Array) -> Any:
+        scores, lengths = _trust(variant, rows, scales, squares, *root)
+        if num_rows is not None:
+            return (dot(scores / num_rows * lengths, rows), jnp.sum(scores)), scores
+        total, trusted = divisor = _divisor(variant, jnp.sum(scores))
         coefficients = jnp.where(trusted, scores / total * lengths, 0.0)
-        update = dot(coefficients, rows)
-        if normalize == "full":
-            update = root_norm * update
-        if include_root:
-            update = update + jnp.where(trusted, root_norm / total, 0.0) * direction
-        # Without a direction to trust there is no update, in every variant.
-        return jnp.where(root_norm == 0, 0.0, update), jnp.where(root_norm == 0, 0.0, scores)
+        return _finished(variant, dot(coefficients, rows), scores, divisor, root)
 
-    def plain(stack: Array, squares: Array, direction: Array, root_norm: Array) -> tuple[Array, Array]:
-        return combine(stack, 1.0, squares, direction, root_norm)
+    def plain(stack: Array, squares: Array, *root: Array) -> Any:
+        return combine(stack, 1.0, squares, *root)
 
-    def careful(stack: Array, squares: Array, direction: Array, root_norm: Array) -> tuple[Array, Array]:
+    def careful(stack: Array, squares: Array, *root: Array) -> Any:
         rows, scales = scale_rows(stack)
-        return combine(rows, scales, square_norms(rows), direction, root_norm)
+        return combine(rows, scales, square_norms(rows), *root)
 
     return _Branches(plain, careful)
 
 
-def _average(updates: Array, root_update: Array, **variant: Any) -> tuple[Array, Array]:
+def _average(updates: Array, root_update: Array, **arguments: Any) -> tuple[Array, Array]:
     """The update and the trust scores of one variant."""
-    root = shaped("root_update", root_update, updates.shape[1:]).astype(updates.dtype)
-    stack = contained(updates)
-    squares = square_norms(stack)
-    return lax.cond(for_all(ordinary(squares)), *_branches(**variant), stack, squares, *_unit_root(root))
+    given = shaped("root_update", root_update, updates.shape[1:]).astype(updates.dtype)
+    root, variant = _unit_root(given), _Variant(**arguments)
+    n = len(updates) if isinstance(updates, Rows) else None
+
+    def part(rows: Array) -> Any:
+        stack = contained(rows)
+        squares = square_norms(stack)
+        return lax.cond(for_all(ordinary(squares)), *_branches(variant, n), stack, squares, *root)
+
+    if n is None:
+        return part(updates)
+    (total, sum_of_scores), scores = fold(part, updates)
+    divisor = _divisor(variant, sum_of_scores)
+    return _finished(variant, jnp.where(divisor[1], n / divisor[0], 0.0) * total, scores, divisor, root)
 
 
-@register_rule(title="FLTrust", assumes="any f, with a clean root", source="Cao et al. 2021")
+@register_rule(title="FLTrust", assumes="any f, with a clean root", source="Cao et al. 2021", streams=True)
 def fltrust(
     updates: Array,
     root_update: Array,

@@ -5,11 +5,12 @@ from jax import Array
 
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
+from fljax.numerics.rows import sum_rows
 from fljax.numerics.safe import dot
 from fljax.numerics.weights import relative_weights
 
 
-@register_rule(title="FedAvg", assumes="f = 0", source="McMahan et al. 2017")
+@register_rule(title="FedAvg", assumes="f = 0", source="McMahan et al. 2017", streams=True)
 def mean(updates: Array, weights: Array | None = None) -> tuple[Array, Info]:
     """Weighted average of the updates (FedAvg): g = Σ_i w_i g_i / Σ_i w_i.
 
@@ -40,5 +41,5 @@ def mean(updates: Array, weights: Array | None = None) -> tuple[Array, Info]:
     weighed = total != 0
     share = share / jnp.where(weighed, total, 1.0)
     # A matrix product: on a CPU it reads the stack at memory speed, where `mean(0)` does not.
-    update = dot(share, updates)
+    update = sum_rows(lambda rows, own: dot(own, rows), updates, share)
     return jnp.where(weighed, update, 0.0), {"weights": share}

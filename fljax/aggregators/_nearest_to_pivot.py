@@ -7,10 +7,16 @@ from fljax.aggregators._norm_filter import mean_of_nearest
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.checks import Int, below_half, bounded
-from fljax.numerics.safe import distances_to
+from fljax.numerics.rows import by_row, row_at
+from fljax.numerics.safe import distances_to, finite_rows
 
 
-@register_rule(title="MoNNA", assumes="n > 2f, with an honest pivot", source="Farhadkhani et al. 2023")
+@register_rule(
+    title="MoNNA",
+    assumes="n > 2f, with an honest pivot",
+    source="Farhadkhani et al. 2023",
+    streams=True,
+)
 def nearest_to_pivot(
     updates: Array, *, num_malicious: Int, pivot: Int = 0, strict: bool = True
 ) -> tuple[Array, Info]:
@@ -49,10 +55,15 @@ def nearest_to_pivot(
     f = below_half(num_malicious, n, strict)
     pivot = bounded("pivot", pivot, largest=n - 1, needs="to be a row, 0 to n - 1", n=n)
     is_pivot = jnp.arange(n) == pivot
-    distances = distances_to(updates, updates[pivot], is_pivot)
-    # Before its own copies, so that the pivot always counts.
-    distances = jnp.where(is_pivot, -1.0, distances)
-    update, selected = mean_of_nearest(updates, distances, f)
+    trusted = row_at(pivot, updates)
+
+    def from_pivot(rows: Array, is_it: Array) -> tuple[Array, Array]:
+        # Before its own copies, so that the pivot always counts.
+        distances = jnp.where(is_it, -1.0, distances_to(rows, trusted, is_it))
+        return distances, finite_rows(rows, distances)
+
+    distances, finite = by_row(from_pivot, updates, is_pivot)
+    update, selected = mean_of_nearest(updates, distances, finite, f)
     # Without its own row a node has nothing to go by.
     update = jnp.where(selected[pivot], update, jnp.nan)
     return update, {"selected": selected}

@@ -7,21 +7,21 @@ from fljax.base import Info
 from fljax.numerics.averages import mean_of_rows
 from fljax.numerics.checks import Int, below_half
 from fljax.numerics.neighbors import first_in_order
+from fljax.numerics.rows import by_row
 from fljax.numerics.safe import finite_rows, row_norms
 
 
-def mean_of_nearest(stack: Array, distances: Array, num_malicious: Int) -> tuple[Array, Array]:
+def mean_of_nearest(stack: Array, distances: Array, finite: Array, num_malicious: Int) -> tuple[Array, Array]:
     """Mean of the n − f rows of smallest distance, ties to the lowest row, and which rows those are.
 
     A row that is not finite comes last, and counts only if none is.
     """
-    finite = finite_rows(stack, distances)
     kept = stack.shape[0] - num_malicious
     selected = first_in_order(kept, ~finite, lax.stop_gradient(distances))
     return mean_of_rows(selected, stack)
 
 
-@register_rule(title="CGE", assumes="n > 2f; bounds the length", source="Gupta et al. 2020")
+@register_rule(title="CGE", assumes="n > 2f; bounds the length", source="Gupta et al. 2020", streams=True)
 def norm_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Comparative gradient elimination (CGE): the mean of the n − f rows of smallest Euclidean norm.
 
@@ -57,5 +57,11 @@ def norm_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> t
     """
     n = updates.shape[0]
     f = below_half(num_malicious, n, strict)
-    update, selected = mean_of_nearest(updates, row_norms(updates), f)
+
+    def norms(rows: Array) -> tuple[Array, Array]:
+        lengths = row_norms(rows)
+        return lengths, finite_rows(rows, lengths)
+
+    lengths, finite = by_row(norms, updates)
+    update, selected = mean_of_nearest(updates, lengths, finite, f)
     return update, {"selected": selected}

@@ -6,7 +6,7 @@ from fljax.aggregators.registry import register_rule
 from fljax.numerics.checks import shaped
 
 
-@register_rule(title="FLTrust-Server", assumes="any f", source="Cao et al. 2021")
+@register_rule(title="FLTrust-Server", assumes="any f", source="Cao et al. 2021", streams=True)
 def root_only(updates: Array, root_update: Array) -> Array:
     """The server's own update alone, g = g_0: the paper's FLTrust-Server, which ignores the clients.
 

@@ -5,6 +5,7 @@ from jax import Array
 
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.order_statistics import fold_rows
+from fljax.numerics.rows import sum_rows
 
 
 def _vote(row: Array) -> tuple[Array]:
@@ -12,7 +13,9 @@ def _vote(row: Array) -> tuple[Array]:
     return ((row > 0).astype(jnp.int32) - (row < 0).astype(jnp.int32),)
 
 
-@register_rule(title="Majority vote", assumes="n > 2f per coordinate", source="Bernstein et al. 2019")
+@register_rule(
+    title="Majority vote", assumes="n > 2f per coordinate", source="Bernstein et al. 2019", streams=True
+)
 def sign_majority(updates: Array) -> Array:
     """SignSGD with majority vote: the sign of the sum of the rows' signs, coordinate by coordinate.
 
@@ -39,5 +42,5 @@ def sign_majority(updates: Array) -> Array:
     ICLR 2019, whose theory covers adversaries that do not know the others' gradients, up to half of the
     workers. There clients send signs only; the votes here are the signs of the rows given.
     """
-    (votes,) = fold_rows(_vote, updates)
+    (votes,) = sum_rows(lambda rows: fold_rows(_vote, rows), updates)
     return jnp.sign(votes)

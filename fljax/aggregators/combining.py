@@ -54,11 +54,12 @@ def check_arguments(function: Callable[..., Any], known: Sequence[str]) -> None:
             )
 
 
-def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
+def stateless(function: Callable[..., Any], *, streams: bool = False, **hyper: Any) -> Aggregator:
     """Wrap a pure rule, or one that returns `(update, info)`, as an `Aggregator` without state.
 
     Args:
         function: a pure rule; the arrays it names besides `updates` come from the context.
+        streams: whether it takes `Rows` as well.
         **hyper: its keyword-only hyper-parameters.
 
     Returns:
@@ -82,16 +83,19 @@ def stateless(function: Callable[..., Any], **hyper: Any) -> Aggregator:
         update, info = result if isinstance(result, tuple) else (result, {})
         return update, state, info
 
-    return Aggregator(_no_state, aggregate)
+    return Aggregator(_no_state, aggregate, streams)
 
 
-def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, **hyper: Any) -> PreAggregator:
+def stateless_pre(
+    function: Callable[..., Array], *, mixes_rows: bool = False, streams: bool = False, **hyper: Any
+) -> PreAggregator:
     """Wrap a pure map from (n, d) to (n', d) as a `PreAggregator` without state.
 
     Args:
         function: the map; the arrays it names besides `updates` come from the context.
         mixes_rows: whether row i is not client i any more; the rule that follows then sees neither client
             ids nor weights.
+        streams: whether it takes `Rows` as well, and makes `Rows` of them.
         **hyper: its keyword-only hyper-parameters.
 
     Returns:
@@ -108,7 +112,7 @@ def stateless_pre(function: Callable[..., Array], *, mixes_rows: bool = False, *
             context = context._replace(weights=None, client_ids=None)
         return transformed, state, context
 
-    return PreAggregator(_no_state, transform)
+    return PreAggregator(_no_state, transform, streams)
 
 
 def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
@@ -118,8 +122,9 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
         *pieces: any number of `PreAggregator`, then exactly one `Aggregator`.
 
     Returns:
-        One `Aggregator` whose state is the tuple of the pieces' states. Behind a piece that mixes rows, a
-        context with client ids gets an empty `info`, because that would not speak of clients.
+        One `Aggregator` whose state is the tuple of the pieces' states; it streams if all of them do. Behind
+        a piece that mixes rows, a context with client ids gets an empty `info`, because that would not speak
+        of clients.
 
     Raises:
         ValueError: if the pieces do not end in their only `Aggregator`.
@@ -155,17 +160,19 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
         mixed = ids is not None and context.client_ids is None
         return update, (*states, new), {} if mixed else info
 
-    return Aggregator(init, aggregate)
+    return Aggregator(init, aggregate, all(piece.streams for piece in pieces))
 
 
 def from_registry(rules: Mapping[str, Entry], name: str, **hyper: Any) -> Aggregator:
     """The `Aggregator` of a registry entry; its info is what the rule explains."""
     entry = rules[name]
     make, function = entry.facts["make"], cast(Rule, entry.function)
-    return make(**hyper) if make else stateless(function.explained, **hyper)
+    rule = make(**hyper) if make else stateless(function.explained, **hyper)
+    return rule._replace(streams=entry.facts["streams"])
 
 
 def pre_from_registry(pieces: Mapping[str, Entry], name: str, **hyper: Any) -> PreAggregator:
     """The `PreAggregator` of a registry entry."""
     entry = pieces[name]
-    return stateless_pre(entry.function, mixes_rows=entry.facts["mixes_rows"], **hyper)
+    facts = {fact: entry.facts[fact] for fact in ("mixes_rows", "streams")}
+    return stateless_pre(entry.function, **facts, **hyper)

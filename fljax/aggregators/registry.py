@@ -8,7 +8,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from jax import Array
 
 from fljax.base import Aggregator, Info
-from fljax.numerics.checks import as_stack, compute_dtype, named, output_dtype, shown
+from fljax.numerics.checks import compute_dtype, named, output_dtype, shown
+from fljax.numerics.rows import stack_or_rows
 from fljax.registry import Registry
 
 P = ParamSpec("P")
@@ -17,9 +18,10 @@ T = TypeVar("T")
 # `make`: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round; the arrays
 # that its function takes besides the context's are that state. `surrogate`: a smooth version for attacks
 # that follow a gradient, with a subset of the rule's parameters.
-RULES = Registry("rule", make=None, surrogate=None)
+# `streams`: it takes `Rows`, a stack that is never whole, as well.
+RULES = Registry("rule", make=None, surrogate=None, streams=False)
 # `mixes_rows`: row i of the result is not client i any more.
-PRE_AGGREGATORS = Registry("pre-aggregator", mixes_rows=False)
+PRE_AGGREGATORS = Registry("pre-aggregator", mixes_rows=False, streams=False)
 
 
 class Rule(Protocol[P]):
@@ -39,6 +41,7 @@ def register_rule(
     source: str = "",
     make: Callable[..., Aggregator] | None = None,
     surrogate: Callable[..., Array] | None = None,
+    streams: bool = False,
 ) -> Callable[[Callable[P, Array | tuple[Array, Info]]], Rule[P]]:
     """A decorator that makes a rule of a pure function, and registers it.
 
@@ -54,6 +57,8 @@ def register_rule(
         source: where it was published, with the year.
         make: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round.
         surrogate: a smooth version, for attacks that follow a gradient.
+        streams: whether it reads the updates by the functions of fljax/numerics/rows.py alone, so that it
+            takes `Rows` as well.
 
     Returns:
         The decorator. It returns the `Rule`: the function's name, signature and docstring, the update as the
@@ -77,14 +82,16 @@ def register_rule(
 
     def decorate(function: Callable[P, Array | tuple[Array, Info]]) -> Rule[P]:
         called = name_of("rule", function, name, of="the updates")
-        facts = {"make": make, "surrogate": surrogate}
+        facts = {"make": make, "surrogate": surrogate, "streams": streams}
         register = RULES.register(called, title=title, source=source, assumes=assumes, **facts)
-        return register(as_rule(function, called))
+        return register(as_rule(function, called, streams))
 
     return decorate
 
 
-def as_rule(function: Callable[P, Array | tuple[Array, Info]], name: str | None = None) -> Rule[P]:
+def as_rule(
+    function: Callable[P, Array | tuple[Array, Info]], name: str | None = None, streams: bool = False
+) -> Rule[P]:
     """The `Rule` that `register_rule` makes of a function, not registered; usable as a decorator."""
     called = name_of("rule", function, name, of="the updates")
 
@@ -97,7 +104,7 @@ def as_rule(function: Callable[P, Array | tuple[Array, Info]], name: str | None 
             )
         return update.astype(output_dtype(updates)), info
 
-    explained = _on_stack(called, function, finish)
+    explained = _on_stack(called, function, finish, streams)
 
     def update_of(*args: Any, **kwargs: Any) -> Array:
         return explained(*args, **kwargs)[0]
@@ -114,6 +121,7 @@ def register_pre_aggregator(
     assumes: str = "",
     source: str = "",
     mixes_rows: bool = False,
+    streams: bool = False,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
     """A decorator that makes a pre-aggregator of a pure function from (n, d) to (n', d), and registers it.
 
@@ -124,6 +132,7 @@ def register_pre_aggregator(
         source: where it was published, with the year.
         mixes_rows: whether row i of the result is not client i any more; the rule that follows then sees
             neither client ids nor weights.
+        streams: as for `register_rule`; it makes `Rows` of `Rows`.
 
     Returns:
         The decorator; what it makes of the updates and the result is as for `register_rule`.
@@ -142,9 +151,9 @@ def register_pre_aggregator(
                 )
             return result.astype(output_dtype(updates))
 
-        piece = _like(function, _on_stack(called, function, finish), Array)
+        piece = _like(function, _on_stack(called, function, finish, streams), Array)
         register = PRE_AGGREGATORS.register(
-            called, title=title, source=source, assumes=assumes, mixes_rows=mixes_rows
+            called, title=title, source=source, assumes=assumes, mixes_rows=mixes_rows, streams=streams
         )
         return register(piece)
 
@@ -179,13 +188,16 @@ def name_of(kind: str, function: Any, name: str | None, of: str = "") -> str:
     return called
 
 
-def _on_stack(name: str, function: Callable[..., Any], finish: Callable[[Any, Array], T]) -> Callable[..., T]:
+def _on_stack(
+    name: str, function: Callable[..., Any], finish: Callable[[Any, Array], T], streams: bool = False
+) -> Callable[..., T]:
     """The border of a public function.
 
     Args:
         name: the name that sentences about arguments begin with.
         function: it gets the updates checked, in the type that sums are accumulated in.
         finish: `finish(result, updates)`, with the updates as they were given.
+        streams: whether it takes `Rows` as well.
     """
     first = next(iter(inspect.signature(function).parameters))
 
@@ -194,7 +206,7 @@ def _on_stack(name: str, function: Callable[..., Any], finish: Callable[[Any, Ar
             return function(**kwargs)  # Python says what is missing
         given, *others = args or (kwargs.pop(first),)
         with named(name):
-            updates = as_stack(given)
+            updates = stack_or_rows(given, streams)
             result = function(updates.astype(compute_dtype(updates)), *others, **kwargs)
         return finish(result, updates)
 

@@ -10,7 +10,7 @@ from jax.scipy.special import ndtri
 
 from fljax.attacks.registry import register_attack
 from fljax.numerics.checks import Float, Int, option, real
-from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, mean_of
+from fljax.numerics.subset_statistics import Sight, deviation_of, known_rows, mean_of, replaced
 
 
 def alie_factor(num_rows: int, num_malicious: Int) -> Array:
@@ -42,6 +42,7 @@ def alie_factor(num_rows: int, num_malicious: Int) -> Array:
     source="Baruch et al. 2019",
     assumes="attackers' updates",
     optimises="error within the spread",
+    streams=True,
 )
 def alie(
     updates: Array,
@@ -94,7 +95,7 @@ def alie(
         factor = real("z", z, finite=True)
     mean, deviation = mean_and_deviation(known_rows(malicious, knowledge), updates, ddof)
     crafted = mean + jnp.asarray(factor, updates.dtype) * deviation
-    return jnp.where(malicious[:, None], crafted, updates)
+    return replaced(updates, malicious, lambda rows: crafted)
 
 
 def mean_and_deviation(rows: Array, updates: Array, ddof: int = 0) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ from fljax.numerics.checks import ArgumentError, real, whole
     assumes="own data, n",
     optimises="backdoor",
     make=from_factory,
+    streams=True,
 )
 def alternating_minimisation(
     *,

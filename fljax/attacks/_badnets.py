@@ -9,7 +9,12 @@ from fljax.base import Attack
 
 
 @register_attack(
-    title="BadNets", source="Gu et al. 2017", assumes="own data", optimises="backdoor", make=from_factory
+    title="BadNets",
+    source="Gu et al. 2017",
+    assumes="own data",
+    optimises="backdoor",
+    make=from_factory,
+    streams=True,
 )
 def badnets(
     *,

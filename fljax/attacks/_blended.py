@@ -46,7 +46,12 @@ def blended_trigger(inputs: Array, *, ndim: int, opacity: float = 0.2, seed: int
 
 
 @register_attack(
-    title="Blended", source="Chen et al. 2017", assumes="own data", optimises="backdoor", make=from_factory
+    title="Blended",
+    source="Chen et al. 2017",
+    assumes="own data",
+    optimises="backdoor",
+    make=from_factory,
+    streams=True,
 )
 def blended(
     *,

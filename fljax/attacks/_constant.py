@@ -5,6 +5,7 @@ from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.numerics.checks import real
+from fljax.numerics.subset_statistics import replaced
 
 
 @register_attack(
@@ -12,6 +13,7 @@ from fljax.numerics.checks import real
     source="this library",
     assumes="nothing",
     optimises="what rules do with 0, NaN, infinity",
+    streams=True,
 )
 def constant(updates: Array, malicious: Array, *, value: float | Array) -> Array:
     """A constant: every entry of every malicious row is the same number.
@@ -37,4 +39,4 @@ def constant(updates: Array, malicious: Array, *, value: float | Array) -> Array
     Source: simulators at large; ByzFL sends infinity.
     """
     value = jnp.asarray(real("value", value), updates.dtype)
-    return jnp.where(malicious[:, None], value, updates)
+    return replaced(updates, malicious, lambda rows: value)

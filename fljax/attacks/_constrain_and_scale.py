@@ -13,7 +13,9 @@ from fljax.attacks.training import direction, local_attack, trained_on, tree_nor
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Client, Context, Knowledge, Params, State, Task, Trained
 from fljax.numerics.checks import option, real
+from fljax.numerics.rows import map_rows
 from fljax.numerics.safe import row_norms
+from fljax.numerics.subset_statistics import replaced
 
 Anomaly = Literal["l2", "cosine", "benign"]
 
@@ -24,6 +26,7 @@ Anomaly = Literal["l2", "cosine", "benign"]
     assumes="own data, n and α",
     optimises="backdoor",
     make=from_factory,
+    streams=True,
 )
 def constrain_and_scale(
     *,
@@ -101,13 +104,17 @@ def constrain_and_scale(
         if gamma is None:
             sent = replace_model(updates, malicious, server_lr=server_lr)
         else:
-            sent = jnp.where(malicious[:, None], jnp.asarray(gamma, updates.dtype) * updates, updates)
+            sent = replaced(updates, malicious, lambda rows: jnp.asarray(gamma, rows.dtype) * rows)
         if most is None:
             return sent, state
-        norms = row_norms(sent)
-        shorter = jnp.asarray(most, updates.dtype) / jnp.where(norms > 0, norms, 1.0)
-        longer = malicious & (norms > most)
-        return jnp.where(longer[:, None], shorter[:, None] * sent, sent), state
+
+        def bounded(rows: Array, bad: Array) -> Array:
+            norms = row_norms(rows)
+            shorter = jnp.asarray(most, rows.dtype) / jnp.where(norms > 0, norms, 1.0)
+            longer = bad & (norms > most)
+            return jnp.where(longer[:, None], shorter[:, None] * rows, rows)
+
+        return map_rows(bounded, sent, malicious), state
 
     training = local_attack(train, steps=steps, epochs=epochs, learning_rate=learning_rate)
     return trained_on(backdoor, training, Task(num_classes, image_shape=image_shape), send=send)

@@ -18,7 +18,12 @@ from fljax.numerics.checks import ArgumentError, fixed_real, whole
 
 
 @register_attack(
-    title="DBA", source="Xie et al. 2020", assumes="own data", optimises="backdoor", make=from_factory
+    title="DBA",
+    source="Xie et al. 2020",
+    assumes="own data",
+    optimises="backdoor",
+    make=from_factory,
+    streams=True,
 )
 def distributed_backdoor(
     *,

@@ -20,6 +20,7 @@ from fljax.numerics.checks import ArgumentError, fixed_real, whole
     assumes="own data, a set of rare inputs",
     optimises="backdoor",
     make=from_factory,
+    streams=True,
 )
 def edge_case(
     *,

@@ -10,6 +10,7 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Knowledge, State
 from fljax.numerics.checks import ArgumentError, is_static, option, real
+from fljax.numerics.subset_statistics import replaced
 
 
 class FreeRiderState(NamedTuple):
@@ -32,6 +33,7 @@ class FreeRiderState(NamedTuple):
     assumes="the global model",
     optimises="the model without training",
     make=from_factory,
+    streams=True,
 )
 def free_rider(
     *,
@@ -92,7 +94,7 @@ def free_rider(
     ) -> tuple[Array, State]:
         context = knowledge.context
         if kind == "zero":
-            return jnp.where(malicious[:, None], jnp.zeros((), updates.dtype), updates), state
+            return replaced(updates, malicious, lambda rows: jnp.zeros((), rows.dtype)), state
         if context.params is None:
             raise ArgumentError(f"kind={kind!r} needs params, which this round does not provide")
         params = context.params.astype(state.params.dtype)
@@ -101,7 +103,7 @@ def free_rider(
         fading = jnp.maximum(state.rounds, 1).astype(scale.dtype) ** -gamma
         state = FreeRiderState(state.rounds + 1, params, scale)
         base = change.astype(updates.dtype) if kind == "delta" else jnp.zeros((), updates.dtype)
-        sent = jnp.where(malicious[:, None], base, updates)
+        sent = replaced(updates, malicious, lambda rows: base)
         if kind == "delta" and (sigma is None or (is_static(sigma) and sigma == 0)):
             return sent, state
         if context.key is None:
@@ -111,4 +113,4 @@ def free_rider(
             size = size * fading
         return draw_around(sent, malicious, context.key, size, "own", max_malicious), state
 
-    return Attack(init, corrupt)
+    return Attack(init, corrupt, streams=True)

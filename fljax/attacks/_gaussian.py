@@ -9,10 +9,13 @@ from jax import Array
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import malicious_rows
 from fljax.numerics.checks import option, real
+from fljax.numerics.rows import map_rows
 from fljax.numerics.subset_statistics import honest_rows, mean_of
 
 
-@register_attack(title="Gaussian", source="Blanchard et al. 2017", assumes="nothing", optimises="disturbance")
+@register_attack(
+    title="Gaussian", source="Blanchard et al. 2017", assumes="nothing", optimises="disturbance", streams=True
+)
 def gaussian(
     updates: Array,
     malicious: Array,
@@ -68,9 +71,12 @@ def draw_around(
     std = jnp.asarray(std, updates.dtype)
     mean = mean_of(honest_rows(malicious), updates) if around == "mean" else jnp.zeros((), updates.dtype)
 
-    def craft(row: Array) -> Array:
-        noise = std * jax.random.normal(jax.random.fold_in(key, row), (d,), updates.dtype)
-        return noise + (updates[row] if around == "own" else mean)
+    def crafted(stack: Array, bad: Array, numbers: Array) -> Array:
+        def craft(row: Array) -> Array:
+            noise = std * jax.random.normal(jax.random.fold_in(key, numbers[0] + row), (d,), stack.dtype)
+            return noise + (stack[row] if around == "own" else mean)
 
-    rows = malicious_rows(malicious, max_malicious)
-    return updates.at[rows].set(jax.vmap(craft)(rows), mode="drop")
+        rows = malicious_rows(bad, max_malicious)
+        return stack.at[rows].set(jax.vmap(craft)(rows), mode="drop")
+
+    return map_rows(crafted, updates, malicious, jnp.arange(len(updates)))

@@ -17,6 +17,7 @@ from fljax.numerics.checks import real
     assumes="own data",
     optimises="untargeted error",
     make=from_factory,
+    streams=True,
 )
 def gradient_ascent(
     *,

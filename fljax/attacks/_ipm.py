@@ -5,11 +5,15 @@ from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.numerics.checks import real
-from fljax.numerics.subset_statistics import known_rows, mean_of
+from fljax.numerics.subset_statistics import known_rows, mean_of, replaced
 
 
 @register_attack(
-    title="IPM", source="Xie et al. 2020", assumes="all updates", optimises="negative inner product"
+    title="IPM",
+    source="Xie et al. 2020",
+    assumes="all updates",
+    optimises="negative inner product",
+    streams=True,
 )
 def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
     """Inner product manipulation (Fall of Empires): a negative multiple of the honest mean.
@@ -38,4 +42,4 @@ def ipm(updates: Array, malicious: Array, *, epsilon: float | Array) -> Array:
     """
     epsilon = real("epsilon", epsilon, at_least=0)
     mean = mean_of(known_rows(malicious, "full"), updates)
-    return jnp.where(malicious[:, None], -jnp.asarray(epsilon, updates.dtype) * mean, updates)
+    return replaced(updates, malicious, lambda rows: -jnp.asarray(epsilon, updates.dtype) * mean)

@@ -5,11 +5,16 @@ from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.numerics.checks import Int, bounded, shaped
-from fljax.numerics.subset_statistics import honest_rows
+from fljax.numerics.rows import row_at
+from fljax.numerics.subset_statistics import honest_rows, replaced
 
 
 @register_attack(
-    title="Mimic", source="Karimireddy et al. 2022", assumes="one update", optimises="weight of one client"
+    title="Mimic",
+    source="Karimireddy et al. 2022",
+    assumes="one update",
+    optimises="weight of one client",
+    streams=True,
 )
 def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, target: Int = 0) -> Array:
     """Mimic a fixed client: every malicious row is a copy of that client's.
@@ -46,4 +51,5 @@ def mimic(updates: Array, malicious: Array, client_ids: Array | None = None, *, 
     # Those before the target come last, in their own order.
     after = jnp.where(after < 0, jnp.iinfo(after.dtype).max // 2 + ids, after)
     row = jnp.argmin(jnp.where(honest_rows(malicious), after, jnp.iinfo(after.dtype).max))
-    return jnp.where(malicious[:, None], updates[row], updates)
+    copied = row_at(row, updates)
+    return replaced(updates, malicious, lambda rows: copied)

@@ -11,8 +11,9 @@ from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Knowledge, State
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import option, whole
+from fljax.numerics.rows import by_row, row_at
 from fljax.numerics.safe import dot, unit
-from fljax.numerics.subset_statistics import honest_rows, mean_of
+from fljax.numerics.subset_statistics import honest_rows, mean_of, replaced
 
 
 class MimicState(NamedTuple):
@@ -37,6 +38,7 @@ class MimicState(NamedTuple):
     assumes="all updates",
     optimises="weight of the client that stands out most",
     make=from_factory,
+    streams=True,
 )
 def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", seed: int = 0) -> Attack:
     """Mimic the honest client that stands out most along the direction of largest variance.
@@ -101,9 +103,10 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
         state = jax.tree.map(lambda new, old: jnp.where(learning, new, old), learnt, state)
         scores = (jnp.abs(state.scores) if choose == "sum" else state.scores)[ids]
         row = jnp.argmax(jnp.where(honest_rows(malicious), scores, -jnp.inf))
-        return jnp.where(malicious[:, None], updates[row], updates), state
+        copied = row_at(row, updates)
+        return replaced(updates, malicious, lambda rows: copied), state
 
-    return Attack(init, corrupt)
+    return Attack(init, corrupt, streams=True)
 
 
 def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bool) -> MimicState:
@@ -125,7 +128,7 @@ def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bo
 
 
 def _products(rows: Array, direction: Array) -> Array:
-    return dot(rows, direction)
+    return by_row(lambda chunk: dot(chunk, direction), rows)
 
 
 def _direction(vector: Array) -> Array:

@@ -1,5 +1,6 @@
 """Model replacement."""
 
+from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import checked, from_factory, on_updates
 from fljax.base import Attack, Task
 from fljax.numerics.checks import fixed_real, real
+from fljax.numerics.subset_statistics import replaced
 
 
-@checked
+@partial(checked, streams=True)
 def replace_model(updates: Array, malicious: Array, *, server_lr: float | Array = 1.0) -> Array:
     """Model replacement: malicious rows enlarged so that their mean becomes the new model under averaging.
 
@@ -41,7 +43,7 @@ def replace_model(updates: Array, malicious: Array, *, server_lr: float | Array 
     """
     server_lr = real("server_lr", server_lr, above=0)
     factor = updates.shape[0] / (server_lr * jnp.maximum(jnp.sum(malicious), 1))
-    return jnp.where(malicious[:, None], factor.astype(updates.dtype) * updates, updates)
+    return replaced(updates, malicious, lambda rows: factor.astype(rows.dtype) * rows)
 
 
 @register_attack(
@@ -50,6 +52,7 @@ def replace_model(updates: Array, malicious: Array, *, server_lr: float | Array 
     assumes="own data",
     optimises="backdoor",
     make=from_factory,
+    streams=True,
 )
 def model_replacement(
     *,

@@ -31,6 +31,7 @@ class NeurotoxinState(NamedTuple):
     assumes="own data, the model's last change",
     optimises="durable backdoor",
     make=from_factory,
+    streams=True,
 )
 def neurotoxin(
     *,

@@ -11,6 +11,7 @@ from fljax.attacks.training import into_ball, local_attack, trained_on
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Client, Context, Knowledge, Params, State, Task, Trained
 from fljax.numerics.checks import flag, option, real, whole
+from fljax.numerics.subset_statistics import replaced
 
 
 def by_examples(
@@ -23,7 +24,7 @@ def by_examples(
     weights = jnp.ones(updates.shape[:1]) if weights is None else weights
     most = server_lr * jnp.maximum(jnp.sum(malicious), 1) * jnp.maximum(weights, 1.0)
     factors = (jnp.sum(weights) / most).astype(updates.dtype)
-    return jnp.where(malicious[:, None], factors[:, None] * updates, updates)
+    return replaced(updates, malicious, lambda rows, own: own[:, None] * rows, factors)
 
 
 @register_attack(
@@ -32,6 +33,7 @@ def by_examples(
     assumes="own data, the norm bound",
     optimises="backdoor",
     make=from_factory,
+    streams=True,
 )
 def projected_gradient(
     *,

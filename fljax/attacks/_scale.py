@@ -5,10 +5,15 @@ from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.numerics.checks import real
+from fljax.numerics.subset_statistics import replaced
 
 
 @register_attack(
-    title="Scaling", source="Bagdasaryan et al. 2020", assumes="own update", optimises="weight in the mean"
+    title="Scaling",
+    source="Bagdasaryan et al. 2020",
+    assumes="own update",
+    optimises="weight in the mean",
+    streams=True,
 )
 def scale(updates: Array, malicious: Array, *, factor: float | Array | None = None) -> Array:
     """Scaling: every malicious row is multiplied by a factor.
@@ -35,4 +40,4 @@ def scale(updates: Array, malicious: Array, *, factor: float | Array | None = No
     """
     n = updates.shape[0]
     factor = jnp.asarray(n if factor is None else real("factor", factor), updates.dtype)
-    return jnp.where(malicious[:, None], factor * updates, updates)
+    return replaced(updates, malicious, lambda rows: factor * rows)

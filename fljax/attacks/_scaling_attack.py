@@ -15,6 +15,7 @@ from fljax.base import Attack, Task
     assumes="own data",
     optimises="backdoor",
     make=from_factory,
+    streams=True,
 )
 def scaling_attack(
     *,

@@ -7,11 +7,15 @@ from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.numerics.checks import option, real
-from fljax.numerics.subset_statistics import honest_rows, mean_of
+from fljax.numerics.subset_statistics import honest_rows, mean_of, replaced
 
 
 @register_attack(
-    title="Sign flipping", source="Li et al. 2019", assumes="own update", optimises="untargeted error"
+    title="Sign flipping",
+    source="Li et al. 2019",
+    assumes="own update",
+    optimises="untargeted error",
+    streams=True,
 )
 def sign_flip(
     updates: Array,
@@ -45,7 +49,6 @@ def sign_flip(
     """
     option("of", of, ("own", "mean"))
     factor = real("factor", factor)
-    source = updates
-    if of == "mean":
-        source = mean_of(honest_rows(malicious), updates)[None, :]
-    return jnp.where(malicious[:, None], -jnp.asarray(factor, updates.dtype) * source, updates)
+    times = -jnp.asarray(factor, updates.dtype)
+    mean = mean_of(honest_rows(malicious), updates)[None, :] if of == "mean" else None
+    return replaced(updates, malicious, lambda rows: times * (rows if mean is None else mean))

@@ -9,11 +9,12 @@ from jax import Array
 
 from fljax.aggregators.combining import check_arguments, context_arguments
 from fljax.aggregators.registry import name_of
-from fljax.attacks.wrappers import checked, on_updates
+from fljax.attacks.wrappers import checked, on_labels, on_updates
 from fljax.base import Attack, Context, Task
 from fljax.registry import F, Registry
 
-ATTACKS = Registry("attack", optimises="", make=on_updates)
+# `streams`: it takes `Rows`, a stack that is never whole, as well.
+ATTACKS = Registry("attack", optimises="", make=on_updates, streams=False)
 SCHEDULES = Registry("schedule")
 
 
@@ -25,6 +26,7 @@ def register_attack(
     assumes: str = "",
     optimises: str = "",
     make: Callable[..., Attack] = on_updates,
+    streams: bool = False,
 ) -> Callable[[F], F]:
     """A decorator that makes an attack known under a name.
 
@@ -38,6 +40,8 @@ def register_attack(
         make: `make(function, task, **hyper) -> Attack`. `on_updates` takes a function of the updates, of the
             mask `malicious` and of whatever else a round knows and the function names; `on_labels` one of
             the labels; `from_factory` one that returns the `Attack`.
+        streams: whether it reads the updates by the functions of fljax/numerics/rows.py alone, so that it
+            takes `Rows` as well, and makes `Rows` of them; one on labels always does.
 
     Returns:
         The decorator. It returns the function, with its updates and mask checked, and its name in front of
@@ -55,9 +59,10 @@ def register_attack(
 
     def register(function: F) -> F:
         called = name_of("attack", function, name)
-        facts = {"optimises": optimises, "make": make}
+        streaming = streams or make is on_labels
+        facts = {"optimises": optimises, "make": make, "streams": streaming}
         enter = ATTACKS.register(called, title=title, source=source, assumes=assumes, **facts)
-        return enter(checked(function, called))
+        return enter(checked(function, called, streaming))
 
     return register
 

@@ -10,7 +10,8 @@ from jax import Array
 
 from fljax.aggregators.combining import check_arguments, context_arguments
 from fljax.base import Attack, Context, Knowledge, State, Task
-from fljax.numerics.checks import ArgumentError, as_stack, named, shown, whole
+from fljax.numerics.checks import ArgumentError, named, shown, whole
+from fljax.numerics.rows import stack_or_rows
 from fljax.registry import F
 
 
@@ -56,7 +57,7 @@ def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
         **hyper: the other hyper-parameters.
 
     Returns:
-        The `Attack`, without state.
+        The `Attack`, without state; it streams if the function has an attribute `streams` that is true.
 
     Raises:
         ValueError: if it takes no updates, or names an argument, optional or not, that no round has.
@@ -74,7 +75,7 @@ def on_updates(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
         known = {"malicious": malicious, **knowledge.context._asdict(), **knowledge._asdict()}
         return function(updates, **context_arguments(function, known), **hyper), state
 
-    return Attack(no_state, corrupt)
+    return Attack(no_state, corrupt, streams=getattr(function, "streams", False))
 
 
 def on_labels(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
@@ -90,7 +91,7 @@ def on_labels(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
         return x, function(y, key=key, **hyper)
 
     draws = "key" in inspect.signature(function).parameters
-    return Attack(no_state, leave, poison_at_random if draws else poison_data)
+    return NO_ATTACK._replace(poison_data=poison_at_random if draws else poison_data)
 
 
 def from_factory(function: AttackFunction, task: Task, **hyper: Any) -> Attack:
@@ -103,16 +104,17 @@ def leave(updates: Array, malicious: Array, state: State, knowledge: Knowledge) 
     return updates, state
 
 
-NO_ATTACK = Attack(no_state, leave)
+NO_ATTACK = Attack(no_state, leave, streams=True)
 
 
-def checked(function: F, name: str | None = None) -> F:
+def checked(function: F, name: str | None = None, streams: bool = False) -> F:
     """The function with its name in front of what its checks raise, and its updates and mask checked.
 
     Args:
         function: an attack, a factory of an `Attack`, or anything else with arguments to check. If it takes a
             mask `malicious`, its first argument is the updates (n, d).
         name: the beginning of a sentence about an argument; default the function's name.
+        streams: whether it takes `Rows` as its updates as well, or the `Attack` that it returns may.
 
     Returns:
         The function. An `Attack` that it returns checks its arguments in the same way.
@@ -130,37 +132,41 @@ def checked(function: F, name: str | None = None) -> F:
                     given = signature.bind(*args, **kwargs)
                 except TypeError:
                     return function(*args, **kwargs)  # Python says what is missing
-                stack, mask = check_stack(given.arguments.get(updates), given.arguments.get("malicious"))
+                stack, mask = check_stack(
+                    given.arguments.get(updates), given.arguments.get("malicious"), streams
+                )
                 given.arguments.update({updates: stack, "malicious": mask})
                 args, kwargs = given.args, given.kwargs
             result = function(*args, **kwargs)
-        return _checked_attack(title, result) if isinstance(result, Attack) else result
+        return _checked_attack(title, result, streams) if isinstance(result, Attack) else result
 
     # A partial has one of its own.
     call.__signature__ = signature  # type: ignore[attr-defined]
+    call.streams = streams  # type: ignore[attr-defined]
     return cast(F, call)
 
 
-def _checked_attack(name: str, attack: Attack) -> Attack:
+def _checked_attack(name: str, attack: Attack, streams: bool) -> Attack:
     def corrupt(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
         with named(name):
-            return attack.corrupt(*check_stack(updates, malicious), state, knowledge)
+            return attack.corrupt(*check_stack(updates, malicious, streams), state, knowledge)
 
     poison_data, training = attack.poison_data, attack.train
     return attack._replace(
         corrupt=corrupt,
         poison_data=poison_data and named(name)(poison_data),
         train=training and training._replace(train=named(name)(training.train)),
+        streams=streams and attack.streams,
     )
 
 
-def check_stack(updates: Any, malicious: Any) -> tuple[Array, Array]:
-    """The stack and the mask as JAX arrays.
+def check_stack(updates: Any, malicious: Any, streams: bool = False) -> tuple[Any, Array]:
+    """The stack as a JAX array, or as `Rows` if `streams` allows it, and the mask as one.
 
     Raises:
         ArgumentError: if they are none.
     """
-    updates = as_stack(updates)
+    updates = stack_or_rows(updates, streams)
     if not jnp.issubdtype(updates.dtype, jnp.floating):
         # Crafted rows would be rounded to the type of the honest ones.
         raise ArgumentError(f"updates must be of a floating type, got {updates.dtype}")

@@ -206,7 +206,7 @@ def _unweighted(aggregator: Aggregator) -> Aggregator:
     def aggregate(updates: Array, state: Any, context: Context) -> Any:
         return aggregator.aggregate(updates, state, context._replace(weights=None))
 
-    return Aggregator(aggregator.init, aggregate)
+    return aggregator._replace(aggregate=aggregate)
 
 
 def find_attack(name: str) -> Entry:

@@ -19,7 +19,17 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 WITHOUT_EFFECT = frozenset({"checkpoint_every"})
 # Dotted keys that cells of earlier versions did not have; at their default they leave a cell's id as it was.
 LATER = frozenset(
-    {"loss", "metrics", "stop", "validation", "client", "data.normalize", "local.epochs", "local.augment"},
+    {
+        "loss",
+        "metrics",
+        "stop",
+        "validation",
+        "client",
+        "data.normalize",
+        "local.epochs",
+        "local.augment",
+        "streaming",
+    },
 )
 
 
@@ -269,6 +279,9 @@ class ExperimentConfig(_Table):
         cohort_size: τ ≤ n, clients sampled each round; None for all.
         checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
+        streaming: whether a round trains a chunk of clients after the other and adds up what the rule makes
+            of each, anew in every pass over them, instead of holding all updates at once; "auto" where those
+            do not fit the memory and rule and attack can do without.
         seed: the seed of everything that has none of its own in `seeds`.
         client: what clients do in a round, and what stays with them (`fljax list clients`).
         loss: what clients and server minimise (`fljax list losses`).
@@ -286,6 +299,7 @@ class ExperimentConfig(_Table):
     cohort_size: Count | None = None
     checkpoint_every: Count | Minutes | Literal["auto"] = "auto"
     client_chunk: Count | Literal["auto"] = "auto"
+    streaming: bool | Literal["auto"] = "auto"
     seed: Whole = 0
     seeds: SeedsConfig = SeedsConfig()
     data: DataConfig = DataConfig(name="digits")

@@ -187,20 +187,64 @@ def mean_state(states: Any, counted: Array, before: Any) -> Any:
         >>> mean_state(states, jnp.ones(3, bool), {"mean": jnp.zeros(1)})["mean"].tolist()
         [2.0]
     """
+    counted = _finite_states(states, counted)
+    means = _shares_of(states, counted, jnp.maximum(jnp.sum(counted), 1))
+    return _settled(means, jnp.any(counted), before)
+
+
+class StateSums(NamedTuple):
+    """The part of some clients in `mean_state`; those of all clients add up.
+
+    Attributes:
+        shares: the sum of their states, each divided by the number of all clients.
+        number: int32 scalar, how many of them count.
+    """
+
+    shares: Any
+    number: Array
+
+
+def sum_states(states: Any, counted: Array, num_clients: int) -> StateSums:
+    """The part of some of `num_clients` clients; other arguments as for `mean_state`."""
+    counted = _finite_states(states, counted)
+    return StateSums(_shares_of(states, counted, num_clients), jnp.sum(counted))
+
+
+def mean_of_sums(sums: StateSums, num_clients: int, before: Any) -> Any:
+    """The `mean_state` of all clients from the sum of their parts."""
+    factor = num_clients / jnp.maximum(sums.number, 1)
+    return _settled(jax.tree.map(lambda share: factor * share, sums.shares), sums.number > 0, before)
+
+
+def _finite_states(states: Any, counted: Array) -> Array:
+    """The clients that count and whose state is finite, (n,) boolean."""
     for leaf in jax.tree.leaves(states):
         counted &= jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1)
-    # The weights first: a sum could overflow.
-    weights = counted / jnp.maximum(jnp.sum(counted), 1)
+    return counted
 
-    def mean(leaf: Array, old: Array) -> Array:
+
+def _shares_of(states: Any, counted: Array, divisor: Array | int) -> Any:
+    """The sum of the states that count over a divisor."""
+    # The weights first: a sum could overflow.
+    weights = counted / divisor
+
+    def total(leaf: Array) -> Array:
         column = (-1,) + (1,) * (leaf.ndim - 1)
         kept = jnp.where(counted.reshape(column), leaf, 0)
-        total = jnp.sum(weights.reshape(column) * kept, axis=0)
-        if not jnp.issubdtype(old.dtype, jnp.inexact):
-            total = jnp.round(total)  # a counter that all clients agree on
-        return jnp.where(jnp.any(counted), total, old).astype(old.dtype)
+        return jnp.sum(weights.reshape(column) * kept, axis=0)
 
-    return jax.tree.map(mean, states, before)
+    return jax.tree.map(total, states)
+
+
+def _settled(means: Any, counts: Array, before: Any) -> Any:
+    """The means in the types that they had before, or what was before if nobody counts."""
+
+    def settled(mean: Array, old: Array) -> Array:
+        if not jnp.issubdtype(old.dtype, jnp.inexact):
+            mean = jnp.round(mean)  # a counter that all clients agree on
+        return jnp.where(counts, mean, old).astype(old.dtype)
+
+    return jax.tree.map(settled, means, before)
 
 
 class LocalTraining(NamedTuple):

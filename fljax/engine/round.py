@@ -1,6 +1,6 @@
 """One round of federated learning under attack, as one pure function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import chex
@@ -15,14 +15,15 @@ from fljax.engine.keys import named_key
 from fljax.engine.local_training import (
     SGD,
     LocalTraining,
+    Result,
     attackers_updates,
     client_updates,
-    mean_state,
     root_update,
     without_poison,
 )
 from fljax.engine.metrics import Metric
 from fljax.engine.state import Kept, RoundData, RunState
+from fljax.engine.streaming import Cohort, in_passes, whole
 
 
 class RoundMetrics(NamedTuple):
@@ -157,6 +158,7 @@ def make_round(
     num_in_cohort: int | None = None,
     algorithm: ClientAlgorithm = SGD,
     max_malicious: int | None = None,
+    rows_at_once: int | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -176,6 +178,8 @@ def make_round(
         algorithm: what clients do, and what they and the server keep.
         max_malicious: an upper bound on the malicious clients in a cohort, who may train in their own way;
             None for τ.
+        rows_at_once: how many rows of the stack there are at once, in a round that trains a chunk of clients
+            after the other in every pass over them; rule and attack stream. None for all of them.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -201,39 +205,55 @@ def make_round(
             malicious &= attack.active(context)
         rate = learning_rate(state.round)
         kept = state.client_state or Kept((), ())
-        training: Any = {
-            "client_ids": client_ids,
-            "malicious": malicious,
-            "key": named_key(key, "batches"),
-            "learning_rate": rate,
-            "clients_at_once": clients_at_once,
-            "model_state": state.model_state,
-        }
-        result = client_updates(
-            client_training,
-            state.params,
-            data,
-            # Who trains in another way trains honestly before.
-            attack=attack if attack.train is None else without_poison(attack),
-            **training,
-            algorithm=algorithm,
-            states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
-            shared=kept.shared,
-        )
-        if attack.train is not None and max_malicious != 0:
-            result = attackers_updates(
+
+        def train(client_ids: Array, malicious: Array) -> Result:
+            training: Any = {
+                "client_ids": client_ids,
+                "malicious": malicious,
+                "key": named_key(key, "batches"),
+                "learning_rate": rate,
+                "clients_at_once": clients_at_once,
+                "model_state": state.model_state,
+            }
+            result = client_updates(
                 client_training,
                 state.params,
                 data,
-                result,
-                attack=attack,
-                local=attack.train,
-                state=state.attack_state,
-                context=context,
-                max_malicious=max_malicious,
+                # Who trains in another way trains honestly before.
+                attack=attack if attack.train is None else without_poison(attack),
                 **training,
+                algorithm=algorithm,
+                states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
+                shared=kept.shared,
             )
-        model_state = mean_state(result.model_states, data.counts[client_ids] > 0, state.model_state)
+            if attack.train is not None and max_malicious != 0:
+                result = attackers_updates(
+                    client_training,
+                    state.params,
+                    data,
+                    result,
+                    attack=attack,
+                    local=attack.train,
+                    state=state.attack_state,
+                    context=context,
+                    max_malicious=max_malicious,
+                    **training,
+                )
+            return result
+
+        has_examples = data.counts[client_ids] > 0
+        cohort = Cohort(train, client_ids, malicious, has_examples, state.model_state, kept.clients)
+        stacks: Sequence[Any]
+        if rows_at_once is None:
+            stacks, left = whole(cohort)
+        else:
+            stacks, left = in_passes(
+                cohort,
+                size=rows_at_once,
+                num_params=state.params.size,
+                dtype=state.params.dtype,
+                num_messages=algorithm.num_messages,
+            )
         # The compiler drops the root update where neither the rule nor the attack reads it.
         root = root_update(
             server_training,
@@ -245,14 +265,14 @@ def make_round(
         )
 
         def receive(
-            stack: Array, key: Array, root: Array | None, attack_state: Any, aggregator_state: Any
+            stack: Any, key: Array, root: Array | None, attack_state: Any, aggregator_state: Any
         ) -> tuple[Array, Info, Any, Any]:
             """What the rule makes of a stack that the attackers have changed, and the states of both."""
-            chex.assert_shape(stack, (cohort_size, state.params.size))
+            assert stack.shape == (cohort_size, state.params.size)
             known = context._replace(root_update=root)
             foreseen = known._replace(key=named_key(key, "foreseen"))
 
-            def foresee(rule: Aggregator) -> Callable[[Array], Array]:
+            def foresee(rule: Aggregator) -> Callable[[Any], Array]:
                 return lambda stack: rule.aggregate(stack, aggregator_state, foreseen)[0]
 
             knowledge = Knowledge(
@@ -269,11 +289,11 @@ def make_round(
             return update, info, attack_state, aggregator_state
 
         states = state.attack_state, state.aggregator_state
-        update, info, attack_state, aggregator_state = receive(result.updates, key, root, *states)
+        update, info, attack_state, aggregator_state = receive(stacks[0], key, root, *states)
         messages = [
             receive(stack, jax.random.fold_in(named_key(key, "message"), number), None, *states)
             for number, (stack, *states) in enumerate(
-                zip(result.messages, kept.attack_states, kept.aggregator_states, strict=True)
+                zip(stacks[1:], kept.attack_states, kept.aggregator_states, strict=True)
             )
         ]
         shared, served = kept.shared, update
@@ -282,11 +302,10 @@ def make_round(
             served, shared = algorithm.serve(update, vectors, shared, cohort_size / num_clients)
         change, server_state = server_optimizer.update(-served, state.server_state, state.params)
         params = optax.apply_updates(state.params, change)
+        losses, model_state, clients = left()
         # A client without examples has trained on nothing.
-        counted = ~malicious & (data.counts[client_ids] > 0)
-        metrics = _metrics(
-            update, params, losses=result.losses, malicious=malicious, counted=counted, info=info
-        )
+        counted = ~malicious & has_examples
+        metrics = _metrics(update, params, losses=losses, malicious=malicious, counted=counted, info=info)
         state = RunState(
             params=params,
             round=state.round + 1,
@@ -297,7 +316,7 @@ def make_round(
             model_state=model_state,
             client_state=state.client_state
             and Kept(
-                jax.tree.map(lambda leaf, rows: leaf.at[client_ids].set(rows), kept.clients, result.states),
+                clients,
                 shared,
                 tuple(message[2] for message in messages),
                 tuple(message[3] for message in messages),

@@ -10,6 +10,7 @@ from jax import Array
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import option
 from fljax.numerics.order_statistics import fold_rows
+from fljax.numerics.rows import map_rows, sum_rows
 from fljax.numerics.safe import dot
 
 Sight = Literal["full", "partial"]
@@ -32,6 +33,16 @@ def along(direction: Array, result: Array) -> Array:
 def only(rows: Array, updates: Array) -> Array:
     """The stack with every row outside the mask `rows` (n,) set to zero, whatever it holds."""
     return jnp.where(rows[:, None], updates, 0.0)
+
+
+def replaced(updates: Array, malicious: Array, crafted: Callable[..., Array], *of_rows: Array) -> Array:
+    """The stack with `crafted(rows, *own)` in place of the malicious rows."""
+    return map_rows(
+        lambda rows, bad, *own: jnp.where(bad[:, None], crafted(rows, *own), rows),
+        updates,
+        malicious,
+        *of_rows,
+    )
 
 
 def honest_rows(malicious: Array) -> Array:
@@ -60,7 +71,7 @@ def sum_of(rows: Array, updates: Array, function: Callable[[Array], Array]) -> A
     def used(row: Array, counts: Array) -> tuple[Array]:
         return (jnp.where(counts, function(row), 0.0),)
 
-    return fold_rows(used, (updates, rows))[0]
+    return sum_rows(lambda *chunk: fold_rows(used, chunk)[0], updates, rows)
 
 
 def deviation_of(rows: Array, updates: Array, mean: Array, ddof: int = 0) -> Array:

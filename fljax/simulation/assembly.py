@@ -39,10 +39,12 @@ from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
 from fljax.engine.round import Step, make_round
 from fljax.engine.state import Kept, RoundData, RunState
+from fljax.engine.streaming import rows_at_once
 from fljax.errors import ConfigError, DataError
 from fljax.models import Model
+from fljax.numerics.rows import chunk_size
 from fljax.simulation.attackers import with_actual, without_actual
-from fljax.simulation.checks import check_cohort, check_messages, check_pieces
+from fljax.simulation.checks import cannot_stream, check_cohort, check_messages, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
 from fljax.simulation.model import build_model, clients_at_once
 from fljax.simulation.objectives import check_stop, make_objective
@@ -64,6 +66,7 @@ class Parts(NamedTuple):
         in_cohort: how many malicious clients every cohort holds, or None.
         notes: what a report has to say about data and model.
         augment: the augmentation of a batch, `(x, key) -> x`, or None.
+        streams: whether a round trains a chunk of clients after the other.
     """
 
     config: ExperimentConfig
@@ -78,6 +81,7 @@ class Parts(NamedTuple):
     in_cohort: int | None
     notes: tuple[str, ...] = ()
     augment: Callable[[Array, Array], Array] | None = None
+    streams: bool = False
 
     @property
     def num_clients(self) -> int:
@@ -98,6 +102,10 @@ class Parts(NamedTuple):
     def num_malicious(self) -> int:
         """The number of malicious clients, m."""
         return int(self.data.malicious.sum())
+
+    def rows_at_once(self, num_params: int) -> int:
+        """How many updates there are at once: those of the cohort, or of a chunk of it."""
+        return chunk_size(self.cohort_size, rows_at_once(num_params)) if self.streams else self.cohort_size
 
 
 class Composed(NamedTuple):
@@ -249,7 +257,29 @@ def make_parts(
         in_cohort=in_cohort,
         notes=notes,
         augment=make_augmentation(config.local.augment, dataset.format),
+        streams=config.streaming is True,
     )
+
+
+def may_stream(parts: Parts, rule: Aggregator | None = None, attack: Attack | None = None) -> bool:
+    """True if the rounds hold the stack of all updates, and "auto" lets them stream in place of that.
+
+    Args:
+        parts: of the run.
+        rule: the rule instead of the configured one.
+        attack: the attack instead of the configured one.
+    """
+    automatic = parts.config.streaming == "auto" and not parts.streams
+    return automatic and cannot_stream(parts.resolved, rule, attack) is None
+
+
+def streaming(parts: Parts) -> Parts:
+    """The same run with rounds that stream."""
+    note = (
+        f"the updates of {parts.cohort_size:,} clients do not fit the memory: a round trains some clients "
+        "after the others (streaming)"
+    )
+    return parts._replace(streams=True, notes=(*parts.notes, note))
 
 
 def asks_for_clients(parts: Parts) -> bool:
@@ -317,15 +347,18 @@ def compose(
     chosen_rule = rule or make_aggregator(resolved.rule)
     chosen_attack = attack or resolved.make_attack(parts.task)
     algorithm = client or make_client(resolved.client)
+    if parts.streams and (obstacle := cannot_stream(resolved, rule, attack)):
+        raise ConfigError(obstacle)
     entries = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
-        entries = check_pieces(chosen_rule, chosen_attack, *sizes)
+        entries = check_pieces(chosen_rule, chosen_attack, *sizes, streams=parts.streams)
         if algorithm.num_messages:
             check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
+    rows = parts.rows_at_once(sum(leaf.size for leaf in jax.tree.leaves(template)))
     unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
     client_training = LocalTraining(
         loss=objective(parts.loss, parts.model.apply, parts.model.train),
@@ -353,11 +386,12 @@ def compose(
         learning_rate=resolved.local.schedule,
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
-        clients_at_once=clients_at_once(config, template, parts.cohort_size, parts.data.counts),
+        clients_at_once=clients_at_once(config, template, rows, parts.data.counts),
         surrogate=make_surrogate(resolved.rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
         algorithm=algorithm,
         max_malicious=parts.task.max_malicious,
+        rows_at_once=rows if parts.streams else None,
     )
 
     def init_state(params: Array, key: Array, model_state: Any) -> RunState:

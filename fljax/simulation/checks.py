@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import subjaxprs
 
+from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.attacks import ATTACKS
 from fljax.base import Aggregator, Attack, Context, Knowledge, draws
+from fljax.config.resolve import Resolved
 from fljax.data import Format
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
 from fljax.models.adapters.finish import trace
 from fljax.numerics.checks import shown
+from fljax.numerics.rows import Rows, stacked
 
 
 def check_model(model: Model, params: Any, form: Format, key: jax.Array) -> tuple[str, ...]:
@@ -103,6 +107,7 @@ def check_pieces(
     cohort_size: int,
     form: Format,
     rooted: bool = True,
+    streams: bool = False,
 ) -> int:
     """Let rule and attack check their own bounds at the round's real number of rows, on few columns.
 
@@ -113,6 +118,7 @@ def check_pieces(
         cohort_size: rows.
         form: of the data.
         rooted: whether there is an update of the server's own.
+        streams: whether the rows come a chunk at a time.
 
     Returns:
         Entries of their largest intermediate result: about cohort_size² where they compare clients in pairs.
@@ -127,8 +133,10 @@ def check_pieces(
         if attack.active is not None:
             malicious = malicious & attack.active(context)
         known = Knowledge(context, rule=foresee, local_rate=jnp.ones(()), batch_size=jnp.ones(()))
-        sent, _ = attack.corrupt(updates, malicious, attack.init(num_clients, d), known)
-        if jnp.shape(sent) != updates.shape:
+        rows: Any = stacked(updates, -(-cohort_size // 2)) if streams else updates
+        sent: Any
+        sent, _ = attack.corrupt(rows, malicious, attack.init(num_clients, d), known)
+        if (sent.shape if isinstance(sent, Rows) else jnp.shape(sent)) != updates.shape:
             raise ValueError(f"the attack turns updates {updates.shape} into {shown(sent)}")
         return rule.aggregate(sent, rule.init(num_clients, d), context)
 
@@ -163,6 +171,30 @@ def check_pieces(
     except TypeError as error:  # last: those of JAX are TypeErrors, too
         raise ConfigError(f"aggregator or attack: {first_line(error)}") from error
     return _most_entries(jaxpr.jaxpr)
+
+
+def cannot_stream(
+    resolved: Resolved, rule: Aggregator | None = None, attack: Attack | None = None
+) -> str | None:
+    """The sentence for a rule, a pre-aggregator or an attack that reads all rows at once; None if none does.
+
+    Args:
+        resolved: those that the configuration names.
+        rule: the rule instead.
+        attack: the attack instead.
+    """
+    pieces: list[tuple[str, Any, Any, Any]] = [
+        ("aggregator", resolved.rule, rule, RULES),
+        *(("pre-aggregator", part, rule, PRE_AGGREGATORS) for part in resolved.rule.parts.values()),
+        ("attack", resolved.attack, attack, ATTACKS),
+    ]
+    for kind, named, given, registry in pieces:
+        streams = given.streams if given is not None else named.entry is None or named.entry.facts["streams"]
+        if not streams:
+            others = ", ".join(name for name, entry in registry.items() if entry.facts["streams"])
+            who = f"{kind} {named.name}" if given is None else f"this {kind}"
+            return f"streaming: {who} reads all updates of a round at once (those that do not: {others})"
+    return None
 
 
 def _check_kept(what: str, after: Any, before: Any) -> None:

@@ -22,6 +22,7 @@ from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compi
 from fljax.engine.objectives import Losses
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
+from fljax.host.limits import room
 from fljax.host.signals import Stop
 from fljax.simulation.assembly import (
     beside_of,
@@ -30,7 +31,9 @@ from fljax.simulation.assembly import (
     initial_model,
     load_dataset,
     make_parts,
+    may_stream,
     normalized,
+    streaming,
 )
 from fljax.simulation.clients import describe
 from fljax.simulation.endings import best_values, is_over, stopped
@@ -133,6 +136,10 @@ def assemble(
     chosen = None if attack is None else as_attack(attack, parts.task)
     composed = compose(parts, rule=rule, attack=chosen, client=client)
     need = estimate(parts, entries=composed.entries, rule=rule, client=client)
+    if need.total > room(memory).most and may_stream(parts, rule, chosen):
+        parts = streaming(parts)
+        composed = compose(parts, rule=rule, attack=chosen, client=client)
+        need = estimate(parts, entries=composed.entries, rule=rule, client=client)
     check_before(need, memory)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))

@@ -138,13 +138,15 @@ def estimate(
     gradient = gradient or gradient_of(parts, count=False)
     config, dataset = parts.config, parts.dataset
     n, d = parts.cohort_size, gradient.num_params
-    chunk = clients_at_once(config, gradient.params, n, parts.data.counts)
+    rows = parts.rows_at_once(d)
+    chunk = clients_at_once(config, gradient.params, rows, parts.data.counts)
     rule = rule or make_aggregator(parts.resolved.rule)
     algorithm = client or make_client(parts.resolved.client)
     stacks = 1 + algorithm.num_messages
     state = 2 * stacks * _bytes(jax.eval_shape(lambda: rule.init(parts.num_clients, d)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), gradient.params)
     of_all = jax.eval_shape(lambda: states_of_clients(algorithm, parts.resolved, zeros, parts.num_clients))
+    copies = _bytes(of_all) if parts.streams else 2 * _bytes(of_all) * n // parts.num_clients
     squares = SQUARES * 4 * entries if entries >= n * n else 0
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
     kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
@@ -154,8 +156,8 @@ def estimate(
         Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples"),
         (
             Part(
-                STACKS * 4 * n * d * stacks,
-                f"the updates, {n:,} clients × {d:,} parameters" + f" × {stacks}" * (stacks > 1),
+                STACKS * 4 * rows * d * stacks,
+                f"the updates, {rows:,} clients × {d:,} parameters" + f" × {stacks}" * (stacks > 1),
                 f"lower {fewer}, or take a smaller model",
             ),
             Part(
@@ -168,7 +170,7 @@ def estimate(
                 f"comparing {n:,} clients in pairs",
                 f"lower {fewer}, or take another rule or attack",
             ),
-            _drawn(parts, n, chunk, gradient.batch, fewer),
+            _drawn(parts, rows, chunk, gradient.batch, fewer),
             Part(
                 4 * parts.data.table.size,
                 f"the table of who holds which examples, {parts.num_clients:,} clients",
@@ -185,8 +187,8 @@ def estimate(
                 "lower num_clients, or take a smaller model",
             ),
             Part(
-                # Those of the cohort are there twice, before and after the round.
-                _bytes(of_all) + 2 * _bytes(of_all) * n // parts.num_clients,
+                # Those of the cohort are there twice, before and after the round; where it streams, all are.
+                _bytes(of_all) + copies,
                 f"what {config.client.name} keeps of {parts.num_clients:,} clients from round to round",
                 "lower num_clients, or take a smaller model",
             ),

@@ -7,6 +7,7 @@ import pydantic
 
 from fljax.aggregators import Aggregator, mean, stateless
 from fljax.attacks import NO_ATTACK
+from fljax.base import Attack
 from fljax.config.components import make_aggregator, make_client
 from fljax.config.schema import ExperimentConfig
 from fljax.data import DATASETS, Dataset
@@ -14,7 +15,7 @@ from fljax.engine.state import RoundData
 from fljax.errors import ConfigError
 from fljax.host.limits import available, gigabytes
 from fljax.simulation.assembly import Parts, check_names, compose, load_dataset, make_parts
-from fljax.simulation.checks import check_pieces
+from fljax.simulation.checks import cannot_stream, check_pieces
 from fljax.simulation.clients import choose_malicious
 from fljax.simulation.memory import Gradient, gradient_of
 from fljax.sweeps.cells import text_of
@@ -167,7 +168,7 @@ class Known:
             data = self._with_attackers(config, dealt)
         key = (
             *(self._text(getattr(config, name)) for name in _OF_PARTS),
-            *(config.cohort_size, *self._shapes(dataset, data)),
+            *(config.cohort_size, config.streaming, *self._shapes(dataset, data)),
         )
         if key not in self._parts:
             self._parts[key] = make_parts(config, dataset, data=data)
@@ -190,14 +191,20 @@ class Known:
     def _pieces(self, parts: Parts) -> tuple[Any, Any]:
         """The keys of the checks of the rule and of the attack."""
         config = parts.config
-        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
+        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format, parts.streams)
         attack = self._mask(config.attack, ARRAYS["attack"])
         return (self._text(config.aggregator), sizes), (attack, sizes)
 
     def _check(self, parts: Parts) -> None:
         """Check rule and attack on their own, and together if the attack asks the rule."""
         config = parts.config
-        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
+        if parts.streams and (obstacle := cannot_stream(parts.resolved)):
+            raise ConfigError(obstacle)
+
+        def check(rule: Aggregator, attack: Attack) -> int:
+            sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
+            return check_pieces(rule, attack, *sizes, streams=parts.streams)
+
         rest = tuple(
             self._text(getattr(config, name)) for name in ("local", "client", "root", "server", "model")
         )
@@ -205,10 +212,10 @@ class Known:
             compose(parts, check=False)
         rule, attack = pieces = self._pieces(parts)
         if rule not in self._entries:
-            self._entries[rule] = check_pieces(make_aggregator(parts.resolved.rule), NO_ATTACK, *sizes)
+            self._entries[rule] = check(make_aggregator(parts.resolved.rule), NO_ATTACK)
         if attack not in self._entries:
             spy = _Spy()
-            self._entries[attack] = check_pieces(spy.rule, parts.resolved.make_attack(parts.task), *sizes)
+            self._entries[attack] = check(spy.rule, parts.resolved.make_attack(parts.task))
             if spy.asked > 1:
                 self._asking.add(attack)
         whole = (*pieces, self._text(config.client))

@@ -11,7 +11,7 @@ import numpy as np
 from fljax.config.schema import ExperimentConfig
 from fljax.errors import ConfigError
 from fljax.host.limits import Limit, device_memory, gigabytes, room
-from fljax.simulation.assembly import Parts
+from fljax.simulation.assembly import Parts, may_stream, streaming
 from fljax.simulation.memory import Need, estimate, shortage
 from fljax.simulation.model import num_convolutions
 from fljax.sweeps.axes import Sweep
@@ -103,7 +103,7 @@ class Plan(NamedTuple):
     @property
     def limit(self) -> Limit:
         """The memory that not even one cell may exceed."""
-        return room(self.budget / 1e9 if self.strict else None)
+        return _limit(self.budget, self.strict)
 
     @property
     def notes(self) -> list[str]:
@@ -151,16 +151,24 @@ def make_plan(
             told(number + 1, len(sweep.cells))
     # Where there are few programs, each in as many batches as keep all workers busy.
     batches = -(-workers // len(members))
+    limit = _limit(budget, strict)
     groups = [
-        _group(number, rows, budget, batches, size, known) for number, rows in enumerate(members.values())
+        _group(number, rows, budget, limit, batches, size, known)
+        for number, rows in enumerate(members.values())
     ]
     return Plan(sweep, groups, budget, strict)
+
+
+def _limit(budget: int, strict: bool) -> Limit:
+    """The memory that not even one cell may exceed."""
+    return room(budget / 1e9 if strict else None)
 
 
 def _group(
     number: int,
     rows: Sequence[tuple[Cell, Member]],
     budget: int,
+    limit: Limit,
     batches: int,
     size: int | None,
     known: Known,
@@ -176,6 +184,9 @@ def _group(
     need = estimate(parts[0], gradient, known.entries(parts[0]))
     distinct = {id(p.dataset): p.dataset for p in parts}.values()
     shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
+    if shared + need.own > limit.most and may_stream(parts[0]):
+        parts = [streaming(p) for p in parts]
+        need = estimate(parts[0], gradient)
     on_cpu = jax.default_backend() == "cpu"
     alone = num_convolutions(gradient.params) > 0 or len(cells) <= FEW_ON_CPU
     most = size or ((1 if alone else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)

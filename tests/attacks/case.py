@@ -110,6 +110,10 @@ class AttackCase:
 
     def __call__(self, updates: jax.Array, malicious: jax.Array) -> jax.Array:
         """The stack with the attack in it."""
+        return self.sent(updates, malicious, jnp.mean(jnp.asarray(updates), 0))
+
+    def sent(self, updates: Any, malicious: jax.Array, root: jax.Array | None = None) -> Any:
+        """The stack or the `Rows` with the attack in it, in a round with this update of the server's own."""
         attack, (n, d) = self.attack(), updates.shape
         state = attack.init(n, d)
         for r in range(self.rounds):
@@ -119,7 +123,7 @@ class AttackCase:
                 client_ids=jnp.arange(n),
                 weights=jnp.ones(n),
                 params=jnp.asarray(model_of_round(r, d), jnp.float32),
-                root_update=jnp.mean(jnp.asarray(updates), 0),
+                root_update=root,
             )
             sent, state = attack.corrupt(updates, malicious, state, Knowledge(context, rule=self.rule))
         return sent

@@ -31,7 +31,7 @@ ROUND = Knowledge(Context(key=jax.random.key(0), round=jnp.int32(3), params=jnp.
 
 @pytest.fixture(autouse=True)
 def empty_registries(monkeypatch):
-    monkeypatch.setattr(registry, "ATTACKS", Registry("attack", optimises="", make=on_updates))
+    monkeypatch.setattr(registry, "ATTACKS", Registry("attack", optimises="", make=on_updates, streams=False))
     monkeypatch.setattr(registry, "SCHEDULES", Registry("schedule"))
 
 
@@ -48,7 +48,7 @@ def test_a_function_becomes_an_attack():
 
     entry = registry.ATTACKS["pull"]
     assert (entry.title, entry.source, entry.assumes) == ("Pull", "here 2026", "the model")
-    assert entry.facts == {"optimises": "distance", "make": on_updates}
+    assert entry.facts == {"optimises": "distance", "make": on_updates, "streams": False}
     assert entry.summary == "Pull: rows moved by the model."
     expected = ROWS.at[jnp.array([0, 3])].add(-3.0)
     np.testing.assert_array_equal(sent(attack_from_registry("pull", TASK, factor=3.0)), expected)

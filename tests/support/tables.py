@@ -30,19 +30,29 @@ def tables() -> dict[str, str]:
     def summary(entry) -> str:
         return entry.summary.replace("|", r"\|").rstrip(".")
 
+    def streams(entry) -> str:
+        return "yes" if entry.facts["streams"] else ""
+
     return {
         "rules": table(
-            ("rule", "in the literature", "tolerates f when", "source"),
+            ("rule", "in the literature", "tolerates f when", "streams", "source"),
             (
-                (f"{before}`{name}`", entry.title, entry.assumes, entry.source)
+                (f"{before}`{name}`", entry.title, entry.assumes, streams(entry), entry.source)
                 for before, registry in (("", RULES), ("pre: ", PRE_AGGREGATORS))
                 for name, entry in registry.items()
             ),
         ),
         "attacks": table(
-            ("attack", "in the literature", "knows", "aims at", "source"),
+            ("attack", "in the literature", "knows", "aims at", "streams", "source"),
             (
-                (f"`{name}`", entry.title, entry.assumes, entry.facts["optimises"], entry.source)
+                (
+                    f"`{name}`",
+                    entry.title,
+                    entry.assumes,
+                    entry.facts["optimises"],
+                    streams(entry),
+                    entry.source,
+                )
                 for name, entry in ATTACKS.items()
             ),
         ),
