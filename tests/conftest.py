@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -17,6 +18,9 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# A worker has a core: threads of NumPy's and scikit-learn's that wait for one burn the others' time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Programs are kept for the other workers, for the processes that tests start and for the next run, also those
 # of single operations, of which there are thousands.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
@@ -56,6 +60,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+def pytest_collection_finish():
+    """Spare the search for garbage what stays: modules and tests, hundreds of thousands of objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 def pytest_runtest_teardown():
     """Drop compiled programs, every now and then, if there are many."""
     maps = Path("/proc/self/maps")
@@ -69,6 +80,15 @@ def pytest_terminal_summary(terminalreporter):
         for name, counts in report.user_properties:
             text = ", ".join(f"{key} {value:,}" for key, value in counts.items())
             terminalreporter.write_line(f"{name}: {text}")
+
+
+@pytest.fixture
+def shared_experiments(monkeypatch):
+    """Runs of equal configurations are assembled and compiled once."""
+    # It imports the library, which nothing here needs.
+    from tests.support.programs import share_experiments
+
+    share_experiments(monkeypatch)
 
 
 @pytest.fixture(scope="session")

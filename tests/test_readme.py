@@ -1,5 +1,6 @@
 """What README.md shows is what the library does."""
 
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-# What is true after each Python block, in its order. Each runs in a process of its own, as a reader's would.
+# What is true after each Python block, in its order.
 SHOWN = {
     "pure functions": """
 import numpy as np
@@ -85,23 +86,39 @@ def swept(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", SHOWN)
-def test_a_python_example_runs_in_a_fresh_process(name, tmp_path, request):
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    block = blocks("python")[list(SHOWN).index(name)]
-    if "runs/thousand" in block or "runs/table3" in block:
-        shutil.copytree(request.getfixturevalue("swept"), tmp_path / "runs")
-    (tmp_path / "example.py").write_text(block + SHOWN[name], encoding="utf-8")
+# Python, jax and fljax start once for all examples; each has names and a folder of its own.
+RUN_EACH = """
+import json, os, runpy, sys, traceback
+failed = {}
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    try:
+        runpy.run_path("example.py", run_name="__main__")
+    except BaseException:
+        failed[os.path.basename(folder)] = traceback.format_exc()
+with open("../failed.json", "w") as file:
+    json.dump(failed, file)
+"""
+
+
+def test_the_python_examples_run_in_a_fresh_process(tmp_path, swept):
+    for (name, checks), block in zip(SHOWN.items(), blocks("python"), strict=True):
+        folder = tmp_path / name
+        shutil.copytree(ROOT / "configs", folder / "configs")
+        if "runs/thousand" in block or "runs/table3" in block:
+            shutil.copytree(swept, folder / "runs")
+        (folder / "example.py").write_text(block + checks, encoding="utf-8")
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "example.py"],
-        cwd=tmp_path,
+        [sys.executable, "-c", RUN_EACH, *(str(tmp_path / name) for name in SHOWN)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    failed = json.loads((tmp_path / "failed.json").read_text())
+    assert not failed, "\n".join(f"{name}: {trace}" for name, trace in failed.items())
 
 
 def test_the_configuration_shown_is_the_default():

@@ -99,9 +99,8 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
         ids = jnp.arange(updates.shape[0]) if ids is None else ids
         # A cohort without an honest client teaches nothing.
         learning = (state.rounds < warmup) & ~jnp.all(malicious)
-        learnt = _learn(updates, ~malicious, ids, state, choose == "sum")
-        state = jax.tree.map(lambda new, old: jnp.where(learning, new, old), learnt, state)
-        scores = (jnp.abs(state.scores) if choose == "sum" else state.scores)[ids]
+        state = _learn(updates, ~malicious, ids, state, choose == "sum", learning)
+        scores = jnp.abs(state.scores[ids]) if choose == "sum" else state.scores[ids]
         row = jnp.argmax(jnp.where(honest_rows(malicious), scores, -jnp.inf))
         copied = row_at(row, updates)
         return replaced(updates, malicious, lambda rows: copied), state
@@ -109,8 +108,13 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
     return Attack(init, corrupt, streams=True)
 
 
-def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bool) -> MimicState:
-    """The state after one more round of warm-up, or the old one if an honest update is not finite."""
+def _learn(
+    updates: Array, honest: Array, ids: Array, state: MimicState, add: bool, learning: Array
+) -> MimicState:
+    """The state after one more round of warm-up, or the old one if an honest update is not finite.
+
+    Without `learning` it is the old one, too. Of the scores no others than those of the cohort are touched.
+    """
     dtype = updates.dtype
     t, z = state.rounds.astype(dtype), state.direction.astype(dtype)
     old, new = t / (1 + t), 1 / (1 + t)
@@ -119,12 +123,20 @@ def _learn(updates: Array, honest: Array, ids: Array, state: MimicState, add: bo
     step = weighted_rows(deviations, updates) - jnp.sum(deviations) * mean
     direction = _direction(old * z + new * _direction(step))
     projections = _products(updates, direction)
-    before = state.scores[ids].astype(dtype)
-    total = before + projections if add else projections
-    scores = state.scores.at[ids].set(jnp.where(honest, total, before).astype(state.scores.dtype))
-    learnt = MimicState(state.rounds + 1, mean, direction, scores)
-    finite = jnp.isfinite(jnp.sum(direction) + jnp.sum(mean))
-    return jax.tree.map(lambda a, b: jnp.where(finite, a.astype(b.dtype), b), learnt, state)
+    learning &= jnp.isfinite(jnp.sum(direction) + jnp.sum(mean))
+    before = state.scores[ids]
+    total = before.astype(dtype) + projections if add else projections
+    scores = state.scores.at[ids].set(jnp.where(learning & honest, total.astype(before.dtype), before))
+
+    def learnt(new: Array, old: Array) -> Array:
+        return jnp.where(learning, new.astype(old.dtype), old)
+
+    return MimicState(
+        rounds=learnt(state.rounds + 1, state.rounds),
+        mean=learnt(mean, state.mean),
+        direction=learnt(direction, state.direction),
+        scores=scores,
+    )
 
 
 def _products(rows: Array, direction: Array) -> Array:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fljax.data.dataset import Dataset, scaled
+from fljax.data.dataset import Dataset, is_mapped, scaled
+from fljax.data.readers.packed import map_npz
 from fljax.data.readers.packed import read_npz as read_npz_arrays
 from fljax.errors import ConfigError, DataError, listed
 
@@ -35,7 +36,8 @@ def from_arrays(
     `test_share` is held out, inside each client where there are client ids.
 
     Args:
-        train_x: (N, *input_shape) numbers, at least two dimensions: NumPy, JAX, or what NumPy can convert.
+        train_x: (N, *input_shape) numbers, at least two dimensions: NumPy, JAX, or what NumPy can convert. A
+            mapped file of float32 (`np.load(..., mmap_mode="r")`) is not read before clients train.
         train_y: (N,) whole numbers, 0 to M − 1, of any integer type; with `tokens` also (N, T), a class after
             every token; with `regression` (N,) or (N, k) real numbers.
         test_x: (N_test, *input_shape) of the same kind, or None.
@@ -80,6 +82,8 @@ def from_arrays(
     if test_x is None:
         test = _held_out(name, len(y), ids, test_share, seed)
         held_x, held_y = x[test], y[test]
+        if is_mapped(x):
+            raise DataError(f"{name}: train_x is a mapped file, of which none can be held out: give test_x")
         x, y = x[~test], y[~test]
         if ids is not None:
             ids, test_ids = ids[~test], ids[test]
@@ -100,12 +104,13 @@ def from_arrays(
     return Dataset(x, y, held_x, held_y, num_classes, name, client_ids=ids, test_client_ids=test_ids)
 
 
-def read_npz(path: Path, **options: Any) -> Dataset:
+def read_npz(path: Path, mapped: bool = False, **options: Any) -> Dataset:
     """A data set from an `.npz` file with the arguments of `from_arrays` as its arrays.
 
     Args:
         path: the file, with `train_x`, `train_y` and, if wanted, `test_x`, `test_y`, `client_ids` and
             `test_client_ids`.
+        mapped: whether the training inputs stay in the file, which is then not compressed.
         **options: keyword arguments of `from_arrays`.
 
     Returns:
@@ -115,14 +120,17 @@ def read_npz(path: Path, **options: Any) -> Dataset:
         ConfigError: an option is out of range.
         DataError: the file cannot be read, or its arrays are not a data set. Pickled objects are refused.
     """
-    arrays: dict[str, Any] = read_npz_arrays(path)
+    arrays: dict[str, Any] = map_npz(path) if mapped else read_npz_arrays(path)
     unknown, missing = sorted(set(arrays) - set(KEYS)), sorted(set(KEYS[:2]) - set(arrays))
     if unknown or missing:
         found = listed(arrays)
         raise DataError(
             f"{path}: arrays must be train_x, train_y and perhaps {', '.join(KEYS[2:])}, got {found}"
         )
-    return from_arrays(**arrays, **options)
+    dataset = from_arrays(**arrays, **options)
+    if mapped and not dataset.mapped:
+        raise DataError(f"{path}: only a train_x of float32 can be mapped, got {arrays['train_x'].dtype}")
+    return dataset
 
 
 def _array(name: str, what: str, given: Any) -> np.ndarray:
@@ -143,6 +151,8 @@ def _inputs(name: str, what: str, given: Any) -> np.ndarray:
         )
     with np.errstate(over="ignore"):
         x = scaled(array) if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+    if is_mapped(x):
+        return x  # not read before it is needed
     # The sum is finite if everything is, and much cheaper to look at; else look at everything.
     with np.errstate(over="ignore", invalid="ignore"):
         bad = not np.isfinite(x.sum()) and not np.isfinite(x).all()

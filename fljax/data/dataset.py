@@ -171,6 +171,11 @@ class Dataset:
             )
 
     @property
+    def mapped(self) -> bool:
+        """True if the training inputs are in a mapped file."""
+        return is_mapped(self.train_x)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return self.train_x.shape[1:]
@@ -200,6 +205,14 @@ class Dataset:
         kind = "<f4" if self.num_classes is None else "<i4"
         data = self.train_y.astype(kind).tobytes() + self.test_y.astype(kind).tobytes()
         return hashlib.sha256(data).hexdigest()[:16]
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """True for a mapped file, or a view of one."""
+    base: object = array
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+    return base is not None
 
 
 def scaled(pixels: np.ndarray) -> np.ndarray:

@@ -547,6 +547,7 @@ def _load_npz(
     test_share: float = 0.2,
     tokens: bool = False,
     regression: bool = False,
+    mapped: bool = False,
 ) -> Dataset:
     """Your own arrays train_x, train_y and perhaps test_x, test_y, client_ids from an .npz file.
 
@@ -557,12 +558,15 @@ def _load_npz(
         test_share: what is held out for testing, if the file has no test_x.
         tokens: True where train_x holds whole numbers that stay so.
         regression: True where train_y holds numbers to predict.
+        mapped: True to leave train_x (float32, with test_x beside it) in the file, which np.savez wrote, and
+            read the examples of a round's clients when they train.
     """
     path = Path(file).expanduser()
     root = None if path.is_absolute() else _data_root("npz", data_dir)
     path = root / path if root else path
     data = read_npz(
         path,
+        mapped,
         num_classes=num_classes,
         test_share=test_share,
         seed=seed,

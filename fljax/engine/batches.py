@@ -10,6 +10,9 @@ from jax import Array, lax
 from fljax.engine.keys import named_key
 
 BatchSize = int | Literal["full"]
+# Floyd's algorithm compares a draw with all before it; a larger subset is found by a sort. Measured, see
+# benchmarks/README.md.
+LARGEST_LOOP = 512
 
 
 class Batches(NamedTuple):
@@ -31,8 +34,9 @@ class Batches(NamedTuple):
 def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Array, Array]:
     """A uniformly random subset of `size` of the numbers 0 … count − 1.
 
-    Robert Floyd's algorithm: `size` steps whatever the count, no sort over all examples. With fewer than
-    `size` numbers all of them are returned, and the rest is marked as padding.
+    Robert Floyd's algorithm: number j is drawn from 0 … t_j with t_j = count − size + j, and if it is there
+    already, t_j is taken in its place. Time and memory depend on `size` alone. With fewer than `size` numbers
+    all of them are returned, and the rest is marked as padding.
 
     Args:
         key: typed PRNG key.
@@ -52,6 +56,9 @@ def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Arr
     population = jnp.maximum(count, size)
     tops = population - size + jnp.arange(size, dtype=jnp.int32)
     draws = jax.random.randint(key, (size,), 0, tops + 1)
+    if size > LARGEST_LOOP:
+        numbers = jnp.where(_taken(draws, draws - (population - size)), tops, draws)
+        return numbers, numbers < count
 
     def place(i: Array, chosen: Array) -> Array:
         taken = jnp.any(chosen == draws[i])
@@ -59,6 +66,26 @@ def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Arr
 
     numbers = lax.fori_loop(0, size, place, jnp.full((size,), -1, jnp.int32))
     return numbers, numbers < count
+
+
+def _taken(draws: Array, links: Array) -> Array:
+    """Whether each draw of Floyd's algorithm is taken when it is made, without one step after another.
+
+    It is if an earlier draw is the same, or if it is some earlier t_j and draw j was taken, and so on.
+
+    Args:
+        draws: (size,) the draws.
+        links: (size,) the j with t_j = draws[i], out of range if there is none.
+    """
+    size = draws.shape[0]
+    places = jnp.arange(size, dtype=jnp.int32)
+    in_order, origin = lax.sort((draws, places), num_keys=1)
+    again = jnp.concatenate([jnp.zeros(1, bool), in_order[1:] == in_order[:-1]])
+    taken = jnp.zeros(size, bool).at[origin].set(again, unique_indices=True)
+    links = jnp.where((links >= 0) & (links < places), links, places)
+    for _ in range(size.bit_length()):
+        taken, links = taken | taken[links], links[links]
+    return taken
 
 
 def draw_batches(

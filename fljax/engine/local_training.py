@@ -21,9 +21,11 @@ from fljax.engine.batches import (
     num_copies,
     with_keys,
 )
+from fljax.engine.host_examples import HostExamples
 from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
+from fljax.numerics.sharding import by_columns, over_rows, replicated
 
 # From positions in the training set, the mask of copies and a key (None where nothing draws) to a batch.
 Read = Callable[[Array, Array, Array | None], tuple[Array, Array]]
@@ -260,6 +262,7 @@ class LocalTraining(NamedTuple):
         epochs: E, passes over the examples in a round; None where `steps` says it.
         random: whether a local step draws anything besides its examples.
         augment: `(x, key) -> x`, a random change of a batch's inputs, or None.
+        examples: of the clients, where they stay on the host; None where the round's data hold them.
     """
 
     loss: Loss
@@ -271,6 +274,7 @@ class LocalTraining(NamedTuple):
     epochs: float | None = None
     random: bool = False
     augment: Callable[[Array, Array], Array] | None = None
+    examples: HostExamples | None = None
 
     def gather(self, data: RoundData, examples: Array, key: Array | None) -> tuple[Array, Array]:
         """The inputs and labels of a batch; `key` is the step's, of which augmentation takes its own."""
@@ -333,6 +337,45 @@ def train_clients(
     data: RoundData,
     cohort: Cohort,
     *,
+    states: State = (),
+    by_device: bool = False,
+    **how: Any,
+) -> Result:
+    """The local training of some clients, on a mesh by every device of its share of them.
+
+    Args:
+        training: their steps.
+        params: (d,).
+        data: the examples and index tables.
+        cohort: the clients.
+        states: what the clients have kept, with a leading axis (τ,).
+        by_device: whether the devices have the examples of their own clients only, and the cohort is all.
+        **how: the other arguments of `_train`.
+
+    Returns:
+        The `Result`.
+    """
+
+    def train(cohort: Cohort, states: State, *own: Array) -> Result:
+        if not own:
+            return _train(training, params, data, cohort, cohort.ids, states=states, **how)
+        here = data._replace(x=own[0], y=own[1], table=own[2], counts=own[3])
+        return _train(training, params, here, cohort, jnp.arange(len(own[3])), states=states, **how)
+
+    own = (data.x, data.y, data.table, data.counts) if by_device else ()
+    result = over_rows(train, cohort, states, *own)
+    return result._replace(
+        updates=by_columns(result.updates), messages=jax.tree.map(by_columns, result.messages)
+    )
+
+
+def _train(
+    training: LocalTraining,
+    params: Array,
+    data: RoundData,
+    cohort: Cohort,
+    rows: Array,
+    *,
     key: Array,
     learning_rate: Array,
     clients_at_once: int,
@@ -342,14 +385,16 @@ def train_clients(
     algorithm: ClientAlgorithm = SGD,
     states: State = (),
     shared: State = (),
+    following: Array | None = None,
 ) -> Result:
-    """The local training of some clients.
+    """The local training of some clients on one device.
 
     Args:
         training: their steps.
         params: (d,).
         data: the examples and index tables.
         cohort: the clients.
+        rows: (τ,) int32, the row of each in the index table.
         key: typed PRNG key; client i draws from `fold_in(key, cohort.ids[i])`.
         learning_rate: β of this round.
         clients_at_once: clients that are vmapped together.
@@ -359,22 +404,27 @@ def train_clients(
         algorithm: what a client does.
         states: what the clients have kept, with a leading axis (τ,).
         shared: what the server sends to all of them.
+        following: int32, the clients whose examples are needed next, where those stay on the host.
 
     Returns:
         The `Result`.
     """
+    if training.examples is not None:
+        nobody = jnp.zeros((0,), jnp.int32)
+        data = training.examples.of(data, cohort.ids, nobody if following is None else following)
+        rows = jnp.arange(len(cohort.ids), dtype=jnp.int32)
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     poisons_at_random = draws(poison_data)
     training = training._replace(random=training.random or poisons_at_random)
-    counts = data.counts[cohort.ids]
+    counts = data.counts[rows]
     width = data.table.shape[1]
     largest = width + math.ceil(most_copies * width)
 
-    def draw(client: Array, count: Array, extra: Array) -> Batches | Passes:
-        return training.draw(jax.random.fold_in(key, client), data.table[client], count, extra, largest)
+    def draw(client: Array, row: Array, count: Array, extra: Array) -> Batches | Passes:
+        return training.draw(jax.random.fold_in(key, client), data.table[row], count, extra, largest)
 
-    owners = cohort.ids, counts, cohort.copies
+    owners = cohort.ids, rows, counts, cohort.copies
     # Those of epochs are drawn for as many clients as train at once.
     drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
 
@@ -400,8 +450,8 @@ def train_clients(
             )
 
         def whole_gradient(at: Params) -> Array:
-            client, number, extra = of_data
-            passes = all_of(data.table[client], number, extra, training.batch_size, largest)
+            client, row, number, extra = of_data
+            passes = all_of(data.table[row], number, extra, training.batch_size, largest)
             if training.random:
                 passes = with_keys(passes, named_key(jax.random.fold_in(key, client), "gradient"))
             return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state)
@@ -413,7 +463,7 @@ def train_clients(
             # Nobody who has no examples moves what others keep of him.
             nothing = jax.tree.map(jnp.zeros_like, (trained.update, trained.messages))
             sent = jax.tree.map(
-                lambda new, old: jnp.where(of_data[1] > 0, new, old), sent, (nothing[0], state, nothing[1])
+                lambda new, old: jnp.where(of_data[2] > 0, new, old), sent, (nothing[0], state, nothing[1])
             )
         return Result(sent[0], trained.loss, trained.model_state, *sent[1:])
 
@@ -459,7 +509,7 @@ def client_updates(
     """
     counts = data.counts[client_ids]
     # Of all malicious clients; `malicious` holds those that attack in this round.
-    members = (jnp.cumsum(data.malicious) - 1)[client_ids].astype(jnp.int32)
+    members = jnp.searchsorted(data.attacker_ids, client_ids).astype(jnp.int32)
     shares = attack.copies if attack.share is None else jax.vmap(attack.share)(members)
     copies = jnp.where(malicious, num_copies(shares, counts), 0)
     return train_clients(
@@ -565,16 +615,27 @@ def root_update(
     key: Array,
     learning_rate: Array,
     model_state: Any = (),
+    by_device: bool = False,
 ) -> Array:
-    """The server's own update g_0 on the root dataset, (d,); arguments as for `train_clients`."""
+    """The server's own update g_0 on the root dataset, (d,); arguments as for `train_clients`.
+
+    On a mesh every device computes it; those that have examples of their own all have the root dataset's.
+    """
     size = data.root.shape[0]
     count = jnp.int32(size) if data.root_count is None else data.root_count
-    return descend(
-        training.unravel(params),
-        training.draw(key, data.root, count, jnp.int32(0), size),
-        lambda examples, is_copy, key: training.gather(data, examples, key),
-        loss=training.loss,
-        optimizer=training.optimizer(learning_rate),
-        divisor=training.divisor,
-        model_state=model_state,
-    ).update
+
+    def train(x: Array, y: Array) -> Array:
+        here = data._replace(x=x, y=y)
+        return descend(
+            training.unravel(params),
+            training.draw(key, data.root, count, jnp.int32(0), size),
+            lambda examples, is_copy, key: training.gather(here, examples, key),
+            loss=training.loss,
+            optimizer=training.optimizer(learning_rate),
+            divisor=training.divisor,
+            model_state=model_state,
+        ).update
+
+    if by_device:
+        return over_rows(train, data.x, data.y, alike=True)
+    return replicated(train(data.x, data.y))

@@ -10,7 +10,7 @@ import optax
 from jax import Array
 
 from fljax.base import Aggregator, Attack, ClientAlgorithm, Context, Info, Knowledge
-from fljax.engine.batches import BatchSize
+from fljax.engine.batches import BatchSize, sample_without_replacement
 from fljax.engine.keys import named_key
 from fljax.engine.local_training import (
     SGD,
@@ -24,6 +24,7 @@ from fljax.engine.local_training import (
 from fljax.engine.metrics import Metric
 from fljax.engine.state import Kept, RoundData, RunState
 from fljax.engine.streaming import Cohort, in_passes, whole
+from fljax.numerics.sharding import replicated
 
 
 class RoundMetrics(NamedTuple):
@@ -117,12 +118,12 @@ def _metrics(
     )
 
 
-def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | None = None) -> Array:
-    """A round's clients, a uniformly random subset in ascending order.
+def draw_cohort(key: Array, data: RoundData, size: int, num_malicious: int | None = None) -> Array:
+    """A round's clients, a uniformly random subset in ascending order; its cost does not depend on n.
 
     Args:
         key: typed PRNG key.
-        malicious: (n,) boolean.
+        data: of the round; who is malicious is all that counts.
         size: τ.
         num_malicious: number of malicious clients among them, drawn uniformly from all malicious ones, the
             others from the honest ones; None draws from all alike.
@@ -130,17 +131,30 @@ def draw_cohort(key: Array, malicious: Array, size: int, num_malicious: int | No
     Returns:
         (size,) int32.
     """
-    n = malicious.shape[0]
+    n = data.malicious.shape[0]
     if num_malicious is None:
-        return jnp.sort(jax.random.permutation(key, n)[:size]).astype(jnp.int32)
-    draws = jax.random.uniform(key, (n,))
+        return jnp.sort(sample_without_replacement(key, jnp.int32(n), size)[0])
+    ids = data.attacker_ids
+    m = jnp.searchsorted(ids, n).astype(jnp.int32)
 
-    def first(group: Array, count: int) -> Array:
-        ranks = jnp.argsort(jnp.argsort(jnp.where(group, draws, jnp.inf)))
-        return group & (ranks < count)
+    kinds = []
+    if num_malicious > 0:
+        kinds.append(ids[sample_without_replacement(named_key(key, "malicious"), m, num_malicious)[0]])
+    if num_malicious < size:
+        ranks = sample_without_replacement(named_key(key, "honest"), n - m, size - num_malicious)[0]
+        kinds.append(_outside(ids, m, ranks))
+    return jnp.sort(jnp.concatenate(kinds)).astype(jnp.int32)
 
-    chosen = first(malicious, num_malicious) | first(~malicious, size - num_malicious)
-    return jnp.nonzero(chosen, size=size)[0].astype(jnp.int32)
+
+def _outside(ids: Array, count: Array, ranks: Array) -> Array:
+    """The numbers of these ranks, from 0, among all that are not in the first `count` of ascending `ids`."""
+    # By bisection, the first j with more numbers outside below ids[j] than the rank says.
+    low, high = jnp.zeros_like(ranks), jnp.broadcast_to(count, ranks.shape)
+    for _ in range(ids.shape[0].bit_length()):
+        middle = (low + high) // 2
+        beyond = (low >= high) | (ids[middle] - middle > ranks)
+        low, high = jnp.where(beyond, low, middle + 1), jnp.where(beyond, middle, high)
+    return ranks + low
 
 
 def make_round(
@@ -158,6 +172,7 @@ def make_round(
     num_in_cohort: int | None = None,
     algorithm: ClientAlgorithm = SGD,
     max_malicious: int | None = None,
+    by_device: bool = False,
     rows_at_once: int | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
@@ -178,6 +193,9 @@ def make_round(
         algorithm: what clients do, and what they and the server keep.
         max_malicious: an upper bound on the malicious clients in a cohort, who may train in their own way;
             None for τ.
+        by_device: whether every device of a mesh has the examples of its own clients only, as
+            `fljax.engine.mesh.lay_out` lays them; then the cohort is all clients, and attackers train as
+            honest clients do.
         rows_at_once: how many rows of the stack there are at once, in a round that trains a chunk of clients
             after the other in every pass over them; rule and attack stream. None for all of them.
 
@@ -189,10 +207,13 @@ def make_round(
 
     def step(state: RunState, data: RoundData) -> tuple[RunState, RoundMetrics]:
         key = jax.random.fold_in(state.key, state.round)
-        if cohort_size == num_clients:
-            client_ids = jnp.arange(num_clients, dtype=jnp.int32)
-        else:
-            client_ids = draw_cohort(named_key(key, "cohort"), data.malicious, cohort_size, num_in_cohort)
+
+        def cohort_of(key: Array) -> Array:
+            if cohort_size == num_clients:
+                return jnp.arange(num_clients, dtype=jnp.int32)
+            return draw_cohort(named_key(key, "cohort"), data, cohort_size, num_in_cohort)
+
+        client_ids = cohort_of(key)
         context = Context(
             key=named_key(key, "schedule"),
             round=state.round,
@@ -206,7 +227,7 @@ def make_round(
         rate = learning_rate(state.round)
         kept = state.client_state or Kept((), ())
 
-        def train(client_ids: Array, malicious: Array) -> Result:
+        def train(client_ids: Array, malicious: Array, following: Array) -> Result:
             training: Any = {
                 "client_ids": client_ids,
                 "malicious": malicious,
@@ -225,6 +246,8 @@ def make_round(
                 algorithm=algorithm,
                 states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
                 shared=kept.shared,
+                following=following,
+                by_device=by_device,
             )
             if attack.train is not None and max_malicious != 0:
                 result = attackers_updates(
@@ -242,7 +265,12 @@ def make_round(
             return result
 
         has_examples = data.counts[client_ids] > 0
-        cohort = Cohort(train, client_ids, malicious, has_examples, state.model_state, kept.clients)
+        following = jnp.zeros((0,), jnp.int32)
+        if client_training.examples is not None:
+            following = cohort_of(jax.random.fold_in(state.key, state.round + 1))
+        cohort = Cohort(
+            train, client_ids, following, malicious, has_examples, state.model_state, kept.clients
+        )
         stacks: Sequence[Any]
         if rows_at_once is None:
             stacks, left = whole(cohort)
@@ -262,6 +290,7 @@ def make_round(
             key=named_key(key, "root"),
             learning_rate=rate,
             model_state=state.model_state,
+            by_device=by_device,
         )
 
         def receive(
@@ -301,7 +330,8 @@ def make_round(
             vectors = tuple(message[0] for message in messages)
             served, shared = algorithm.serve(update, vectors, shared, cohort_size / num_clients)
         change, server_state = server_optimizer.update(-served, state.server_state, state.params)
-        params = optax.apply_updates(state.params, change)
+        # The next round's clients need all of it.
+        params = replicated(optax.apply_updates(state.params, change))
         losses, model_state, clients = left()
         # A client without examples has trained on nothing.
         counted = ~malicious & has_examples

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 
@@ -58,6 +59,8 @@ class RoundData(NamedTuple):
         malicious: (n,) boolean.
         root_count: int32 scalar, the number of positions in `root` that count, the first ones; None for all.
         validation: (V,) int32 positions of the examples that the server holds back; None for none.
+        attackers: int32 ids of the malicious clients in ascending order, perhaps with n's after them; None to
+            look for them in `malicious`, at a cost of O(n) a round.
     """
 
     x: Array
@@ -68,6 +71,14 @@ class RoundData(NamedTuple):
     malicious: Array
     root_count: Array | None = None
     validation: Array | None = None
+    attackers: Array | None = None
+
+    @property
+    def attacker_ids(self) -> Array:
+        """`attackers`, or where they are not given what `malicious` says: (n,)."""
+        n = self.malicious.shape[0]
+        found = self.attackers
+        return jnp.nonzero(self.malicious, size=n, fill_value=n)[0] if found is None else found
 
 
 class SimulationState(NamedTuple):

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from fljax.engine.local_training import Result, mean_of_sums, mean_state, sum_states
@@ -37,16 +38,19 @@ class Cohort(NamedTuple):
     """The clients of a round, and what they are trained from.
 
     Attributes:
-        train: `train(client_ids, malicious) -> Result`, of some of them.
+        train: `train(client_ids, malicious, following) -> Result`, of some of them, after whom those of
+            `following` train.
         client_ids: (τ,).
+        following: int32, the clients of the next round, as far as they are known.
         malicious: (τ,) boolean.
         has_examples: (τ,) boolean.
         model_state: the model's state before the round.
         clients: what all n clients keep.
     """
 
-    train: Callable[[Array, Array], Result]
+    train: Callable[[Array, Array, Array], Result]
     client_ids: Array
+    following: Array
     malicious: Array
     has_examples: Array
     model_state: Any
@@ -55,7 +59,7 @@ class Cohort(NamedTuple):
 
 def whole(cohort: Cohort) -> tuple[list[Array], Callable[[], Left]]:
     """All clients trained at once: the stacks of updates and of each kind of message, and what is left."""
-    result = cohort.train(cohort.client_ids, cohort.malicious)
+    result = cohort.train(cohort.client_ids, cohort.malicious, cohort.following)
 
     def left() -> Left:
         return Left(
@@ -92,15 +96,16 @@ def in_passes(
         is_first = not gathered
 
         def chunk(own: Any, clients: Any) -> tuple[Any, Any, Any]:
-            client_ids, malicious, has_examples, others = own
-            result = cohort.train(client_ids, malicious)
+            client_ids, following, malicious, has_examples, others = own
+            result = cohort.train(client_ids, malicious, following)
             sums, values = part((result.updates, *result.messages)[number], *others)
             if not is_first:
                 return (sums, ()), (values, ()), clients
             states = sum_states(result.model_states, has_examples, n)
             return (sums, states), (values, result.losses), _written(clients, client_ids, result.states)
 
-        whole = cohort.client_ids, cohort.malicious, cohort.has_examples, of_rows
+        following = jnp.roll(cohort.client_ids, -size)
+        whole = cohort.client_ids, following, cohort.malicious, cohort.has_examples, of_rows
         (sums, states), (values, losses), clients = in_chunks(
             chunk, whole, n, size, cohort.clients if is_first else ()
         )

@@ -102,7 +102,13 @@ def make_clients(
     malicious = choose_malicious(seed, len(counts), malicious_fraction)
     table = np.where(table >= 0, available[table], -1).astype(np.int32)
     arrays: Any = dataset.train_x, labels, table, counts, held_out, malicious, None, held_back
-    return RoundData(*arrays)
+    return with_malicious(RoundData(*arrays), malicious)
+
+
+def with_malicious(data: RoundData, malicious: np.ndarray) -> RoundData:
+    """The same clients, of which those are malicious that a mask (n,) names."""
+    chosen: Any = {"malicious": malicious, "attackers": np.flatnonzero(malicious).astype(np.int32)}
+    return data._replace(**chosen)
 
 
 def num_test_clients(dataset: Dataset) -> int:

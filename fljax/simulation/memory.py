@@ -151,9 +151,13 @@ def estimate(
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
     kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
     outputs = 4 * kept_outputs * len(dataset.test_y) * int(np.prod(dataset.format.outputs))
-    data = dataset.train_x.nbytes + dataset.test_x.nbytes
+    data, examples = dataset.train_x.nbytes + dataset.test_x.nbytes, len(dataset.train_y)
+    if dataset.mapped:
+        # Of some clients on the device, and on the host theirs and those of the next ones.
+        examples = 3 * rows * parts.data.table.shape[1]
+        data = dataset.test_x.nbytes + examples * dataset.train_x[:1].nbytes
     return Need(
-        Part(data, f"the data, {len(dataset.train_y):,} examples", "take fewer examples"),
+        Part(data, f"the data, {examples:,} examples", "take fewer examples"),
         (
             Part(
                 STACKS * 4 * rows * d * stacks,

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from fljax.data import Dataset
 from fljax.engine.evaluate import Beside
+from fljax.engine.mesh import WHOLE, of_runs, put
 from fljax.engine.state import RoundData
 from fljax.simulation.assembly import Parts, asks_for_clients, initial_model
 from fljax.sweeps.plan import Group
@@ -78,17 +80,19 @@ def group_inputs(group: Group) -> Inputs:
             key = id(p.data.table), which[id(p.dataset)]
             if key not in moved:
                 moved[key] = _moved(p.data, pool.train_rows[key[1]])
-            tables[number] = moved[key]._replace(counts=p.data.counts, malicious=p.data.malicious)
+            own = {name: getattr(p.data, name) for name in ("counts", "malicious", "attackers")}
+            tables[number] = moved[key]._replace(**own)
     width = max(data.table.shape[1] for data in tables)
     root = max(data.root.shape[0] for data in tables)
+    attackers = max(np.asarray(data.attackers).shape[0] for data in tables)
 
     padded: dict[tuple[int, int], np.ndarray] = {}
 
-    def pad(values: Any, size: int) -> np.ndarray:
+    def pad(values: Any, size: int, filler: int = -1) -> np.ndarray:
         if (id(values), size) not in padded:
             array = np.asarray(values)
             widths = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
-            padded[id(values), size] = np.pad(array, widths, constant_values=-1)
+            padded[id(values), size] = np.pad(array, widths, constant_values=filler)
         return padded[id(values), size]
 
     def per_cell(values: Sequence[Any]) -> tuple[Any, int | None]:
@@ -102,6 +106,7 @@ def group_inputs(group: Group) -> Inputs:
         "counts": per_cell([data.counts for data in tables]),
         "root": per_cell([np.maximum(pad(data.root, root), 0) for data in tables]),
         "malicious": per_cell([data.malicious for data in tables]),
+        "attackers": per_cell([pad(data.attackers, attackers, len(data.counts)) for data in tables]),
         "root_count": per_cell([np.int32(data.root.shape[0]) for data in tables]),
     }
     if parts[0].data.validation is not None:
@@ -198,6 +203,39 @@ def beside_test(inputs: Inputs, axes: bool = False) -> Beside:
     if inputs.data.validation is None:
         return beside
     return beside._replace(x=data.x, y=data.y, validation=data.validation)
+
+
+def on_mesh(inputs: Inputs, mesh: Mesh | None, batched: bool = False, *, every: bool = True) -> Inputs:
+    """Inputs on a mesh: what the cells of a batch share as a whole on every device.
+
+    Args:
+        inputs: of all cells, or of a batch from `of_batch`.
+        mesh: None leaves them where they are.
+        batched: whether what cells have of their own has a leading axis, which is divided among the runs.
+        every: whether that is put there, too, or stays on the host until its batch runs.
+    """
+    if mesh is None:
+        return inputs
+
+    def moved(tree: Any, axis: int | None = 0) -> Any:
+        if axis is None:
+            return put(tree, mesh)
+        return put(tree, mesh, of_runs(WHOLE) if batched else WHOLE) if every else tree
+
+    axes: Any = inputs.axes
+    pairs = zip(inputs.data, axes, strict=True)
+    data: list[Any] = [None if leaf is None else moved(leaf, axis) for leaf, axis in pairs]
+    return inputs._replace(
+        data=RoundData(*data),
+        test_x=moved(inputs.test_x, inputs.test_axis),
+        test_y=moved(inputs.test_y, inputs.test_axis),
+        test_rows=moved(inputs.test_rows),
+        clients=moved(inputs.clients, inputs.clients_axis),
+        params=moved(inputs.params),
+        model_state=moved(inputs.model_state),
+        keys=moved(inputs.keys),
+        traced=moved(inputs.traced),
+    )
 
 
 def of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:

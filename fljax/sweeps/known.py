@@ -16,7 +16,7 @@ from fljax.errors import ConfigError
 from fljax.host.limits import available, gigabytes
 from fljax.simulation.assembly import Parts, check_names, compose, load_dataset, make_parts
 from fljax.simulation.checks import cannot_stream, check_pieces
-from fljax.simulation.clients import choose_malicious
+from fljax.simulation.clients import choose_malicious, with_malicious
 from fljax.simulation.memory import Gradient, gradient_of
 from fljax.sweeps.cells import text_of
 from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
@@ -128,6 +128,11 @@ class Known:
         key = self._text(config.data), seed
         if key not in self._datasets:
             dataset = load_dataset(config)
+            if dataset.mapped:
+                raise ConfigError(
+                    f"data {config.data.name}: mapped is for a run alone; the cells of a sweep share "
+                    "examples that are read whole"
+                )
             self._bytes += dataset.train_x.nbytes + dataset.test_x.nbytes
             if self._datasets and self._bytes > DATA_SHARE * available().bytes:
                 raise ConfigError(
@@ -148,7 +153,7 @@ class Known:
         key = id(data), fraction
         if key not in self._clients:
             malicious = choose_malicious(config.seed_for("data"), len(data.counts), fraction)
-            self._clients[key] = data._replace(malicious=malicious)  # type: ignore[arg-type]
+            self._clients[key] = with_malicious(data, malicious)
         return self._clients[key]
 
     def _clients_key(self, config: ExperimentConfig, dataset: Dataset) -> Any:

@@ -14,6 +14,7 @@ from fljax.attacks import fltrust_attack, trim_attack
 from fljax.attacks.searches.fltrust import Chain, Game, walk_projections
 from tests.attacks import fltrust_attack as reference
 from tests.attacks.trim_attack import trim_rows
+from tests.support.programs import jitted
 
 KEY = jax.random.key(3)
 
@@ -37,8 +38,9 @@ def compiled(**options):
 
 def damage(updates, root, sent):
     """sᵀ(g − g'), by the rule itself."""
-    before = np.asarray(fltrust(updates, root), np.float64)
-    return np.sign(before) @ (before - np.asarray(fltrust(sent, root), np.float64))
+    rule = jitted(fltrust)
+    before = np.asarray(rule(updates, root), np.float64)
+    return np.sign(before) @ (before - np.asarray(rule(sent, root), np.float64))
 
 
 @pytest.mark.parametrize(("n", "d"), [(7, 24), (4, 3)])
@@ -310,7 +312,7 @@ def test_the_result_does_not_depend_on_the_bound():
 def test_rows_without_trust_stay_where_they_start():
     updates, root, malicious = make(1, 8, 300, 2, spread=3.0)
     start_key, _ = jax.random.split(KEY)
-    start = np.asarray(trim_attack(updates.astype(np.float32), malicious, start_key))[malicious]
+    start = np.asarray(jitted(trim_attack)(updates.astype(np.float32), malicious, start_key))[malicious]
     assert (start @ root < 0).all()
     sent = np.asarray(compiled()(updates.astype(np.float32), root, malicious, KEY))[malicious]
     expected = np.linalg.norm(root) * start / np.linalg.norm(start, axis=1, keepdims=True)

@@ -97,7 +97,11 @@ def test_each_malicious_client_gets_its_own_part_in_a_run():
     def poison(x, y, is_copy, member):
         marked, labels = base.poison_data(x, y, is_copy, member)
         jax.debug.callback(
-            lambda k, c, a, b: seen.setdefault(int(k), []).append((c, a, b)), member, is_copy, x, marked
+            lambda k, *what: seen.setdefault(int(k), []).append(tuple(map(np.asarray, what))),
+            member,
+            is_copy,
+            x,
+            marked,
         )
         return marked, labels
 

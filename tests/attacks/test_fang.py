@@ -11,6 +11,7 @@ from fljax.aggregators import Context, krum, median
 from fljax.attacks import Knowledge, Task, attack_from_registry, krum_attack, trim_attack
 from tests.attacks import krum_attack as reference
 from tests.attacks import trim_attack as trim_reference
+from tests.support.programs import jitted
 
 KEY = jax.random.key(3)
 N, D = 12, 40
@@ -214,16 +215,17 @@ def test_the_round_gives_the_unit():
 
 def test_the_attack_on_summed_gradients_is_the_attack_on_their_updates():
     rate, size = np.float32(0.25), np.float32(16.0)
+    compiled = jitted(krum_attack)
     summed, malicious = 3.0 * stack(1, N, D, 0.5), mask_of(1, N, 4)
-    gradients = krum_attack(summed, malicious, KEY, threshold=0.02)
+    gradients = np.asarray(compiled(summed, malicious, KEY, threshold=0.02))
     factor = -rate / size
     given = {"local_rate": rate, "batch_size": size, "threshold": 0.02, "supporters": "copies"}
-    sent = krum_attack(factor * summed, malicious, KEY, **given)
+    sent = np.asarray(compiled(factor * summed, malicious, KEY, **given))
     np.testing.assert_allclose(sent[malicious][0], factor * gradients[malicious][0], rtol=1e-5)
     # Where the threshold ends the search, or λ starts at one unit, the unit decides.
     given |= {"lambda_init": "one", "knowledge": "partial", "threshold": 0.5}
     by_unit = {
-        unit: krum_attack(factor * summed, malicious, KEY, **given, unit=unit) for unit in ("sum", "mean")
+        unit: compiled(factor * summed, malicious, KEY, **given, unit=unit) for unit in ("sum", "mean")
     }
     assert not np.allclose(by_unit["sum"], by_unit["mean"])
 

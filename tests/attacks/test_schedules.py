@@ -20,7 +20,6 @@ from fljax.attacks import (
     scheduled,
 )
 from fljax.config.schema import parse_config
-from fljax.engine.round import draw_cohort
 from fljax.simulation.experiment import assemble
 
 ROUNDS = jnp.arange(12)
@@ -98,6 +97,7 @@ def test_bad_schedules_are_one_sentence(name, hyper, message):
             assemble(config(table))
 
 
+@pytest.mark.slow
 def test_before_its_first_round_an_attack_leaves_no_trace():
     honest = fljax.run(config({"name": "none"}))
     for attack in ({"name": "sign_flip", "factor": 5}, {"name": "label_flip"}, {"name": "scaling_attack"}):
@@ -130,24 +130,6 @@ def test_the_round_tells_an_attack_who_is_active_now():
     for number, mask in sorted(seen, key=lambda pair: pair[0]):
         np.testing.assert_array_equal(mask, pool if number % 3 == 0 else np.zeros_like(pool))
     np.testing.assert_array_equal(np.isnan(metrics.trust_malicious), np.arange(6) % 3 != 0)
-
-
-def test_a_cohort_holds_a_fixed_number_of_attackers():
-    malicious = jnp.asarray(np.random.default_rng(0).permutation(30) < 12)
-    keys = jax.random.split(jax.random.key(1), 400)
-    cohorts = np.asarray(jax.jit(jax.vmap(lambda k: draw_cohort(k, malicious, 10, 3)))(keys))
-    assert (np.diff(cohorts, axis=1) > 0).all()
-    counts = np.asarray(malicious)[cohorts].sum(1)
-    np.testing.assert_array_equal(counts, 3)
-    # Everybody of a kind is as likely as the others: 3 of 12, and 7 of 18.
-    often = np.bincount(cohorts.ravel(), minlength=30) / len(keys)
-    expected = np.where(malicious, 3 / 12, 7 / 18)
-    assert abs(often - expected).max() < 0.11
-    by_chance = np.asarray(malicious)[
-        np.asarray(jax.vmap(lambda k: draw_cohort(k, malicious, 10))(keys))
-    ].sum(1)
-    assert by_chance.std() > 1
-    assert abs(by_chance.mean() - 4) < 0.3
 
 
 def test_a_fixed_number_of_attackers_in_a_run():

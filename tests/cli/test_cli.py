@@ -37,6 +37,8 @@ from fljax.models import MODELS
 from fljax.simulation.progress import RunDisplay, duration
 from tests.support.command import Outcome, command
 
+pytestmark = pytest.mark.usefixtures("shared_experiments")
+
 TINY = """
 rounds = 4
 eval_every = 2

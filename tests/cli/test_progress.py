@@ -5,6 +5,8 @@ import pytest
 import fljax
 from fljax.config.schema import parse_config
 
+pytestmark = pytest.mark.usefixtures("shared_experiments")
+
 CONFIG = parse_config(
     {
         "rounds": 4,

@@ -19,6 +19,10 @@ from fljax.engine.keys import named_key
 from fljax.engine.round import draw_cohort
 from fljax.simulation.experiment import assemble
 from tests.clients import reference
+from tests.support.programs import jitted
+
+draw_batches, draw_passes = jitted(draw_batches), jitted(draw_passes)
+draw_cohort = jax.jit(draw_cohort, static_argnums=2)
 
 SIZES = [9, 4, 2, 12, 7, 6]  # of the natural clients, one more than the root dataset takes
 RNG = np.random.default_rng(11)
@@ -150,7 +154,7 @@ def trained(name, chunk="auto"):
 
 def cohort_of(experiment, number):
     key = jax.random.fold_in(experiment.state.run.key, number)
-    return np.asarray(draw_cohort(named_key(key, "cohort"), experiment.state.data.malicious, 3))
+    return np.asarray(draw_cohort(named_key(key, "cohort"), experiment.state.data, 3))
 
 
 def batches_of(experiment, number, client):

@@ -174,7 +174,8 @@ def test_a_round_trains_on_augmented_examples():
     # Evaluation is on the images as they are.
     weights = np.random.default_rng(2).normal(size=(36, 3))
     wrong = np.argmax(IMAGES[:6].reshape(6, -1) @ weights, 1) != DATA.test_y
-    found = experiment.evaluate(jnp.asarray(weights.ravel(), jnp.float32), DATA.test_x, DATA.test_y)
+    evaluate = jax.jit(experiment.evaluate)
+    found = evaluate(jnp.asarray(weights.ravel(), jnp.float32), DATA.test_x, DATA.test_y)
     np.testing.assert_allclose(found.test_error, wrong.mean())
     # How many clients train at once does not change what is drawn.
     _, other, _ = one_round(config(local=local, client_chunk=1))
@@ -217,7 +218,8 @@ def test_models_get_normalised_inputs_in_training_and_evaluation():
     np.testing.assert_array_equal(experiment.state.data.x, IMAGES)
     weights = np.random.default_rng(2).normal(size=(36, 3))
     wrong = np.argmax((IMAGES[:6].reshape(6, -1) - mean) @ weights, 1) != DATA.test_y
-    found = experiment.evaluate(jnp.asarray(weights.ravel(), jnp.float32), DATA.test_x, DATA.test_y)
+    evaluate = jax.jit(experiment.evaluate)
+    found = evaluate(jnp.asarray(weights.ravel(), jnp.float32), DATA.test_x, DATA.test_y)
     np.testing.assert_allclose(found.test_error, wrong.mean())
 
 

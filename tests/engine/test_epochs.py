@@ -17,6 +17,9 @@ from fljax.engine.local_training import Cohort, LocalTraining, root_update, trai
 from fljax.engine.state import RoundData
 from fljax.simulation.assembly import make_parts
 from fljax.simulation.experiment import assemble
+from tests.support.programs import jitted
+
+draw_passes = jitted(draw_passes)
 
 RNG = np.random.default_rng(5)
 COUNTS = np.array([7, 1, 3, 0, 12])

@@ -19,6 +19,9 @@ from fljax.engine.keys import named_key
 from fljax.simulation.experiment import assemble
 from tests.rules.fltrust import fltrust as reference_fltrust
 from tests.rules.mean import mean as reference_mean
+from tests.support.programs import jitted
+
+draw_batches = jitted(draw_batches)
 
 BASE = {
     "rounds": 4,
@@ -183,7 +186,8 @@ def test_a_clients_batches_do_not_depend_on_the_cohort():
 
 def test_sampling_is_uniform_and_without_replacement():
     keys = jax.random.split(jax.random.key(0), 6000)
-    numbers, real = jax.vmap(lambda key: sample_without_replacement(key, jnp.int32(9), 4))(keys)
+    sample = jax.jit(jax.vmap(lambda key: sample_without_replacement(key, jnp.int32(9), 4)))
+    numbers, real = map(np.asarray, sample(keys))
     assert real.all()
     assert (np.diff(np.sort(numbers, axis=1), axis=1) > 0).all()
     subsets = np.unique(np.sort(numbers, axis=1), axis=0, return_counts=True)[1]
@@ -297,6 +301,7 @@ def test_learning_rate_schedule_and_server_optimizer_change_the_round():
     np.testing.assert_allclose(slow.update_norm[2], 0.1 * metrics.update_norm[2], rtol=1e-4)
     momentum = config(aggregator={"name": "mean"}, server={"optimizer": {"name": "sgd", "momentum": 0.9}})
     round_fn, state = fljax.build(momentum)
+    round_fn = jax.jit(round_fn)
     first, _ = round_fn(state)
     second, _ = round_fn(first)
     step_1, step_2 = first.run.params - state.run.params, second.run.params - first.run.params
@@ -341,13 +346,14 @@ def test_success_rate_leaves_out_examples_of_the_target():
     np.testing.assert_allclose(result.test_error, 1 / 7)
     # Five examples are not of class 0; three of them (numbers 1, 2, 3) are turned.
     np.testing.assert_allclose(result.attack_success_rate, 3 / 5)
-    clean = make_evaluation(apply, lambda flat: flat, None)(jnp.zeros(1), x, y)
+    clean = jax.jit(make_evaluation(apply, lambda flat: flat, None))(jnp.zeros(1), x, y)
     assert np.isnan(clean.attack_success_rate)
     # Of the two of class 2 that do not answer 0 by themselves, one is turned.
-    of_one = make_evaluation(apply, lambda flat: flat, trigger._replace(source=2))(jnp.zeros(1), x, y)
+    of_one = jax.jit(make_evaluation(apply, lambda flat: flat, trigger._replace(source=2)))
+    of_one = of_one(jnp.zeros(1), x, y)
     np.testing.assert_allclose(of_one.attack_success_rate, 1 / 2)
     rare = trigger._replace(examples=jnp.array([[0.0, 0], [1, 0], [0, 9]]))
-    on_rare = make_evaluation(apply, lambda flat: flat, rare, batch_size=2)(jnp.zeros(1), x, y)
+    on_rare = jax.jit(make_evaluation(apply, lambda flat: flat, rare, batch_size=2))(jnp.zeros(1), x, y)
     np.testing.assert_allclose(on_rare.attack_success_rate, 2 / 3)
     np.testing.assert_allclose(on_rare.test_error, 1 / 7)
 

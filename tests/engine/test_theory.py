@@ -79,6 +79,7 @@ def final_errors(attack, sizes, counts):
     return jax.vmap(over_counts, (0, None, None))(sizes, counts, jnp.arange(SEEDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [opposite, aside, trim, optimum])
 def test_the_error_has_the_theorems_shape_as_long_as_one_client_is_honest(attack):
     counts = jnp.array([0, 6, 12, 18, CLIENTS - 1])
@@ -93,6 +94,7 @@ def test_the_error_has_the_theorems_shape_as_long_as_one_client_is_honest(attack
     assert (scaled.max(axis=0) < 2 * scaled.min(axis=0)).all()
 
 
+@pytest.mark.slow
 def test_with_no_honest_client_the_model_may_stay_where_it_is():
     # "Any number" leaves out n of n: with nobody to trust the update is zero.
     errors = np.asarray(final_errors(opposite, jnp.array(SIZES), jnp.array([CLIENTS])))

@@ -1,5 +1,7 @@
 """Models with running batch statistics: what the round carries, averages and keeps from the attackers."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,10 @@ from fljax.engine.local_training import mean_state
 from fljax.engine.objectives import objective
 from fljax.losses import cross_entropy
 from fljax.models import Model, ResNet20, as_model
-from fljax.simulation.experiment import assemble
+from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
+from tests.support.programs import jitted
+
+draw_batches = jitted(draw_batches)
 
 IMAGES = np.random.default_rng(0).uniform(size=(60, 4, 4, 1)).astype(np.float32)
 LABELS = np.arange(60, dtype=np.int32) % 3
@@ -63,19 +68,24 @@ def batches_of(experiment, client, steps=1):
     return [np.asarray(e)[np.asarray(w) > 0] for e, w in zip(drawn.examples, drawn.weights, strict=True)]
 
 
+@cache
+def gradient_of(module):
+    """The gradient of a batch's mean loss, and the running statistics after it, in flax's own words."""
+
+    def loss(params, stats, x, y):
+        logits, changed = module.apply(
+            {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), changed
+
+    return jax.jit(jax.grad(loss, has_aux=True))
+
+
 def by_hand(module, params, stats, batches, rate=0.5):
     """R SGD steps in flax's own words: the update, and the running statistics after them."""
     here = params
     for examples in batches:
-
-        def loss(p, stats=stats, examples=examples):
-            logits, changed = module.apply(
-                {"params": p, "batch_stats": stats}, IMAGES[examples], train=True, mutable=["batch_stats"]
-            )
-            labels = LABELS[examples]
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), changed
-
-        grads, changed = jax.grad(loss, has_aux=True)(here)
+        grads, changed = gradient_of(module)(here, stats, IMAGES[examples], LABELS[examples])
         here = jax.tree.map(lambda w, g: w - rate * g, here, grads)
         stats = changed["batch_stats"]
     return jax.tree.map(jnp.subtract, here, params), stats
@@ -199,13 +209,12 @@ def test_evaluation_uses_the_running_statistics():
     variables = {"params": experiment.unravel(run.params), "batch_stats": state}
     logits = Small().apply(variables, DATA.test_x, train=False)
     expected = np.mean(np.argmax(logits, 1) != DATA.test_y)
-    found = experiment.evaluate(run.params, DATA.test_x, DATA.test_y, state).test_error
+    evaluate = jax.jit(experiment.evaluate)
+    found = evaluate(run.params, DATA.test_x, DATA.test_y, state).test_error
     np.testing.assert_allclose(found, expected)
     # Not a batch's: an example alone is answered as among others.
     alone = [
-        float(
-            experiment.evaluate(run.params, DATA.test_x[i : i + 1], DATA.test_y[i : i + 1], state).test_error
-        )
+        float(evaluate(run.params, DATA.test_x[i : i + 1], DATA.test_y[i : i + 1], state).test_error)
         for i in range(3)
     ]
     np.testing.assert_array_equal(alone, np.argmax(logits[:3], 1) != DATA.test_y[:3])
@@ -240,10 +249,11 @@ def test_a_run_resumes_bit_for_bit_and_compiles_once(tmp_path):
     def interrupt(record):
         raise StopError
 
-    pieces = {"model": ResNet20(3, widths=(2, 4), blocks=1), "dataset": DATA}
+    built = assemble(config(), model=ResNet20(3, widths=(2, 4), blocks=1), dataset=DATA)
+    program = compile_experiment(built)
     with pytest.raises(StopError):
-        fljax.run(config(), out=tmp_path / "run", progress=interrupt, **pieces)
-    resumed = fljax.run(config(), out=tmp_path / "run", resume=True, **pieces)
+        run_experiment(built, tmp_path / "run", progress=interrupt, program=program)
+    resumed = run_experiment(built, tmp_path / "run", resume=True, program=program)
     assert bits(resumed) == bits(whole)
     assert len(jax.tree.leaves(resumed.model_state)) == 2 * 6
 

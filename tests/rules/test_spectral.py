@@ -31,6 +31,7 @@ from tests.support.programs import jitted
 covariance_filter, divide_and_conquer, minimum_diameter, smallest_spectrum = map(
     jitted, (covariance_filter, divide_and_conquer, minimum_diameter, smallest_spectrum)
 )
+smallest_diameter = jitted(smallest_diameter)
 
 # Rows (1,2,3), (4,5,6), (7,8,9): the worked example of ByzFL's documentation.
 WORKED = jnp.arange(1.0, 10.0).reshape(3, 3)

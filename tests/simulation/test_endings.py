@@ -13,6 +13,8 @@ from fljax.simulation.clients import make_clients
 from fljax.simulation.endings import best_values, stopped
 from tests.support.run_folders import InterruptError, assert_same_run, interrupt_at, strict_json
 
+pytestmark = pytest.mark.usefixtures("shared_experiments")
+
 SMALL = {
     "rounds": 12,
     "eval_every": 2,

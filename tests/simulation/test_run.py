@@ -85,6 +85,7 @@ def test_attackers_of_a_smaller_fraction_stay_malicious_in_a_larger_one():
     assert (masks[1] <= masks[2]).all()
 
 
+@pytest.mark.slow
 def test_fltrust_holds_where_averaging_fails():
     attack = {"name": "sign_flip", "fraction": 0.3, "factor": 10.0}
     config = {**CONFIG, "rounds": 100, "attack": attack, "root": {"bias": 0.1}}
@@ -117,6 +118,7 @@ def test_mnist_agrees_with_an_independent_implementation(shared_data):
     assert summary["num_params"] == 7850
 
 
+@pytest.mark.slow
 def test_uci_har_by_user(shared_data):
     config = parse_config(
         {

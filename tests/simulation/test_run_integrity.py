@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from fljax.host.signals import Stop
 from fljax.simulation.checkpoint import Cadence, load_checkpoint, save_checkpoint
 from fljax.simulation.experiment import assemble, run_experiment
 from fljax.sweeps import make_plan, make_sweep, run_plan
+from fljax.sweeps.executors import base
 from fljax.sweeps.executors.base import Watcher
 from tests.support.run_folders import (
     VALUES,
@@ -95,9 +97,17 @@ def test_a_lock_that_cannot_be_had_is_one_sentence(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plan():
+def planned():
+    """A plan of one program, and that program's compiler, which compiles it once."""
     table = {"seeds": 2, "axes": {"attack.fraction": [0.0, 0.34]}}
-    return make_plan(make_sweep({**VALUES, "aggregator": {"name": "mean"}}, table), workers=1, size=2)
+    sweep = make_sweep({**VALUES, "aggregator": {"name": "mean"}}, table)
+    return make_plan(sweep, workers=1, size=2), functools.cache(base.compile_group)
+
+
+@pytest.fixture
+def plan(planned, monkeypatch):
+    monkeypatch.setattr(base, "compile_group", planned[1])
+    return planned[0]
 
 
 def same_rows(found, wanted):

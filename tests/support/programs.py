@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.simulation import experiment as running
+
 # JAX's defaults, which conftest.py turns off.
 _DEFAULTS = {
     **({"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}),
@@ -64,3 +66,33 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
         return program([value for value, is_array in zip(values, traced, strict=True) if is_array])
 
     return call
+
+
+_assembled: dict[Any, running.Experiment] = {}
+_compiled: dict[int, Any] = {}
+
+
+def share_experiments(monkeypatch) -> None:
+    """Assemble and compile runs of equal configurations once, for tests of what is around a run.
+
+    Runs with components of their own are assembled and compiled every time.
+    """
+    assemble, compile_experiment = running.assemble, running.compile_experiment
+
+    def assemble_once(config, *, memory=None, **components):
+        if components:
+            return assemble(config, memory=memory, **components)
+        key = repr(config.model_dump()), memory
+        if key not in _assembled:
+            _assembled[key] = assemble(config, memory=memory)
+        return _assembled[key]
+
+    def compile_once(experiment):
+        if not any(experiment is kept for kept in _assembled.values()):
+            return compile_experiment(experiment)
+        if id(experiment) not in _compiled:
+            _compiled[id(experiment)] = compile_experiment(experiment)
+        return _compiled[id(experiment)]
+
+    monkeypatch.setattr(running, "assemble", assemble_once)
+    monkeypatch.setattr(running, "compile_experiment", compile_once)

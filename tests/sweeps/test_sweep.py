@@ -24,6 +24,7 @@ from fljax.sweeps.batch import CellResult, run_batch
 from fljax.sweeps.executors import base as local
 from fljax.sweeps.executors.base import Work, compile_within, interleaved, run_in_parts
 from fljax.sweeps.executors.threads import Threads
+from fljax.sweeps.known import Known
 from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
 from fljax.sweeps.timing import estimate_seconds
@@ -42,8 +43,12 @@ BASE: dict[str, Any] = {
 EXACT = {"round", "diverged"}
 
 
+# Data, clients and checks are shared by the plans of a process.
+KNOWN = Known()
+
+
 def plan_of(table, base=BASE, **options):
-    return make_plan(make_sweep(base, table), **options)
+    return make_plan(make_sweep(base, table), known=KNOWN, **options)
 
 
 def together(plan) -> dict[int, CellResult]:

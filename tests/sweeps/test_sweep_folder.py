@@ -126,10 +126,19 @@ def fake(monkeypatch):
     return log
 
 
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The plan of tiny.toml."""
+    path = tmp_path_factory.mktemp("planned") / "tiny.toml"
+    path.write_text(TINY + SWEEP)
+    return make_plan(load_sweep(path), workers=1, size=2)
+
+
 @pytest.fixture
-def plan(tmp_path):
+def plan(planned, tmp_path):
+    """The plan of tiny.toml, which is in the test's folder."""
     (tmp_path / "tiny.toml").write_text(TINY + SWEEP)
-    return make_plan(load_sweep(tmp_path / "tiny.toml"), workers=1, size=2)
+    return planned
 
 
 def contents(folder: Path) -> dict:
@@ -1094,22 +1103,12 @@ print("end", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with long.toml, the environment of processes there, and the sweep in one piece, `whole`."""
+    """A folder with long.toml, and the environment of processes there."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "long.toml").write_text(LONG)
     (folder / "attempts.py").write_text(ATTEMPTS)
     root = str(Path(fljax.__file__).parents[1])
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
-        # The programs are the same in every process: compiled in the first.
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    subprocess.run(
-        [sys.executable, "attempts.py", "whole", "0"], cwd=folder, env=environment, check=True, timeout=300
-    )
-    return folder, environment
+    return folder, os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
 
 
 def without_times(folder: Path) -> list[dict]:
@@ -1120,6 +1119,11 @@ def without_times(folder: Path) -> list[dict]:
 @pytest.mark.slow
 def test_killed_again_and_again_nothing_is_lost(workplace):
     folder, environment = workplace
+    # Half a program, written by a process that was killed, is for no other test.
+    environment = environment | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    subprocess.run(
+        [sys.executable, "attempts.py", "whole", "0"], cwd=folder, env=environment, check=True, timeout=300
+    )
     done = subprocess.run(
         [sys.executable, "attempts.py", "killed", "5"],
         cwd=folder,
@@ -1155,7 +1159,7 @@ def start(folder: Path, environment: dict, *words: str) -> subprocess.Popen:
 def test_a_signal_saves_and_says_how_to_go_on(workplace, name):
     folder, environment = workplace
     out = folder / name
-    # So long that no machine finishes it before the signal; of the same shapes, so it is compiled already.
+    # So long that no machine finishes it before the signal.
     extra = [
         "--set",
         "rounds=2400000",

@@ -27,6 +27,8 @@ _LARGEST_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 _XZ_MEMORY = 100 << 20
 _MOST_HEADER = 2000
 MOST_NPZ = 1 << 40
+# Where an archive's local header says how long its name and its extra field are.
+_LOCAL_LENGTHS = 26
 
 
 def gunzip(data: bytes, most: int) -> bytes:
@@ -175,6 +177,46 @@ def read_npz(path: Path, shapes: Mapping[str, int] | None = None) -> dict[str, n
             with archive.open(info) as entry:
                 _header(entry, info)
         return {name: _array(archive, info) for name, info in entries.items()}
+
+
+def map_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file that `np.savez` wrote, mapped and not read.
+
+    Args:
+        path: the file; its arrays are stored, not compressed.
+
+    Returns:
+        The arrays by name, read-only.
+
+    Raises:
+        DataError: the file cannot be read, or an array is compressed.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "file.npz"
+        >>> np.savez(path, x=np.arange(3))
+        >>> {name: type(array).__name__ for name, array in map_npz(path).items()}
+        {'x': 'memmap'}
+    """
+    what = "cannot be read as an .npz file of plain arrays"
+    arrays: dict[str, np.ndarray] = {}
+    with reading(path, what), open_regular(path, MOST_NPZ) as file, open_zip(file) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise DataError(
+                    f"{path}: {info.filename} is compressed, so that it cannot be mapped (np.savez)"
+                )
+            with archive.open(info) as entry:
+                shape, fortran, dtype = _header(entry, info)
+                header = entry.tell()
+            # The local header ends in a name and an extra field, whose lengths are in it.
+            file.seek(info.header_offset + _LOCAL_LENGTHS)
+            lengths = int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little")
+            begin = info.header_offset + _LOCAL_LENGTHS + 4 + lengths + header
+            arrays[info.filename.removesuffix(".npy")] = np.memmap(
+                path, dtype, "r", begin, shape, "F" if fortran else "C"
+            )
+    return arrays
 
 
 def check_fits(what: str, size: int) -> None:
