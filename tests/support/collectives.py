@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fljax.numerics.sharding import CLIENTS_AXIS, by_columns
+from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS, by_columns, using
 
 _KINDS = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
 _HEAD = re.compile(r"(?:ENTRY )?%([\w.\-]+) \(")
@@ -84,6 +84,8 @@ def on_two_devices(
         # What leaves a program cannot be divided unevenly.
         return by_columns(jnp.pad(result, [(0, 0)] * (result.ndim - 1) + [(0, d % 2)]))
 
-    with jax.set_mesh(jax.make_mesh((2,), (CLIENTS_AXIS,), axis_types=(AxisType.Auto,))):
+    mesh = jax.make_mesh((1, 2), (RUNS_AXIS, CLIENTS_AXIS), axis_types=(AxisType.Auto,) * 2)
+    stack = jax.device_put(stack, NamedSharding(mesh, PartitionSpec()))
+    with using(mesh):
         compiled = jax.jit(program).lower(stack).compile()
     return np.asarray(compiled(stack))[..., :d], collectives(compiled.as_text())

@@ -30,7 +30,7 @@ from fljax.aggregators import (
     pre_from_registry,
 )
 from fljax.numerics.safe import RUNS
-from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS, by_columns
+from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS, by_columns, using
 from tests.support.collectives import collectives
 from tests.support.tables import table
 
@@ -170,7 +170,7 @@ def _on(
         others = {k: jax.device_put(v, divided if k == "history" else whole) for k, v in others.items()}
         return jax.device_put(stack, divided), others
 
-    with jax.set_mesh(mesh):
+    with using(mesh):
         compiled = jax.jit(program, compiler_options=FAST).lower(*placed(inputs)).compile()
     return compiled, lambda inputs: np.asarray(compiled(*placed(inputs)))[..., :d].reshape(len(inputs), -1)
 
