@@ -16,7 +16,7 @@ from fljax.errors import ConfigError
 Purpose = Literal["data", "init", "train"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 # Keys that decide nothing about the numbers of a run.
-WITHOUT_EFFECT = frozenset({"checkpoint_every"})
+WITHOUT_EFFECT = frozenset({"checkpoint_every", "devices"})
 # Dotted keys that cells of earlier versions did not have; at their default they leave a cell's id as it was.
 LATER = frozenset(
     {
@@ -268,6 +268,18 @@ class Minutes(_Table):
     minutes: Rate
 
 
+class DevicesConfig(_Table):
+    """Devices that share the work.
+
+    Attributes:
+        runs: among how many the runs of a sweep's batch are divided; 1 in a run alone.
+        clients: among how many the clients of every run are divided.
+    """
+
+    runs: Count = 1
+    clients: Count = 1
+
+
 class ExperimentConfig(_Table):
     """A run. Unknown keys are errors.
 
@@ -279,6 +291,8 @@ class ExperimentConfig(_Table):
         cohort_size: τ ≤ n, clients sampled each round; None for all.
         checkpoint_every: rounds, or `{minutes = m}`, or "auto": so seldom that it costs less than 2 %.
         client_chunk: how many clients are trained at once; "auto" chooses by device and model.
+        devices: the devices that share the work; "auto" takes all accelerators, and on a CPU those that
+            `fljax.use_cores` has made, else one.
         streaming: whether a round trains a chunk of clients after the other and adds up what the rule makes
             of each, anew in every pass over them, instead of holding all updates at once; "auto" where those
             do not fit the memory and rule and attack can do without.
@@ -299,6 +313,7 @@ class ExperimentConfig(_Table):
     cohort_size: Count | None = None
     checkpoint_every: Count | Minutes | Literal["auto"] = "auto"
     client_chunk: Count | Literal["auto"] = "auto"
+    devices: DevicesConfig | Literal["auto"] = "auto"
     streaming: bool | Literal["auto"] = "auto"
     seed: Whole = 0
     seeds: SeedsConfig = SeedsConfig()

@@ -13,6 +13,7 @@ from fljax.base import Trigger
 from fljax.engine.metrics import Measure, Metric
 from fljax.engine.objectives import Losses, in_form, per_example
 from fljax.numerics.checks import shown
+from fljax.numerics.sharding import over_rows
 
 # The column of the error on the examples that the server holds back for validation.
 VALIDATION_ERROR = "validation_error"
@@ -131,25 +132,23 @@ def make_evaluation(
             }
             return found
 
-        # lax.map vmaps a batch at a time: the single-example calls become batched ones.
-        found = lax.map(batch, (test_x, test_y), batch_size=min(batch_size, test_x.shape[0]))
+        found = _map_examples(batch, (test_x, test_y), batch_size)
         error = _error(found["wrong"])
         success = jnp.full((), jnp.nan)
         if trigger is not None and trigger.examples is not None:
-            size = min(batch_size, len(trigger.examples))
-            success = jnp.mean(lax.map(partial(hits, trigger), trigger.examples, batch_size=size))
+            success = jnp.mean(
+                _map_examples(partial(hits, trigger), jnp.asarray(trigger.examples), batch_size)
+            )
         elif trigger is not None:
             success = jnp.sum(found["hit"]) / jnp.sum(_counted(trigger, test_y))
         # Unlike a dictionary it keeps its order through a compiled program.
         further: OrderedDict[str, Array] = OrderedDict()
         if beside.validation is not None:
-            count = beside.validation.shape[0]
 
             def held(position: Array) -> Array:
                 return _wrong(predict(beside.x[position]), beside.y[position])  # type: ignore[index]
 
-            wrong = lax.map(held, beside.validation, batch_size=min(batch_size, count))
-            further[VALIDATION_ERROR] = _error(wrong)
+            further[VALIDATION_ERROR] = _error(_map_examples(held, beside.validation, batch_size))
         if measures:
             given = found | {
                 "labels": test_y,
@@ -164,6 +163,19 @@ def make_evaluation(
         return Evaluation(error, success, further)
 
     return evaluate
+
+
+def _map_examples(function: Callable[[Any], Any], examples: Any, batch_size: int) -> Any:
+    """A function of one example for all of them, on a mesh by every device for its share.
+
+    `lax.map` vmaps a batch at a time: calls on single examples become batched ones.
+    """
+
+    def mapped(examples: Any) -> Any:
+        count = jax.tree.leaves(examples)[0].shape[0]
+        return lax.map(function, examples, batch_size=min(batch_size, count))
+
+    return over_rows(mapped, examples)
 
 
 def _counted(trigger: Trigger, labels: Array) -> Array:

@@ -25,6 +25,7 @@ from fljax.engine.host_examples import HostExamples
 from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
+from fljax.numerics.sharding import by_columns, over_rows, replicated
 
 # From positions in the training set, the mask of copies and a key (None where nothing draws) to a batch.
 Read = Callable[[Array, Array, Array | None], tuple[Array, Array]]
@@ -336,6 +337,45 @@ def train_clients(
     data: RoundData,
     cohort: Cohort,
     *,
+    states: State = (),
+    by_device: bool = False,
+    **how: Any,
+) -> Result:
+    """The local training of some clients, on a mesh by every device of its share of them.
+
+    Args:
+        training: their steps.
+        params: (d,).
+        data: the examples and index tables.
+        cohort: the clients.
+        states: what the clients have kept, with a leading axis (τ,).
+        by_device: whether the devices have the examples of their own clients only, and the cohort is all.
+        **how: the other arguments of `_train`.
+
+    Returns:
+        The `Result`.
+    """
+
+    def train(cohort: Cohort, states: State, *own: Array) -> Result:
+        if not own:
+            return _train(training, params, data, cohort, cohort.ids, states=states, **how)
+        here = data._replace(x=own[0], y=own[1], table=own[2], counts=own[3])
+        return _train(training, params, here, cohort, jnp.arange(len(own[3])), states=states, **how)
+
+    own = (data.x, data.y, data.table, data.counts) if by_device else ()
+    result = over_rows(train, cohort, states, *own)
+    return result._replace(
+        updates=by_columns(result.updates), messages=jax.tree.map(by_columns, result.messages)
+    )
+
+
+def _train(
+    training: LocalTraining,
+    params: Array,
+    data: RoundData,
+    cohort: Cohort,
+    rows: Array,
+    *,
     key: Array,
     learning_rate: Array,
     clients_at_once: int,
@@ -347,13 +387,14 @@ def train_clients(
     shared: State = (),
     following: Array | None = None,
 ) -> Result:
-    """The local training of some clients.
+    """The local training of some clients on one device.
 
     Args:
         training: their steps.
         params: (d,).
         data: the examples and index tables.
         cohort: the clients.
+        rows: (τ,) int32, the row of each in the index table.
         key: typed PRNG key; client i draws from `fold_in(key, cohort.ids[i])`.
         learning_rate: β of this round.
         clients_at_once: clients that are vmapped together.
@@ -368,7 +409,6 @@ def train_clients(
     Returns:
         The `Result`.
     """
-    rows = cohort.ids
     if training.examples is not None:
         nobody = jnp.zeros((0,), jnp.int32)
         data = training.examples.of(data, cohort.ids, nobody if following is None else following)
@@ -575,16 +615,27 @@ def root_update(
     key: Array,
     learning_rate: Array,
     model_state: Any = (),
+    by_device: bool = False,
 ) -> Array:
-    """The server's own update g_0 on the root dataset, (d,); arguments as for `train_clients`."""
+    """The server's own update g_0 on the root dataset, (d,); arguments as for `train_clients`.
+
+    On a mesh every device computes it; those that have examples of their own all have the root dataset's.
+    """
     size = data.root.shape[0]
     count = jnp.int32(size) if data.root_count is None else data.root_count
-    return descend(
-        training.unravel(params),
-        training.draw(key, data.root, count, jnp.int32(0), size),
-        lambda examples, is_copy, key: training.gather(data, examples, key),
-        loss=training.loss,
-        optimizer=training.optimizer(learning_rate),
-        divisor=training.divisor,
-        model_state=model_state,
-    ).update
+
+    def train(x: Array, y: Array) -> Array:
+        here = data._replace(x=x, y=y)
+        return descend(
+            training.unravel(params),
+            training.draw(key, data.root, count, jnp.int32(0), size),
+            lambda examples, is_copy, key: training.gather(here, examples, key),
+            loss=training.loss,
+            optimizer=training.optimizer(learning_rate),
+            divisor=training.divisor,
+            model_state=model_state,
+        ).update
+
+    if by_device:
+        return over_rows(train, data.x, data.y, alike=True)
+    return replicated(train(data.x, data.y))

@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding
 
 from fljax.engine.evaluate import NOTHING_BESIDE, Beside, Evaluation
+from fljax.engine.mesh import WHOLE, put
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RoundData, RunState
+from fljax.numerics.sharding import using
 
 # Seconds that one call of a compiled chunk should take at most, as nothing can be stopped or saved meanwhile;
 # half of the ten that a person may be asked to wait, because machines get slower.
@@ -186,6 +189,7 @@ def compile_program(
     test: tuple[Array, Array],
     eval_every: int,
     beside: Beside = NOTHING_BESIDE,
+    mesh: Mesh | None = None,
 ) -> Program:
     """Compile up to `eval_every` rounds into one program, and the evaluation into another.
 
@@ -197,6 +201,7 @@ def compile_program(
         test: test inputs and labels, for their shapes.
         eval_every: rounds per chunk.
         beside: what an evaluation reads beside the test set, for its shapes.
+        mesh: the devices that share the work, on which state and data lie as they shall; None for one.
 
     Returns:
         The `Program`.
@@ -208,10 +213,37 @@ def compile_program(
         return some_rounds(lambda state: step(state, data), state, metrics, first, end)
 
     start = time.perf_counter()
-    given = state, no_metrics(eval_every), data, np.int32(0), np.int32(eval_every)
-    compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(*given).compile()
-    compiled_evaluate = jax.jit(evaluate).lower(state.params, *test, state.model_state, beside).compile()
+    given = state, put(no_metrics(eval_every), mesh), data, np.int32(0), np.int32(eval_every)
+    tested = state.params, *test, state.model_state, beside
+    compiled_chunk = compiled(chunk, given, mesh, donate_argnums=0, results=given[:2])
+    compiled_evaluate = compiled(evaluate, tested, mesh)
     return Program(compiled_chunk, compiled_evaluate, time.perf_counter() - start)
+
+
+def compiled(
+    function: Callable[..., Any], given: tuple[Any, ...], mesh: Mesh | None, results: Any = None, **how: Any
+) -> Any:
+    """A function compiled for some arguments, for the devices that they lie on.
+
+    Args:
+        function: the function.
+        given: its arguments.
+        mesh: the devices; None for one.
+        results: arrays, or their shapes, that lie as the results shall; None leaves it to the compiler.
+        **how: to `jax.jit`.
+    """
+    if mesh is None:
+        return jax.jit(function, **how).lower(*given).compile()
+
+    def places(tree: Any) -> Any:
+        whole = NamedSharding(mesh, WHOLE)
+        return jax.tree.map(lambda leaf: getattr(leaf, "sharding", whole), tree)
+
+    how |= {"in_shardings": places(given), "out_shardings": None if results is None else places(results)}
+    # Shapes alone: arrays would bring their mesh with them, which a function of one device cannot capture.
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), given)
+    with using(mesh):
+        return jax.jit(function, **how).lower(*shapes).compile()
 
 
 def train(

@@ -24,6 +24,7 @@ from fljax.engine.local_training import (
 from fljax.engine.metrics import Metric
 from fljax.engine.state import Kept, RoundData, RunState
 from fljax.engine.streaming import Cohort, in_passes, whole
+from fljax.numerics.sharding import replicated
 
 
 class RoundMetrics(NamedTuple):
@@ -171,6 +172,7 @@ def make_round(
     num_in_cohort: int | None = None,
     algorithm: ClientAlgorithm = SGD,
     max_malicious: int | None = None,
+    by_device: bool = False,
     rows_at_once: int | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
@@ -191,6 +193,9 @@ def make_round(
         algorithm: what clients do, and what they and the server keep.
         max_malicious: an upper bound on the malicious clients in a cohort, who may train in their own way;
             None for τ.
+        by_device: whether every device of a mesh has the examples of its own clients only, as
+            `fljax.engine.mesh.lay_out` lays them; then the cohort is all clients, and attackers train as
+            honest clients do.
         rows_at_once: how many rows of the stack there are at once, in a round that trains a chunk of clients
             after the other in every pass over them; rule and attack stream. None for all of them.
 
@@ -242,6 +247,7 @@ def make_round(
                 states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
                 shared=kept.shared,
                 following=following,
+                by_device=by_device,
             )
             if attack.train is not None and max_malicious != 0:
                 result = attackers_updates(
@@ -284,6 +290,7 @@ def make_round(
             key=named_key(key, "root"),
             learning_rate=rate,
             model_state=state.model_state,
+            by_device=by_device,
         )
 
         def receive(
@@ -323,7 +330,8 @@ def make_round(
             vectors = tuple(message[0] for message in messages)
             served, shared = algorithm.serve(update, vectors, shared, cohort_size / num_clients)
         change, server_state = server_optimizer.update(-served, state.server_state, state.params)
-        params = optax.apply_updates(state.params, change)
+        # The next round's clients need all of it.
+        params = replicated(optax.apply_updates(state.params, change))
         losses, model_state, clients = left()
         # A client without examples has trained on nothing.
         counted = ~malicious & has_examples

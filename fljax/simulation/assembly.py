@@ -118,6 +118,7 @@ class Composed(NamedTuple):
         init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
         entries: of the largest intermediate result of rule and attack on few columns, where it was checked.
+        by_device: whether every device has the examples of its own clients only.
     """
 
     step: Step
@@ -125,6 +126,7 @@ class Composed(NamedTuple):
     init_state: Callable[[Array, Array, Any], RunState]
     unravel: Callable[[Array], Any]
     entries: int = 0
+    by_device: bool = False
 
 
 def check_names(config: ExperimentConfig) -> None:
@@ -335,6 +337,8 @@ def compose(
     client: ClientAlgorithm | None = None,
     check: bool = True,
     evaluation_batch: int = 500,
+    devices: int = 1,
+    own_data: bool = False,
 ) -> Composed:
     """The pure functions of a run.
 
@@ -347,6 +351,8 @@ def compose(
         client: a `ClientAlgorithm` instead of the configured one.
         check: whether to let the pieces check their bounds.
         evaluation_batch: test examples evaluated at once.
+        devices: among which the clients of a run are divided.
+        own_data: whether a device may have the examples of its own clients only, where all of them train.
 
     Returns:
         The `Composed` functions; they capture no data.
@@ -366,6 +372,9 @@ def compose(
         entries = check_pieces(chosen_rule, chosen_attack, *sizes, streams=parts.streams)
         if algorithm.num_messages:
             check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
+    # Attackers who train need the examples of whoever attacks on every device.
+    alike = parts.cohort_size == parts.num_clients and chosen_attack.train is None
+    by_device = own_data and devices > 1 and alike and not (parts.streams or parts.dataset.mapped)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
@@ -398,11 +407,12 @@ def compose(
         learning_rate=resolved.local.schedule,
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
-        clients_at_once=clients_at_once(config, template, rows, parts.data.counts),
+        clients_at_once=clients_at_once(config, template, rows, parts.data.counts, devices),
         surrogate=make_surrogate(resolved.rule) if rule is None else None,
         num_in_cohort=parts.in_cohort,
         algorithm=algorithm,
         max_malicious=parts.task.max_malicious,
+        by_device=by_device,
         rows_at_once=rows if parts.streams else None,
     )
 
@@ -441,4 +451,4 @@ def compose(
         num_classes=parts.dataset.num_classes,
         num_clients=num_test_clients(parts.dataset),
     )
-    return Composed(step, evaluate, init_state, unravel, entries)
+    return Composed(step, evaluate, init_state, unravel, entries, by_device)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from fljax.base import Aggregator, Attack, ClientAlgorithm
 from fljax.config.components import as_aggregator, as_attack
@@ -19,11 +20,13 @@ from fljax.config.schema import PURPOSES, ExperimentConfig, StopConfig
 from fljax.data import Dataset
 from fljax.engine.evaluate import Beside, Evaluation
 from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
+from fljax.engine.mesh import data_specs, lay_out, like, put, state_specs
 from fljax.engine.objectives import Losses
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
 from fljax.host.limits import room
 from fljax.host.signals import Stop
+from fljax.numerics.sharding import CLIENTS_AXIS
 from fljax.simulation.assembly import (
     beside_of,
     check_names,
@@ -37,6 +40,7 @@ from fljax.simulation.assembly import (
     streaming,
 )
 from fljax.simulation.clients import describe
+from fljax.simulation.devices import mesh_of
 from fljax.simulation.endings import best_values, is_over, stopped
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import Line, columns, evaluated_columns, metrics_line
@@ -61,6 +65,7 @@ class Experiment:
         facts: what summary.json records about data and clients.
         need: estimate of the memory.
         memory: gigabytes it may use; None for what there is.
+        mesh: the devices that share the work; None for one.
     """
 
     config: ExperimentConfig
@@ -73,6 +78,7 @@ class Experiment:
     facts: dict[str, Any]
     need: Need
     memory: float | None = None
+    mesh: Mesh | None = None
 
 
 class RunResult(NamedTuple):
@@ -135,7 +141,9 @@ def assemble(
     data = load_dataset(config) if dataset is None else normalized(config, dataset)
     parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
     chosen = None if attack is None else as_attack(attack, parts.task)
-    composed = compose(parts, rule=rule, attack=chosen, client=client)
+    mesh = mesh_of(parts.config, parts.cohort_size)
+    devices = 1 if mesh is None else mesh.shape[CLIENTS_AXIS]
+    composed = compose(parts, rule=rule, attack=chosen, client=client, devices=devices, own_data=True)
     need = estimate(parts, entries=composed.entries, rule=rule, client=client)
     if need.total > room(memory).most and may_stream(parts, rule, chosen):
         parts = streaming(parts)
@@ -145,14 +153,17 @@ def assemble(
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
-    on_device = jax.device_put(read_by_rounds(parts))
+    laid = lay_out(parts.data, devices) if composed.by_device else read_by_rounds(parts)
+    state = composed.init_state(params, key, model_state)
+    if mesh is not None:
+        state = put(state, mesh, state_specs(state, mesh, parts.num_clients))
     return Experiment(
         config=config,
         dataset=parts.dataset,
         step=composed.step,
         evaluate=composed.evaluate,
-        beside=beside_of(parts, on_device),
-        state=SimulationState(composed.init_state(params, key, model_state), on_device),
+        beside=put(beside_of(parts, parts.data), mesh),
+        state=SimulationState(state, put(laid, mesh, data_specs(laid, composed.by_device))),
         unravel=composed.unravel,
         facts={
             "seeds": seeds,
@@ -162,6 +173,7 @@ def assemble(
         },
         need=need,
         memory=memory,
+        mesh=mesh,
     )
 
 
@@ -257,13 +269,14 @@ def compile_experiment(experiment: Experiment) -> Program:
             _test_set(experiment),
             experiment.config.eval_every,
             experiment.beside,
+            experiment.mesh,
         )
     check_compiled(experiment.need, program.chunk, experiment.memory)
     return program
 
 
 def _test_set(experiment: Experiment) -> tuple[jax.Array, jax.Array]:
-    return jnp.asarray(experiment.dataset.test_x), jnp.asarray(experiment.dataset.test_y)
+    return put((experiment.dataset.test_x, experiment.dataset.test_y), experiment.mesh)
 
 
 def pad_tables(experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -352,7 +365,7 @@ def _rounds(
     """Do the rounds that are missing; return the last state, all lines, and the seconds of wall time."""
     config, lines = experiment.config, list(begun.lines)
     # The compiled chunk consumes its state; the experiment keeps its own.
-    start = begun.start._replace(state=jax.tree.map(jnp.copy, begun.start.state))
+    start = begun.start._replace(state=jax.tree.map(jnp.copy, like(experiment.state.run, begun.start.state)))
     if is_over(lines, config.stop):
         return start.state, lines, begun.seconds_wall
     begin = time.perf_counter()

@@ -72,15 +72,19 @@ def behind_normalization(model: Model, moments: Moments) -> Model:
     return model._replace(apply=apply, train=train_at_random if model.random else train)
 
 
-def clients_at_once(config: ExperimentConfig, params: Any, cohort_size: int, counts: Any) -> int:
-    """The number of clients to train at once; measured, see benchmarks/README.md.
+def clients_at_once(
+    config: ExperimentConfig, params: Any, cohort_size: int, counts: Any, devices: int = 1
+) -> int:
+    """The number of clients to train at once on a device; measured, see benchmarks/README.md.
 
     Args:
         config: the configuration.
         params: shapes of the model's parameters.
         cohort_size: τ.
         counts: (n,) numbers of examples.
+        devices: among which the cohort is divided.
     """
+    cohort_size = -(-cohort_size // devices)
     if config.client_chunk != "auto":
         return min(config.client_chunk, cohort_size)
     convolutions = num_convolutions(params)

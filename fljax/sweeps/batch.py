@@ -10,13 +10,13 @@ import numpy as np
 
 from fljax.config.schema import Minutes
 from fljax.engine.loop import Pause, Record, Start, train
+from fljax.engine.mesh import like
 from fljax.engine.round import RoundMetrics
 from fljax.errors import DataError
 from fljax.simulation.checkpoint import Cadence, load_checkpoint, save_checkpoint, version_changes
 from fljax.simulation.endings import is_over
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import Line, metrics_line
-from fljax.sweeps.inputs import of_batch
 from fljax.sweeps.plan import Batch, Group
 from fljax.sweeps.program import GroupProgram
 
@@ -83,8 +83,7 @@ def run_batch(
         StoppedError: if `stop` says so.
     """
     rows = [group.places[cell.id] for cell in batch.cells]
-    rows += rows[-1:] * (program.size - len(rows))
-    inputs = of_batch(program.inputs, rows if program.size > 1 else rows[0])
+    inputs = program.rows(rows)
     config, count = group.config, len(batch.cells)
     bound = program.bind(inputs, config.eval_every)
     initial = program.start(inputs.params, inputs.keys, inputs.model_state, inputs.traced)
@@ -179,5 +178,5 @@ def _restore(saved: Saved, begun: _Begun, blank: RoundMetrics) -> _Begun:
             f"{len(begun.lines)} cells go on from round {done} with {', '.join(changes)}: their numbers may "
             "differ from those of a sweep in one piece"
         )
-    start = Start(found.state, found.metrics, about["seconds"])
+    start = Start(like(begun.start.state, found.state), found.metrics, about["seconds"])
     return _Begun(start, about["lines"], (*about["changes"], *changes))

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from fljax.data import Dataset
 from fljax.engine.evaluate import Beside
+from fljax.engine.mesh import WHOLE, of_runs, put
 from fljax.engine.state import RoundData
 from fljax.simulation.assembly import Parts, asks_for_clients, initial_model
 from fljax.sweeps.plan import Group
@@ -201,6 +203,39 @@ def beside_test(inputs: Inputs, axes: bool = False) -> Beside:
     if inputs.data.validation is None:
         return beside
     return beside._replace(x=data.x, y=data.y, validation=data.validation)
+
+
+def on_mesh(inputs: Inputs, mesh: Mesh | None, batched: bool = False, *, every: bool = True) -> Inputs:
+    """Inputs on a mesh: what the cells of a batch share as a whole on every device.
+
+    Args:
+        inputs: of all cells, or of a batch from `of_batch`.
+        mesh: None leaves them where they are.
+        batched: whether what cells have of their own has a leading axis, which is divided among the runs.
+        every: whether that is put there, too, or stays on the host until its batch runs.
+    """
+    if mesh is None:
+        return inputs
+
+    def moved(tree: Any, axis: int | None = 0) -> Any:
+        if axis is None:
+            return put(tree, mesh)
+        return put(tree, mesh, of_runs(WHOLE) if batched else WHOLE) if every else tree
+
+    axes: Any = inputs.axes
+    pairs = zip(inputs.data, axes, strict=True)
+    data: list[Any] = [None if leaf is None else moved(leaf, axis) for leaf, axis in pairs]
+    return inputs._replace(
+        data=RoundData(*data),
+        test_x=moved(inputs.test_x, inputs.test_axis),
+        test_y=moved(inputs.test_y, inputs.test_axis),
+        test_rows=moved(inputs.test_rows),
+        clients=moved(inputs.clients, inputs.clients_axis),
+        params=moved(inputs.params),
+        model_state=moved(inputs.model_state),
+        keys=moved(inputs.keys),
+        traced=moved(inputs.traced),
+    )
 
 
 def of_batch(inputs: Inputs, which: list[int] | int) -> Inputs:

@@ -7,15 +7,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from fljax.engine.evaluate import Beside, Evaluation
-from fljax.engine.loop import Bound, no_metrics, some_rounds
+from fljax.engine.loop import Bound, compiled, no_metrics, some_rounds
+from fljax.engine.mesh import WHOLE, of_runs, placed, put, state_specs
 from fljax.engine.round import RoundMetrics
 from fljax.engine.state import RoundData, RunState
 from fljax.numerics.safe import RUNS
+from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS
 from fljax.simulation.assembly import compose
+from fljax.simulation.devices import mesh_of
 from fljax.simulation.memory import program_bytes
-from fljax.sweeps.inputs import Inputs, beside_test, group_inputs, of_batch
+from fljax.sweeps.inputs import Inputs, beside_test, group_inputs, of_batch, on_mesh
 from fljax.sweeps.plan import Group
 
 # Test examples all cells of a batch evaluate at once.
@@ -34,6 +38,7 @@ class GroupProgram(NamedTuple):
         seconds_compile: of all three.
         bytes: what the compiler says the chunk needs, data included.
         inputs: what they read.
+        mesh: the devices that share the work; None for one.
     """
 
     size: int
@@ -43,6 +48,12 @@ class GroupProgram(NamedTuple):
     seconds_compile: float
     bytes: int
     inputs: Inputs
+    mesh: Mesh | None = None
+
+    def rows(self, which: list[int]) -> Inputs:
+        """What the programs read for some cells, of which the last is repeated where they hold more."""
+        which = which + which[-1:] * (self.size - len(which))
+        return on_mesh(of_batch(self.inputs, which if self.size > 1 else which[0]), self.mesh, self.size > 1)
 
     def bind(self, inputs: Inputs, eval_every: int) -> Bound:
         """The programs with the rows of a batch, from `of_batch`."""
@@ -52,22 +63,25 @@ class GroupProgram(NamedTuple):
                 state, metrics, inputs.data, inputs.traced, first, end
             ),
             lambda state: self.evaluate(state.params, *test, state.model_state, beside),
-            blank_metrics(self.size, eval_every),
+            blank_metrics(self.size, eval_every, self.mesh),
         )
 
 
 def compile_group(group: Group) -> GroupProgram:
     """Compile a group's programs for batches of `group.size` cells."""
-    inputs = group_inputs(group)
+    mesh = mesh_of(group.config, group.parts[0].cohort_size, group.size)
+    runs, devices = (1, 1) if mesh is None else (mesh.shape[RUNS_AXIS], mesh.shape[CLIENTS_AXIS])
+    size = -(-group.size // runs) * runs
+    inputs = on_mesh(group_inputs(group), mesh, every=False)
     # A bound for all cells; what attacks draw for their rows does not depend on it.
     most = max(p.task.max_malicious or 0 for p in group.parts)
     first = group.parts[0]
     parts = first._replace(task=first.task._replace(max_malicious=most))
-    batch = max(1, EVALUATED_AT_ONCE // group.size)
-    plain = compose(parts, check=False, evaluation_batch=batch)
+    batch = max(1, EVALUATED_AT_ONCE // (size // runs))
+    plain = compose(parts, check=False, evaluation_batch=batch, devices=devices)
 
     def start(params: Array, key: Array, model_state: Any, traced: dict[str, Array]) -> RunState:
-        return compose(parts, traced, check=False).init_state(params, key, model_state)
+        return compose(parts, traced, check=False, devices=devices).init_state(params, key, model_state)
 
     def chunk(
         state: RunState,
@@ -77,7 +91,7 @@ def compile_group(group: Group) -> GroupProgram:
         first: Array,
         end: Array,
     ) -> tuple[RunState, RoundMetrics]:
-        step = compose(parts, traced, check=False).step
+        step = compose(parts, traced, check=False, devices=devices).step
         return some_rounds(lambda state: step(state, data), state, metrics, first, end)
 
     def evaluate(
@@ -86,34 +100,44 @@ def compile_group(group: Group) -> GroupProgram:
         tested = (x, y) if rows is None else (x[rows], y[rows])
         return plain.evaluate(params, *tested, model_state, beside)
 
-    if group.size > 1:
-        start = jax.vmap(start, axis_name=RUNS)
-        chunk = jax.vmap(chunk, in_axes=(0, 0, inputs.axes, 0, None, None), axis_name=RUNS)
+    begun_of: Any = start
+    if size > 1:
+        along: Any = {"axis_name": RUNS, "spmd_axis_name": None if mesh is None else RUNS_AXIS}
+        begun_of = jax.vmap(start, **along)
+        chunk = jax.vmap(chunk, in_axes=(0, 0, inputs.axes, 0, None, None), **along)
         rows_axis = None if inputs.test_rows is None else 0
         in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0, beside_test(inputs, axes=True))
-        evaluate = jax.vmap(evaluate, in_axes=in_axes, axis_name=RUNS)
+        evaluate = jax.vmap(evaluate, in_axes=in_axes, **along)
     begin = time.perf_counter()
-    given = of_batch(inputs, list(range(group.size)) if group.size > 1 else 0)
+    rows = [min(cell, group.size - 1) for cell in range(size)]
+    given = on_mesh(of_batch(inputs, rows if size > 1 else 0), mesh, size > 1)
     begun = given.params, given.keys, given.model_state, given.traced
-    compiled_start = jax.jit(start).lower(*begun).compile()
-    state = jax.eval_shape(start, *begun)
-    rounds = np.int32(0), np.int32(group.config.eval_every)
-    read = blank_metrics(group.size, group.config.eval_every), given.data, given.traced, *rounds
-    compiled_chunk = jax.jit(chunk, donate_argnums=0).lower(state, *read).compile()
+    state = jax.eval_shape(begun_of, *begun)
+    if mesh is not None:
+        one = jax.eval_shape(start, *jax.tree.map(lambda leaf: leaf[0], begun)) if size > 1 else state
+        specs = state_specs(one, mesh, first.num_clients)
+        state = placed(state, mesh, of_runs(specs) if size > 1 else specs)
+    blank = blank_metrics(size, group.config.eval_every, mesh)
+    compiled_start = compiled(begun_of, begun, mesh, results=state)
+    read = state, blank, given.data, given.traced, np.int32(0), np.int32(group.config.eval_every)
+    compiled_chunk = compiled(chunk, read, mesh, donate_argnums=0, results=(state, blank))
     test = given.test_x, given.test_y, given.test_rows, given.model_state, beside_test(given)
-    compiled_evaluate = jax.jit(evaluate).lower(given.params, *test).compile()
+    compiled_evaluate = compiled(evaluate, (given.params, *test), mesh)
     seconds = time.perf_counter() - begin
     return GroupProgram(
-        size=group.size,
+        size=size,
         start=compiled_start,
         chunk=compiled_chunk,
         evaluate=compiled_evaluate,
         seconds_compile=seconds,
         bytes=program_bytes(compiled_chunk),
         inputs=inputs,
+        mesh=mesh,
     )
 
 
-def blank_metrics(size: int, eval_every: int) -> RoundMetrics:
+def blank_metrics(size: int, eval_every: int, mesh: Mesh | None = None) -> RoundMetrics:
     """Metrics of a chunk of which no round is done, for a program that holds `size` cells."""
-    return no_metrics(*((size, eval_every) if size > 1 else (eval_every,)))
+    if size == 1:
+        return put(no_metrics(eval_every), mesh)
+    return put(no_metrics(size, eval_every), mesh, of_runs(WHOLE))

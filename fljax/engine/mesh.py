@@ -1,0 +1,179 @@
+"""A run, or a sweep's batch of runs, on a mesh of devices: the mesh, and how state and data lie on it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fljax.engine.state import RoundData, RunState
+from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS
+
+WHOLE = PartitionSpec()
+
+
+def make_mesh(runs: int, clients: int, devices: Sequence[Any] | None = None) -> Mesh | None:
+    """A mesh of runs × clients devices; None for one device.
+
+    Args:
+        runs: devices that independent runs are divided among.
+        clients: devices that the clients of a run are divided among.
+        devices: those to take the first of; None for all there are.
+    """
+    if runs * clients == 1:
+        return None
+    chosen = np.asarray((jax.devices() if devices is None else devices)[: runs * clients])
+    axes = (AxisType.Auto, AxisType.Auto)
+    return Mesh(chosen.reshape(runs, clients), (RUNS_AXIS, CLIENTS_AXIS), axis_types=axes)
+
+
+def put(tree: Any, mesh: Mesh | None, specs: Any = WHOLE) -> Any:
+    """The arrays of a tree on the devices of a mesh.
+
+    Every process of a job has the same tree, and hands its own devices their parts of it.
+
+    Args:
+        tree: arrays of NumPy or JAX.
+        mesh: None for the first device.
+        specs: a `PartitionSpec` for all of them, or a tree of the same structure.
+    """
+    if mesh is None:
+        return jax.device_put(tree)
+    if isinstance(specs, PartitionSpec):
+        specs = jax.tree.map(lambda _: specs, tree)
+    return jax.tree.map(lambda leaf, spec: _put(leaf, NamedSharding(mesh, spec)), tree, specs)
+
+
+def placed(shapes: Any, mesh: Mesh | None, specs: Any) -> Any:
+    """The shapes of arrays that are to lie on a mesh, with a `PartitionSpec` for each."""
+    if mesh is None:
+        return shapes
+    return jax.tree.map(
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)),
+        shapes,
+        specs,
+    )
+
+
+def of_runs(specs: Any) -> Any:
+    """The specs of a batch of runs, whose arrays have a leading axis."""
+    return jax.tree.map(
+        lambda spec: PartitionSpec(RUNS_AXIS, *spec),
+        specs,
+        is_leaf=lambda each: isinstance(each, PartitionSpec),
+    )
+
+
+def like(there: Any, tree: Any) -> Any:
+    """The arrays of a tree on the devices, and as they lie there, of another of the same structure."""
+
+    def moved(leaf: Any, other: Any) -> Any:
+        return _put(leaf, other.sharding) if isinstance(other.sharding, NamedSharding) else leaf
+
+    return jax.tree.map(moved, tree, there)
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> Any:
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def state_specs(state: RunState, mesh: Mesh, num_clients: int) -> RunState:
+    """A `PartitionSpec` for every array of a run's state.
+
+    The states of clients lie with their clients, a rule's and an attack's matrices by columns or, where the
+    number of devices does not divide those, by rows; everything else is a whole on every device, and so is
+    what neither divides.
+
+    Args:
+        state: of one run, shapes suffice.
+        mesh: the devices.
+        num_clients: n.
+    """
+    devices = mesh.shape[CLIENTS_AXIS]
+
+    def of_clients(leaf: Any) -> PartitionSpec:
+        return PartitionSpec(CLIENTS_AXIS) if num_clients % devices == 0 else WHOLE
+
+    def of_matrix(leaf: Any) -> PartitionSpec:
+        if leaf.ndim < 2:
+            return WHOLE
+        if leaf.shape[-1] % devices == 0:
+            return PartitionSpec(*[None] * (leaf.ndim - 1), CLIENTS_AXIS)
+        return PartitionSpec(CLIENTS_AXIS) if leaf.shape[0] % devices == 0 else WHOLE
+
+    specs: Any = jax.tree.map(lambda _: WHOLE, state)
+    specs = specs._replace(
+        aggregator_state=jax.tree.map(of_matrix, state.aggregator_state),
+        attack_state=jax.tree.map(of_matrix, state.attack_state),
+    )
+    if not state.client_state:
+        return specs
+    kept: Any = state.client_state
+    return specs._replace(
+        client_state=kept._replace(
+            clients=jax.tree.map(of_clients, kept.clients),
+            shared=jax.tree.map(lambda _: WHOLE, kept.shared),
+            attack_states=jax.tree.map(of_matrix, kept.attack_states),
+            aggregator_states=jax.tree.map(of_matrix, kept.aggregator_states),
+        )
+    )
+
+
+def lay_out(data: RoundData, devices: int) -> RoundData:
+    """The data by device: to every device the examples of its own clients, and those of the server.
+
+    The clients are divided into consecutive blocks of equal length, of which the last may be filled with
+    clients without examples. A device's examples are the root dataset and the validation examples, in this
+    order, then those of its clients; positions in `table`, `root` and `validation` count from its first one.
+
+    Args:
+        data: on the host.
+        devices: k.
+
+    Returns:
+        `RoundData` whose `x` and `y` (k · L, ...), `table` (k · c, s_max) and `counts` (k · c,) consist of
+        k equal blocks; the devices' examples are padded to the longest with copies of their last one.
+    """
+    table, counts = np.asarray(data.table), np.asarray(data.counts)
+    size = -(-len(counts) // devices)
+    missing = size * devices - len(counts)
+    table = np.pad(table, ((0, missing), (0, 0)), constant_values=-1)
+    counts = np.pad(counts, (0, missing))
+    root = np.asarray(data.root)
+    held = np.empty(0, np.int32) if data.validation is None else np.asarray(data.validation)
+    blocks, rows = [], []
+    for device in range(devices):
+        own = table[device * size : (device + 1) * size]
+        unique, places = np.unique(own[own >= 0], return_inverse=True)
+        blocks.append(np.concatenate([root, held, unique]))
+        moved = np.full_like(own, -1)
+        moved[own >= 0] = len(root) + len(held) + places
+        rows.append(moved)
+    length = max(map(len, blocks))
+    order = np.concatenate([np.pad(block, (0, length - len(block)), mode="edge") for block in blocks])
+    first: Any = np.arange(len(root) + len(held), dtype=np.int32)
+    laid: Any = {
+        "x": np.asarray(data.x)[order],
+        "y": np.asarray(data.y)[order],
+        "table": np.concatenate(rows),
+        "counts": counts.astype(np.int32),
+        "root": first[: len(root)],
+        "validation": None if data.validation is None else first[len(root) :],
+    }
+    return data._replace(**laid)
+
+
+def data_specs(data: RoundData, by_device: bool) -> RoundData:
+    """A `PartitionSpec` for every array that a round reads."""
+    specs: Any = jax.tree.map(lambda _: WHOLE, data)
+    if not by_device:
+        return specs
+    rows = PartitionSpec(CLIENTS_AXIS)
+    return specs._replace(x=rows, y=rows, table=rows, counts=rows)

@@ -1,0 +1,57 @@
+"""The configured devices."""
+
+import jax
+from jax.sharding import Mesh
+
+from fljax.config.schema import DevicesConfig, ExperimentConfig
+from fljax.engine.mesh import make_mesh
+from fljax.errors import ConfigError
+from fljax.host.cores import cores_in_use
+
+
+def usable() -> int:
+    """The devices that "auto" takes: all, but of a CPU alone those of `use_cores`."""
+    alone_on_a_cpu = jax.default_backend() == "cpu" and jax.process_count() == 1
+    return min(cores_in_use(), jax.device_count()) if alone_on_a_cpu else jax.device_count()
+
+
+def mesh_of(config: ExperimentConfig, cohort_size: int, runs: int | None = None) -> Mesh | None:
+    """The mesh that a configuration asks for; None for one device.
+
+    Args:
+        config: the configuration.
+        cohort_size: τ; more devices than clients have nothing to do.
+        runs: how many runs a batch of a sweep holds; None for a run alone.
+
+    Raises:
+        ConfigError: if it asks for more devices than there are, or divides a run alone.
+    """
+    there, asked = jax.device_count(), config.devices
+    if not isinstance(asked, DevicesConfig):
+        free = usable()
+        among_runs = largest_divisor(runs or 1, free)
+        return make_mesh(among_runs, min(free // among_runs, cohort_size))
+    if asked.runs * asked.clients > there:
+        raise ConfigError(
+            f"devices: {asked.runs} × {asked.clients} are asked for (runs × clients), and there "
+            + ("is 1" if there == 1 else f"are {there}")
+        )
+    if runs is None and asked.runs > 1:
+        raise ConfigError(
+            f"devices.runs={asked.runs}: a run alone is divided among devices.clients; give runs = 1"
+        )
+    if asked.clients > cohort_size:
+        raise ConfigError(
+            f"devices.clients={asked.clients} must not exceed the {cohort_size} clients of a round"
+        )
+    return make_mesh(min(asked.runs, runs or 1), asked.clients)
+
+
+def largest_divisor(count: int, most: int) -> int:
+    """The largest number up to `most` that divides `count`.
+
+    Example:
+        >>> largest_divisor(6, 4), largest_divisor(7, 4)
+        (3, 1)
+    """
+    return max(number for number in range(1, max(most, 1) + 1) if count % number == 0)
