@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 test: $(VENV)/.test  ## what a person runs all day
 	$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/.slow  ## fuzzers, kills, Ray clusters, a browser, and data sets prepared with TensorFlow
+test-slow: $(VENV)/.slow  ## fuzzers, kills, Ray clusters, a browser, what papers promise in whole runs, and data sets prepared with TensorFlow
 	$(PYTEST) -m slow
 
 test-all: $(VENV)/.slow  ## both

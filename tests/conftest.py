@@ -28,6 +28,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest
+from _pytest.doctest import DoctestItem
 
 # What old versions of the code left behind is dropped with the rest when there is more than this.
 MOST_KEPT = 2**30
@@ -58,6 +59,12 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Put slow tests first: what is left at the end, for a worker that is done, is small."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    examples = [item for item in items if isinstance(item, DoctestItem)]
+    if examples:
+        from tests.support.programs import jit_components
+
+        for item in examples:
+            jit_components(item.dtest.globs)
 
 
 def pytest_collection_finish():

@@ -373,4 +373,4 @@ def test_unit_and_broken_rows(options):
 def test_bad_arguments(options, message):
     updates, root, malicious = make(0, 4, 5, 1)
     with pytest.raises(ValueError, match=f"fltrust_attack: {message}"):
-        fltrust_attack(updates, root, malicious, KEY, **options)
+        compiled(**options)(updates, root, malicious, KEY)

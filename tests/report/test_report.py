@@ -1,8 +1,6 @@
 """The report of a sweep: numbers computed by hand, gaps, odd labels, files."""
 
 import json
-import subprocess
-import sys
 from io import BytesIO, StringIO
 
 import numpy as np
@@ -20,6 +18,7 @@ from fljax.report.ranking import Outcome, marks
 from fljax.report.results import label
 from fljax.report.summary import caption, state, summarize, tables, worst_cases
 from fljax.report.text import escape, markdown_tables
+from tests.support.command import command
 from tests.support.sweep_folders import cell, large, write_sweep
 
 RULES = ["FedAvg", "Krum", "FLTrust"]
@@ -568,11 +567,10 @@ def test_unknown_formats_and_files_in_the_way(demo, tmp_path):
         write_report(demo, tmp_path / "file")
 
 
-def test_the_command(demo, tmp_path):
-    command = [sys.executable, "-m", "fljax", "report"]
-    arguments = [str(demo), "--out", str(tmp_path / "out"), "--format", "md", "--format", "csv"]
-    result = subprocess.run([*command, *arguments], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+def test_the_command(demo, tmp_path, monkeypatch, capsys):
+    report = command(monkeypatch, capsys, "report")
+    result = report(demo, "--out", tmp_path / "out", "--format", "md", "--format", "csv")
+    assert result.status == 0, result.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.md",
         "table.md",
@@ -580,8 +578,8 @@ def test_the_command(demo, tmp_path):
         "table.csv",
         "curves.csv",
     }
-    assert "0.600 ± 0.100" in result.stdout
-    result = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
-    assert result.returncode == 2
+    assert "0.600 ± 0.100" in result.out
+    result = report(tmp_path)
+    assert result.status == 2
     said = f"{tmp_path} is neither a sweep's folder nor a run's: it has no sweep.json; {demo} is one"
-    assert result.stderr == f"fljax: {said}\n"
+    assert result.err == f"fljax: {said}\n"

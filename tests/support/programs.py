@@ -4,6 +4,7 @@ Outside jit every operation is compiled by itself, and a loop again at every cal
 test_rules.py and test_attacks.py compare the two for every rule and attack.
 """
 
+import inspect
 import os
 from collections.abc import Callable
 from functools import cache, wraps
@@ -12,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.attacks import ATTACKS
 from fljax.simulation import experiment as running
 
 # JAX's defaults, which conftest.py turns off.
@@ -66,6 +69,18 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
         return program([value for value, is_array in zip(values, traced, strict=True) if is_array])
 
     return call
+
+
+def jit_components(names: dict[str, Any]) -> None:
+    """Compile the rules and attacks on updates among the names of an example, which calls them outside jit.
+
+    There every operation is a program, a hundred of them for one line. That jit changes nothing is tested.
+    """
+    for registry in (RULES, PRE_AGGREGATORS, ATTACKS):
+        for name, entry in registry.items():
+            on_updates = "updates" in inspect.signature(entry.function).parameters
+            if on_updates and names.get(name) is entry.function:
+                names[name] = jitted(entry.function)
 
 
 _assembled: dict[Any, running.Experiment] = {}
