@@ -411,7 +411,7 @@ def test_the_batch_size_follows_memory_device_and_workers(monkeypatch):
     group = plan_of(table, size=20).groups[0]
     fits = plan_of(table, size=20, budget=group.shared_bytes + 5 * group.cell_bytes).groups[0]
     assert fits.size == 5
-    assert plan_of(table, budget=0).groups[0].size == 1
+    assert plan_of(table, budget=1).groups[0].size == 1
     monkeypatch.setattr(planning, "num_convolutions", lambda params: 2)
     assert plan_of(table).groups[0].size == 1
 
