@@ -50,9 +50,9 @@ CASES: dict[str, tuple[Mapping[str, Any], int]] = {
         },
         784,
     ),
-    "mimic with warm-up": ({"attack.name": "mimic_warmup"}, 32),
-    "scaffold": ({"client": {"name": "scaffold"}}, 32),
-    "foolsgold": ({"aggregator.name": "foolsgold"}, 32),
+    "mimic with warm-up": ({"attack.name": "mimic_warmup"}, 8),
+    "scaffold": ({"client": {"name": "scaffold"}}, 8),
+    "foolsgold": ({"aggregator.name": "foolsgold"}, 8),
 }
 
 

@@ -96,6 +96,9 @@ def run(
         float | None, typer.Option(help="Gigabytes the run may use; default what is free.")
     ] = None,
     track: Track = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the memory it needs; run nothing.")
+    ] = False,
 ) -> None:
     """Run one experiment."""
     from fljax.config.loading import load_config
@@ -111,6 +114,9 @@ def run(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
+    if dry_run:
+        assemble(loaded, memory=memory, foreseen=lambda need: console.print(_memory_table(need, memory)))
+        return
     folder = out or free_path(name_of(config))
     load_plugins(loaded.plugins)
     trackers = make_trackers(track, folder)
@@ -150,6 +156,22 @@ def run(
     plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
+
+
+def _memory_table(need: Any, memory: float | None) -> Table:
+    """The parts of what a run needs, and what there is."""
+    from fljax.host.limits import gigabytes, room
+
+    table = Table(title="estimated memory per device", title_justify="left")
+    for name in ("part", "what", "bytes"):
+        table.add_column(name, justify="right" if name == "bytes" else "left")
+    for part in need.parts:
+        if part.bytes:
+            table.add_row(part.short, part.what, gigabytes(part.bytes))
+    limit = room(memory)
+    table.add_row("total", "", gigabytes(need.total))
+    table.add_row("limit", limit.whose, gigabytes(limit.bytes))
+    return table
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:

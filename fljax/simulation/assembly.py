@@ -117,7 +117,7 @@ class Composed(NamedTuple):
         evaluate: `(params, test_x, test_y, model_state=(), beside=NOTHING_BESIDE) -> Evaluation`.
         init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
-        entries: of the largest intermediate result of rule and attack on few columns, where it was checked.
+        decided: bytes that rule and attack hold beside the updates, where they were checked.
         by_device: whether every device has the examples of its own clients only.
     """
 
@@ -125,7 +125,7 @@ class Composed(NamedTuple):
     evaluate: Callable[..., Evaluation]
     init_state: Callable[[Array, Array, Any], RunState]
     unravel: Callable[[Array], Any]
-    entries: int = 0
+    decided: int = 0
     by_device: bool = False
 
 
@@ -272,8 +272,13 @@ def may_stream(parts: Parts, rule: Aggregator | None = None, attack: Attack | No
         rule: the rule instead of the configured one.
         attack: the attack instead of the configured one.
     """
-    automatic = parts.config.streaming == "auto" and not parts.streams
-    return automatic and cannot_stream(parts.resolved, rule, attack) is None
+    if parts.config.streaming != "auto" or cannot_stream(parts.resolved, rule, attack):
+        return False
+    try:  # some do with other parameters only
+        compose(parts._replace(streams=True), rule=rule, attack=attack)
+    except ConfigError:
+        return False
+    return True
 
 
 def streaming(parts: Parts) -> Parts:
@@ -361,10 +366,13 @@ def compose(
     algorithm = client or make_client(resolved.client)
     if parts.streams and (obstacle := cannot_stream(resolved, rule, attack)):
         raise ConfigError(obstacle)
-    entries = 0
+    template = jax.eval_shape(parts.model.init, jax.random.key(0))
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(template))
+    decided = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
-        entries = check_pieces(chosen_rule, chosen_attack, *sizes, streams=parts.streams)
+        how: Any = {"streams": parts.streams, "num_params": num_params}
+        decided = check_pieces(chosen_rule, chosen_attack, *sizes, **how)
         if algorithm.num_messages:
             check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
     # Attackers who train need the examples of whoever attacks on every device.
@@ -372,8 +380,7 @@ def compose(
     by_device = own_data and devices > 1 and alike and not (parts.streams or parts.dataset.mapped)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
-    template = jax.eval_shape(parts.model.init, jax.random.key(0))
-    rows = parts.rows_at_once(sum(leaf.size for leaf in jax.tree.leaves(template)))
+    rows = parts.rows_at_once(num_params)
     unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
     client_training = LocalTraining(
         loss=objective(parts.loss, parts.model.apply, parts.model.train),
@@ -446,4 +453,4 @@ def compose(
         num_classes=parts.dataset.num_classes,
         num_clients=num_test_clients(parts.dataset),
     )
-    return Composed(step, evaluate, init_state, unravel, entries, by_device)
+    return Composed(step, evaluate, init_state, unravel, decided, by_device)

@@ -1,11 +1,9 @@
 """Checks that the pieces of a round fit each other, before anything is compiled."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import subjaxprs
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
@@ -17,6 +15,7 @@ from fljax.models import Model
 from fljax.models.adapters.finish import trace
 from fljax.numerics.checks import shown
 from fljax.numerics.rows import Rows, stacked
+from fljax.simulation.liveness import peak_bytes
 
 
 def check_model(model: Model, params: Any, form: Format, key: jax.Array) -> tuple[str, ...]:
@@ -108,8 +107,9 @@ def check_pieces(
     form: Format,
     rooted: bool = True,
     streams: bool = False,
+    num_params: int = 4,
 ) -> int:
-    """Let rule and attack check their own bounds at the round's real number of rows, on few columns.
+    """Let rule and attack check their own bounds at the round's real number of rows.
 
     Args:
         rule: the rule.
@@ -119,39 +119,43 @@ def check_pieces(
         form: of the data.
         rooted: whether there is an update of the server's own.
         streams: whether the rows come a chunk at a time.
+        num_params: d.
 
     Returns:
-        Entries of their largest intermediate result: about cohort_size² where they compare clients in pairs.
+        Bytes of the results that they hold at the same time, beside the updates and their states.
     """
-    d = 4
+    d = num_params
     x, y = form.batch(1)
 
-    def both(updates: jax.Array, malicious: jax.Array, context: Context) -> Any:
+    def both(updates: jax.Array, malicious: jax.Array, context: Context, states: Any) -> Any:
         def foresee(stack: jax.Array) -> jax.Array:
-            return rule.aggregate(stack, rule.init(num_clients, d), context)[0]
+            return rule.aggregate(stack, states[0], context)[0]
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
         known = Knowledge(context, rule=foresee, local_rate=jnp.ones(()), batch_size=jnp.ones(()))
         rows: Any = stacked(updates, -(-cohort_size // 2)) if streams else updates
         sent: Any
-        sent, _ = attack.corrupt(rows, malicious, attack.init(num_clients, d), known)
+        sent, _ = attack.corrupt(rows, malicious, states[1], known)
         if (sent.shape if isinstance(sent, Rows) else jnp.shape(sent)) != updates.shape:
             raise ValueError(f"the attack turns updates {updates.shape} into {shown(sent)}")
-        return rule.aggregate(sent, rule.init(num_clients, d), context)
+        return rule.aggregate(sent, states[0], context)
 
-    rows = jnp.zeros((cohort_size, d))
+    rows: Any
+    vector: Any
+    rows, vector = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((cohort_size, d), (d,)))
     context = Context(
         key=jax.random.key(0),
         round=jnp.int32(0),
         client_ids=jnp.arange(cohort_size),
         weights=jnp.ones(cohort_size),
-        params=jnp.zeros(d),
-        root_update=jnp.zeros(d) if rooted else None,
+        params=vector,
+        root_update=vector if rooted else None,
     )
     try:
         traced: Any = jax.make_jaxpr(both, return_shape=True)
-        jaxpr, (update, _, _) = traced(rows, jnp.zeros(cohort_size, bool), context)
+        states = jax.eval_shape(lambda: (rule.init(num_clients, d), attack.init(num_clients, d)))
+        jaxpr, (update, _, _) = traced(rows, jnp.zeros(cohort_size, bool), context, states)
         if getattr(update, "shape", None) != (d,):
             raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:
@@ -170,7 +174,7 @@ def check_pieces(
         ) from None
     except TypeError as error:  # last: those of JAX are TypeErrors, too
         raise ConfigError(f"aggregator or attack: {first_line(error)}") from error
-    return _most_entries(jaxpr.jaxpr)
+    return peak_bytes(jaxpr.jaxpr, in_place=True)
 
 
 def cannot_stream(
@@ -205,12 +209,6 @@ def _check_kept(what: str, after: Any, before: Any) -> None:
             f"the attack does not fit the data: {what} {before.dtype} {before.shape} into {kind} "
             f"{jnp.shape(after)}"
         )
-
-
-def _most_entries(jaxpr: Any) -> int:
-    """Entries of the largest intermediate result of a traced function, loops and branches included."""
-    own = [math.prod(getattr(v.aval, "shape", ())) for e in jaxpr.eqns for v in e.outvars]
-    return max([0, *own, *map(_most_entries, subjaxprs(jaxpr))])
 
 
 def check_cohort(in_cohort: int | None, cohort_size: int, num_malicious: int, num_clients: int) -> None:

@@ -28,6 +28,7 @@ from fljax.host.limits import room
 from fljax.host.signals import Stop
 from fljax.numerics.sharding import CLIENTS_AXIS
 from fljax.simulation.assembly import (
+    Parts,
     beside_of,
     check_names,
     compose,
@@ -44,7 +45,15 @@ from fljax.simulation.devices import mesh_of
 from fljax.simulation.endings import best_values, is_over, stopped
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import Line, columns, evaluated_columns, metrics_line
-from fljax.simulation.memory import Need, check_before, check_compiled, estimate, explained, explained_by
+from fljax.simulation.memory import (
+    Need,
+    check_before,
+    check_compiled,
+    estimate,
+    explained,
+    explained_by,
+    what_fits,
+)
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
 from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
 from fljax.tracking import Started, Trackers, make_trackers
@@ -111,6 +120,7 @@ def assemble(
     loss: Losses | None = None,
     metrics: Mapping[str, Callable[..., Any]] | None = None,
     memory: float | None = None,
+    foreseen: Callable[[Need], object] | None = None,
 ) -> Experiment:
     """Load the data and build every piece of the run.
 
@@ -127,6 +137,7 @@ def assemble(
             `config.loss`.
         metrics: functions by name, as `fljax.register_metric` takes them, beside `config.metrics`.
         memory: gigabytes the run may use; None for what the device has left.
+        foreseen: told the estimate of the memory before it is compared with what there is.
 
     Returns:
         The `Experiment`.
@@ -141,19 +152,27 @@ def assemble(
     data = load_dataset(config) if dataset is None else normalized(config, dataset)
     parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
     chosen = None if attack is None else as_attack(attack, parts.task)
-    mesh = mesh_of(parts.config, parts.cohort_size)
+    mesh = mesh_of(parts.config, parts.cohort_size, mapped=data.mapped)
     devices = 1 if mesh is None else mesh.shape[CLIENTS_AXIS]
-    composed = compose(parts, rule=rule, attack=chosen, client=client, devices=devices, own_data=True)
-    need = estimate(parts, entries=composed.entries, rule=rule, client=client)
+    pieces: dict[str, Any] = {"rule": rule, "attack": chosen, "client": client}
+    composed = compose(parts, **pieces, devices=devices, own_data=True)
+
+    def estimated(parts: Parts) -> Need:
+        return estimate(parts, decided=composed.decided, **pieces).on(devices)
+
+    need = estimated(parts)
     if need.total > room(memory).most and may_stream(parts, rule, chosen):
         parts = streaming(parts)
-        composed = compose(parts, rule=rule, attack=chosen, client=client)
-        need = estimate(parts, entries=composed.entries, rule=rule, client=client)
-    check_before(need, memory)
+        composed = compose(parts, **pieces, devices=devices, own_data=True)
+        need = estimated(parts)
+    if foreseen is not None:
+        foreseen(need)
+    check_before(need, memory, lambda there: what_fits(parts, need, there, estimated))
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
-    laid = lay_out(parts.data, devices) if composed.by_device else read_by_rounds(parts)
+    read = read_by_rounds(parts)
+    laid = lay_out(read, devices) if composed.by_device else read
     state = composed.init_state(params, key, model_state)
     if mesh is not None:
         state = put(state, mesh, state_specs(state, mesh, parts.num_clients))
@@ -162,7 +181,7 @@ def assemble(
         dataset=parts.dataset,
         step=composed.step,
         evaluate=composed.evaluate,
-        beside=put(beside_of(parts, parts.data), mesh),
+        beside=put(beside_of(parts, read), mesh),
         state=SimulationState(state, put(laid, mesh, data_specs(laid, composed.by_device))),
         unravel=composed.unravel,
         facts={

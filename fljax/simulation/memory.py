@@ -11,43 +11,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fljax.base import Aggregator, ClientAlgorithm
+from fljax.aggregators import mean, stateless
+from fljax.base import Aggregator, Attack, ClientAlgorithm
 from fljax.config.components import make_aggregator, make_client
 from fljax.engine.objectives import objective
 from fljax.errors import ConfigError, OutOfMemoryError
 from fljax.host.limits import Limit, gigabytes, room
-from fljax.simulation.assembly import Parts, states_of_clients
+from fljax.simulation.assembly import Parts, compose, initial_model, read_by_rounds, states_of_clients
+from fljax.simulation.liveness import peak_bytes
 from fljax.simulation.model import clients_at_once
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Copies of the (n, d) stack that training, an attack and a rule together hold at once, and which share of a
-# gradient's intermediate results is held at once. With these the estimate is 1.0 to 1.4 times the compiler's
-# own figure for digits, UCI HAR and MNIST; the share is the same for a ResNet.
-STACKS = 2
-HELD = 1 / 8
-# Bytes of an example of a batch: where it is, what it counts, whether an attacker appended it; and of one in
-# the order of an epoch: random bits, their rank and the place.
-DRAWN, ORDERED = 9, 12
-# Matrices (n, n) that a rule or an attack holds at once, if it compares the clients in pairs.
-SQUARES = 3
+# Bytes of an example of a batch while it is drawn, random bits and copies included: three times of where it
+# is, what it counts, whether an attacker appended it; and of one in the order of an epoch: random bits, their
+# rank and the place.
+DRAWN, ORDERED = 32, 12
 
 
 class Gradient(NamedTuple):
-    """The cost of one gradient of a model, for one client.
+    """The cost of training a model.
 
     Attributes:
         params: shapes of the model's parameters.
         batch: b.
-        inputs: bytes of the batch.
-        activations: bytes of the intermediate results that are held.
-        flops: operations.
+        held: bytes that the training of a round's clients holds, their updates included.
+        flops: operations of one gradient of one client.
     """
 
     params: Any
     batch: int
-    inputs: int
-    activations: int
+    held: int
     flops: float
 
     @property
@@ -56,23 +50,55 @@ class Gradient(NamedTuple):
         return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
 
 
-def gradient_of(parts: Parts, count: bool = True) -> Gradient:
-    """The cost of one gradient of a run's model; traced, not compiled. `count` asks for its operations."""
+def gradient_of(parts: Parts, count: bool = True, **pieces: Any) -> Gradient:
+    """The cost of training a run's model; traced, not compiled. `count` asks for its operations.
+
+    Args:
+        parts: of the run.
+        count: whether to count operations.
+        **pieces: `rule`, `attack` and `client` instead of the configured ones.
+    """
     model, local = parts.model, parts.config.local
     params = jax.eval_shape(model.init, jax.random.key(0))
     largest = parts.data.table.shape[1]  # a larger batch is all of a client's examples
     batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
-    x, y = parts.dataset.format.batch(batch)
-    weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
-    gradient = jax.value_and_grad(objective(parts.loss, model.apply, model.train), has_aux=True)
-    given = params, state, x, y, weights, None, jax.random.key(0)
-    jaxpr: Any = jax.make_jaxpr(gradient)(*given)
-    shapes = [v.aval.shape for e in jaxpr.eqns for v in e.outvars]
-    held = HELD * sum(4 * int(np.prod(shape)) for shape in shapes if shape[:1] == (batch,))
-    cost: Any = jax.jit(gradient).lower(*given).cost_analysis() if count else {}
-    inputs = 4 * batch * int(np.prod(parts.dataset.input_shape))
-    return Gradient(params, batch, inputs, int(held), float((cost or {}).get("flops", 0.0)))
+    flops = 0.0
+    if count:
+        x, y = parts.dataset.format.batch(batch)
+        weights = jax.ShapeDtypeStruct((batch,), jnp.float32)
+        state = () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
+        gradient = jax.value_and_grad(objective(parts.loss, model.apply, model.train), has_aux=True)
+        given = params, state, x, y, weights, None, jax.random.key(0)
+        cost: Any = jax.jit(gradient).lower(*given).cost_analysis()
+        flops = float((cost or {}).get("flops", 0.0))
+    return Gradient(params, batch, _held_in_training(parts, **pieces), flops)
+
+
+def _held_in_training(
+    parts: Parts,
+    rule: Aggregator | None = None,
+    attack: Attack | None = None,
+    client: ClientAlgorithm | None = None,
+) -> int:
+    """Bytes of what a round holds beside what it is given, if the stack is only averaged.
+
+    Rounds that stream have rule and attack within their passes, and are taken as they are.
+    """
+    if not parts.streams:
+        rule, attack = stateless(mean), attack or parts.resolved.make_attack(parts.task)
+        attack = attack._replace(corrupt=lambda updates, malicious, state, knowledge: (updates, state))
+    composed = compose(parts, rule=rule, attack=attack, client=client, check=False)
+    state = jax.eval_shape(lambda: composed.init_state(*_initial(parts)))
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), read_by_rounds(parts)
+    )
+    return peak_bytes(jax.make_jaxpr(composed.step)(state, shapes).jaxpr, in_place=True)
+
+
+def _initial(parts: Parts) -> tuple[jax.Array, jax.Array, Any]:
+    """The arguments of `Composed.init_state`."""
+    params, model_state = initial_model(parts)
+    return params, jax.random.key(0), model_state
 
 
 class Part(NamedTuple):
@@ -82,11 +108,19 @@ class Part(NamedTuple):
         bytes: how much.
         what: what it is, for a sentence.
         lower: what to change.
+        spread: on so many devices and more, each has its share of it; 0 for a part that each has as a whole.
+        short: what it is, in a word or two.
     """
 
     bytes: int
     what: str
     lower: str
+    spread: float = 0.0
+    short: str = ""
+
+    def on(self, devices: int) -> "Part":
+        """The same on each of some devices."""
+        return self._replace(bytes=math.ceil(self.bytes * min(1.0, (self.spread or devices) / devices)))
 
 
 class Need(NamedTuple):
@@ -111,43 +145,56 @@ class Need(NamedTuple):
         return self.data.bytes + self.own
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """All of them, the data first."""
+        return self.data, *self.others
+
+    @property
     def largest(self) -> Part:
         """The part that takes most."""
-        return max((self.data, *self.others), key=lambda part: part.bytes)
+        return max(self.parts, key=lambda part: part.bytes)
+
+    def on(self, devices: int) -> "Need":
+        """The memory on each of some devices that share the clients."""
+        return Need(self.data.on(devices), tuple(part.on(devices) for part in self.others))
 
 
 def estimate(
     parts: Parts,
     gradient: Gradient | None = None,
-    entries: int = 0,
+    decided: int = 0,
     rule: Aggregator | None = None,
+    attack: Attack | None = None,
     client: ClientAlgorithm | None = None,
 ) -> Need:
-    """An estimate of the memory of a run.
+    """An estimate of the memory of a run on one device; `Need.on` tells that of several.
+
+    It is what a round is given, the updates, and the larger of what training and what attack and rule hold
+    beside them, by the results that are alive at the same time in the traced round.
 
     Args:
         parts: its pieces.
         gradient: from `gradient_of`, if it is known.
-        entries: of the largest intermediate result of rule and attack on few columns (`check_pieces`).
-        rule: instead of the configured one.
-        client: instead of the configured algorithm of the clients.
+        decided: bytes that rule and attack hold beside the updates (`check_pieces`).
+        rule, attack, client: instead of the configured ones.
 
     Returns:
         The `Need`.
     """
-    gradient = gradient or gradient_of(parts, count=False)
+    if gradient is None or parts.streams:
+        gradient = gradient_of(parts, count=False, rule=rule, attack=attack, client=client)
     config, dataset = parts.config, parts.dataset
     n, d = parts.cohort_size, gradient.num_params
     rows = parts.rows_at_once(d)
     chunk = clients_at_once(config, gradient.params, rows, parts.data.counts)
     rule = rule or make_aggregator(parts.resolved.rule)
+    attack = attack or parts.resolved.make_attack(parts.task)
     algorithm = client or make_client(parts.resolved.client)
     stacks = 1 + algorithm.num_messages
-    state = 2 * stacks * _bytes(jax.eval_shape(lambda: rule.init(parts.num_clients, d)))
+    sizes = parts.num_clients, d
+    kept_by_rule = stacks * _bytes(jax.eval_shape(lambda: (rule.init(*sizes), attack.init(*sizes))))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), gradient.params)
     of_all = jax.eval_shape(lambda: states_of_clients(algorithm, parts.resolved, zeros, parts.num_clients))
-    copies = _bytes(of_all) if parts.streams else 2 * _bytes(of_all) * n // parts.num_clients
-    squares = SQUARES * 4 * entries if entries >= n * n else 0
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
     kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
     outputs = 4 * kept_outputs * len(dataset.test_y) * int(np.prod(dataset.format.outputs))
@@ -156,45 +203,65 @@ def estimate(
         # Of some clients on the device, and on the host theirs and those of the next ones.
         examples = 3 * rows * parts.data.table.shape[1]
         data = dataset.test_x.nbytes + examples * dataset.train_x[:1].nbytes
+    # Every device reads the examples of its own clients, if nobody else ever trains on them.
+    own = n == parts.num_clients and attack.train is None and not (parts.streams or dataset.mapped)
+    stack = 4 * rows * d * stacks
+    drawn = _drawn(parts, rows, chunk, gradient.batch, fewer)
+    training = max(0, gradient.held - stack - drawn.bytes)
+    decided = 0 if parts.streams else decided
+    trained = Part(
+        training,
+        f"the training of {chunk:,} clients at once, {gradient.batch:,} examples each",
+        "lower client_chunk or local.batch_size, or take a smaller model",
+        rows / chunk,
+        "training",
+    )
+    compared = Part(
+        decided,
+        f"what {config.aggregator.name} and attack {config.attack.name} make of {n:,} updates",
+        f"lower {fewer}, or take another rule or attack",
+        1.0,
+        "rule and attack",
+    )
     return Need(
-        Part(data, f"the data, {examples:,} examples", "take fewer examples"),
+        Part(data, f"the data, {examples:,} examples", "take fewer examples", float(own), "data"),
         (
             Part(
-                STACKS * 4 * rows * d * stacks,
+                stack,
                 f"the updates, {rows:,} clients × {d:,} parameters" + f" × {stacks}" * (stacks > 1),
                 f"lower {fewer}, or take a smaller model",
+                1.0,
+                "updates",
             ),
-            Part(
-                chunk * (gradient.inputs + gradient.activations),
-                f"the training of {chunk:,} clients at once, {gradient.batch:,} examples each",
-                "lower client_chunk or local.batch_size, or take a smaller model",
-            ),
-            Part(
-                squares,
-                f"comparing {n:,} clients in pairs",
-                f"lower {fewer}, or take another rule or attack",
-            ),
-            _drawn(parts, rows, chunk, gradient.batch, fewer),
+            # One after the other in the same place.
+            *((trained, drawn) if training + drawn.bytes >= decided else (compared,)),
             Part(
                 4 * parts.data.table.size,
                 f"the table of who holds which examples, {parts.num_clients:,} clients",
                 "lower num_clients",
+                float(own),
+                "table of clients",
             ),
             Part(
                 outputs,
                 f"the outputs on the test set, {len(dataset.test_y):,} examples",
                 "leave out metrics that need all of them, or take fewer test examples",
+                short="outputs",
             ),
             Part(
-                state,
-                f"what {config.aggregator.name} keeps of {parts.num_clients:,} clients from round to round",
+                kept_by_rule,
+                f"what {config.aggregator.name} and attack {config.attack.name} keep of "
+                f"{parts.num_clients:,} clients from round to round",
                 "lower num_clients, or take a smaller model",
+                1.0,
+                "kept by rule and attack",
             ),
             Part(
-                # Those of the cohort are there twice, before and after the round; where it streams, all are.
-                _bytes(of_all) + copies,
+                _bytes(of_all),
                 f"what {config.client.name} keeps of {parts.num_clients:,} clients from round to round",
                 "lower num_clients, or take a smaller model",
+                1.0,
+                "kept of clients",
             ),
         ),
     )
@@ -213,12 +280,16 @@ def _drawn(parts: Parts, n: int, chunk: int, batch: int, fewer: str) -> Part:
             ORDERED * chunk * math.ceil(local.epochs) * width,
             f"the orders of {local.epochs:g} epochs, {chunk:,} clients at once × {width:,} examples",
             f"lower local.epochs, client_chunk, {fewer}",
+            n / chunk,
+            "orders of epochs",
         )
     steps = local.steps or 1
     return Part(
         DRAWN * n * steps * batch,
         f"a round's batches, {n:,} clients × {steps:,} steps × {batch:,} examples",
         f"lower local.steps, local.batch_size, {fewer}",
+        1.0,
+        "drawn batches",
     )
 
 
@@ -242,19 +313,51 @@ def shortage(need: Need, there: Limit, bytes_needed: int | None = None) -> str:
     )
 
 
-def check_before(need: Need, memory: float | None = None) -> None:
+def what_fits(parts: Parts, need: Need, there: Limit, again: Callable[[Parts], Need]) -> str:
+    """Changes of the configuration that would fit, for the end of a sentence; nothing if none of these does.
+
+    Args:
+        parts: of the run.
+        need: the estimate.
+        there: what there is.
+        again: the estimate of other parts.
+    """
+    found, by_name = [], {part.short: part.bytes for part in need.others}
+    config, n = parts.config, parts.cohort_size
+
+    def changed(**values: Any) -> Parts:
+        return parts._replace(config=config.model_copy(update=values))
+
+    if need.total - by_name.get("training", 0) < there.bytes:
+        shapes = jax.eval_shape(parts.model.init, jax.random.key(0))
+        chunk = clients_at_once(config, shapes, n, parts.data.counts) // 2
+        while chunk and again(changed(client_chunk=chunk)).total > there.bytes:
+            chunk //= 2
+        found += [f"client_chunk = {chunk}"] * (chunk > 0)
+    # What grows with the cohort, which nobody has yet who has everybody in it.
+    grows = sum(by_name.get(name, 0) for name in ("updates", "training", "drawn batches", "rule and attack"))
+    fewer = int(n * (there.bytes - need.total + grows) / max(grows, 1))
+    found += [f"cohort_size = {fewer}"] * (1 <= fewer < n)
+    if jax.default_backend() != "cpu":  # where the devices share one memory
+        enough = [devices for devices in range(2, n + 1) if need.on(devices).total <= there.bytes]
+        found += [f"{enough[0]} times as many devices"] * bool(enough)
+    return f" ({' or '.join(found)} would fit)" if found else ""
+
+
+def check_before(need: Need, memory: float | None = None, fits: Callable[[Limit], str] | None = None) -> None:
     """Refuse a run that cannot fit, before it is compiled.
 
     Args:
         need: the estimate.
         memory: gigabytes the user allows; None for what there is.
+        fits: the end of the sentence, from what there is.
 
     Raises:
         ConfigError: if it cannot fit.
     """
     limit = room(memory)
     if need.total > limit.most:
-        raise ConfigError(shortage(need, limit))
+        raise ConfigError(shortage(need, limit) + ("" if fits is None else fits(limit)))
 
 
 def check_compiled(need: Need, compiled: Any, memory: float | None = None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import pydantic
 
 from fljax.aggregators import Aggregator, mean, stateless
@@ -66,8 +67,9 @@ class Known:
         self._parts: dict[Any, Parts] = {}
         self._masked: dict[Any, str] = {}
         self._checked: set[Any] = set()
-        # Entries of the largest intermediate result of every rule and attack that was checked.
-        self._entries: dict[Any, int] = {}
+        # Bytes that every rule and attack that was checked holds beside the updates.
+        self._decided: dict[Any, int] = {}
+        self._num_params: dict[Any, int] = {}
         # Attacks that ask the rule.
         self._asking: set[Any] = set()
         self._gradients: dict[Any, Gradient] = {}
@@ -106,10 +108,12 @@ class Known:
         return (*shapes, len(data.counts), self._malicious[id(data)])
 
     def gradient(self, parts: Parts) -> Gradient:
-        """The cost of one gradient of the cell's model."""
-        config, width = parts.config, parts.data.table.shape[1]
-        batch = width if config.local.batch_size == "full" else config.local.batch_size
-        key = self._text(config.model), self._text(config.loss), parts.dataset.format, batch
+        """The cost of training the cell's model."""
+        config, attack = parts.config, parts.resolved.make_attack(parts.task)
+        trains = attack.train is not None or attack.poison_data is not None
+        tables = "model", "loss", "local", "client", "root", *(("attack",) if trains else ())
+        sizes = parts.data.table.shape, parts.cohort_size, parts.dataset.format, config.client_chunk
+        key = *(self._text(getattr(config, name)) for name in tables), *sizes
         if key not in self._gradients:
             self._gradients[key] = gradient_of(parts)
         return self._gradients[key]
@@ -189,16 +193,24 @@ class Known:
             self._masked[key] = masked(table, arrays)
         return self._masked[key]
 
-    def entries(self, parts: Parts) -> int:
-        """Entries of the largest intermediate result of a checked cell's rule and attack."""
-        return max(self._entries[key] for key in self._pieces(parts))
+    def decided(self, parts: Parts) -> int:
+        """Bytes that a checked cell's rule and attack hold beside the updates."""
+        return max(self._decided[key] for key in self._pieces(parts))
 
     def _pieces(self, parts: Parts) -> tuple[Any, Any]:
         """The keys of the checks of the rule and of the attack."""
         config = parts.config
-        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format, parts.streams)
+        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format, parts.streams, self._d(parts))
         attack = self._mask(config.attack, ARRAYS["attack"])
         return (self._text(config.aggregator), sizes), (attack, sizes)
+
+    def _d(self, parts: Parts) -> int:
+        """The number of parameters of a cell's model."""
+        key = self._text(parts.config.model), parts.dataset.format
+        if key not in self._num_params:
+            shapes = jax.eval_shape(parts.model.init, jax.random.key(0))
+            self._num_params[key] = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        return self._num_params[key]
 
     def _check(self, parts: Parts) -> None:
         """Check rule and attack on their own, and together if the attack asks the rule."""
@@ -208,7 +220,7 @@ class Known:
 
         def check(rule: Aggregator, attack: Attack) -> int:
             sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
-            return check_pieces(rule, attack, *sizes, streams=parts.streams)
+            return check_pieces(rule, attack, *sizes, streams=parts.streams, num_params=self._d(parts))
 
         rest = tuple(
             self._text(getattr(config, name)) for name in ("local", "client", "root", "server", "model")
@@ -216,11 +228,11 @@ class Known:
         if rest not in self._checked:
             compose(parts, check=False)
         rule, attack = pieces = self._pieces(parts)
-        if rule not in self._entries:
-            self._entries[rule] = check(make_aggregator(parts.resolved.rule), NO_ATTACK)
-        if attack not in self._entries:
+        if rule not in self._decided:
+            self._decided[rule] = check(make_aggregator(parts.resolved.rule), NO_ATTACK)
+        if attack not in self._decided:
             spy = _Spy()
-            self._entries[attack] = check(spy.rule, parts.resolved.make_attack(parts.task))
+            self._decided[attack] = check(spy.rule, parts.resolved.make_attack(parts.task))
             if spy.asked > 1:
                 self._asking.add(attack)
         whole = (*pieces, self._text(config.client))

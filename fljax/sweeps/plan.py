@@ -181,7 +181,7 @@ def _group(
         if len({values[key] for values in numbers}) > 1
     }
     gradient = known.gradient(parts[0])
-    need = estimate(parts[0], gradient, known.entries(parts[0]))
+    need = estimate(parts[0], gradient, known.decided(parts[0]))
     distinct = {id(p.dataset): p.dataset for p in parts}.values()
     shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
     if shared + need.own > limit.most and may_stream(parts[0]):

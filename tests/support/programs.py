@@ -18,7 +18,7 @@ from fljax.attacks import ATTACKS
 from fljax.simulation import experiment as running
 
 # JAX's defaults, which conftest.py turns off.
-_DEFAULTS = {
+DEFAULTS = {
     **({"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}),
     "xla_backend_optimization_level": 3,
     "xla_llvm_disable_expensive_passes": False,
@@ -27,7 +27,7 @@ _DEFAULTS = {
 
 def optimized(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled as users compile it, for tests of what XLA makes of the code."""
-    return jax.jit(function, compiler_options=_DEFAULTS)
+    return jax.jit(function, compiler_options=DEFAULTS)
 
 
 class _Traced:
