@@ -10,8 +10,9 @@ from jax.scipy.sparse.linalg import cg
 
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import Float, Int, bounded, option, real
+from fljax.numerics.checks import ArgumentError, Float, Int, bounded, option, real
 from fljax.numerics.order_statistics import median_of_rows, sorted_rows
+from fljax.numerics.rows import Rows, sum_rows
 from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all, for_any
 from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
 from fljax.numerics.weights import relative_weights
@@ -27,7 +28,7 @@ class _Smoothing(NamedTuple):
 class _Search(NamedTuple):
     """The state between Weiszfeld iterations."""
 
-    stack: Stack
+    stack: Any
     smoothing: _Smoothing
     tolerance: Array
     max_iterations: Array
@@ -48,12 +49,18 @@ def _coefficients(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Ar
     return stack.weights / jnp.maximum(reach, least), away, nu, middle
 
 
-def _product(coefficients: Array, rows: Array) -> Array:
-    return dot(coefficients, rows)
+def _product(coefficients: Array, rows: Array | Rows) -> Array:
+    return sum_rows(lambda chunk, own: dot(own, chunk), rows, coefficients)
 
 
-def _nothing(coefficients: Array, rows: Array) -> Array:
+def _nothing(coefficients: Array, rows: Array | Rows) -> Array:
     return jnp.zeros(rows.shape[1:], rows.dtype)
+
+
+def _product_if(needed: Array, coefficients: Array, rows: Array | Rows) -> Array:
+    if isinstance(rows, Rows):
+        return lax.cond(needed, lambda: _product(coefficients, rows), lambda: _nothing(coefficients, rows))
+    return lax.cond(needed, _product, _nothing, coefficients, rows)
 
 
 def _pull(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Array, Array]:
@@ -84,7 +91,7 @@ def _weiszfeld_step(search: _Search) -> _Search:
     elsewhere = jnp.where(at_point, 0.0, of_rows)
     pull = _product(elsewhere, stack.rows)
     weight_elsewhere = jnp.sum(elsewhere / stack.scales)
-    own = lax.cond(for_any(jnp.any(at_point)), _product, _nothing, of_rows - elsewhere, stack.rows)
+    own = _product_if(for_any(jnp.any(at_point)), of_rows - elsewhere, stack.rows)
     following = (pull + own) / weight
     # At a row, whose weight is all but infinite, a step would be all but zero. If the others pull harder than
     # that row holds, the minimum is not here: their step, less what the row holds back.
@@ -114,7 +121,14 @@ def _search(
     begin = _Search(
         stack, smoothing, tolerance, max_iterations, leaves_rows, start, jnp.int32(0), jnp.bool_(False)
     )
-    return lax.while_loop(_goes_on, _weiszfeld_step, begin).point
+    if not isinstance(stack.rows, Rows):
+        return lax.while_loop(_goes_on, _weiszfeld_step, begin).point
+
+    def step(search: _Search) -> _Search:
+        # Rows are no arrays that a loop could hand on.
+        return _weiszfeld_step(search._replace(stack=stack))._replace(stack=None)
+
+    return lax.while_loop(_goes_on, step, begin._replace(stack=None)).point
 
 
 # A loop that ends when it is done has no reverse mode; its result has a derivative all the same, because the
@@ -149,11 +163,12 @@ def _weiszfeld(ordinary: bool) -> Any:
     def median(updates: Array, weights: Array, smoothing: _Smoothing, start: Array, *limits: Array) -> Array:
         if ordinary:
             return _median_of(plain(updates, weights), smoothing, start, *limits)
+        find = _search if isinstance(updates, Rows) else _median_of
         # In units of the usual row: squares of distances could vanish, or the reciprocals of all.
         unit = usual_size(updates)
         point = jnp.clip(divide(start, unit), -FARTHEST, FARTHEST)
         in_units = smoothing._replace(least=divide(smoothing.least, unit))
-        return unit * _median_of(scaled(updates, weights, unit), in_units, point, *limits)
+        return unit * find(scaled(updates, weights, unit), in_units, point, *limits)
 
     return median
 
@@ -165,7 +180,7 @@ def _in_range(updates: Array, point: Array) -> Array:
     return jnp.all(squares < LARGEST_SQUARE) & (usual > SMALLEST_SQUARE)
 
 
-@register_rule(title="Geometric median", assumes="n > 2f", source="Pillutla et al. 2019")
+@register_rule(title="Geometric median", assumes="n > 2f", source="Pillutla et al. 2019", streams=True)
 def geometric_median(
     updates: Array,
     weights: Array | None = None,
@@ -200,7 +215,8 @@ def geometric_median(
             ν. With 1.0 `smoothing` is ν itself, as in RFA's and ByzFL's code: updates much smaller than it
             give the plain mean.
         start: "median" starts at the coordinate-wise median, which no minority can move far away; "mean" at
-            the weighted mean; "zero" at 0, and with plain steps only, as ByzFL does.
+            the weighted mean; "zero" at 0, and with plain steps only, as ByzFL does. The median takes all
+            rows at once: where a round streams it needs another start, and clients train twice for a step.
 
     Returns:
         (d,), in the type of `updates`; 0 if all weights are.
@@ -234,7 +250,12 @@ def geometric_median(
     start = option("start", start, ("median", "mean", "zero"))
     weighed = jnp.any(share != 0)
     share = jnp.where(weighed, share, 1.0)
-    fixed = lax.stop_gradient(updates)
+    streams = isinstance(updates, Rows)
+    if start == "median" and streams:
+        raise ArgumentError(
+            'start="median" reads all rows of a stack at once: give "mean" or "zero" to stream'
+        )
+    fixed = updates if streams else lax.stop_gradient(updates)
     if start == "median":
         point = median_of_rows(fixed, sorted_rows(fixed))
     elif start == "mean":
@@ -245,10 +266,7 @@ def geometric_median(
     point = lax.optimization_barrier(jnp.where(jnp.all(jnp.isfinite(point)), point, 0.0))
     factor, zero = jnp.asarray(smoothing, updates.dtype), jnp.zeros((), updates.dtype)
     absolute = zero if smoothing_unit is None else factor * jnp.asarray(smoothing_unit, updates.dtype)
-    result = lax.cond(
-        for_all(_in_range(fixed, point)),
-        _weiszfeld(True),
-        _weiszfeld(False),
+    given = (
         updates,
         share,
         _Smoothing(factor if smoothing_unit is None else zero, absolute),
@@ -257,4 +275,8 @@ def geometric_median(
         jnp.asarray(max_iterations, jnp.int32),
         jnp.asarray(start != "zero"),
     )
+    if streams:
+        result = _weiszfeld(False)(*given)
+    else:
+        result = lax.cond(for_all(_in_range(fixed, point)), _weiszfeld(True), _weiszfeld(False), *given)
     return jnp.where(weighed, result, 0.0)

@@ -272,8 +272,13 @@ def may_stream(parts: Parts, rule: Aggregator | None = None, attack: Attack | No
         rule: the rule instead of the configured one.
         attack: the attack instead of the configured one.
     """
-    automatic = parts.config.streaming == "auto" and not parts.streams
-    return automatic and cannot_stream(parts.resolved, rule, attack) is None
+    if parts.config.streaming != "auto" or cannot_stream(parts.resolved, rule, attack):
+        return False
+    try:  # some do with other parameters only
+        compose(parts._replace(streams=True), rule=rule, attack=attack)
+    except ConfigError:
+        return False
+    return True
 
 
 def streaming(parts: Parts) -> Parts:

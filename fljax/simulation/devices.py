@@ -25,22 +25,33 @@ def usable() -> int:
     return min(cores_in_use(), jax.device_count()) if alone_on_a_cpu else jax.device_count()
 
 
-def mesh_of(config: ExperimentConfig, cohort_size: int, runs: int | None = None) -> Mesh | None:
+def mesh_of(
+    config: ExperimentConfig, cohort_size: int, runs: int | None = None, mapped: bool = False
+) -> Mesh | None:
     """The mesh that a configuration asks for; None for one device.
 
     Args:
         config: the configuration.
         cohort_size: τ; more devices than clients have nothing to do.
         runs: how many runs a batch of a sweep holds; None for a run alone.
+        mapped: whether clients' examples are read from a file as they train, which is done for one device.
 
     Raises:
-        ConfigError: if it asks for more devices than there are, or divides a run alone.
+        ConfigError: if it asks for more devices than there are, divides a run alone, or more than one where
+            examples are mapped.
     """
     there, asked = jax.device_count(), config.devices
     if not isinstance(asked, DevicesConfig):
+        if mapped:
+            return None
         free = usable()
         among_runs = largest_divisor(runs or 1, free)
         return make_mesh(among_runs, min(free // among_runs, cohort_size))
+    if mapped and asked.clients > 1:
+        raise ConfigError(
+            f"devices.clients={asked.clients}: the examples of a mapped file are read for one device, so "
+            "that it must be 1"
+        )
     count = asked.runs * asked.clients
     if count > there:
         raise ConfigError(

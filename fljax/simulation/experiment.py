@@ -152,7 +152,7 @@ def assemble(
     data = load_dataset(config) if dataset is None else normalized(config, dataset)
     parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
     chosen = None if attack is None else as_attack(attack, parts.task)
-    mesh = mesh_of(parts.config, parts.cohort_size)
+    mesh = mesh_of(parts.config, parts.cohort_size, mapped=data.mapped)
     devices = 1 if mesh is None else mesh.shape[CLIENTS_AXIS]
     pieces: dict[str, Any] = {"rule": rule, "attack": chosen, "client": client}
     composed = compose(parts, **pieces, devices=devices, own_data=True)
@@ -171,7 +171,8 @@ def assemble(
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
-    laid = lay_out(parts.data, devices) if composed.by_device else read_by_rounds(parts)
+    read = read_by_rounds(parts)
+    laid = lay_out(read, devices) if composed.by_device else read
     state = composed.init_state(params, key, model_state)
     if mesh is not None:
         state = put(state, mesh, state_specs(state, mesh, parts.num_clients))
@@ -180,7 +181,7 @@ def assemble(
         dataset=parts.dataset,
         step=composed.step,
         evaluate=composed.evaluate,
-        beside=put(beside_of(parts, parts.data), mesh),
+        beside=put(beside_of(parts, read), mesh),
         state=SimulationState(state, put(laid, mesh, data_specs(laid, composed.by_device))),
         unravel=composed.unravel,
         facts={

@@ -12,6 +12,7 @@ from fljax.engine.host_examples import HostExamples
 from fljax.engine.state import RoundData
 from fljax.errors import ConfigError, DataError
 from fljax.simulation import assembly
+from fljax.simulation.devices import mesh_of
 from fljax.sweeps import make_plan, make_sweep
 
 RANDOM = np.random.default_rng(0)
@@ -125,6 +126,12 @@ def test_a_sweep_says_that_it_reads_its_data(file):
     values = {**BASE, "data": {"name": "npz", "file": str(file), "mapped": True}}
     with pytest.raises(ConfigError, match="mapped is for a run alone"):
         make_plan(make_sweep(values, {"seeds": 2}))
+
+
+def test_a_mesh_of_several_devices_is_refused():
+    assert mesh_of(parse_config({}), 8, mapped=True) is None
+    with pytest.raises(ConfigError, match="read for one device"):
+        mesh_of(parse_config({"devices": {"clients": 2}}), 8, mapped=True)
 
 
 # --- reading ahead ------------------------------------------------------------------------------------
