@@ -14,6 +14,7 @@ from fljax.aggregators._minimum_diameter import mean_of_selected
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.checks import ArgumentError, Int, below_half
+from fljax.numerics.eigen import eigenvalues
 from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.subsets import binomials, subsets_at
 
@@ -41,7 +42,7 @@ def _top_eigenvalues(squares: Array, members: Array) -> Array:
     means = jnp.sum(among, axis=2) / count[:, None]
     middle = jnp.sum(means, axis=1) / count
     centred = -0.5 * (among - means[:, :, None] - means[:, None, :] + middle[:, None, None])
-    values = jnp.linalg.eigvalsh(jnp.where(pairs, centred, 0.0))[:, -1] / count * largest
+    values = eigenvalues(jnp.where(pairs, centred, 0.0))[:, -1] / count * largest
     return jnp.where(usable, values, jnp.where(jnp.isfinite(largest), 0.0, jnp.inf))
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.numerics.safe import dot, saturation, unit
+from fljax.numerics.sharding import by_itself
 
 # Up to this many rows the leading eigenpair comes from a full eigendecomposition: 13 ms at 512 on a CPU.
 LARGEST_DENSE = 512
@@ -20,6 +21,36 @@ LARGEST_DENSE = 512
 LANCZOS_STEPS = 32
 LANCZOS_TOLERANCE = 1e-5
 LANCZOS_RUNS = 16
+
+
+def _one_at_a_time() -> bool:
+    # LAPACK's kernel waits for threads of the pool that runs the devices: with a batch each, several CPU
+    # devices wait for each other for ever (jaxlib 0.10.2). One matrix it computes without the pool.
+    return jax.default_backend() == "cpu" and jax.local_device_count() > 1
+
+
+@jax.custom_batching.sequential_vmap
+def _pairs_alone(matrix: Array) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
+
+
+@jax.custom_batching.sequential_vmap
+def _values_alone(matrices: Array) -> Array:
+    return jax.lax.map(jnp.linalg.eigvalsh, matrices)
+
+
+def eigenpairs(matrix: Array) -> tuple[Array, Array]:
+    """The eigenvalues (n,) of a symmetric (n, n) matrix, smallest first, and its eigenvectors as columns."""
+    if _one_at_a_time():
+        return by_itself(_pairs_alone, matrix)
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
+
+
+def eigenvalues(matrices: Array) -> Array:
+    """The eigenvalues (b, n) of symmetric matrices (b, n, n), smallest first."""
+    return by_itself(_values_alone, matrices) if _one_at_a_time() else jnp.linalg.eigvalsh(matrices)
 
 
 class Crowd(NamedTuple):
@@ -101,7 +132,7 @@ def _run(state: _Runs) -> _Runs:
     run = _Lanczos(state.squares, state.shares, basis, none, none)
     run = jax.lax.fori_loop(0, steps, _extend, run)
     beside = run.beside[:-1]
-    values, vectors = jnp.linalg.eigh(jnp.diag(run.diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1))
+    values, vectors = eigenpairs(jnp.diag(run.diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1))
     return state._replace(
         vector=dot(vectors[:, -1], run.basis[:-1]),
         value=values[-1],
@@ -132,7 +163,7 @@ def exact_pair(squares: Array, shares: Array) -> tuple[Array, Array]:
     means = dot(squares, shares)
     centred = -0.5 * (squares - means[:, None] - means[None, :] + dot(shares, means))
     roots = jnp.sqrt(shares)
-    values, vectors = jnp.linalg.eigh(roots[:, None] * centred * roots[None, :])
+    values, vectors = eigenpairs(roots[:, None] * centred * roots[None, :])
     return values[-1], dot(centred, roots * vectors[:, -1])
 
 

@@ -36,6 +36,7 @@ from tests.attacks.trim_attack import trim_interval
 from tests.rules.case import compiled, first_rows
 from tests.rules.case import make as make_stack
 from tests.rules.table import RULE_CASES
+from tests.support.collectives import on_two_devices
 
 every = pytest.mark.parametrize(
     "case", [case for case in UPDATE_CASES if not case.breaking], ids=lambda case: case.id
@@ -75,6 +76,17 @@ def test_honest_rows_are_bit_identical(case):
     result = np.asarray(program(case)[0](updates, malicious))
     assert result[~malicious].tobytes() == updates[~malicious].tobytes()
     assert not np.allclose(result[malicious], updates[malicious])
+
+
+@pytest.mark.parametrize(
+    "case", {case.name: case for case in UPDATE_CASES if not case.breaking}.values(), ids=lambda case: case.id
+)
+def test_on_two_devices_only_small_sums_are_exchanged(case):
+    updates, malicious = make()
+    sent, exchanged = on_two_devices(lambda stack: case(stack, malicious), updates)
+    atol = max(1e-5, case.mapped_atol)
+    np.testing.assert_allclose(sent, program(case)[0](updates, malicious), rtol=1e-5, atol=atol)
+    assert all(each.largest <= N * N for each in exchanged)
 
 
 @every

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES, on_pytrees
 from tests.rules.case import IN_SPACE, PER_ROW, D, N, Poisoned, compiled, first_rows, make, on_samples
 from tests.rules.table import PRE_CASES, RULE_CASES
+from tests.support.collectives import on_two_devices
 from tests.support.programs import optimized
 
 ALL = RULE_CASES + PRE_CASES
@@ -97,14 +97,12 @@ def test_traced_hyper_parameters_give_the_static_result_in_one_program(case):
 
 
 @each(ONE_EACH)
-def test_column_sharded_equals_the_reference(case):
-    updates, others = make(d=D + 1)
-    mesh = jax.make_mesh((2,), ("clients",), axis_types=(AxisType.Auto,))
-    sharded = jax.device_put(updates, NamedSharding(mesh, PartitionSpec(None, "clients")))
+def test_on_two_devices_only_small_sums_are_exchanged(case):
+    updates, others = make()
+    result, exchanged = on_two_devices(lambda stack: case.call(stack, others), updates)
     rtol = case.rtol[0]
-    np.testing.assert_allclose(
-        compiled(case)(sharded, others), case.expected(updates, others), rtol=rtol, atol=rtol / 10
-    )
+    np.testing.assert_allclose(result, case.expected(updates, others), rtol=rtol, atol=rtol / 10)
+    assert all(each.kind == "all-reduce" and each.largest <= N * N for each in exchanged)
 
 
 @each(first_rows(RULE_CASES))

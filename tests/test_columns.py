@@ -1,0 +1,67 @@
+"""Every rule, pre-aggregator, chain and attack on a stack that 4 and 8 devices hold by columns."""
+
+import json
+import os
+import subprocess
+import sys
+from math import prod
+
+import pytest
+
+from tests.support.columns import D, N
+
+# What divides by columns without a word between the devices: sorting networks and votes.
+SILENT = {"median", "trimmed_mean", "mean_around_median", "phocas", "sign_majority", "root_only"}
+# One sum of (n, n), besides smaller ones.
+GRAM = {
+    "krum",
+    "multi_krum",
+    "bulyan",
+    "nnm",
+    "covariance_filter",
+    "minimum_diameter",
+    "smallest_spectrum",
+    "foolsgold",
+}
+# The coordinates that DnC draws of every row are summed over the devices.
+EXCHANGED = {"divide_and_conquer": N * 10_000}
+# Entries that every device holds besides its share: DnC's coordinates, the covariances of a chunk of subsets.
+HELD = {"divide_and_conquer": 3 * N * 10_000, "smallest_spectrum": 2**20}
+
+
+@pytest.mark.slow
+def test_columns_on_devices_give_the_one_device_result_and_nothing_puts_them_together():
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.support.columns"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    assert {(line["devices"], line["runs"]) for line in lines} == {(8, 1), (4, 2)}
+    wrong = []
+    for line in lines:
+        name, devices, stack = line["name"], line["devices"], 4 * N * D
+        exact = name in SILENT
+        usual = [each for each in line["collectives"] if not each["rare"]]
+        shapes = [tuple(shape) for each in usual for shape in each["shapes"]]
+        entries = [max(prod(shape) for shape in each["shapes"]) for each in line["collectives"]]
+        # One masked copy of its share, since the devices do not divide d, and what every device has whole:
+        # vectors (d,), matrices (n, n), and `HELD`.
+        copies = 2 if "foolsgold" in name else 1
+        allowed = 1.3 * (line["one_device"] + copies * stack) / devices
+        allowed += 4 * (3 * D + 100 * N * N + HELD.get(name, 0)) + 2**16
+        checks = {
+            "result": line["usual"] <= (0 if exact else line["tolerance"]),
+            "result with hostile rows": line["extreme"] <= (0 if exact else line["tolerance"]),
+            "memory": line["each_device"] <= allowed,
+            "sizes": max(entries, default=0) <= EXCHANGED.get(name, N * N),
+            "no word": not (exact and line["runs"] == 1 and line["collectives"]),
+            "one Gram matrix": name not in GRAM or shapes.count((N, N)) == 1,
+            "two vectors": name != "fltrust" or sorted(shapes)[-3:] == [(), (N,), (N,)],
+        }
+        wrong += [(line["id"], devices, line["runs"], check) for check, fine in checks.items() if not fine]
+    assert wrong == []
