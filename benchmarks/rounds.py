@@ -26,7 +26,9 @@ def time_fljax(path: str, overrides: dict, repeats: int) -> dict:
     experiment = assemble(load_config(path, {"rounds": 1, "eval_every": 1, **overrides}))
     state, data = experiment.state
     test = experiment.dataset.test_x, experiment.dataset.test_y
-    program = compile_program(experiment.step, experiment.evaluate, state, data, test, 1)
+    program = compile_program(
+        experiment.step, experiment.evaluate, state, data, test, 1, experiment.beside, experiment.mesh
+    )
     metrics, one_round = no_metrics(1), (np.int32(0), np.int32(1))
     rounds, evaluations = [], []
     for _ in range(repeats + 1):
@@ -34,7 +36,7 @@ def time_fljax(path: str, overrides: dict, repeats: int) -> dict:
         state, _ = jax.block_until_ready(program.chunk(state, metrics, data, *one_round))
         rounds.append(time.perf_counter() - start)
         start = time.perf_counter()
-        jax.block_until_ready(program.evaluate(state.params, *test, state.model_state))
+        jax.block_until_ready(program.evaluate(state.params, *test, state.model_state, experiment.beside))
         evaluations.append(time.perf_counter() - start)
     # The first call warms up caches and page tables.
     return {
