@@ -26,6 +26,7 @@ _LAZY = {
     "register_pre_aggregator": "fljax.aggregators",
     "register_rule": "fljax.aggregators",
     "register_tracker": "fljax.tracking",
+    "use_cores": "fljax.host.cores",
 }
 
 _MODULES = {
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from fljax.config.loading import load_config
     from fljax.data import register_augmentation, register_dataset, register_partition
     from fljax.errors import ConfigError, DataError
+    from fljax.host.cores import use_cores
     from fljax.losses import register_loss
     from fljax.metrics import register_metric
     from fljax.models import register_model
@@ -79,6 +81,7 @@ __all__ = [
     "register_tracker",
     "run",
     "sweep",
+    "use_cores",
 ]
 
 

@@ -56,6 +56,7 @@ assert metrics.loss.shape == (100,)
 assert len(frame) == 2
 assert [file.name for file in files] == ["report.html"]
 """,
+    "several devices": "assert result.summary['device'].endswith('× 2')",
     "data of your own": "assert experiment.facts['clients']['num_clients'] == 30",
     "a rule of your own": """
 assert result.summary["rounds"] == 20

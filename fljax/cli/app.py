@@ -105,6 +105,7 @@ def run(
     from fljax.config.plugins import load_plugins
     from fljax.config.titles import run_titles
     from fljax.report.run import plot_run
+    from fljax.simulation.devices import settle
     from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
     from fljax.simulation.progress import RunDisplay
     from fljax.simulation.run_folder import check_run_folder
@@ -119,6 +120,7 @@ def run(
         return
     folder = out or free_path(name_of(config))
     load_plugins(loaded.plugins)
+    settle(loaded)
     trackers = make_trackers(track, folder)
     check_run_folder(folder, loaded.resolved(), resume)
     if resume and not (folder / "config.json").exists():

@@ -10,6 +10,7 @@ from rich.console import Console
 from fljax.errors import ConfigError, under_way
 from fljax.host.signals import WAITS_FOR, saving
 from fljax.report import load_chosen, places, rich_tables, write_report
+from fljax.simulation.devices import settle
 from fljax.simulation.progress import duration
 from fljax.sweeps.axes import load_sweep
 from fljax.sweeps.display import Planning, SweepDisplay, plan_table
@@ -58,6 +59,7 @@ def sweep_and_report(
     budget = memory_budget(options.memory)
     with Planning(console) as planning:
         sweep = load_sweep(config, overrides, planning.told("reading"))
+    settle(sweep.cells[0].config)
     executor = make_executor(
         options.executor,
         workers=options.workers,

@@ -1,12 +1,22 @@
 """The configured devices."""
 
+from contextlib import suppress
+
 import jax
 from jax.sharding import Mesh
 
 from fljax.config.schema import DevicesConfig, ExperimentConfig
 from fljax.engine.mesh import make_mesh
 from fljax.errors import ConfigError
-from fljax.host.cores import cores_in_use
+from fljax.host.cores import cores_in_use, use_cores
+
+
+def settle(config: ExperimentConfig) -> None:
+    """Make as many devices of a CPU's cores as a configuration asks for; too late once JAX is used."""
+    asked = config.devices
+    if isinstance(asked, DevicesConfig) and asked.runs * asked.clients > 1:
+        with suppress(ConfigError):  # what there is then is said by `mesh_of`
+            use_cores(asked.runs * asked.clients)
 
 
 def usable() -> int:
@@ -42,10 +52,12 @@ def mesh_of(
             f"devices.clients={asked.clients}: the examples of a mapped file are read for one device, so "
             "that it must be 1"
         )
-    if asked.runs * asked.clients > there:
+    count = asked.runs * asked.clients
+    if count > there:
         raise ConfigError(
-            f"devices: {asked.runs} × {asked.clients} are asked for (runs × clients), and there "
+            f"devices: runs={asked.runs} × clients={asked.clients} are {count}, and there "
             + ("is 1" if there == 1 else f"are {there}")
+            + (": on a CPU call fljax.use_cores before JAX is used" if jax.default_backend() == "cpu" else "")
         )
     if runs is None and asked.runs > 1:
         raise ConfigError(

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 
 
-def environment() -> dict[str, Any]:
-    """Device and versions, as summary.json records them."""
+def environment(devices: int = 1) -> dict[str, Any]:
+    """Device and versions, as summary.json records them; `devices` are how many share the work."""
     device = jax.devices()[0]
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
-        "device": f"{device.platform}: {device.device_kind}",
+        "device": f"{device.platform}: {device.device_kind}" + f" × {devices}" * (devices > 1),
         "versions": {
             "fljax": version("fljax"),
             "python": platform.python_version(),

@@ -188,7 +188,7 @@ def assemble(
             "seeds": seeds,
             **describe(parts.dataset, parts.data, parts.cohort_size, parts.notes),
             "num_params": params.size,
-            **environment(),
+            **environment(1 if mesh is None else mesh.size),
         },
         need=need,
         memory=memory,

@@ -17,6 +17,7 @@ from fljax.config.plugins import load_plugins
 from fljax.errors import ConfigError
 from fljax.host.limits import device_memory
 from fljax.host.signals import kept
+from fljax.simulation.devices import settle
 from fljax.simulation.environment import environment
 from fljax.simulation.memory import in_words, out_of_memory
 from fljax.sweeps.axes import Sweep
@@ -335,6 +336,7 @@ def run_task(cells: list[Cell], task: _Task, setting: _Setting) -> _Outcome:
     if setting.data is not None:
         os.environ["FLJAX_DATA"] = setting.data
     load_plugins(cells[0].config.plugins)
+    settle(cells[0].config)
     with chdir(setting.folder) if Path(setting.folder).is_dir() else nullcontext():
         group, program = _program(cells, task)
     wanted = set(task.ids)
