@@ -8,7 +8,9 @@ from math import prod
 
 import pytest
 
-from tests.support.columns import D, N
+from fljax.aggregators import PRE_AGGREGATORS, RULES
+from tests.attacks.table import UPDATE_CASES
+from tests.support.columns import TABLE, D, N
 
 # What divides by columns without a word between the devices: sorting networks and votes.
 SILENT = {"median", "trimmed_mean", "mean_around_median", "phocas", "sign_majority", "root_only"}
@@ -27,6 +29,16 @@ GRAM = {
 EXCHANGED = {"divide_and_conquer": N * 10_000}
 # Entries that every device holds besides its share: DnC's coordinates, the covariances of a chunk of subsets.
 HELD = {"divide_and_conquer": 3 * N * 10_000, "smallest_spectrum": 2**20}
+
+
+def test_the_table_of_results_has_every_component():
+    text = TABLE.read_text(encoding="utf-8")
+    for kind, names in (
+        ("rule", RULES),
+        ("pre-aggregator", PRE_AGGREGATORS),
+        ("attack", {case.name for case in UPDATE_CASES}),
+    ):
+        assert [name for name in names if f"| {kind} `{name}" not in text] == []
 
 
 @pytest.mark.slow

@@ -244,7 +244,7 @@ scalar; all are all-reduce where nothing else is said. Careful sums are those of
 tiny or non-finite entries; ordinary rounds do not make them. Memory is what a device holds besides the
 result, arguments included, as a multiple of its share of the stack: the stack on one device, an eighth of it
 on each of eight. Where the devices do not divide d ("uneven"), the compiler masks the columns that fill up
-the last share, and holds one masked copy of it.
+the last share, and holds a masked copy of it, or two.
 
 """
 
