@@ -69,6 +69,10 @@ class SweepError(Exception):
     """Cells of a sweep failed while they ran; what the others gave is kept."""
 
 
+class JobError(Exception):
+    """Another process of the same job is gone, or was told to stop."""
+
+
 class OutOfMemoryError(Exception):
     """Memory ran out while something ran."""
 

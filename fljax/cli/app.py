@@ -16,7 +16,7 @@ from rich.progress import TimeRemainingColumn
 
 from fljax.cli.completion import LISTS, listed_names, one_of, published_tables, rules
 from fljax.cli.places import free_path, name_of
-from fljax.errors import ConfigError, DataError, OutOfMemoryError, SweepError, under_way, unforeseen
+from fljax.errors import ConfigError, DataError, JobError, OutOfMemoryError, SweepError, under_way, unforeseen
 from fljax.host.signals import WAITS_FOR, saving, status_of, watching
 from fljax.host.terminal import Bar, Table
 from fljax.host.toml import parse_toml
@@ -99,11 +99,23 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the memory it needs; run nothing.")
     ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Run with other processes, of which the first is reached here; auto finds it under Slurm, "
+            "Open MPI, Kubernetes and on TPU pods.",
+        ),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="How many processes run together.")] = None,
+    process: Annotated[int | None, typer.Option(help="The number of this one, from 0.")] = None,
 ) -> None:
     """Run one experiment."""
     from fljax.config.loading import load_config
     from fljax.config.plugins import load_plugins
     from fljax.config.titles import run_titles
+    from fljax.engine.processes import is_first
+    from fljax.host.processes import join
     from fljax.report.run import plot_run
     from fljax.simulation.devices import settle
     from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
@@ -115,14 +127,22 @@ def run(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
+    settle(loaded)
+    if coordinator is not None:
+        join(coordinator, processes, process)
+    elif processes is not None or process is not None:
+        raise ConfigError("--processes and --process need --coordinator")
+    # The others of a job compute in silence.
+    first = is_first() if coordinator is not None else True
+    console.quiet = not first
     if dry_run:
         assemble(loaded, memory=memory, foreseen=lambda need: console.print(_memory_table(need, memory)))
         return
     folder = out or free_path(name_of(config))
     load_plugins(loaded.plugins)
-    settle(loaded)
     trackers = make_trackers(track, folder)
-    check_run_folder(folder, loaded.resolved(), resume)
+    if first:
+        check_run_folder(folder, loaded.resolved(), resume)
     if resume and not (folder / "config.json").exists():
         _note(console, f"{folder} holds no run yet: this one starts from the beginning")
     experiment = assemble(loaded, memory=memory)
@@ -155,6 +175,8 @@ def run(
                 )
     except KeyboardInterrupt as error:
         _say_interrupted(error, hint)
+    if not first:
+        return
     plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
@@ -474,6 +496,11 @@ def main() -> None:
             _traced(lambda: app(prog_name="fljax"))
         except (ConfigError, DataError) as error:
             _fail(error, 2)
+        except JobError as error:
+            with suppress(OSError):
+                print(f"fljax: {error}", file=sys.stderr, flush=True)
+            # The end of a job in order waits for its processes, and one is gone.
+            os._exit(1)
         except (SweepError, OutOfMemoryError, OSError) as error:
             _fail(error, 1)
         except KeyboardInterrupt as error:

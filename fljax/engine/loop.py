@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from fljax.engine.evaluate import NOTHING_BESIDE, Beside, Evaluation
 from fljax.engine.mesh import WHOLE, put
+from fljax.engine.processes import agreed, any_of
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RoundData, RunState
 from fljax.numerics.sharding import using
@@ -229,7 +230,7 @@ def compiled(
         function: the function.
         given: its arguments.
         mesh: the devices; None for one.
-        results: arrays, or their shapes, that lie as the results shall; None leaves it to the compiler.
+        results: arrays, or their shapes, that lie as the results shall; None for a whole on every device.
         **how: to `jax.jit`.
     """
     if mesh is None:
@@ -239,7 +240,8 @@ def compiled(
         whole = NamedSharding(mesh, WHOLE)
         return jax.tree.map(lambda leaf: getattr(leaf, "sharding", whole), tree)
 
-    how |= {"in_shardings": places(given), "out_shardings": None if results is None else places(results)}
+    laid = NamedSharding(mesh, WHOLE) if results is None else places(results)
+    how |= {"in_shardings": places(given), "out_shardings": laid}
     # Shapes alone: arrays would bring their mesh with them, which a function of one device cannot capture.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), given)
     with using(mesh):
@@ -288,8 +290,8 @@ def train(
             over = isinstance(at, Record) and (measured(at) or at.round >= rounds)
             state, unsaved = at.state, at
             tell(at)
-            stopping = stop() and not over
-            if stopping or due(at, over):
+            stopping = any_of(stop()) and not over
+            if stopping or agreed(due(at, over)):
                 unsaved = None
                 save(at)
             if stopping:
@@ -297,8 +299,9 @@ def train(
             if over:
                 break
     except BaseException:
-        # What is done is not lost, unless it is being computed with.
-        if unsaved is not None and not unsaved.state.params.is_deleted():
+        # What is done is not lost, unless it is being computed with, or other processes have parts of it.
+        alone = jax.process_count() == 1
+        if unsaved is not None and alone and not unsaved.state.params.is_deleted():
             save(unsaved)
         raise
     return state
@@ -313,7 +316,7 @@ def _moments(program: Bound, start: Start, rounds: int, eval_every: int) -> Iter
         inside = done % eval_every
         begin, begun = time.perf_counter(), done - inside
         while True:
-            count = min(pace.rounds, eval_every - inside)
+            count = agreed(min(pace.rounds, eval_every - inside))
             state, metrics = program.chunk(state, metrics, np.int32(inside), np.int32(inside + count))
             inside += count
             if inside == eval_every:

@@ -46,7 +46,7 @@ def mesh_of(
             return None
         free = usable()
         among_runs = largest_divisor(runs or 1, free)
-        return make_mesh(among_runs, min(free // among_runs, cohort_size))
+        return _of_job(among_runs, min(free // among_runs, cohort_size))
     if mapped and asked.clients > 1:
         raise ConfigError(
             f"devices.clients={asked.clients}: the examples of a mapped file are read for one device, so "
@@ -67,7 +67,17 @@ def mesh_of(
         raise ConfigError(
             f"devices.clients={asked.clients} must not exceed the {cohort_size} clients of a round"
         )
-    return make_mesh(min(asked.runs, runs or 1), asked.clients)
+    return _of_job(min(asked.runs, runs or 1), asked.clients)
+
+
+def _of_job(runs: int, clients: int) -> Mesh | None:
+    """The mesh; the processes of a job have a part of it each."""
+    if jax.process_count() > 1 and runs * clients != jax.device_count():
+        raise ConfigError(
+            f"devices: {runs} × {clients} are asked for, and the {jax.process_count()} processes of this job "
+            f"use all of their {jax.device_count()} devices"
+        )
+    return make_mesh(runs, clients)
 
 
 def largest_divisor(count: int, most: int) -> int:

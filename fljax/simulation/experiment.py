@@ -22,8 +22,10 @@ from fljax.engine.evaluate import Beside, Evaluation
 from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
 from fljax.engine.mesh import data_specs, lay_out, like, put, state_specs
 from fljax.engine.objectives import Losses
+from fljax.engine.processes import is_first, whole
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
+from fljax.errors import JobError
 from fljax.host.limits import room
 from fljax.host.signals import Stop
 from fljax.numerics.sharding import CLIENTS_AXIS
@@ -52,10 +54,11 @@ from fljax.simulation.memory import (
     estimate,
     explained,
     explained_by,
+    is_out_of_memory,
     what_fits,
 )
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
-from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder
+from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder, told_begun
 from fljax.tracking import Started, Trackers, make_trackers
 
 
@@ -341,6 +344,9 @@ def run_experiment(
         WriteError: if a file cannot be written.
         InterruptError: if `stop` says so.
     """
+    # Only the first process of a job writes and reports.
+    resuming, first = resume and out is not None, is_first()
+    out, progress, track = (out, progress, track) if first else (None, None, None)
     config, place = experiment.config, None if out is None else Path(out)
     trackers = make_trackers(track, place)
     if out is not None:
@@ -348,12 +354,15 @@ def run_experiment(
     # Compiled before the folder is made: what cannot be traced leaves nothing behind.
     program = program or compile_experiment(experiment)
     with ExitStack() as stack:
-        folder, begun = None, Begun(Start(experiment.state.run))
+        initial = whole(experiment.state.run)
+        folder, begun = None, Begun(Start(initial))
         if out is not None:
             folder = RunFolder(Path(out), config.resolved(), resume, experiment.facts, note)
             stack.enter_context(closing(folder))
         if folder is not None and resume:
-            begun = folder.begin(experiment.state.run)
+            begun = folder.begin(initial)
+        if resuming:
+            begun = told_begun(begun, config.eval_every)
         name = "run" if place is None else place.absolute().name
         started = Started("run", name, config.resolved(), place, resumed=resume)
         stack.enter_context(trackers.following(started, note if folder is None else folder.note))
@@ -369,7 +378,8 @@ def run_experiment(
         if folder is not None:
             folder.finish(summary)
         trackers.end(summary)
-    return RunResult(summary, columns(lines), experiment.unravel(state.params), state.model_state)
+    params, model_state = whole((state.params, state.model_state))
+    return RunResult(summary, columns(lines), experiment.unravel(params), model_state)
 
 
 def _rounds(
@@ -403,8 +413,9 @@ def _rounds(
         return folder is not None and (over or folder.due(at.round))
 
     def save(at: Record | Pause) -> None:
+        of_all = whole(at.state)
         if folder is not None:
-            folder.save(at, wall())
+            folder.save(at._replace(state=of_all), wall())
 
     stop = stop or Stop()
     try:
@@ -421,7 +432,14 @@ def _rounds(
         )
     except StoppedError:
         stop.check()
-        raise
+        raise JobError("another process of the job was told to stop; the state is saved") from None
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or is_out_of_memory(error):
+            raise
+        raise JobError(
+            "another process of the job is gone; the run can go on from its last checkpoint, on as many "
+            "processes and devices as there are"
+        ) from error
     return state, lines, wall()
 
 

@@ -1,6 +1,7 @@
 """A run's folder: config.json, metrics.jsonl, summary.json, checkpoints/, curves.png."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from fljax.config import keys
 from fljax.config.plugins import without_folders
 from fljax.config.schema import WITHOUT_EFFECT, parse_config
 from fljax.engine.loop import Pause, Record, Start, no_metrics
+from fljax.engine.processes import told, told_arrays
 from fljax.engine.state import RunState
 from fljax.errors import ConfigError, DataError
 from fljax.files import read_json, write_atomically
@@ -73,6 +75,21 @@ class Begun(NamedTuple):
     start: Start
     lines: Sequence[Line] = ()
     seconds_wall: float = 0.0
+
+
+def told_begun(begun: Begun, eval_every: int) -> Begun:
+    """The place from which the first process of a job goes on, in all of them."""
+    start = begun.start
+    text = {
+        "lines": list(begun.lines),
+        "seconds": start.seconds,
+        "seconds_wall": begun.seconds_wall,
+        "inside": start.metrics is not None,
+    }
+    facts = json.loads(told(json.dumps(text).encode()))
+    state, metrics = told_arrays((start.state, start.metrics or no_metrics(eval_every)))
+    start = Start(state, metrics if facts["inside"] else None, facts["seconds"])
+    return Begun(start, facts["lines"], facts["seconds_wall"])
 
 
 class RunFolder:

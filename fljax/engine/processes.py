@@ -1,0 +1,72 @@
+"""The processes of a job that run one program together, and what they have to agree on."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def is_first() -> bool:
+    """True in the process that writes and reports, which in a job of one is the only one."""
+    return jax.process_index() == 0
+
+
+def agreed(value: int) -> int:
+    """The number that the first process has, in all of them."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def any_of(flag: bool) -> bool:
+    """True in all processes if it is in any."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.int32(flag))))
+
+
+def told(text: bytes) -> bytes:
+    """The bytes that the first process has, in all of them."""
+    if jax.process_count() == 1:
+        return text
+    size = agreed(len(text))
+    line = np.zeros(size, np.uint8)
+    if is_first():
+        line[:] = np.frombuffer(text, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(line)).astype(np.uint8).tobytes()
+
+
+def told_arrays(tree: Any) -> Any:
+    """The arrays that the first process has, in all of them, which have a tree of the same shapes."""
+    if jax.process_count() == 1:
+        return tree
+
+    def plain(leaf: Any) -> Any:
+        return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+    def again(leaf: Any, data: Any) -> Any:
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data
+
+    return jax.tree.map(again, tree, multihost_utils.broadcast_one_to_all(jax.tree.map(plain, tree)))
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def whole(tree: Any) -> Any:
+    """Arrays of which every process holds its part, as a whole in each; typed keys stay keys."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(_whole, tree)
+
+
+def _whole(leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+        return leaf
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(_whole(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    if leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)
