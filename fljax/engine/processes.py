@@ -12,6 +12,12 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def of_another(error: Exception) -> bool:
+    """True for the error of an exchange with a process that is gone."""
+    words = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination service")
+    return jax.process_count() > 1 and any(word in str(error) for word in words)
+
+
 def agreed(value: int) -> int:
     """The number that the first process has, in all of them."""
     if jax.process_count() == 1:

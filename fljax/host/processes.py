@@ -32,6 +32,8 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
         given = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
     # On a CPU nobody else talks to other processes.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Its handler of SIGTERM would stand before the one that saves the run.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**given)
     except (RuntimeError, ValueError) as error:

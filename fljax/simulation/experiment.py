@@ -22,7 +22,7 @@ from fljax.engine.evaluate import Beside, Evaluation
 from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
 from fljax.engine.mesh import data_specs, lay_out, like, put, state_specs
 from fljax.engine.objectives import Losses
-from fljax.engine.processes import is_first, whole
+from fljax.engine.processes import is_first, of_another, whole
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
 from fljax.errors import JobError
@@ -54,7 +54,6 @@ from fljax.simulation.memory import (
     estimate,
     explained,
     explained_by,
-    is_out_of_memory,
     what_fits,
 )
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
@@ -433,8 +432,8 @@ def _rounds(
     except StoppedError:
         stop.check()
         raise JobError("another process of the job was told to stop; the state is saved") from None
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or is_out_of_memory(error):
+    except Exception as error:
+        if not of_another(error):
             raise
         raise JobError(
             "another process of the job is gone; the run can go on from its last checkpoint, on as many "

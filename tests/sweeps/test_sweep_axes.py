@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fljax.aggregators import RULES
 from fljax.attacks import ATTACKS
 from fljax.config import keys
-from fljax.config.schema import LATER, jsonable, parse_config
+from fljax.config.schema import LATER, WITHOUT_EFFECT, jsonable, parse_config
 from fljax.errors import ConfigError
 from fljax.host.limits import Limit
 from fljax.sweeps import known, load_sweep, make_plan, make_sweep
@@ -501,7 +501,7 @@ def test_a_cell_is_known_by_its_configuration_however_it_was_put_together():
     found = cells(GRID)
     assert len(found) == len({cell.id for cell in found}) == 606
     for cell in found[::7]:
-        values = jsonable(cell.config.model_dump(exclude={"checkpoint_every", "plugins"}))
+        values = jsonable(cell.config.model_dump(exclude={*WITHOUT_EFFECT, "plugins"}))
         for key in LATER:  # none of them is set here
             keys.delete(values, key)
         text = json.dumps(values, sort_keys=True, default=str)
