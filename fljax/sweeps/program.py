@@ -50,6 +50,11 @@ class GroupProgram(NamedTuple):
     inputs: Inputs
     mesh: Mesh | None = None
 
+    @property
+    def devices(self) -> int:
+        """The number of devices that share the work."""
+        return 1 if self.mesh is None else self.mesh.size
+
     def rows(self, which: list[int]) -> Inputs:
         """What the programs read for some cells, of which the last is repeated where they hold more."""
         which = which + which[-1:] * (self.size - len(which))

@@ -122,6 +122,17 @@ def test_the_results_are_those_of_the_local_executor(address, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+def test_tasks_have_several_devices_each(address, tmp_path):
+    values = BASE | {"devices": {"clients": 2}}
+    sweep_of_two = make_sweep(values, {"axes": {"aggregator": ["median", "mean"]}})
+    table = run_plan(make_plan(sweep_of_two), tmp_path / "out", executor=Ray(address, cpus=1.0))
+    assert set(table["device"]) == {"cpu: cpu × 2"}
+    alone = sweep(make_sweep(BASE, {"axes": {"aggregator": ["median", "mean"]}}))
+    assert set(alone["device"]) == {"cpu: cpu"}
+    assert_same(table, alone)
+
+
+@pytest.mark.slow
 def test_workers_import_the_plugins_of_a_sweep(address, tmp_path, monkeypatch):
     (tmp_path / "study_on_ray.py").write_text(ONE_OF_EACH)
     (tmp_path / "many.toml").write_text(

@@ -11,6 +11,7 @@ import jax
 from fljax.engine.loop import StoppedError
 from fljax.errors import ConfigError
 from fljax.host.limits import Limit, available
+from fljax.simulation.environment import environment
 from fljax.simulation.memory import in_words, shortage
 from fljax.sweeps.batch import CellResult, Saved, run_batch
 from fljax.sweeps.folder import Row
@@ -30,7 +31,7 @@ class Finished(NamedTuple):
         results: one per cell, or where it was stopped of its first cells; empty after an error.
         seconds_compile: of the group's program.
         error: the exception that ended it, or None.
-        here: device and versions of the process that ran it, if that was another one.
+        here: devices and versions with which it ran; None after an error.
     """
 
     group: Group
@@ -89,7 +90,8 @@ class Work(NamedTuple):
             program = compiled(group)
             progress = partial(self.watcher.progress, batch)
             results = run_in_parts(group, batch, program, self.saved, progress, self.stop)
-            return Finished(group.resized(program.size), batch, results, program.seconds_compile)
+            here = environment(program.devices)
+            return Finished(group.resized(program.size), batch, results, program.seconds_compile, here=here)
         except StoppedError:
             return Finished(group, batch, [], 0.0)
         except Exception as error:

@@ -342,7 +342,7 @@ def run_task(cells: list[Cell], task: _Task, setting: _Setting) -> _Outcome:
     wanted = set(task.ids)
     batch = Batch(group.number, [cell for cell in group.cells if cell.id in wanted])
     results = run_in_parts(group, batch, program)
-    return _Outcome(results, program.seconds_compile, environment())
+    return _Outcome(results, program.seconds_compile, environment(program.devices))
 
 
 def prepare(request: Request) -> None:
