@@ -391,6 +391,7 @@ class Fake:
     """Stands for a compiled program."""
 
     seconds_compile = 0.5
+    devices = 1
 
     def __init__(self, size, bytes_of_one=10):
         self.size, self.bytes = size, size * bytes_of_one

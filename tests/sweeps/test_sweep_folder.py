@@ -71,6 +71,7 @@ TIMES = {"seconds_compile", "seconds_run", "rounds_per_second"}
 
 class FakeProgram:
     seconds_compile = 0.25
+    devices = 1
 
     def __init__(self, group, size=0):
         self.size, self.bytes = group.size, size
