@@ -3,6 +3,7 @@
 A process of its own, since the number of devices is fixed when JAX starts:
 
     python -m tests.support.columns            # a line of JSON for every component and layout
+    python -m tests.support.columns --all      # and for the variants of each by its arguments
     python -m tests.support.columns --table    # benchmarks/results/columns.md
 """
 
@@ -278,6 +279,7 @@ def _row(line: dict[str, Any], even: int) -> tuple[str, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help=f"write {TABLE.name}, of one row of each entry")
+    parser.add_argument("--all", action="store_true", help="all variants of a component, not the first only")
     parser.add_argument("--only", default="", help="components whose id has this in it")
     given = parser.parse_args()
     # Read when the first array is made.
@@ -286,7 +288,7 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     rows = []
     for part in components():
-        if given.only not in part.id or (given.table and not part.first):
+        if given.only not in part.id or not (part.first or given.all):
             continue
         for layout in (Layout(8), Layout(4, runs=2)) if part.first and not given.table else (Layout(8),):
             line = compare(part, layout)
