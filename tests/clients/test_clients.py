@@ -317,8 +317,9 @@ def test_what_does_not_fit_is_one_sentence(client, changes, sentence):
 def test_state_that_does_not_fit_the_memory_is_one_sentence():
     large = Model(lambda key: {"w": jnp.zeros((3, 300_000))}, lambda params, x: x @ params["w"][:, :3])
     case = ROWS["kept_optimizer"]
-    with pytest.raises(fljax.ConfigError, match="for what kept_optimizer keeps of 6 clients") as error:
-        assemble(config(case, cohort_size=1), dataset=DATA, model=large, memory=0.05)
+    many = config(case, cohort_size=1, partition={"name": "iid"}, num_clients=20)
+    with pytest.raises(fljax.ConfigError, match="for what kept_optimizer keeps of 20 clients") as error:
+        assemble(many, dataset=DATA, model=large, memory=0.05)
     assert "\n" not in str(error.value)
 
 

@@ -490,6 +490,7 @@ FULL = {
     "cohort_size": 4,
     "checkpoint_every": {"minutes": 2},
     "client_chunk": 2,
+    "devices": {"runs": 1, "clients": 2},
     "streaming": False,
     "seed": 5,
     "seeds": {"init": 1},
