@@ -164,9 +164,11 @@ def assemble(
 
     need = estimated(parts)
     if need.total > room(memory).most and may_stream(parts, rule, chosen):
-        parts = streaming(parts)
-        composed = compose(parts, **pieces, devices=devices, own_data=True)
-        need = estimated(parts)
+        # What clients keep is there twice in a round that streams.
+        streamed = streaming(parts)
+        if (instead := estimated(streamed)).total < need.total:
+            parts, need = streamed, instead
+            composed = compose(parts, **pieces, devices=devices, own_data=True)
     if foreseen is not None:
         foreseen(need)
     check_before(need, memory, lambda there: what_fits(parts, need, there, estimated))

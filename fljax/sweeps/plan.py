@@ -185,8 +185,9 @@ def _group(
     distinct = {id(p.dataset): p.dataset for p in parts}.values()
     shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
     if shared + need.own > limit.most and may_stream(parts[0]):
-        parts = [streaming(p) for p in parts]
-        need = estimate(parts[0], gradient)
+        instead = estimate(streaming(parts[0]), gradient)
+        if instead.own < need.own:
+            parts, need = [streaming(p) for p in parts], instead
     on_cpu = jax.default_backend() == "cpu"
     alone = num_convolutions(gradient.params) > 0 or len(cells) <= FEW_ON_CPU
     most = size or ((1 if alone else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)

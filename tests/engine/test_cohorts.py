@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from fljax.config.schema import parse_config
-from fljax.data import Dataset, register_partition
+from fljax.data import PARTITIONS, Dataset, register_partition
 from fljax.engine import batches
 from fljax.engine.batches import sample_without_replacement
 from fljax.engine.round import draw_cohort
@@ -85,11 +85,18 @@ def test_large_subsets_are_those_of_floyd_s_algorithm():
 N, SIDE, HELD = 20_011, 2, 6
 
 
-@register_partition("six_of_all")
 def six_of_all(labels, seed, *, num_clients):
     """Six examples a client, which others hold as well."""
     places = np.arange(HELD * num_clients).reshape(num_clients, HELD) % len(labels)
     return places.astype(np.int32), np.full(num_clients, HELD, np.int32)
+
+
+@pytest.fixture
+def registered():
+    """A partition for a huge number of clients, of which no other test learns."""
+    register_partition("six_of_all")(six_of_all)
+    yield
+    PARTITIONS.remove("six_of_all")
 
 
 ROUND = {
@@ -126,7 +133,7 @@ HANDED_ON = {"parameter", "get-tuple-element", "bitcast"}
         },
     ],
 )
-def test_a_round_touches_no_array_of_all_clients_but_in_place(change):
+def test_a_round_touches_no_array_of_all_clients_but_in_place(change, registered):
     experiment = assemble(parse_config(ROUND | change), dataset=DATA)
     state, data = experiment.state
 
