@@ -533,8 +533,8 @@ def test_other_library_versions_of_a_sweep_are_noted(plan, tmp_path, monkeypatch
     here = environment()
     with monkeypatch.context() as patched:
         older = {**here, "versions": {**here["versions"], "jax": "0.1"}}
-        for module in ("folder", "batch"):
-            patched.setattr(f"fljax.sweeps.{module}.environment", lambda: older)
+        for module in ("folder", "batch", "executors.base"):
+            patched.setattr(f"fljax.sweeps.{module}.environment", lambda devices=1: older)
         watcher = StopAfter(2 * (10 + 6))
         with pytest.raises(SignalError):
             run_plan(plan, out, watcher=watcher, stop=watcher.stop)

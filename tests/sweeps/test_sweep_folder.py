@@ -931,7 +931,7 @@ def test_a_sweep_with_a_cell_that_cannot_fit_is_refused_before_anything_runs(cli
     large = ["--set", "sweep.axes.model=['logistic_regression', {name = 'mlp', hidden = [4000]}]"]
     outcome = cli("sweep", "tiny.toml", "--memory", "0.003", *large)
     assert outcome.status == 2
-    assert re.search(r"^fljax: memory: this needs about 1\d MB, but 3\.0 MB are allowed", outcome.err)
+    assert re.search(r"^fljax: memory: this needs about 9\.\d MB, but 3\.0 MB are allowed", outcome.err)
     assert "model=mlp" in outcome.err
     assert outcome.err.count("\n") == 1
     outcome = cli("sweep", "tiny.toml", "--memory", "0.003", "--dry-run", *large)
