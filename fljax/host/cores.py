@@ -12,8 +12,8 @@ _made = 0
 def use_cores(count: int | None = None) -> int:
     """Make devices of the processor's cores, on which the clients of a round are divided.
 
-    A convolutional network trains faster so on a CPU. It must be called before JAX is used for the first time
-    in a process, since JAX then settles its devices.
+    Whether that is faster depends on the machine and the model; on two cores it was not. It must be called
+    before JAX is used for the first time in a process, since JAX then settles its devices.
 
     Args:
         count: how many; None for all cores that this process may use.
