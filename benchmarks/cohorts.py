@@ -12,21 +12,19 @@ examples out and choosing who is malicious take before the first round.
 import argparse
 import json
 import os
-import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from interleaved import Rounds, medians
 
 from fljax.config.loading import apply_overrides
 from fljax.config.schema import parse_config
 from fljax.data import Dataset, register_partition
-from fljax.engine.loop import compile_program, no_metrics
 from fljax.simulation.environment import environment
-from fljax.simulation.experiment import Experiment, assemble
+from fljax.simulation.experiment import assemble
 
 COHORT, EXAMPLES, HELD, ROUNDS = 100, 20_000, 8, 10
 BASE: dict[str, Any] = {
@@ -73,24 +71,6 @@ def made_up(width: int) -> Dataset:
     return Dataset(x, y, x[:100], y[:100], 10, "random")
 
 
-class Rounds:
-    """Compiled rounds that go on with their own state."""
-
-    def __init__(self, experiment: Experiment, test: tuple[np.ndarray, np.ndarray]) -> None:
-        self._state, self._data = experiment.state
-        self._chunk = compile_program(
-            experiment.step, experiment.evaluate, *experiment.state, test, ROUNDS
-        ).chunk
-
-    def seconds(self) -> float:
-        """Seconds of one round."""
-        begin = time.perf_counter()
-        given = no_metrics(ROUNDS), self._data, np.int32(0), np.int32(ROUNDS)
-        self._state, metrics = self._chunk(self._state, *given)
-        jax.block_until_ready((self._state.params, metrics))
-        return (time.perf_counter() - begin) / ROUNDS
-
-
 def measure(change: Mapping[str, Any], width: int, clients: list[int], repeats: int) -> dict[str, Any]:
     """The rows of one case, the numbers of clients interleaved."""
     dataset = made_up(width)
@@ -100,22 +80,16 @@ def measure(change: Mapping[str, Any], width: int, clients: list[int], repeats: 
         config = parse_config(apply_overrides(BASE, {**change, "num_clients": n}))
         experiment = assemble(config, dataset=dataset)
         host[n] = time.perf_counter() - begin
-        rounds[n] = Rounds(experiment, (dataset.test_x, dataset.test_y))
-    taken: dict[int, list[float]] = {n: [] for n in clients}
-    for repeat in range(repeats + 1):
-        for n, each in rounds.items():
-            seconds = each.seconds()
-            if repeat:  # the first call warms up caches and page tables
-                taken[n].append(seconds)
-    medians = {n: statistics.median(values) for n, values in taken.items()}
-    fitted = np.polyfit(np.log(clients), np.log([medians[n] for n in clients]), 1)[0]
+        rounds[n] = Rounds(experiment, (dataset.test_x, dataset.test_y), ROUNDS)
+    seconds = medians(rounds, repeats)
+    fitted = np.polyfit(np.log(clients), np.log([seconds[n] for n in clients]), 1)[0]
     return {
         "exponent": round(float(fitted), 4),
         "rows": [
             {
                 "clients": n,
-                "milliseconds": round(1000 * medians[n], 3),
-                "ratio": round(medians[n] / medians[clients[0]], 3),
+                "milliseconds": round(1000 * seconds[n], 3),
+                "ratio": round(seconds[n] / seconds[clients[0]], 3),
                 "host_seconds": round(host[n], 2),
             }
             for n in clients

@@ -13,21 +13,18 @@ A figure is the median over `--repeats`; a ratio is to the first row of its part
 import argparse
 import json
 import os
-import statistics
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from interleaved import Rounds, medians
 
 from fljax.config.loading import apply_overrides
 from fljax.config.schema import parse_config
 from fljax.data import Dataset
-from fljax.engine.loop import compile_program, no_metrics
 from fljax.simulation.environment import environment
-from fljax.simulation.experiment import Experiment, assemble
+from fljax.simulation.experiment import assemble
 
 BASE: dict[str, Any] = {
     "rounds": 1,
@@ -81,48 +78,26 @@ def made_up() -> Dataset:
     return Dataset(x, y, x[:100], y[:100], 10, "random")
 
 
-class Round:
-    """A compiled round that goes on with its own state."""
-
-    def __init__(self, experiment: Experiment, test: tuple[np.ndarray, np.ndarray]) -> None:
-        self._state, self._data = experiment.state
-        program = compile_program(experiment.step, experiment.evaluate, *experiment.state, test, 1)
-        self._chunk = program.chunk
-        self.seconds_compile = program.seconds_compile
-
-    def seconds(self) -> float:
-        """Seconds of one round."""
-        begin = time.perf_counter()
-        self._state, metrics = self._chunk(self._state, no_metrics(1), self._data, np.int32(0), np.int32(1))
-        jax.block_until_ready((self._state.params, metrics))
-        return time.perf_counter() - begin
-
-
 def measure(cases: Mapping[str, Mapping[str, Any]], repeats: int) -> list[dict[str, Any]]:
     """Rows of one part, the cases interleaved."""
     dataset = made_up()
     rounds = {
-        name: Round(
+        name: Rounds(
             assemble(parse_config(apply_overrides(BASE, dict(changes))), dataset=dataset),
             (dataset.test_x, dataset.test_y),
         )
         for name, changes in cases.items()
     }
-    taken: dict[str, list[float]] = {name: [] for name in rounds}
-    for repeat in range(repeats + 1):
-        for name, each in rounds.items():
-            seconds = each.seconds()
-            if repeat:  # the first call warms up caches and page tables
-                taken[name].append(seconds)
-    first = statistics.median(taken[next(iter(taken))])
+    seconds = medians(rounds, repeats)
+    first = next(iter(seconds.values()))
     return [
         {
             "case": name,
-            "milliseconds": round(1000 * statistics.median(values), 2),
-            "ratio": round(statistics.median(values) / first, 3),
+            "milliseconds": round(1000 * value, 2),
+            "ratio": round(value / first, 3),
             "seconds_compile": round(rounds[name].seconds_compile, 2),
         }
-        for name, values in taken.items()
+        for name, value in seconds.items()
     ]
 
 

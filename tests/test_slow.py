@@ -1,13 +1,12 @@
 """Fuzzers and kills in numbers: `make test-slow`. Counts are printed at the end of the session."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.support.processes import lines_of
 
 TESTS = Path(__file__).parent
 FUZZER, KILLER = TESTS / "support" / "fuzzing.py", TESTS / "support" / "kills.py"
@@ -15,20 +14,7 @@ FUZZER, KILLER = TESTS / "support" / "fuzzing.py", TESTS / "support" / "kills.py
 
 def program(folder: Path, *words: object, **variables: str) -> dict:
     """Run one of the programs in support/; what it prints."""
-    path = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path} | variables
-    environment.pop("FLJAX_DATA", None)
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(lines_of(*words, folder=folder, **variables)[-1])
 
 
 @pytest.mark.slow

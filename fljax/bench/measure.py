@@ -19,6 +19,7 @@ from fljax.aggregators import PRE_AGGREGATORS
 from fljax.bench import peers
 from fljax.bench.grid import COUNTS, Cell, device_name, resolve
 from fljax.errors import first_line
+from fljax.host.cores import count_cores
 from fljax.simulation.environment import environment
 from fljax.simulation.memory import is_out_of_memory, out_of_memory
 
@@ -52,15 +53,10 @@ class Stack(NamedTuple):
     floors: Mapping[str, float]
 
 
-def cores() -> int:
-    """The cores this process may use, which is how many threads XLA takes on a CPU."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def facts(command: str, limits: Limits, peer: Mapping[str, Any] | None) -> dict[str, Any]:
     """Facts behind the figures besides the code: machine, versions, threads, the command to repeat them."""
     devices = [f"{device_name(device)}: {device.device_kind}" for device in jax.devices()]
-    machine = {"machine": platform.machine(), "cores": cores(), "devices": devices}
+    machine = {"machine": platform.machine(), "cores": count_cores(), "devices": devices}
     busy = {"load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
     flags = {"xla_flags": os.environ.get("XLA_FLAGS", "")}
     return {"command": command, **limits._asdict(), **environment(), **machine, **busy, **flags, "peer": peer}

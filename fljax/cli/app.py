@@ -133,7 +133,7 @@ def run(
     elif processes is not None or process is not None:
         raise ConfigError("--processes and --process need --coordinator")
     # The others of a job compute in silence.
-    first = is_first() if coordinator is not None else True
+    first = coordinator is None or is_first()
     console.quiet = not first
     if dry_run:
         assemble(loaded, memory=memory, foreseen=lambda need: console.print(_memory_table(need, memory)))
@@ -410,6 +410,7 @@ def bench_aggregators(
     from fljax.bench import grid, measure, report
     from fljax.bench.peers import load
     from fljax.config.plugins import load_named
+    from fljax.host.cores import count_cores
     from fljax.simulation.run_folder import check_folder
 
     console = _console()
@@ -430,7 +431,7 @@ def bench_aggregators(
         raise ConfigError(f"--seconds must be positive, got {seconds}")
     folder = out or free_path("bench-aggregators")
     check_folder(folder)
-    peer = load(measure.cores()) if peers else None  # before anything is measured or written
+    peer = load(count_cores()) if peers else None  # before anything is measured or written
     facts = measure.facts(shlex.join(["fljax", *sys.argv[1:]]), limits, peer)
     if (facts["load_average"] or 0) > 0.5:
         # Threads that wait for each other, PyTorch's above all, lose most.

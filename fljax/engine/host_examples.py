@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fljax.engine.state import RoundData
+from fljax.engine.state import RoundData, of_server
 
 
 class HostExamples:
@@ -77,18 +77,15 @@ class HostExamples:
         return found
 
 
-def of_server(data: RoundData) -> RoundData:
+def without_clients(data: RoundData) -> RoundData:
     """The data of a round whose clients' examples stay on the host: with those of the server alone.
 
     Args:
         data: on the host; `x` holds the root dataset and the validation examples in the result, in this
             order.
     """
-    held = np.empty(0, np.int32) if data.validation is None else np.asarray(data.validation)
-    order, size = np.concatenate([np.asarray(data.root), held]), len(data.root)
-    first: Any = np.arange(len(order), dtype=np.int32)
+    order, positions = of_server(data)
     x: Any = np.asarray(data.x[order])
     y: Any = np.asarray(data.y)[order]
-    validation = None if data.validation is None else first[size:]
     table: Any = np.empty((len(data.counts), 0), np.int32)
-    return data._replace(x=x, y=y, table=table, root=first[:size], validation=validation)
+    return data._replace(x=x, y=y, table=table, **positions)

@@ -390,10 +390,7 @@ def _train(
     """The local training of some clients on one device.
 
     Args:
-        training: their steps.
-        params: (d,).
-        data: the examples and index tables.
-        cohort: the clients.
+        training, params, data, cohort, states: as for `train_clients`.
         rows: (τ,) int32, the row of each in the index table.
         key: typed PRNG key; client i draws from `fold_in(key, cohort.ids[i])`.
         learning_rate: β of this round.
@@ -402,7 +399,6 @@ def _train(
         most_copies: the largest share of its examples that a client appends as copies.
         model_state: the global model's state, from which every client starts.
         algorithm: what a client does.
-        states: what the clients have kept, with a leading axis (τ,).
         shared: what the server sends to all of them.
         following: int32, the clients whose examples are needed next, where those stay on the host.
 

@@ -1,29 +1,28 @@
 """A run, or a sweep's batch of runs, on a mesh of devices: the mesh, and how state and data lie on it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from fljax.engine.state import RoundData, RunState
+from fljax.engine.keys import on_data
+from fljax.engine.state import RoundData, RunState, of_server
 from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS
 
 WHOLE = PartitionSpec()
 
 
-def make_mesh(runs: int, clients: int, devices: Sequence[Any] | None = None) -> Mesh | None:
-    """A mesh of runs × clients devices; None for one device.
+def make_mesh(runs: int, clients: int) -> Mesh | None:
+    """A mesh of the first runs × clients devices; None for one device.
 
     Args:
         runs: devices that independent runs are divided among.
         clients: devices that the clients of a run are divided among.
-        devices: those to take the first of; None for all there are.
     """
     if runs * clients == 1:
         return None
-    chosen = np.asarray((jax.devices() if devices is None else devices)[: runs * clients])
+    chosen = np.asarray(jax.devices()[: runs * clients])
     axes = (AxisType.Auto, AxisType.Auto)
     return Mesh(chosen.reshape(runs, clients), (RUNS_AXIS, CLIENTS_AXIS), axis_types=axes)
 
@@ -75,13 +74,13 @@ def like(there: Any, tree: Any) -> Any:
 
 
 def _put(leaf: Any, sharding: NamedSharding) -> Any:
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _put(jax.random.key_data(leaf), sharding)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
-        return leaf
-    host = np.asarray(leaf)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+    def put_array(array: Any) -> Any:
+        if isinstance(array, jax.Array) and array.sharding == sharding:
+            return array
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return on_data(put_array, leaf)
 
 
 def state_specs(state: RunState, mesh: Mesh, num_clients: int) -> RunState:
@@ -146,26 +145,23 @@ def lay_out(data: RoundData, devices: int) -> RoundData:
     missing = size * devices - len(counts)
     table = np.pad(table, ((0, missing), (0, 0)), constant_values=-1)
     counts = np.pad(counts, (0, missing))
-    root = np.asarray(data.root)
-    held = np.empty(0, np.int32) if data.validation is None else np.asarray(data.validation)
+    servers, positions = of_server(data)
     blocks, rows = [], []
     for device in range(devices):
         own = table[device * size : (device + 1) * size]
         unique, places = np.unique(own[own >= 0], return_inverse=True)
-        blocks.append(np.concatenate([root, held, unique]))
+        blocks.append(np.concatenate([servers, unique]))
         moved = np.full_like(own, -1)
-        moved[own >= 0] = len(root) + len(held) + places
+        moved[own >= 0] = len(servers) + places
         rows.append(moved)
     length = max(map(len, blocks))
     order = np.concatenate([np.pad(block, (0, length - len(block)), mode="edge") for block in blocks])
-    first: Any = np.arange(len(root) + len(held), dtype=np.int32)
     laid: Any = {
+        **positions,
         "x": np.asarray(data.x)[order],
         "y": np.asarray(data.y)[order],
         "table": np.concatenate(rows),
         "counts": counts.astype(np.int32),
-        "root": first[: len(root)],
-        "validation": None if data.validation is None else first[len(root) :],
     }
     return data._replace(**laid)
 

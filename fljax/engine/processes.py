@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from fljax.engine.keys import on_data
+
 
 def is_first() -> bool:
     """True in the process that writes and reports, which in a job of one is the only one."""
@@ -48,31 +50,22 @@ def told_arrays(tree: Any) -> Any:
     if jax.process_count() == 1:
         return tree
 
-    def plain(leaf: Any) -> Any:
-        return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    def told_array(array: Any) -> Any:
+        return multihost_utils.broadcast_one_to_all(np.asarray(array))
 
-    def again(leaf: Any, data: Any) -> Any:
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data
-
-    return jax.tree.map(again, tree, multihost_utils.broadcast_one_to_all(jax.tree.map(plain, tree)))
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda leaf: on_data(told_array, leaf), tree)
 
 
 def whole(tree: Any) -> Any:
     """Arrays of which every process holds its part, as a whole in each; typed keys stay keys."""
     if jax.process_count() == 1:
         return tree
-    return jax.tree.map(_whole, tree)
+    return jax.tree.map(lambda leaf: on_data(_whole, leaf), tree)
 
 
-def _whole(leaf: Any) -> Any:
-    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-        return leaf
-    if _is_key(leaf):
-        return jax.random.wrap_key_data(_whole(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-    if leaf.is_fully_replicated:
-        return np.asarray(leaf)
-    return multihost_utils.process_allgather(leaf, tiled=True)
+def _whole(array: Any) -> Any:
+    if not isinstance(array, jax.Array) or array.is_fully_addressable:
+        return array
+    if array.is_fully_replicated:
+        return np.asarray(array)
+    return multihost_utils.process_allgather(array, tiled=True)

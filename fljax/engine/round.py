@@ -297,7 +297,7 @@ def make_round(
             stack: Any, key: Array, root: Array | None, attack_state: Any, aggregator_state: Any
         ) -> tuple[Array, Info, Any, Any]:
             """What the rule makes of a stack that the attackers have changed, and the states of both."""
-            assert stack.shape == (cohort_size, state.params.size)
+            chex.assert_shape(stack, (cohort_size, state.params.size))
             known = context._replace(root_update=root)
             foreseen = known._replace(key=named_key(key, "foreseen"))
 

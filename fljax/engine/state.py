@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -79,6 +80,22 @@ class RoundData(NamedTuple):
         n = self.malicious.shape[0]
         found = self.attackers
         return jnp.nonzero(self.malicious, size=n, fill_value=n)[0] if found is None else found
+
+
+def of_server(data: RoundData) -> tuple[np.ndarray, dict[str, Any]]:
+    """The server's examples by themselves, the root dataset and then those held back for validation.
+
+    Args:
+        data: on the host.
+
+    Returns:
+        Their positions in `data`, and `root` and `validation` as positions among them.
+    """
+    root = np.asarray(data.root)
+    held = np.empty(0, np.int32) if data.validation is None else np.asarray(data.validation)
+    among = np.arange(len(root) + len(held), dtype=np.int32)
+    validation = None if data.validation is None else among[len(root) :]
+    return np.concatenate([root, held]), {"root": among[: len(root)], "validation": validation}
 
 
 class SimulationState(NamedTuple):

@@ -34,11 +34,6 @@ def using(mesh: Mesh | None) -> Iterator[None]:
         _mesh.reset(token)
 
 
-def mesh_in_use() -> Mesh | None:
-    """The mesh that is traced for; None for one device."""
-    return _mesh.get()
-
-
 def column_devices() -> int:
     """The number of devices that columns are divided among; 1 without a mesh, or on one of its devices."""
     mesh = _mesh.get()
@@ -58,7 +53,6 @@ def by_columns(array: Array) -> Array:
         array: (..., d).
 
     Example:
-        >>> import jax.numpy as jnp
         >>> by_columns(jnp.ones((2, 3))).shape  # without a mesh it is what it was
         (2, 3)
     """

@@ -34,7 +34,7 @@ from fljax.config.resolve import Resolved, resolve
 from fljax.config.schema import ExperimentConfig
 from fljax.data import PARTITIONS, Dataset, load
 from fljax.engine.evaluate import VALIDATION_ERROR, Beside, Evaluation, make_evaluation
-from fljax.engine.host_examples import HostExamples, of_server
+from fljax.engine.host_examples import HostExamples, without_clients
 from fljax.engine.local_training import LocalTraining
 from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
@@ -47,7 +47,7 @@ from fljax.numerics.rows import chunk_size
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import cannot_stream, check_cohort, check_messages, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
-from fljax.simulation.model import build_model, clients_at_once
+from fljax.simulation.model import build_model, clients_at_once, num_params
 from fljax.simulation.objectives import check_stop, make_objective
 
 
@@ -107,6 +107,14 @@ class Parts(NamedTuple):
     def rows_at_once(self, num_params: int) -> int:
         """How many updates there are at once: those of the cohort, or of a chunk of it."""
         return chunk_size(self.cohort_size, rows_at_once(num_params)) if self.streams else self.cohort_size
+
+    def keeps_examples_apart(self, attack: Attack) -> bool:
+        """True if nobody but a client's own device ever needs its examples.
+
+        Where all train in every round; attackers who train do so on any device.
+        """
+        everybody = self.cohort_size == self.num_clients and attack.train is None
+        return everybody and not (self.streams or self.dataset.mapped)
 
 
 class Composed(NamedTuple):
@@ -292,7 +300,7 @@ def streaming(parts: Parts) -> Parts:
 
 def read_by_rounds(parts: Parts) -> RoundData:
     """The data that the device holds from round to round, on the host."""
-    return of_server(parts.data) if parts.dataset.mapped else parts.data
+    return without_clients(parts.data) if parts.dataset.mapped else parts.data
 
 
 def asks_for_clients(parts: Parts) -> bool:
@@ -367,20 +375,18 @@ def compose(
     if parts.streams and (obstacle := cannot_stream(resolved, rule, attack)):
         raise ConfigError(obstacle)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
-    num_params = sum(leaf.size for leaf in jax.tree.leaves(template))
+    d = num_params(template)
     decided = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
-        how: Any = {"streams": parts.streams, "num_params": num_params}
+        how: Any = {"streams": parts.streams, "num_params": d}
         decided = check_pieces(chosen_rule, chosen_attack, *sizes, **how)
         if algorithm.num_messages:
             check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
-    # Attackers who train need the examples of whoever attacks on every device.
-    alike = parts.cohort_size == parts.num_clients and chosen_attack.train is None
-    by_device = own_data and devices > 1 and alike and not (parts.streams or parts.dataset.mapped)
+    by_device = own_data and devices > 1 and parts.keeps_examples_apart(chosen_attack)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
-    rows = parts.rows_at_once(num_params)
+    rows = parts.rows_at_once(d)
     unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
     client_training = LocalTraining(
         loss=objective(parts.loss, parts.model.apply, parts.model.train),

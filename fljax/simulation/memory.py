@@ -19,7 +19,7 @@ from fljax.errors import ConfigError, OutOfMemoryError
 from fljax.host.limits import Limit, gigabytes, room
 from fljax.simulation.assembly import Parts, compose, initial_model, read_by_rounds, states_of_clients
 from fljax.simulation.liveness import peak_bytes
-from fljax.simulation.model import clients_at_once
+from fljax.simulation.model import clients_at_once, num_params
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ class Gradient(NamedTuple):
     @property
     def num_params(self) -> int:
         """Length of the raveled parameters, d."""
-        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
+        return num_params(self.params)
 
 
 def gradient_of(parts: Parts, count: bool = True, **pieces: Any) -> Gradient:
@@ -203,8 +203,7 @@ def estimate(
         # Of some clients on the device, and on the host theirs and those of the next ones.
         examples = 3 * rows * parts.data.table.shape[1]
         data = dataset.test_x.nbytes + examples * dataset.train_x[:1].nbytes
-    # Every device reads the examples of its own clients, if nobody else ever trains on them.
-    own = n == parts.num_clients and attack.train is None and not (parts.streams or dataset.mapped)
+    own = parts.keeps_examples_apart(attack)
     stack = 4 * rows * d * stacks
     drawn = _drawn(parts, rows, chunk, gradient.batch, fewer)
     training = max(0, gradient.held - stack - drawn.bytes)

@@ -1,5 +1,6 @@
 """The configured model, and the number of clients that train at once."""
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -97,6 +98,11 @@ def clients_at_once(
         target = min(cohort_size, 5) if counts.max() > UNEQUAL * counts.mean() else cohort_size
     # A divisor of the cohort, so that no second program is compiled for a remainder.
     return max(size for size in range(1, target + 1) if cohort_size % size == 0)
+
+
+def num_params(params: Any) -> int:
+    """The length of a model's raveled parameters, d, by their shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def num_convolutions(params: Any) -> int:

@@ -19,6 +19,7 @@ from fljax.simulation.assembly import Parts, check_names, compose, load_dataset,
 from fljax.simulation.checks import cannot_stream, check_pieces
 from fljax.simulation.clients import choose_malicious, with_malicious
 from fljax.simulation.memory import Gradient, gradient_of
+from fljax.simulation.model import num_params
 from fljax.sweeps.cells import text_of
 from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
 
@@ -209,7 +210,7 @@ class Known:
         key = self._text(parts.config.model), parts.dataset.format
         if key not in self._num_params:
             shapes = jax.eval_shape(parts.model.init, jax.random.key(0))
-            self._num_params[key] = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+            self._num_params[key] = num_params(shapes)
         return self._num_params[key]
 
     def _check(self, parts: Parts) -> None:

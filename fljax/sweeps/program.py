@@ -57,8 +57,7 @@ class GroupProgram(NamedTuple):
 
     def rows(self, which: list[int]) -> Inputs:
         """What the programs read for some cells, of which the last is repeated where they hold more."""
-        which = which + which[-1:] * (self.size - len(which))
-        return on_mesh(of_batch(self.inputs, which if self.size > 1 else which[0]), self.mesh, self.size > 1)
+        return _rows(self.inputs, which, self.size, self.mesh)
 
     def bind(self, inputs: Inputs, eval_every: int) -> Bound:
         """The programs with the rows of a batch, from `of_batch`."""
@@ -114,8 +113,7 @@ def compile_group(group: Group) -> GroupProgram:
         in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0, beside_test(inputs, axes=True))
         evaluate = jax.vmap(evaluate, in_axes=in_axes, **along)
     begin = time.perf_counter()
-    rows = [min(cell, group.size - 1) for cell in range(size)]
-    given = on_mesh(of_batch(inputs, rows if size > 1 else 0), mesh, size > 1)
+    given = _rows(inputs, list(range(group.size)), size, mesh)
     begun = given.params, given.keys, given.model_state, given.traced
     state = jax.eval_shape(begun_of, *begun)
     if mesh is not None:
@@ -139,6 +137,12 @@ def compile_group(group: Group) -> GroupProgram:
         inputs=inputs,
         mesh=mesh,
     )
+
+
+def _rows(inputs: Inputs, which: list[int], size: int, mesh: Mesh | None) -> Inputs:
+    """The inputs of a program of `size` cells for some, of which the last is repeated if they are fewer."""
+    which = which + which[-1:] * (size - len(which))
+    return on_mesh(of_batch(inputs, which if size > 1 else which[0]), mesh, size > 1)
 
 
 def blank_metrics(size: int, eval_every: int, mesh: Mesh | None = None) -> RoundMetrics:

@@ -1,10 +1,6 @@
 """Runs and sweeps whose clients and cells are divided among devices."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,25 +13,17 @@ from fljax.engine.state import RoundData
 from fljax.simulation.devices import largest_divisor, mesh_of
 from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
 from tests.support.meshes import BASE, distance
-
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import lines_of
 
 
 @pytest.mark.slow
 def test_runs_and_sweeps_on_meshes_are_those_on_one_device():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    # A program for several devices of a CPU is not read back from the cache as it was written.
-    environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.meshes"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    variables = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        # A program for several devices of a CPU is not read back from the cache as it was written.
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+    }
+    rows = [json.loads(line) for line in lines_of("-m", "tests.support.meshes", **variables)]
     assert len(rows) == 11
     for row in rows:
         assert row["used"] > 1, row

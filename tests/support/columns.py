@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fljax.aggregators import (
     PRE_AGGREGATORS,
@@ -30,6 +30,7 @@ from fljax.aggregators import (
     from_registry,
     pre_from_registry,
 )
+from fljax.engine.mesh import make_mesh
 from fljax.numerics.safe import RUNS
 from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS, by_columns, using
 from tests.support.collectives import collectives
@@ -63,9 +64,7 @@ class Layout(NamedTuple):
 
     @property
     def mesh(self) -> jax.sharding.Mesh:
-        used = jax.devices()[: self.runs * self.devices]
-        names = (RUNS_AXIS, CLIENTS_AXIS)
-        return jax.make_mesh((self.runs, self.devices), names, axis_types=(AxisType.Auto,) * 2, devices=used)
+        return make_mesh(self.runs, self.devices)
 
     @property
     def padded(self) -> int:
