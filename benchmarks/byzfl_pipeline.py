@@ -181,6 +181,15 @@ def fljax_best(
     return 1 - float(jnp.min(jnp.asarray(result.metrics["test_error"]))), time.perf_counter() - start
 
 
+def spread(best: dict[str, list[float]]) -> dict[str, float | None]:
+    """Mean and standard deviation over the seeds of each side."""
+    found: dict[str, float | None] = {}
+    for side, values in best.items():
+        found[f"{side}_mean"] = round(statistics.mean(values), 4)
+        found[f"{side}_deviation"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
+    return found
+
+
 def main() -> None:
     """Run both, seed by seed, and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -191,13 +200,15 @@ def main() -> None:
     parser.add_argument("--partition", choices=PARTITIONS, action="append", help="likewise")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    settings = {"rounds": given.rounds, "eval_every": given.every, "seeds": given.seeds}
-    mnist, rows = load("mnist"), []
+    settings = {"rounds": given.rounds, "eval_every": given.every}
+    mnist = load("mnist")
+    rows: list[dict] = []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         torch_folder(folder, mnist)
         for name, case in itertools.product(given.partition or PARTITIONS, given.case or CASES):
             ours, theirs = PARTITIONS[name]
+            rows.append({"partition": name, "case": case})
             best: dict[str, list[float]] = {"byzfl": [], "fljax": []}
             seconds: dict[str, list[float]] = {"byzfl": [], "fljax": []}
             for seed in range(given.seeds):
@@ -208,15 +219,11 @@ def main() -> None:
                 ):
                     best[side].append(round(value, 4))
                     seconds[side].append(round(took, 2))
-            row = {"partition": name, "case": case, "best_accuracy": best, "seconds": seconds}
-            for side, values in best.items():
-                row[f"{side}_mean"] = round(statistics.mean(values), 4)
-                row[f"{side}_deviation"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-            if given.out:
-                text = {"settings": settings, "environment": environment(), "rows": rows}
-                given.out.write_text(json.dumps(text, indent=1) + "\n")
+                rows[-1] |= {"best_accuracy": best, "seconds": seconds} | spread(best)
+                print(json.dumps(rows[-1]), flush=True)
+                if given.out:
+                    text = {"settings": settings, "environment": environment(), "rows": rows}
+                    given.out.write_text(json.dumps(text, indent=1) + "\n")
 
 
 if __name__ == "__main__":
