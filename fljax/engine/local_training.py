@@ -375,7 +375,8 @@ def train_clients(
         return _train(training, params, of_device, cohort, rows, here, states=states, **how)
 
     own = (data.x, data.y, data.table, data.counts) if by_device else ()
-    result = over_rows(train, cohort, states, *own, laid=Result(COLUMNS, ROWS, ROWS, ROWS, COLUMNS))
+    laid: Any = COLUMNS, ROWS, ROWS, ROWS, COLUMNS
+    result = over_rows(train, cohort, states, *own, laid=Result(*laid))
 
     def stack(columns: Array) -> Array:
         # The last device's share is filled up.
@@ -504,9 +505,10 @@ def _train(
     back = jnp.argsort(order)
     result = mapped(jax.tree.map(lambda leaf: leaf[order], of_clients), order)
     # The columns of all clients are in their places already.
-    kept = {} if here.devices == 1 else {"updates": result.updates, "messages": result.messages}
-    rows = result._replace(**dict.fromkeys(kept))
-    return jax.tree.map(lambda leaf: leaf[back], rows)._replace(**kept)
+    kept: Any = {} if here.devices == 1 else {"updates": result.updates, "messages": result.messages}
+    nothing: Any = dict.fromkeys(kept)
+    unsorted: Any = jax.tree.map(lambda leaf: leaf[back], result._replace(**nothing))
+    return unsorted._replace(**kept)
 
 
 def _exchanged(
@@ -542,7 +544,8 @@ def _exchanged(
             sent = lax.optimization_barrier(sent)
             stacks = jax.tree.map(lambda rows: blank(rows, rows[-1, -1]), sent)
         stacks = jax.tree.map(lambda rows, columns: to_columns(rows, places, columns), sent, stacks)
-        return stacks, result._replace(updates=None, messages=None)
+        left: Any = {"updates": None, "messages": None}
+        return stacks, result._replace(**left)
 
     given = of_clients, places.T
     if at_once == count:

@@ -90,6 +90,16 @@ GRID = {
     "long draws": ({**SMALL, "local": {"steps": 20_000, "batch_size": 8}}, None),
     "CNN": ({**FEW, "model": {"name": "cnn"}}, IMAGES),
     "ResNet": ({**FEW, "model": {"name": "resnet20"}}, IMAGES),
+    "Krum": (
+        {
+            **SMALL,
+            "num_clients": 400,
+            "model": {"name": "mlp", "hidden": [50]},
+            "aggregator": {"name": "krum", "num_malicious": 80},
+        },
+        None,
+    ),
+    "transformer": ({**FEW, "model": {"name": "transformer", "layers": 1}}, TEXT),
     "LSTM": ({**FEW, "model": {"name": "lstm", "width": 64}, "num_clients": 10}, TEXT),
 }
 QUICK = {"attackers who train", "a cohort"}
