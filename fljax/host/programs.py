@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -66,8 +66,8 @@ def keep_programs() -> Path | None:
     global _keeps
     import jax
 
-    root = place()
-    if root is None or jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    root, config = place(), cast(Any, jax.config)
+    if root is None or config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
         return None
     if jax.default_backend() == "cpu" and jax.device_count() > 1:
         return None
@@ -144,10 +144,10 @@ def _kind(device: Any) -> str:
 def _tidy(folder: Path) -> None:
     """Drop what a process that was killed as it wrote has left: a program without the time of its use."""
     with FileLock(folder / _LOCK, timeout=1):
-        names = set(os.listdir(folder))
-        for name in names:
-            if name.endswith(_PROGRAM) and name.removesuffix(_PROGRAM) + _USED not in names:
-                (folder / name).unlink(missing_ok=True)
+        used = {path.name.removesuffix(_USED) for path in folder.glob(f"*{_USED}")}
+        for path in folder.glob(f"*{_PROGRAM}"):
+            if path.name.removesuffix(_PROGRAM) not in used:
+                path.unlink(missing_ok=True)
 
 
 def _drop_unused(root: Path, own: Path) -> None:
