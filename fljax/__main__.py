@@ -4,7 +4,7 @@ import gc
 
 from fljax.host.signals import watching
 
-# What a command imports stays; by Python's own threshold of 700 new objects a sixth of the time of importing it
+# What a command imports stays; by Python's own threshold of 700 new objects, a sixth of the time of importing
 # goes into looking through all of it for garbage.
 MANY = 50_000
 
