@@ -379,8 +379,8 @@ def train_clients(
     result = over_rows(train, cohort, states, *own, laid=Result(*laid))
 
     def stack(columns: Array) -> Array:
-        # The last device's share is filled up.
-        return by_columns(columns[:, : params.size])
+        filled = columns.shape[1] > params.size  # the last device's share
+        return by_columns(columns[:, : params.size] if filled else columns)
 
     return result._replace(updates=stack(result.updates), messages=jax.tree.map(stack, result.messages))
 
