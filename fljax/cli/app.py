@@ -1,4 +1,4 @@
-"""The command line: run, sweep, report, data, bench, list."""
+"""The command line: run, sweep, report, data, bench, list, cache."""
 
 import os
 import shlex
@@ -115,7 +115,7 @@ def run(
     from fljax.config.titles import run_titles
     from fljax.engine.processes import is_first
     from fljax.host.processes import join
-    from fljax.report.run import plot_run
+    from fljax.host.programs import keep_programs
     from fljax.simulation.devices import settle
     from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
     from fljax.simulation.progress import RunDisplay
@@ -131,6 +131,7 @@ def run(
         join(coordinator, processes, process)
     elif processes is not None or process is not None:
         raise ConfigError("--processes and --process need --coordinator")
+    keep_programs()
     # The others of a job compute in silence.
     first = coordinator is None or is_first()
     console.quiet = not first
@@ -176,6 +177,9 @@ def run(
         _say_interrupted(error, hint)
     if not first:
         return
+    # Plotting is imported when there is something to plot.
+    from fljax.report.run import plot_run
+
     plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
@@ -498,6 +502,16 @@ def list_command(
 
     load_named(plugin or ())
     show_list(_console(), kind, name)
+
+
+@app.command("cache")
+def cache_command(
+    clear: Annotated[bool, typer.Option("--clear", help="Drop them.")] = False,
+) -> None:
+    """Show where compiled programs are kept for the next command, and how many."""
+    from fljax.cli.cache import show_cache
+
+    show_cache(_console(), clear)
 
 
 def main() -> None:

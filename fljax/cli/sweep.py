@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from fljax.errors import ConfigError, under_way
+from fljax.host.programs import keep_programs
 from fljax.host.signals import WAITS_FOR, saving
-from fljax.report import load_chosen, places, rich_tables, write_report
 from fljax.simulation.devices import settle
 from fljax.simulation.progress import duration
 from fljax.sweeps.axes import load_sweep
@@ -67,6 +67,7 @@ def sweep_and_report(
         ray_cpus=options.ray_cpus,
         ray_gpus=options.ray_gpus,
     )
+    keep_programs()
     workers = executor.workers
     older = {"csv": options.csv, "tensorboard": options.tensorboard}
     trackers = make_trackers([*(name for name, wanted in older.items() if wanted), *options.track], folder)
@@ -109,6 +110,9 @@ def sweep_and_report(
         )
     if todo:
         console.print(f"{duration(time.monotonic() - begin)} in all", highlight=False)
+    # Tables and plots are imported when there is something to show.
+    from fljax.report import load_chosen, places, rich_tables, write_report
+
     files = write_report(folder)
     results, choices = load_chosen(folder)
     for table in rich_tables(results, places(results), choices):

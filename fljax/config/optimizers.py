@@ -13,6 +13,8 @@ from fljax.config.schema import Component
 from fljax.errors import ConfigError, first_line
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
+# Two parameters.
+TWO = jax.ShapeDtypeStruct((2,), jnp.float32)
 
 
 def make_optimizer(where: str, config: Component) -> Optimizer:
@@ -40,7 +42,7 @@ def make_optimizer(where: str, config: Component) -> Optimizer:
         optimizer = make(0.1)
         return optimizer.update(params, optimizer.init(params), params)
 
-    _try(f"{where} {config.name}", one_step, jnp.zeros(2))
+    _try(f"{where} {config.name}", one_step, TWO)
     return make
 
 
@@ -54,7 +56,7 @@ def check_local_optimizer(config: Component, steps: int | None) -> None:
     Raises:
         ConfigError: if it takes one step and lives from a state, since that starts afresh every round.
     """
-    state = jax.eval_shape(make_optimizer("local.optimizer", config)(0.1).init, jnp.zeros(2))
+    state = jax.eval_shape(make_optimizer("local.optimizer", config)(0.1).init, TWO)
     # Schedules and corrections of a bias keep a mere count of steps.
     counts = [leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(state)]
     if steps == 1 and not all(counts):
@@ -92,11 +94,11 @@ def make_schedule(where: str, config: Component) -> Callable[[Any], Any]:
         }
         return function(**steps)(step)
 
-    _try(f"{where} {config.name}", make, jnp.int32(0))
+    _try(f"{where} {config.name}", make, jax.ShapeDtypeStruct((), jnp.int32))
     return make
 
 
-def _try(where: str, function: Callable[[Array], Any], argument: Array) -> None:
+def _try(where: str, function: Callable[[Array], Any], argument: jax.ShapeDtypeStruct) -> None:
     """Trace a function of optax, and turn what it thinks of its parameters into one sentence."""
     try:
         jax.eval_shape(function, argument)

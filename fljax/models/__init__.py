@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen, nnx
 
 from fljax.base import Model
@@ -54,7 +55,7 @@ def as_model(module: Any, input_shape: Sequence[int], dtype: Any = jnp.float32) 
     """
     if isinstance(module, Model):
         return module
-    example = jnp.zeros((1, *input_shape), dtype)
+    example = jnp.asarray(np.zeros((1, *input_shape), dtype))  # moved, where jnp.zeros would be compiled
     if isinstance(module, linen.Module):
         return from_linen(module, example)
     if isinstance(module, nnx.Module):

@@ -326,7 +326,17 @@ def initial_model(parts: Parts) -> tuple[Array, Any]:
     """A run's flat parameters (d,) and its model's state before the first round."""
     key = jax.random.key(parts.config.seed_for("init"))
     state = () if parts.model.init_state is None else parts.model.init_state(key)
-    return ravel_pytree(parts.model.init(key))[0], state
+    # Put together on the host: `ravel_pytree` is a program for every shape that an array has.
+    leaves = jax.device_get(jax.tree.leaves(parts.model.init(key)))
+    dtype = jnp.result_type(*leaves)
+    return jnp.asarray(np.concatenate([np.ravel(leaf) for leaf in leaves], dtype=dtype)), state
+
+
+def unraveling(template: Any) -> Callable[[Array], Any]:
+    """The function from (d,) to a model's parameters, by their shapes."""
+    found: list[Callable[[Array], Any]] = []
+    jax.eval_shape(lambda params: found.append(ravel_pytree(params)[1]), template)
+    return found[0]
 
 
 def states_of_clients(algorithm: ClientAlgorithm, resolved: Resolved, params: Any, num_clients: int) -> Any:
@@ -387,7 +397,7 @@ def compose(
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     rows = parts.rows_at_once(d)
-    unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template))[1]
+    unravel = unraveling(template)
     client_training = LocalTraining(
         loss=objective(parts.loss, parts.model.apply, parts.model.train),
         unravel=unravel,

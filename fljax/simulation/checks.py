@@ -27,7 +27,7 @@ def check_model(model: Model, params: Any, form: Format, key: jax.Array) -> tupl
             returns.
     """
     outputs = 0
-    state = () if model.init_state is None else model.init_state(key)
+    state = () if model.init_state is None else jax.eval_shape(model.init_state, key)
     # Two sizes, neither of them the number of classes: a row must belong to an example.
     for size in (1, form.num_outputs + 1):
         x, _ = form.batch(size)
@@ -144,23 +144,26 @@ def check_pieces(
     rows: Any
     vector: Any
     rows, vector = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((cohort_size, d), (d,)))
-    context = Context(
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    context: Any = Context(
         key=jax.random.key(0),
-        round=jnp.int32(0),
-        client_ids=jnp.arange(cohort_size),
-        weights=jnp.ones(cohort_size),
+        round=number,  # type: ignore[arg-type]
+        client_ids=jax.ShapeDtypeStruct((cohort_size,), jnp.int32),  # type: ignore[arg-type]
+        weights=jax.ShapeDtypeStruct((cohort_size,), jnp.float32),  # type: ignore[arg-type]
         params=vector,
         root_update=vector if rooted else None,
     )
     try:
         traced: Any = jax.make_jaxpr(both, return_shape=True)
         states = jax.eval_shape(lambda: (rule.init(num_clients, d), attack.init(num_clients, d)))
-        jaxpr, (update, _, _) = traced(rows, jnp.zeros(cohort_size, bool), context, states)
+        malicious = jax.ShapeDtypeStruct((cohort_size,), jnp.bool_)
+        jaxpr, (update, _, _) = traced(rows, malicious, context, states)
         if getattr(update, "shape", None) != (d,):
             raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:
             drawn = (jax.random.key(0),) if draws(attack.poison_data) else ()
-            poisoned = jax.eval_shape(attack.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0), *drawn)
+            one = jax.ShapeDtypeStruct((1,), jnp.bool_)
+            poisoned = jax.eval_shape(attack.poison_data, x, y, one, number, *drawn)
             for what, bad, good in zip(("inputs", "labels"), poisoned, (x, y), strict=True):
                 _check_kept(f"poison_data turns {what}", bad, good)
         if attack.trigger is not None:

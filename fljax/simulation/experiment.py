@@ -177,7 +177,7 @@ def assemble(
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
     read = read_by_rounds(parts)
     laid = lay_out(read, devices) if composed.by_device else read
-    state = composed.init_state(params, key, model_state)
+    state = jax.jit(composed.init_state)(params, key, model_state)
     if mesh is not None:
         state = put(state, mesh, state_specs(state, mesh, parts.num_clients))
     return Experiment(

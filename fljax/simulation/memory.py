@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from fljax.aggregators import mean, stateless
 from fljax.base import Aggregator, Attack, ClientAlgorithm
@@ -17,7 +18,7 @@ from fljax.config.components import make_aggregator, make_client
 from fljax.engine.objectives import objective
 from fljax.errors import ConfigError, OutOfMemoryError
 from fljax.host.limits import Limit, gigabytes, room
-from fljax.simulation.assembly import Parts, compose, initial_model, read_by_rounds, states_of_clients
+from fljax.simulation.assembly import Parts, compose, read_by_rounds, states_of_clients
 from fljax.simulation.liveness import peak_bytes
 from fljax.simulation.model import clients_at_once, num_params
 
@@ -88,17 +89,18 @@ def _held_in_training(
         rule, attack = stateless(mean), attack or parts.resolved.make_attack(parts.task)
         attack = attack._replace(corrupt=lambda updates, malicious, state, knowledge: (updates, state))
     composed = compose(parts, rule=rule, attack=attack, client=client, check=False)
-    state = jax.eval_shape(lambda: composed.init_state(*_initial(parts)))
+    state = jax.eval_shape(composed.init_state, *_initial(parts))
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), read_by_rounds(parts)
     )
     return peak_bytes(jax.make_jaxpr(composed.step)(state, shapes).jaxpr, in_place=True)
 
 
-def _initial(parts: Parts) -> tuple[jax.Array, jax.Array, Any]:
-    """The arguments of `Composed.init_state`."""
-    params, model_state = initial_model(parts)
-    return params, jax.random.key(0), model_state
+def _initial(parts: Parts) -> tuple[jax.ShapeDtypeStruct, jax.Array, Any]:
+    """The arguments of `Composed.init_state`, the arrays by their shapes."""
+    model, key = parts.model, jax.random.key(0)
+    params = jax.eval_shape(lambda key: ravel_pytree(model.init(key))[0], key)
+    return params, key, () if model.init_state is None else jax.eval_shape(model.init_state, key)
 
 
 class Part(NamedTuple):
@@ -193,8 +195,10 @@ def estimate(
     stacks = 1 + algorithm.num_messages
     sizes = parts.num_clients, d
     kept_by_rule = stacks * _bytes(jax.eval_shape(lambda: (rule.init(*sizes), attack.init(*sizes))))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), gradient.params)
-    of_all = jax.eval_shape(lambda: states_of_clients(algorithm, parts.resolved, zeros, parts.num_clients))
+    of_all = jax.eval_shape(
+        lambda params: states_of_clients(algorithm, parts.resolved, params, parts.num_clients),
+        gradient.params,
+    )
     fewer = "cohort_size" if config.cohort_size else "cohort_size or num_clients"
     kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
     outputs = 4 * kept_outputs * len(dataset.test_y) * int(np.prod(dataset.format.outputs))

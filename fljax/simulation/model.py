@@ -40,7 +40,8 @@ def _configured_model(table: str, form: Format) -> tuple[Model, tuple[str, ...]]
     """Cached, so that runs of the same model share its compiled initialisation."""
     module = make_model(Component.model_validate_json(table), form)
     model, notes = _checked(module, form)
-    return model._replace(init=jax.jit(model.init)), notes
+    state = None if model.init_state is None else jax.jit(model.init_state)
+    return model._replace(init=jax.jit(model.init), init_state=state), notes
 
 
 def _checked(module: Any, form: Format) -> tuple[Model, tuple[str, ...]]:

@@ -426,17 +426,40 @@ def test_a_log_is_as_wide_as_columns_says(cli, monkeypatch):
     assert 120 < max(map(len, cli("list", "rules").out.splitlines())) <= 140
 
 
+def imported(code, heavy):
+    """Those of some packages that a process has loaded after this code."""
+    code += f"\nimport sys; print(sorted({heavy!r} & {{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 def test_the_command_line_answers_without_importing_jax():
     # Completion calls it at every press of a key.
-    code = "import sys, fljax.cli.app; print([m for m in ('jax', 'pydantic', 'pandas') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    heavy = {
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "numpy",
+        "pydantic",
+        "pandas",
+        "matplotlib",
+        "sklearn",
+        "scipy",
+    }
+    assert imported("import fljax.cli.app", heavy) == "[]\n"
+
+
+def test_a_run_begins_without_what_reads_tables_and_plots():
+    code = "import fljax.simulation.experiment, fljax.simulation.progress, fljax.config.titles, fljax.data"
+    code += "; fljax.data.load('digits')"
+    assert imported(code, {"pandas", "pyarrow", "matplotlib", "sklearn", "tensorflow_datasets"}) == "[]\n"
 
 
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("fljax ", ["run", "sweep", "report", "data", "bench", "list"]),
+        ("fljax ", ["run", "sweep", "report", "data", "bench", "list", "cache"]),
         ("fljax l", ["list"]),
         ("fljax list ", list(KINDS)),
         ("fljax list p", ["partitions"]),

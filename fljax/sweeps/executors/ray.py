@@ -16,6 +16,7 @@ import jax
 from fljax.config.plugins import load_plugins
 from fljax.errors import ConfigError
 from fljax.host.limits import device_memory
+from fljax.host.programs import keep_programs, keeps_programs
 from fljax.host.signals import kept
 from fljax.simulation.devices import settle
 from fljax.simulation.environment import environment
@@ -204,7 +205,8 @@ def _finished_tasks(work: Work, request: Request) -> Generator[Finished]:
     plan = work.plan
     slots = sum(_slots(node, request) for node in _nodes())
     order = interleaved(work.batches, max(1, slots))
-    setting = _Setting(_absolute(os.environ.get("FLJAX_DATA")), str(Path.cwd()), request)
+    data = _absolute(os.environ.get("FLJAX_DATA"))
+    setting = _Setting(data, str(Path.cwd()), request, keeps_programs())
     groups = {number: ray.put(plan.groups[number].cells) for number in {batch.group for batch in order}}
     remote = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus, max_retries=RETRIES)(run_task)
     tasks: dict[Any, Batch] = {}
@@ -298,11 +300,13 @@ class _Setting(NamedTuple):
         data: its FLJAX_DATA, or None.
         folder: where relative paths of the configuration begin, if the node has such a folder.
         request: of the task.
+        keeps_programs: whether it keeps compiled programs, as a worker does then.
     """
 
     data: str | None
     folder: str
     request: Request
+    keeps_programs: bool
 
 
 class _Outcome(NamedTuple):
@@ -337,6 +341,8 @@ def run_task(cells: list[Cell], task: _Task, setting: _Setting) -> _Outcome:
         os.environ["FLJAX_DATA"] = setting.data
     load_plugins(cells[0].config.plugins)
     settle(cells[0].config)
+    if setting.keeps_programs:
+        keep_programs()
     with chdir(setting.folder) if Path(setting.folder).is_dir() else nullcontext():
         group, program = _program(cells, task)
     wanted = set(task.ids)
