@@ -13,8 +13,8 @@ From the root of a checkout, whose tests hold the references. Parts, in this ord
   FLJAX_DATA; a table that is stopped goes on in the next call.
 
 Everything measured is in OUT/accelerator.json and OUT/accelerator.md after every row, the sweeps of Table III
-in OUT/table3.tar. `--previous` takes over what an earlier call has finished. `--small` tries everything in a
-minute or two on a CPU.
+in OUT/table3.tar. `--previous` takes over what an earlier call has finished. The last two parts need pandas
+and pyarrow, the others do not. `--small` tries everything in a minute or two on a CPU.
 """
 
 import argparse
@@ -30,7 +30,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from sweep import time_singles, time_sweep
 
 from fljax.base import draws
 from fljax.bench import grid, jobs, measure, rounds
@@ -38,14 +37,8 @@ from fljax.config.loading import apply_overrides
 from fljax.errors import ConfigError, DataError, first_line
 from fljax.host.cores import count_cores
 from fljax.host.signals import InterruptError, Stop
-from fljax.report import load_results
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import to_json
-from fljax.sweeps.axes import load_sweep
-from fljax.sweeps.executors.base import Watcher, default_workers
-from fljax.sweeps.executors.threads import Threads
-from fljax.sweeps.plan import make_plan
-from fljax.sweeps.run import run_plan
 
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
@@ -247,6 +240,11 @@ def whole_rounds(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
 
 def many_seeds(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
     """As benchmarks/sweep.py measures it."""
+    from sweep import time_singles, time_sweep
+
+    from fljax.sweeps import load_sweep
+    from fljax.sweeps.executors.base import default_workers
+
     if any(name.endswith("at once") for name in there):
         return
     few = {"rounds": 20, "sweep.seeds": 4} if given.small else {}
@@ -271,6 +269,19 @@ class Deadline(Stop):
 
 def table3(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
     """Table III, one data set after the other; a row says how far it is."""
+    import pandas as pd
+
+    from fljax.sweeps import Threads, Watcher, load_sweep, make_plan, run_plan
+    from fljax.sweeps.executors.base import default_workers
+
+    class Counter(Watcher):
+        """Counts the rounds of cells that are done."""
+
+        rounds = 0
+
+        def finished(self, finished: Any, rows: Any) -> None:
+            self.rounds += sum(row["rounds"] for row in rows)
+
     small = {"data.name": "digits", "model.name": "mlp", "rounds": 10, "eval_every": 5, "num_clients": 10}
     small |= {"root.size": 20, "sweep.axes.attack": ["none"], "sweep.axes.aggregator": ["mean", "median"]}
     for table in TABLES[:1] if given.small else TABLES:
@@ -285,7 +296,7 @@ def table3(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
         except (DataError, ConfigError) as error:  # its files are not there
             yield {"name": name, "reason": first_line(error)}
             continue
-        begin, finished = time.monotonic(), _Counter()
+        begin, finished = time.monotonic(), Counter()
         try:
             run_plan(
                 plan,
@@ -301,11 +312,10 @@ def table3(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
             with tarfile.open(given.out / "table3.tar.new", "w") as tar:
                 tar.add(given.out / "table3", "table3")
             (given.out / "table3.tar.new").replace(given.out / "table3.tar")
-        try:
-            frame = load_results(folder).frame[["aggregator", "attack", "test_error"]]
+        path, results = folder / "results.parquet", []
+        if path.exists():  # a cell is done
+            frame = pd.read_parquet(path)[["aggregator", "attack", "test_error"]]
             results = json.loads(frame.to_json(orient="records"))
-        except DataError:  # no cell is done
-            results = []
         yield {
             "name": name,
             "cells": len(results),
@@ -313,15 +323,6 @@ def table3(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
             "rounds_per_second": finished.rounds / (time.monotonic() - begin),
             "results": results,
         }
-
-
-class _Counter(Watcher):
-    """Counts the rounds of cells that are done."""
-
-    rounds = 0
-
-    def finished(self, finished: Any, rows: Any) -> None:
-        self.rounds += sum(row["rounds"] for row in rows)
 
 
 PARTS: dict[str, Callable[[Given, Mapping[str, Row]], Iterator[Row]]] = {

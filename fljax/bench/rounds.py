@@ -25,10 +25,10 @@ from fljax.bench.measure import (
 )
 from fljax.bench.round_peers import Contender, contenders
 from fljax.engine.mesh import put
+from fljax.host.speed import machine_flops
 from fljax.simulation.assembly import make_parts
 from fljax.simulation.experiment import Experiment, assemble, compile_experiment
 from fljax.simulation.memory import gradient_of
-from fljax.sweeps.timing import machine_flops
 
 SHARES = ("gradients", "attack", "rule", "evaluation")
 COLUMNS = (
