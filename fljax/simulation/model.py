@@ -13,6 +13,7 @@ from fljax.data import Dataset, Format
 from fljax.data.moments import Moments
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model, as_model
+from fljax.models.lowering import for_clients
 from fljax.simulation.checks import check_model
 
 # Clients of which the largest has so many times the mean's examples are better trained a few at once.
@@ -48,7 +49,10 @@ def _checked(module: Any, form: Format) -> tuple[Model, tuple[str, ...]]:
     model, key = as_model(module, form.input_shape, form.input_dtype), jax.random.key(0)
     if form.moments is not None:
         model = behind_normalization(model, form.moments)
-    return model, check_model(model, jax.eval_shape(model.init, key), form, key)
+    params = jax.eval_shape(model.init, key)
+    if jax.default_backend() == "cpu" and num_convolutions(params) > 0:
+        model = for_clients(model)
+    return model, check_model(model, params, form, key)
 
 
 def behind_normalization(model: Model, moments: Moments) -> Model:
@@ -89,11 +93,10 @@ def clients_at_once(
     cohort_size = -(-cohort_size // devices)
     if config.client_chunk != "auto":
         return min(config.client_chunk, cohort_size)
-    convolutions = num_convolutions(params)
     target = cohort_size
-    if jax.default_backend() == "cpu" and convolutions > 0:
-        # A deep network's activations fill the cache with one client.
-        target = 2 if convolutions < 10 else 1
+    if jax.default_backend() == "cpu" and num_convolutions(params) > 0:
+        # The convolutions of one client are ordinary ones, and its activations stay in the cache.
+        target = 1
     elif jax.default_backend() == "cpu" and config.local.epochs is not None:
         # Clients that train at once wait for the one with most examples.
         target = min(cohort_size, 5) if counts.max() > UNEQUAL * counts.mean() else cohort_size
