@@ -1,6 +1,8 @@
 """Peers that do the work of a round; each is imported where it is asked for."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 from fljax.bench import pfl_rounds, torch_loop
@@ -44,6 +46,15 @@ PEERS: dict[str, Callable[[Experiment], list[Contender]]] = {
     torch_loop.NAME: _torch_loops,
     pfl_rounds.NAME: _pfl,
 }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what is installed of the peers."""
+    found = {}
+    for package in ("torch", "pfl"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def contenders(experiment: Experiment) -> tuple[list[Contender], dict[str, str]]:
