@@ -117,10 +117,12 @@ def test_figures_follow_from_the_times(clock, monkeypatch):
     found = [
         Contender("A", "A, fast", clock.takes(10.0), lambda: {"gradients": 0.7}),
         Contender("A", "A, slow", clock.takes(30.0)),
-        Contender("B", "B", clock.takes(40.0)),
+        Contender("B", "B", clock.takes(40.0), close=lambda: closed.append("B")),
     ]
+    closed = []
     monkeypatch.setattr(rounds, "contenders", lambda experiment: (found, {"C": "not installed"}))
     ours, fast, slow, other, missing = rounds.measure_job(JOB, Limits(3, math.inf), compared=True)
+    assert closed == ["B"]
     assert ours.keys() == set(rounds.COLUMNS)
     assert (ours["who"], ours["seconds_median"], ours["cpu_seconds_median"]) == ("fljax", 5.0, 10.0)
     shares = [ours[name] for name in rounds.SHARES]
