@@ -117,7 +117,7 @@ def run(
     from fljax.host.processes import join
     from fljax.host.programs import keep_programs
     from fljax.simulation.devices import settle
-    from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
+    from fljax.simulation.experiment import assemble, compile_experiment, foresee, run_experiment
     from fljax.simulation.progress import RunDisplay
     from fljax.simulation.run_folder import check_run_folder
     from fljax.tracking import make_trackers
@@ -126,18 +126,18 @@ def run(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
+    if coordinator is None and (processes is not None or process is not None):
+        raise ConfigError("--processes and --process need --coordinator")
+    if dry_run:
+        foresee(loaded, memory, lambda need: console.print(_memory_table(need, memory)))
+        return
     settle(loaded)
     if coordinator is not None:
         join(coordinator, processes, process)
-    elif processes is not None or process is not None:
-        raise ConfigError("--processes and --process need --coordinator")
     keep_programs()
     # The others of a job compute in silence.
     first = coordinator is None or is_first()
     console.quiet = not first
-    if dry_run:
-        assemble(loaded, memory=memory, foreseen=lambda need: console.print(_memory_table(need, memory)))
-        return
     folder = out or free_path(name_of(config))
     load_plugins(loaded.plugins)
     trackers = make_trackers(track, folder)
@@ -189,7 +189,7 @@ def _memory_table(need: Any, memory: float | None) -> Table:
     """The parts of what a run needs, and what there is."""
     from fljax.host.limits import gigabytes, room
 
-    table = Table(title="estimated memory per device", title_justify="left")
+    table = Table(title="estimated memory", title_justify="left")
     for name in ("part", "what", "bytes"):
         table.add_column(name, justify="right" if name == "bytes" else "left")
     for part in need.parts:
