@@ -36,6 +36,10 @@ class FlowerRounds:
     """
 
     def __init__(self, experiment: Experiment) -> None:
+        config = experiment.config
+        check(config)
+        if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
+            raise NoCounterpart("no counterpart of attacks and of rules but the mean")
         os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
         import ray  # noqa: F401
         import torch
@@ -45,10 +49,6 @@ class FlowerRounds:
         from flwr.serverapp.strategy import FedAvg
         from flwr.simulation import run_simulation
 
-        config = experiment.config
-        check(config)
-        if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
-            raise NoCounterpart("no counterpart of attacks and of rules but the mean")
         data, dataset = experiment.state.data, experiment.dataset
         n = len(data.counts)
         share = min(1.0, ((config.cohort_size or n) + 0.5) / n)  # Flower rounds down
