@@ -17,8 +17,8 @@ from fljax.simulation.checks import check_model
 
 # Clients of which the largest has so many times the mean's examples are better trained a few at once.
 UNEQUAL = 1.5
-# An initialisation runs once, and on a CPU takes a second or more to compile; with fewer optimisations it takes a
-# quarter of that, and has the same bits.
+# An initialisation runs once, and on a CPU takes a second or more to compile: with fewer optimisations a quarter
+# of that, and to the same bits.
 COMPILED_FAST: Any = {"xla_backend_optimization_level": 1}
 
 
