@@ -1,6 +1,7 @@
 """The configured model, and the number of clients that train at once."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -17,9 +18,6 @@ from fljax.simulation.checks import check_model
 
 # Clients of which the largest has so many times the mean's examples are better trained a few at once.
 UNEQUAL = 1.5
-# An initialisation runs once, and on a CPU takes a second or more to compile: with fewer optimisations a quarter
-# of that, and to the same bits.
-COMPILED_FAST: Any = {"xla_backend_optimization_level": 1}
 
 
 def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple[Model, tuple[str, ...]]:
@@ -43,9 +41,22 @@ def _configured_model(table: str, form: Format) -> tuple[Model, tuple[str, ...]]
     """Cached, so that runs of the same model share its compiled initialisation."""
     module = make_model(Component.model_validate_json(table), form)
     model, notes = _checked(module, form)
-    how = COMPILED_FAST if jax.default_backend() == "cpu" else None
-    state = None if model.init_state is None else jax.jit(model.init_state, compiler_options=how)
-    return model._replace(init=jax.jit(model.init, compiler_options=how), init_state=state), notes
+    state = None if model.init_state is None else jax.jit(model.init_state)
+    return model._replace(init=jax.jit(model.init), init_state=state), notes
+
+
+def drawn_once(init: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+    """A model's initialisation for a call outside of `jit`: where it is compiled, with few optimisations.
+
+    On a CPU that compiles in a quarter of the time, of a second or more, and draws the same bits.
+    """
+    compiled = isinstance(init, jax.stages.Wrapped) and jax.default_backend() == "cpu"
+    return _compiled_fast(init) if compiled else init
+
+
+@lru_cache(maxsize=16)
+def _compiled_fast(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1})
 
 
 def _checked(module: Any, form: Format) -> tuple[Model, tuple[str, ...]]:
