@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow test-all lint clean
+.PHONY: run test test-slow test-all lint bench-check clean
 
 run: $(VENV)/.run  ## rules × attacks on the embedded digits: a table and plots
 	$(BIN)/fljax sweep configs/rules_by_attacks.toml
@@ -25,6 +25,9 @@ lint: $(VENV)/.dev  ## linter, formatter and type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-check: $(VENV)/.run  ## has anything become slower on this kind of machine? Not part of CI
+	$(BIN)/python benchmarks/check.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interleaved import Rounds, medians
 
+from fljax.bench.rounds import Rounds, medians
 from fljax.config.loading import apply_overrides
 from fljax.config.schema import parse_config
 from fljax.data import Dataset, register_partition
@@ -80,7 +80,7 @@ def measure(change: Mapping[str, Any], width: int, clients: list[int], repeats: 
         config = parse_config(apply_overrides(BASE, {**change, "num_clients": n}))
         experiment = assemble(config, dataset=dataset)
         host[n] = time.perf_counter() - begin
-        rounds[n] = Rounds(experiment, (dataset.test_x, dataset.test_y), ROUNDS)
+        rounds[n] = Rounds(experiment)
     seconds = medians(rounds, repeats)
     fitted = np.polyfit(np.log(clients), np.log([seconds[n] for n in clients]), 1)[0]
     return {

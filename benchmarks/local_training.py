@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interleaved import Rounds, medians
 
+from fljax.bench.rounds import Rounds, medians
 from fljax.config.loading import apply_overrides
 from fljax.config.schema import parse_config
 from fljax.data import Dataset
@@ -82,10 +82,7 @@ def measure(cases: Mapping[str, Mapping[str, Any]], repeats: int) -> list[dict[s
     """Rows of one part, the cases interleaved."""
     dataset = made_up()
     rounds = {
-        name: Rounds(
-            assemble(parse_config(apply_overrides(BASE, dict(changes))), dataset=dataset),
-            (dataset.test_x, dataset.test_y),
-        )
+        name: Rounds(assemble(parse_config(apply_overrides(BASE, dict(changes))), dataset=dataset))
         for name, changes in cases.items()
     }
     seconds = medians(rounds, repeats)

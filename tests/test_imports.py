@@ -28,6 +28,8 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# What benchmarks compare with.
+PEERS = {"fljax.bench.peers", "fljax.bench.torch_loop", "fljax.bench.pfl_rounds"}
 # Pure functions on arrays, for anyone's JAX code.
 PURE = {"base", "numerics", "aggregators", "attacks"}
 
@@ -121,12 +123,14 @@ def test_nothing_below_the_configuration_reads_one():
     assert not [name for name in below if "pydantic" in {n.split(".")[0] for n in imported(MODULES[name])}]
 
 
-def test_peers_are_imported_inside_functions_of_one_module():
+def test_peers_are_imported_inside_functions_of_few_modules():
+    peers = {"torch", "byzfl", "pfl"}
     for module, path in MODULES.items():
         names = {name.split(".")[0] for name in imported(path)}
-        assert module == "fljax.bench.peers" or not names & {"torch", "byzfl"}, path
-    names = {name.split(".")[0] for name in imported(MODULES["fljax.bench.peers"], at_import=True)}
-    assert not names & {"torch", "byzfl"}
+        assert module in PEERS or not names & peers, path
+    for module in PEERS:
+        names = {name.split(".")[0] for name in imported(MODULES[module], at_import=True)}
+        assert not names & peers
 
 
 def test_tables_and_bars_are_those_that_fit_any_terminal():

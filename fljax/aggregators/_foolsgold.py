@@ -163,8 +163,10 @@ def foolsgold_aggregator(*, confidence: Float = 1.0, normalize: Divisor = "clien
             similarity = pairwise_cosines(state)
             takes_part = jnp.zeros((num_clients,), bool).at[ids].set(finite)
         else:
-            state = _add_at(state, clean, ids)
-            similarity, takes_part = pairwise_cosines(state[ids]), finite
+            # Rows far apart in a long history are fetched from memory once.
+            sums = state[ids] + clean
+            state = state.at[ids].set(sums)
+            similarity, takes_part = pairwise_cosines(sums), finite
         weights = _weights(similarity, takes_part, confidence).astype(stack.dtype)
         if ids is not None and len(updates) == num_clients:
             weights = weights[ids]

@@ -28,13 +28,13 @@ Row = dict[str, Any]
 Side = tuple[Callable[[], tuple[Any, ...]], Callable[..., Any]]
 # Calls of one side before it is the other's turn. One at a time would leave each side the other's cache.
 TURN = 5
-_TIMES = ("calls", "seconds_median", "seconds_min", "seconds_q1", "seconds_q3")
+TIMES = ("calls", "seconds_median", "seconds_min", "seconds_q1", "seconds_q3")
 COLUMNS = (
     *("rule", "variant", "n", "d", "dtype", "device", "num_malicious", "hyper", "status", "reason"),
-    *("seconds_compile", *_TIMES, "matrix_bytes", "gb_per_s"),
+    *("seconds_compile", *TIMES, "matrix_bytes", "gb_per_s"),
     *("read_seconds", "copy_seconds", "fresh_copy_seconds", "of_read", "of_copy"),
     *("program_bytes", "memory_multiple", "device_peak_bytes"),
-    *("peer", *(f"peer_{name}" for name in _TIMES), "ratio", "difference", "peer_note"),
+    *("peer", *(f"peer_{name}" for name in TIMES), "ratio", "difference", "peer_note"),
 )
 
 
@@ -57,9 +57,14 @@ def facts(command: str, limits: Limits, peer: Mapping[str, Any] | None) -> dict[
     """Facts behind the figures besides the code: machine, versions, threads, the command to repeat them."""
     devices = [f"{device_name(device)}: {device.device_kind}" for device in jax.devices()]
     machine = {"machine": platform.machine(), "cores": count_cores(), "devices": devices}
-    busy = {"load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
+    busy = {"load_average": load_average()}
     flags = {"xla_flags": os.environ.get("XLA_FLAGS", "")}
     return {"command": command, **limits._asdict(), **environment(), **machine, **busy, **flags, "peer": peer}
+
+
+def load_average() -> float | None:
+    """Programs that wanted a core in the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def draw(n: int, d: int, flipped: int) -> np.ndarray:
@@ -104,7 +109,7 @@ def _floors(x: Array, limits: Limits) -> dict[str, float]:
         last.append(jax.block_until_ready(reuse(x, out)))
 
     def median(prepare: Callable[[], tuple[Array, ...]], call: Callable[..., Any]) -> float:
-        return float(np.median(repeat([(prepare, call)], [_timed((prepare, call))[0]], limits)[0]))
+        return float(np.median(repeat([(prepare, call)], [timed((prepare, call))[0]], limits)[0]))
 
     product = median(lambda: (ones, x), _blocked(jax.jit(jnp.matmul)))
     squares = median(lambda: (x, x), _blocked(jax.jit(partial(jnp.einsum, "ij,ij->i"))))
@@ -119,7 +124,8 @@ def _blocked(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args: jax.block_until_ready(function(*args))
 
 
-def _timed(side: Side) -> tuple[float, Any]:
+def timed(side: Side) -> tuple[float, Any]:
+    """Seconds of one call, and its result."""
     prepare, call = side
     arguments = prepare()
     start = time.perf_counter()
@@ -142,14 +148,15 @@ def repeat(sides: Sequence[Side], first: Sequence[float], limits: Limits) -> lis
         for side, own in zip(sides, times, strict=True):
             for _ in range(TURN):
                 if goes_on(own):
-                    own.append(_timed(side)[0])
+                    own.append(timed(side)[0])
     return [own[1:] or own for own in times]
 
 
-def _statistics(times: Sequence[float], prefix: str = "") -> Row:
+def statistics_of(times: Sequence[float], prefix: str = "") -> Row:
+    """The columns TIMES."""
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
     values = (len(times), median, min(times), low, high)
-    return {f"{prefix}{name}": value for name, value in zip(_TIMES, values, strict=True)}
+    return {f"{prefix}{name}": value for name, value in zip(TIMES, values, strict=True)}
 
 
 def _difference(ours: Any, theirs: np.ndarray) -> float:
@@ -188,12 +195,13 @@ def measure(
                     n, d, dtype, device = here
                     stack = make_stack(n, d, int(fraction * n), dtype, devices[device], limits)
                 except Exception as error:  # out of memory, most likely; the other sizes may fit
-                    failure = _named(error)
+                    failure = named(error)
             rows = measure_cell(cell, stack, limits, compared) if stack else [_row(cell, "failed", failure)]
         yield number, rows
 
 
-def _named(error: Exception) -> str:
+def named(error: Exception) -> str:
+    """An error in one line."""
     if is_out_of_memory(error):
         return first_line(out_of_memory(error, "take fewer rows (--n) or columns (--d)"))
     return f"{type(error).__name__}: {first_line(error)}"
@@ -212,7 +220,7 @@ def measure_cell(cell: Cell, stack: Stack, limits: Limits, compared: bool = Fals
     except ValueError as error:
         return [_row(cell, "refused", first_line(error))]
     except Exception as error:
-        return [_row(cell, "failed", _named(error))]
+        return [_row(cell, "failed", named(error))]
     takes = inspect.signature(function).parameters
     arrays = {name: stack.arrays[name] for name in names}
     rows = []
@@ -233,7 +241,7 @@ def measure_cell(cell: Cell, stack: Stack, limits: Limits, compared: bool = Fals
             except ValueError as error:
                 row |= {"status": "refused", "reason": first_line(error)}
             except Exception as error:  # whatever a rule or its compilation dies of, the grid goes on
-                row |= {"status": "failed", "reason": _named(error)}
+                row |= {"status": "failed", "reason": named(error)}
             rows.append(row)
     return rows
 
@@ -255,13 +263,13 @@ def _time(
         return (copy(stack.updates) if donate else stack.updates,)
 
     sides: list[Side] = [(prepare, _blocked(partial(program, **arrays)))]
-    seconds, ours = _timed(sides[0])
+    seconds, ours = timed(sides[0])
     first = [seconds]
     if pair is not peers.NO_PAIR:
         row |= {"peer": peers.NAME, "peer_note": pair.note}
         try:
             theirs = peers.sides(pair, stack.updates)
-            seconds, answer = _timed(theirs)
+            seconds, answer = timed(theirs)
             row["difference"] = _difference(ours, peers.to_numpy(answer))
             sides, first = [*sides, theirs], [*first, seconds]
             if stack.updates.dtype != peers.DTYPE:
@@ -270,18 +278,30 @@ def _time(
             row["peer_note"] = first_line(error)
     ours = answer = None  # frees both before the repetitions
     times = repeat(sides, first, limits)
-    row |= _statistics(times[0])
+    row |= statistics_of(times[0])
     if len(times) > 1:
-        row |= _statistics(times[1], "peer_")
+        row |= statistics_of(times[1], "peer_")
         row["ratio"] = row["peer_seconds_median"] / row["seconds_median"]
     size, median = stack.updates.nbytes, row["seconds_median"]
     row |= {"matrix_bytes": size, "gb_per_s": size / median / 1e9, **stack.floors}
     row |= {f"of_{floor}": stack.floors[f"{floor}_seconds"] / median for floor in ("read", "copy")}
     (device,) = stack.updates.devices()
-    row["device_peak_bytes"] = (device.memory_stats() or {}).get("peak_bytes_in_use")
-    memory: Any = program.memory_analysis()
-    if memory is not None:
-        used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-        row["program_bytes"] = used - memory.alias_size_in_bytes
+    row["device_peak_bytes"] = peak_bytes(device)
+    row["program_bytes"] = program_bytes(program)
+    if row["program_bytes"] is not None:
         row["memory_multiple"] = row["program_bytes"] / size
     return row
+
+
+def peak_bytes(device: jax.Device) -> int | None:
+    """The most memory of the device that this process has used; None where it does not say."""
+    return (device.memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def program_bytes(program: Any) -> int | None:
+    """Arguments, results and temporaries of a compiled program; None where the compiler does not say."""
+    memory = program.memory_analysis()
+    if memory is None:
+        return None
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return int(used - memory.alias_size_in_bytes)

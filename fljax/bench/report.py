@@ -32,14 +32,16 @@ def collect(
     facts: Mapping[str, Any],
     folder: Path,
     show: Callable[[int, Row], None],
+    write: Callable[[Sequence[Row], Mapping[str, Any], Path], None] | None = None,
 ) -> None:
     """Append every row to rows.jsonl when it is measured; at the end, or if interrupted, write the results.
 
     Args:
-        measured: cell numbers and rows, from `measure.measure`.
+        measured: numbers of cells or jobs and their rows.
         facts: what they were measured on and with.
         folder: where to write; created.
-        show: called with the cell's number and each row.
+        show: called with that number and each row.
+        write: writes the results; `write_results` by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
@@ -53,14 +55,12 @@ def collect(
                 show(number, rows[-1])
         finished = True
     finally:
-        write_results(rows, {**facts, "finished": finished}, folder)
+        (write or write_results)(rows, {**facts, "finished": finished}, folder)
 
 
 def write_results(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -> None:
     """Write results.csv, results.json, and a figure for each axis that varies or one for the only size."""
-    content = to_csv(COLUMNS, ([row.get(name) for name in COLUMNS] for row in rows))
-    write_atomically(folder / "results.csv", content)
-    write_atomically(folder / "results.json", (to_json({**facts, "rows": rows}, indent=1) + "\n").encode())
+    write_tables(COLUMNS, rows, facts, folder)
     done = [row for row in rows if row["status"] == "ok"]
     places = dict.fromkeys((row["dtype"], row["device"]) for row in done)
     for dtype, device in places:
@@ -72,6 +72,13 @@ def write_results(rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -
                 _plot_lines(lines[axis], axis, folder / f"times_by_{axis}{end}")
         if not any(lines.values()):
             _plot_points(place, folder / f"times{end}")
+
+
+def write_tables(columns: Sequence[str], rows: Sequence[Row], facts: Mapping[str, Any], folder: Path) -> None:
+    """Write results.csv with these columns, and results.json with everything."""
+    content = to_csv(columns, ([row.get(name) for name in columns] for row in rows))
+    write_atomically(folder / "results.csv", content)
+    write_atomically(folder / "results.json", (to_json({**facts, "rows": rows}, indent=1) + "\n").encode())
 
 
 def title(row: Row) -> str:
@@ -102,9 +109,7 @@ def remarks(rows: Sequence[Row]) -> list[str]:
         if row["status"] == "ok":
             size = f"{row['n']:,} × {row['d']:,}, {row['dtype']}, {row['device']}"
             speeds = [row["matrix_bytes"] / row[f"{floor}_seconds"] / 1e9 for floor in FLOORS]
-            speeds = [
-                f"{floor.replace('_', ' ')} {_text(s)}" for floor, s in zip(FLOORS, speeds, strict=True)
-            ]
+            speeds = [f"{floor.replace('_', ' ')} {text(s)}" for floor, s in zip(FLOORS, speeds, strict=True)]
             floors[f"GB/s of {size}: {', '.join(speeds)}"] = None
         if row["peer_note"]:
             notes.setdefault(row["peer_note"], []).append(title(row))
@@ -137,11 +142,12 @@ def _table(place: str, rows: Sequence[Row]) -> Table:
         if compared:
             peer = row["peer_seconds_median"]
             values += [peer and 1e3 * peer, row["ratio"], row["difference"]]
-        table.add_row(title(row), *map(_text, values))
+        table.add_row(title(row), *map(text, values))
     return table
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A figure with as many digits as a reader needs."""
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 100 else f"{value:.0e}" if 0 < value < 1e-3 else f"{value:.2g}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else value

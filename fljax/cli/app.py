@@ -12,13 +12,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import TimeRemainingColumn
 
 from fljax.cli.completion import LISTS, listed_names, one_of, published_tables, rules
 from fljax.cli.places import free_path, name_of
 from fljax.errors import ConfigError, DataError, JobError, OutOfMemoryError, SweepError, under_way, unforeseen
 from fljax.host.signals import WAITS_FOR, saving, status_of, watching
-from fljax.host.terminal import Bar, Table
+from fljax.host.terminal import Table
 from fljax.host.toml import parse_toml
 
 app = typer.Typer(
@@ -55,12 +54,12 @@ def _console() -> Console:
     return Console(width=None if known else 140)
 
 
-def _overrides(settings: list[str] | None) -> dict[str, Any]:
+def _overrides(settings: list[str] | None, option: str = "--set") -> dict[str, Any]:
     values = {}
     for setting in settings or []:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {setting!r} must be KEY=VALUE, for example local.steps=2")
+            raise ConfigError(f"{option} {setting!r} must be KEY=VALUE, for example local.steps=2")
         try:
             found = parse_toml(f"value = {text}")
             alone = len(found) == 1
@@ -68,11 +67,11 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
             if text.strip().startswith(("{", "[")):
                 # The shell takes the quotes away that are not within others.
                 hint = """quote it as a whole, as in --set 'attack = { name = "alie" }'"""
-                raise ConfigError(f"--set {setting!r} is not valid TOML ({error}); {hint}") from None
+                raise ConfigError(f"{option} {setting!r} is not valid TOML ({error}); {hint}") from None
             found = {"value": text.strip()}
             alone = len(text.strip().splitlines()) <= 1
         if not alone:
-            raise ConfigError(f"--set {setting!r} must be one KEY=VALUE; give --set again for another")
+            raise ConfigError(f"{option} {setting!r} must be one KEY=VALUE; give {option} again for another")
         values[key.strip()] = found["value"]
     return values
 
@@ -118,7 +117,7 @@ def run(
     from fljax.host.processes import join
     from fljax.host.programs import keep_programs
     from fljax.simulation.devices import settle
-    from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
+    from fljax.simulation.experiment import assemble, compile_experiment, foresee, run_experiment
     from fljax.simulation.progress import RunDisplay
     from fljax.simulation.run_folder import check_run_folder
     from fljax.tracking import make_trackers
@@ -127,18 +126,18 @@ def run(
     if resume and out is None:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     loaded = load_config(config, _overrides(settings))
+    if coordinator is None and (processes is not None or process is not None):
+        raise ConfigError("--processes and --process need --coordinator")
+    if dry_run:
+        foresee(loaded, memory, lambda need: console.print(_memory_table(need, memory)))
+        return
     settle(loaded)
     if coordinator is not None:
         join(coordinator, processes, process)
-    elif processes is not None or process is not None:
-        raise ConfigError("--processes and --process need --coordinator")
     keep_programs()
     # The others of a job compute in silence.
     first = coordinator is None or is_first()
     console.quiet = not first
-    if dry_run:
-        assemble(loaded, memory=memory, foreseen=lambda need: console.print(_memory_table(need, memory)))
-        return
     folder = out or free_path(name_of(config))
     load_plugins(loaded.plugins)
     trackers = make_trackers(track, folder)
@@ -190,7 +189,7 @@ def _memory_table(need: Any, memory: float | None) -> Table:
     """The parts of what a run needs, and what there is."""
     from fljax.host.limits import gigabytes, room
 
-    table = Table(title="estimated memory per device", title_justify="left")
+    table = Table(title="estimated memory", title_justify="left")
     for name in ("part", "what", "bytes"):
         table.add_column(name, justify="right" if name == "bytes" else "left")
     for part in need.parts:
@@ -413,11 +412,11 @@ def bench_aggregators(
     """Time aggregation rules over sizes, types and devices."""
     from fljax.bench import grid, measure, report
     from fljax.bench.peers import load
+    from fljax.cli import bench as command
     from fljax.config.plugins import load_named
     from fljax.host.cores import count_cores
     from fljax.simulation.run_folder import check_folder
 
-    console = _console()
     load_named(plugin or ())
     cells = grid.plan(
         rules=rule or [],
@@ -428,45 +427,56 @@ def bench_aggregators(
         fraction=fraction_malicious,
         preset=preset,
     )
-    limits = measure.Limits(repeats, seconds)
-    if repeats < 1:
-        raise ConfigError(f"--repeats must be at least 1, got {repeats}")
-    if not seconds > 0:
-        raise ConfigError(f"--seconds must be positive, got {seconds}")
+    limits = command.make_limits(repeats, seconds)
     folder = out or free_path("bench-aggregators")
     check_folder(folder)
     peer = load(count_cores()) if peers else None  # before anything is measured or written
-    facts = measure.facts(shlex.join(["fljax", *sys.argv[1:]]), limits, peer)
-    if (facts["load_average"] or 0) > 0.5:
-        # Threads that wait for each other, PyTorch's above all, lose most.
-        load_average = f"load average {facts['load_average']:.1f} on {facts['cores']} cores"
-        console.print(f"note: other programs are running ({load_average}); no figure will be worth keeping")
-    bar = Bar(console, "cells", TimeRemainingColumn())
-    task = bar.add_task("", total=len(cells))
-    rows: list[dict[str, Any]] = []
-
-    def show(number: int, row: dict[str, Any]) -> None:
-        rows.append(row)
-        bar.update(task, completed=number + 1, description=report.title(row))
-        if not console.is_terminal:
-            console.print(f"{number + 1}/{len(cells)}  {report.line(row)}", markup=False, soft_wrap=True)
-
     measured = measure.measure(cells, grid.find_devices(device or []), fraction_malicious, limits, peers)
-    status = 0
-    try:
-        with under_way(), bar, saving("the measurement under way", f"written so far: {folder}", raises=True):
-            report.collect(measured, facts, folder, show)
-    except KeyboardInterrupt as error:
-        status = status_of(error)
-    for table in report.tables(rows):
-        console.print(table)
-    for remark in report.remarks(rows):
-        console.print(remark, markup=False, soft_wrap=True, highlight=False)
-    files = ", ".join(str(path) for path in sorted(folder.iterdir()))
-    before = "interrupted; " if status else ""
-    console.print(f"{before}written: {files}", markup=False, soft_wrap=True)
-    if status:
-        raise typer.Exit(status)
+    shown = command.Shown(
+        "cells", report.title, report.line, report.tables, report.remarks, report.write_results
+    )
+    command.run(_console(), len(cells), measured, folder, limits, peer, shown)
+
+
+@bench.command("rounds")
+def bench_rounds(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", help="A TOML file; default the preset's made-up data."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper (default), blazefl, pfl or scaling.",
+            autocompletion=one_of("paper", "blazefl", "pfl", "scaling"),
+        ),
+    ] = None,
+    settings: Settings = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=[VALUES]", help="Measure each value, and fit the time's exponent."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Calls after the warm-up.")] = 10,
+    seconds: Annotated[float, typer.Option(help="Time budget of each side of a job.")] = 10.0,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Do the same work in PyTorch and other simulators in the same run."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write; default runs/bench-rounds.")] = None,
+) -> None:
+    """Time whole rounds: shares of their parts, memory, the arithmetic's floor, peers."""
+    from fljax.bench import jobs, rounds, rounds_report
+    from fljax.cli import bench as command
+    from fljax.simulation.run_folder import check_folder
+
+    planned = jobs.plan(config, preset, _overrides(settings), _overrides(vary, "--vary"))
+    limits = command.make_limits(repeats, seconds)
+    folder = out or free_path("bench-rounds")
+    check_folder(folder)
+    measured = rounds.measure_jobs(planned, limits, peers)
+    of = rounds_report
+    shown = command.Shown("jobs", of.title, of.line, of.tables, of.remarks, of.write_results)
+    command.run(_console(), len(planned), measured, folder, limits, None, shown)
 
 
 @app.command("list")

@@ -25,7 +25,17 @@ from fljax.engine.host_examples import HostExamples
 from fljax.engine.keys import named_key
 from fljax.engine.objectives import Loss
 from fljax.engine.state import RoundData
-from fljax.numerics.sharding import by_columns, over_rows, replicated
+from fljax.numerics.sharding import (
+    CLIENTS_AXIS,
+    COLUMNS,
+    ROWS,
+    WHOLE,
+    by_columns,
+    column_devices,
+    over_rows,
+    replicated,
+    to_columns,
+)
 
 # From positions in the training set, the mask of copies and a key (None where nothing draws) to a batch.
 Read = Callable[[Array, Array, Array | None], tuple[Array, Array]]
@@ -355,18 +365,31 @@ def train_clients(
     Returns:
         The `Result`.
     """
+    here = _Here(len(cohort.ids), column_devices())
 
     def train(cohort: Cohort, states: State, *own: Array) -> Result:
         if not own:
-            return _train(training, params, data, cohort, cohort.ids, states=states, **how)
-        here = data._replace(x=own[0], y=own[1], table=own[2], counts=own[3])
-        return _train(training, params, here, cohort, jnp.arange(len(own[3])), states=states, **how)
+            return _train(training, params, data, cohort, cohort.ids, here, states=states, **how)
+        of_device = data._replace(x=own[0], y=own[1], table=own[2], counts=own[3])
+        rows = jnp.arange(len(own[3]))
+        return _train(training, params, of_device, cohort, rows, here, states=states, **how)
 
     own = (data.x, data.y, data.table, data.counts) if by_device else ()
-    result = over_rows(train, cohort, states, *own)
-    return result._replace(
-        updates=by_columns(result.updates), messages=jax.tree.map(by_columns, result.messages)
-    )
+    laid: Any = COLUMNS, ROWS, ROWS, ROWS, COLUMNS
+    result = over_rows(train, cohort, states, *own, laid=Result(*laid))
+
+    def stack(columns: Array) -> Array:
+        filled = columns.shape[1] > params.size  # the last device's share
+        return by_columns(columns[:, : params.size] if filled else columns)
+
+    return result._replace(updates=stack(result.updates), messages=jax.tree.map(stack, result.messages))
+
+
+class _Here(NamedTuple):
+    """The place of some clients' training: among how many clients and devices."""
+
+    clients: int
+    devices: int
 
 
 def _train(
@@ -375,6 +398,7 @@ def _train(
     data: RoundData,
     cohort: Cohort,
     rows: Array,
+    here: _Here,
     *,
     key: Array,
     learning_rate: Array,
@@ -392,6 +416,7 @@ def _train(
     Args:
         training, params, data, cohort, states: as for `train_clients`.
         rows: (τ,) int32, the row of each in the index table.
+        here: where; of several devices each trains its share and returns its columns of all updates.
         key: typed PRNG key; client i draws from `fold_in(key, cohort.ids[i])`.
         learning_rate: β of this round.
         clients_at_once: clients that are vmapped together.
@@ -464,19 +489,78 @@ def _train(
         return Result(sent[0], trained.loss, trained.model_state, *sent[1:])
 
     of_clients = owners, drawn, cohort.poisoned, cohort.members, states
-    if clients_at_once >= cohort.ids.shape[0]:
+    together = clients_at_once >= cohort.ids.shape[0]
+    if together and here.devices == 1:
         return jax.vmap(one)(*of_clients)
 
-    def mapped(of_clients: Any) -> Result:
-        return lax.map(lambda client: one(*client), of_clients, batch_size=clients_at_once)
+    def mapped(of_clients: Any, order: Array | None = None) -> Result:
+        if here.devices == 1:
+            return lax.map(lambda client: one(*client), of_clients, batch_size=clients_at_once)
+        return _exchanged(jax.vmap(one), of_clients, clients_at_once, here, order)
 
-    if training.epochs is None:
+    if together or training.epochs is None:
         return mapped(of_clients)
     # Together those with about as many examples: clients that train at once wait for the one with most steps.
     order = jnp.argsort(counts + cohort.copies)
-    sorted_result = mapped(jax.tree.map(lambda leaf: leaf[order], of_clients))
     back = jnp.argsort(order)
-    return jax.tree.map(lambda leaf: leaf[back], sorted_result)
+    result = mapped(jax.tree.map(lambda leaf: leaf[order], of_clients), order)
+    # The columns of all clients are in their places already.
+    kept: Any = {} if here.devices == 1 else {"updates": result.updates, "messages": result.messages}
+    nothing: Any = dict.fromkeys(kept)
+    unsorted: Any = jax.tree.map(lambda leaf: leaf[back], result._replace(**nothing))
+    return unsorted._replace(**kept)
+
+
+def _exchanged(
+    train: Callable[..., Result], of_clients: Any, at_once: int, here: _Here, order: Array | None
+) -> Result:
+    """The training of a device's clients, whose updates go to the columns of all devices as they come.
+
+    Args:
+        train: `train(*of_clients)` of some clients at a time.
+        of_clients: arrays with a leading axis (c,).
+        at_once: how many clients train at a time.
+        here: among how many.
+        order: (c,), the place of each among the device's clients; None for their own order.
+
+    Returns:
+        The `Result`, with all clients' rows of this device's columns as `updates` and `messages`.
+    """
+    count = jax.tree.leaves(of_clients)[0].shape[0]
+    at_once = min(at_once, count)
+    places = jnp.arange(here.devices * count, dtype=jnp.int32).reshape(here.devices, count)
+    if order is not None:
+        places = lax.all_gather(order + lax.axis_index(CLIENTS_AXIS) * count, CLIENTS_AXIS)
+
+    def blank(rows: Any, value: Any = 0) -> Array:
+        return jnp.full((here.clients, -(-rows.shape[1] // here.devices)), value, rows.dtype)
+
+    def chunk(stacks: Any, some: tuple[Any, Array]) -> tuple[Any, Result]:
+        result, places = train(*some[0]), some[1].T
+        sent = result.updates, result.messages
+        if stacks is None:
+            # They begin as a number of what is sent, for which they have to wait until training has freed its
+            # memory; all of it is written over.
+            sent = lax.optimization_barrier(sent)
+            stacks = jax.tree.map(lambda rows: blank(rows, rows[-1, -1]), sent)
+        stacks = jax.tree.map(lambda rows, columns: to_columns(rows, places, columns), sent, stacks)
+        left: Any = {"updates": None, "messages": None}
+        return stacks, result._replace(**left)
+
+    given = of_clients, places.T
+    if at_once == count:
+        stacks, result = chunk(None, given)
+        return result._replace(updates=stacks[0], messages=stacks[1])
+    shapes: Any = jax.eval_shape(train, *jax.tree.map(lambda leaf: leaf[:1], of_clients))
+    stacks = jax.tree.map(blank, (shapes.updates, shapes.messages))
+    full = count - count % at_once
+    chunks = jax.tree.map(lambda leaf: leaf[:full].reshape(-1, at_once, *leaf.shape[1:]), given)
+    stacks, result = lax.scan(chunk, stacks, chunks)
+    result = jax.tree.map(lambda leaf: leaf.reshape(full, *leaf.shape[2:]), result)
+    if full < count:
+        stacks, rest = chunk(stacks, jax.tree.map(lambda leaf: leaf[full:], given))
+        result = jax.tree.map(lambda *each: jnp.concatenate(each), result, rest)
+    return result._replace(updates=stacks[0], messages=stacks[1])
 
 
 def client_updates(
@@ -633,5 +717,5 @@ def root_update(
         ).update
 
     if by_device:
-        return over_rows(train, data.x, data.y, alike=True)
+        return over_rows(train, data.x, data.y, laid=WHOLE)
     return replicated(train(data.x, data.y))

@@ -8,9 +8,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fljax.engine.keys import on_data
 from fljax.engine.state import RoundData, RunState, of_server
-from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS
-
-WHOLE = PartitionSpec()
+from fljax.numerics.sharding import CLIENTS_AXIS, ROWS, RUNS_AXIS, WHOLE
 
 
 def make_mesh(runs: int, clients: int) -> Mesh | None:
@@ -98,14 +96,14 @@ def state_specs(state: RunState, mesh: Mesh, num_clients: int) -> RunState:
     devices = mesh.shape[CLIENTS_AXIS]
 
     def of_clients(leaf: Any) -> PartitionSpec:
-        return PartitionSpec(CLIENTS_AXIS) if num_clients % devices == 0 else WHOLE
+        return ROWS if num_clients % devices == 0 else WHOLE
 
     def of_matrix(leaf: Any) -> PartitionSpec:
         if leaf.ndim < 2:
             return WHOLE
         if leaf.shape[-1] % devices == 0:
             return PartitionSpec(*[None] * (leaf.ndim - 1), CLIENTS_AXIS)
-        return PartitionSpec(CLIENTS_AXIS) if leaf.shape[0] % devices == 0 else WHOLE
+        return ROWS if leaf.shape[0] % devices == 0 else WHOLE
 
     specs: Any = jax.tree.map(lambda _: WHOLE, state)
     specs = specs._replace(
@@ -171,5 +169,4 @@ def data_specs(data: RoundData, by_device: bool) -> RoundData:
     specs: Any = jax.tree.map(lambda _: WHOLE, data)
     if not by_device:
         return specs
-    rows = PartitionSpec(CLIENTS_AXIS)
-    return specs._replace(x=rows, y=rows, table=rows, counts=rows)
+    return specs._replace(x=ROWS, y=ROWS, table=ROWS, counts=ROWS)

@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 # Independent runs lie along one axis; clients, then the columns of their updates, along the other.
 RUNS_AXIS, CLIENTS_AXIS = "runs", "clients"
+WHOLE, ROWS, COLUMNS = PartitionSpec(), PartitionSpec(CLIENTS_AXIS), PartitionSpec(None, CLIENTS_AXIS)
+# So many pieces of a device's rows go to the others one after the other.
+PIECES = 8
 
 
 # Not `jax.set_mesh`: under it a function of one device could not capture arrays that lie on all.
@@ -61,10 +64,10 @@ def by_columns(array: Array) -> Array:
 
 def replicated(array: Array) -> Array:
     """The array as a whole on every device; without a mesh it is what it was."""
-    return constrained(array, PartitionSpec())
+    return constrained(array, WHOLE)
 
 
-def over_rows(function: Callable[..., Any], *arrays: Any, alike: bool = False) -> Any:
+def over_rows(function: Callable[..., Any], *arrays: Any, laid: Any = ROWS) -> Any:
     """A function of rows, computed by every device on its share of them.
 
     Args:
@@ -72,7 +75,8 @@ def over_rows(function: Callable[..., Any], *arrays: Any, alike: bool = False) -
             has as a whole. A device gets as many rows as any other, which repeat the last one where there are
             not enough.
         arrays: pytrees whose leaves have the same leading axis, or one that the number of devices divides.
-        alike: whether all devices return the same, which is no rows of a whole.
+        laid: how the devices' results make up a whole, a `PartitionSpec` or a tree of them above that of the
+            results: `ROWS`, `COLUMNS` of all rows (`to_columns`), or `WHOLE` for what all return alike.
 
     Returns:
         The rows in the order of those given, or what all return alike. Without a mesh `function(*arrays)`.
@@ -92,22 +96,51 @@ def over_rows(function: Callable[..., Any], *arrays: Any, alike: bool = False) -
     )
     # What the function captures is made an argument: under vmap a captured array would have the wrong length.
     with using(None):
-        traced, shapes = jax.make_jaxpr(function, return_shape=True)(*shares)
+        traced, shapes = jax.make_jaxpr(function, axis_env=[(CLIENTS_AXIS, devices)], return_shape=True)(
+            *shares
+        )
     structure = jax.tree.structure(shapes)
 
     def of_device(captured: Any, *shares: Any) -> Any:
         values = jax.core.eval_jaxpr(traced.jaxpr, captured, *jax.tree.leaves(shares))
         return jax.tree.unflatten(structure, values)
 
-    whole, rows = PartitionSpec(), PartitionSpec(CLIENTS_AXIS)
     computed = jax.shard_map(
-        of_device,
-        mesh=mesh,
-        in_specs=(whole, *[rows] * len(arrays)),
-        out_specs=whole if alike else rows,
-        check_vma=False,
+        of_device, mesh=mesh, in_specs=(WHOLE, *[ROWS] * len(arrays)), out_specs=laid, check_vma=False
     )(traced.consts, *filled)
-    return computed if alike else jax.tree.map(lambda leaf: leaf[:count], computed)
+    return computed if laid == WHOLE else jax.tree.map(lambda leaf: leaf[:count], computed)
+
+
+def to_columns(rows: Array, places: Array, columns: Array) -> Array:
+    """Some rows of every device told to all of them, each of which keeps its columns; within `over_rows`.
+
+    They go in pieces, so that little is on the way at a time.
+
+    Args:
+        rows: (q, d), those of this device.
+        places: (k, q) int32, the places of every device's rows among all; a row beyond the last is dropped.
+        columns: (n, ⌈d / k⌉), the columns of this device, in which the rows are put.
+
+    Returns:
+        The columns with these rows.
+    """
+    devices, (count, d), width = places.shape[0], rows.shape, columns.shape[1]
+    filling = ((0, 0), (0, devices * width - d))
+
+    def told(columns: Array, start: Any, size: int) -> Array:
+        piece = jnp.pad(jax.lax.dynamic_slice_in_dim(rows, start, size), filling)
+        there = jax.lax.dynamic_slice_in_dim(places, start, size, axis=1)
+        # By device and then by row, as the places are.
+        piece = jax.lax.all_to_all(
+            piece.reshape(size, devices, width), CLIENTS_AXIS, split_axis=1, concat_axis=0
+        )
+        return columns.at[there.reshape(-1)].set(piece.reshape(-1, width), mode="drop", unique_indices=True)
+
+    size = max(1, min(count, columns.shape[0] // devices // PIECES))
+    pieces = count // size
+    columns = jax.lax.fori_loop(0, pieces, lambda i, columns: told(columns, i * size, size), columns)
+    rest = count - pieces * size
+    return told(columns, count - rest, rest) if rest else columns
 
 
 def _filled(leaf: Array, devices: int) -> Array:
@@ -148,5 +181,4 @@ def by_itself(function: Callable[..., T], *arrays: Array) -> T:
         with using(None):
             return function(*arrays)
 
-    whole = PartitionSpec()
-    return jax.shard_map(alone, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)(*arrays)
+    return jax.shard_map(alone, mesh=mesh, in_specs=WHOLE, out_specs=WHOLE, check_vma=False)(*arrays)

@@ -25,10 +25,12 @@ def usable() -> int:
     return min(cores_in_use(), jax.device_count()) if alone_on_a_cpu else jax.device_count()
 
 
-def mesh_of(
+def shared_among(
     config: ExperimentConfig, cohort_size: int, runs: int | None = None, mapped: bool = False
-) -> Mesh | None:
-    """The mesh that a configuration asks for; None for one device.
+) -> tuple[int, int]:
+    """The numbers of devices that runs, and the clients of each, are to be divided among.
+
+    Those that a configuration gives need not be here.
 
     Args:
         config: the configuration.
@@ -37,27 +39,19 @@ def mesh_of(
         mapped: whether clients' examples are read from a file as they train, which is done for one device.
 
     Raises:
-        ConfigError: if it asks for more devices than there are, divides a run alone, or more than one where
-            examples are mapped.
+        ConfigError: if the configuration divides a run alone, or more than there is to divide.
     """
-    there, asked = jax.device_count(), config.devices
+    asked = config.devices
     if not isinstance(asked, DevicesConfig):
         if mapped:
-            return None
+            return 1, 1
         free = usable()
         among_runs = largest_divisor(runs or 1, free)
-        return _of_job(among_runs, min(free // among_runs, cohort_size))
+        return among_runs, min(free // among_runs, cohort_size)
     if mapped and asked.clients > 1:
         raise ConfigError(
             f"devices.clients={asked.clients}: the examples of a mapped file are read for one device, so "
             "that it must be 1"
-        )
-    count = asked.runs * asked.clients
-    if count > there:
-        raise ConfigError(
-            f"devices: runs={asked.runs} × clients={asked.clients} are {count}, and there "
-            + ("is 1" if there == 1 else f"are {there}")
-            + (": on a CPU call fljax.use_cores before JAX is used" if jax.default_backend() == "cpu" else "")
         )
     if runs is None and asked.runs > 1:
         raise ConfigError(
@@ -67,7 +61,25 @@ def mesh_of(
         raise ConfigError(
             f"devices.clients={asked.clients} must not exceed the {cohort_size} clients of a round"
         )
-    return _of_job(min(asked.runs, runs or 1), asked.clients)
+    return min(asked.runs, runs or 1), asked.clients
+
+
+def mesh_of(
+    config: ExperimentConfig, cohort_size: int, runs: int | None = None, mapped: bool = False
+) -> Mesh | None:
+    """The mesh that a configuration asks for; None for one device. Arguments as for `shared_among`.
+
+    Raises:
+        ConfigError: if it asks for more devices than there are, or for some that would have nothing to do.
+    """
+    among, asked, there = shared_among(config, cohort_size, runs, mapped), config.devices, jax.device_count()
+    if isinstance(asked, DevicesConfig) and (count := asked.runs * asked.clients) > there:
+        raise ConfigError(
+            f"devices: runs={asked.runs} × clients={asked.clients} are {count}, and there "
+            + ("is 1" if there == 1 else f"are {there}")
+            + (": on a CPU call fljax.use_cores before JAX is used" if jax.default_backend() == "cpu" else "")
+        )
+    return None if mapped else _of_job(*among)
 
 
 def _of_job(runs: int, clients: int) -> Mesh | None:

@@ -26,10 +26,10 @@ from fljax.engine.processes import is_first, of_another, whole
 from fljax.engine.round import RoundMetrics, Step
 from fljax.engine.state import RunState, SimulationState
 from fljax.errors import JobError
-from fljax.host.limits import room
+from fljax.host.limits import Limit, room
 from fljax.host.signals import Stop
-from fljax.numerics.sharding import CLIENTS_AXIS
 from fljax.simulation.assembly import (
+    Composed,
     Parts,
     beside_of,
     check_names,
@@ -43,7 +43,7 @@ from fljax.simulation.assembly import (
     streaming,
 )
 from fljax.simulation.clients import describe
-from fljax.simulation.devices import mesh_of
+from fljax.simulation.devices import mesh_of, shared_among
 from fljax.simulation.endings import best_values, is_over, stopped
 from fljax.simulation.environment import environment
 from fljax.simulation.lines import Line, columns, evaluated_columns, metrics_line
@@ -111,6 +111,83 @@ class RunResult(NamedTuple):
 Progress = Callable[[Record], None]
 
 
+class _Settled(NamedTuple):
+    """A run before anything of it is on a device.
+
+    Attributes:
+        parts: its pieces.
+        composed: its functions.
+        need: estimate of its memory.
+        fits: what would fit, for the end of a sentence.
+        devices: among how many its clients are divided.
+    """
+
+    parts: Parts
+    composed: Composed
+    need: Need
+    fits: Callable[[Limit], str]
+    devices: int
+
+
+def _settle(
+    config: ExperimentConfig,
+    dataset: Dataset | None = None,
+    model: Any = None,
+    *,
+    aggregator: Aggregator | Callable[..., Any] | None = None,
+    attack: Attack | Callable[..., Any] | None = None,
+    client: ClientAlgorithm | None = None,
+    loss: Losses | None = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
+    memory: float | None = None,
+) -> _Settled:
+    """The pieces of a run and their memory; arguments as for `assemble`."""
+    check_names(config)
+    rule = None if aggregator is None else as_aggregator(aggregator)
+    attacked = True if attack is not None else None
+    data = load_dataset(config) if dataset is None else normalized(config, dataset)
+    parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
+    chosen = None if attack is None else as_attack(attack, parts.task)
+    _, devices = shared_among(parts.config, parts.cohort_size, mapped=data.mapped)
+    pieces: dict[str, Any] = {"rule": rule, "attack": chosen, "client": client}
+    composed = compose(parts, **pieces, devices=devices, own_data=True)
+
+    def estimated(parts: Parts) -> Need:
+        return estimate(parts, decided=composed.decided, **pieces).of_memory(devices)
+
+    need = estimated(parts)
+    if need.total > room(memory).most and may_stream(parts, rule, chosen):
+        # What clients keep is there twice in a round that streams.
+        streamed = streaming(parts)
+        if (instead := estimated(streamed)).total < need.total:
+            parts, need = streamed, instead
+            composed = compose(parts, **pieces, devices=devices, own_data=True)
+    return _Settled(parts, composed, need, lambda there: what_fits(parts, need, there, estimated), devices)
+
+
+def foresee(
+    config: ExperimentConfig, memory: float | None = None, told: Callable[[Need], object] = lambda need: None
+) -> Need:
+    """The memory that a run will need, on devices that need not be here; nothing is compiled.
+
+    Args:
+        config: the configuration.
+        memory: gigabytes the run may use; None for what the device has left.
+        told: the estimate, before it is compared with what there is.
+
+    Returns:
+        The `Need`.
+
+    Raises:
+        ConfigError: if a component is unknown, the pieces do not fit, or the run cannot fit the memory.
+        DataError: if the data cannot be read.
+    """
+    settled = _settle(config, memory=memory)
+    told(settled.need)
+    check_before(settled.need, memory, settled.fits)
+    return settled.need
+
+
 def assemble(
     config: ExperimentConfig,
     *,
@@ -122,7 +199,6 @@ def assemble(
     loss: Losses | None = None,
     metrics: Mapping[str, Callable[..., Any]] | None = None,
     memory: float | None = None,
-    foreseen: Callable[[Need], object] | None = None,
 ) -> Experiment:
     """Load the data and build every piece of the run.
 
@@ -139,7 +215,6 @@ def assemble(
             `config.loss`.
         metrics: functions by name, as `fljax.register_metric` takes them, beside `config.metrics`.
         memory: gigabytes the run may use; None for what the device has left.
-        foreseen: told the estimate of the memory before it is compared with what there is.
 
     Returns:
         The `Experiment`.
@@ -148,30 +223,11 @@ def assemble(
         ConfigError: if a component is unknown, the pieces do not fit, or the run cannot fit the memory.
         DataError: if the data cannot be read.
     """
-    check_names(config)
-    rule = None if aggregator is None else as_aggregator(aggregator)
-    attacked = True if attack is not None else None
-    data = load_dataset(config) if dataset is None else normalized(config, dataset)
-    parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
-    chosen = None if attack is None else as_attack(attack, parts.task)
-    mesh = mesh_of(parts.config, parts.cohort_size, mapped=data.mapped)
-    devices = 1 if mesh is None else mesh.shape[CLIENTS_AXIS]
-    pieces: dict[str, Any] = {"rule": rule, "attack": chosen, "client": client}
-    composed = compose(parts, **pieces, devices=devices, own_data=True)
-
-    def estimated(parts: Parts) -> Need:
-        return estimate(parts, decided=composed.decided, **pieces).on(devices)
-
-    need = estimated(parts)
-    if need.total > room(memory).most and may_stream(parts, rule, chosen):
-        # What clients keep is there twice in a round that streams.
-        streamed = streaming(parts)
-        if (instead := estimated(streamed)).total < need.total:
-            parts, need = streamed, instead
-            composed = compose(parts, **pieces, devices=devices, own_data=True)
-    if foreseen is not None:
-        foreseen(need)
-    check_before(need, memory, lambda there: what_fits(parts, need, there, estimated))
+    pieces: dict[str, Any] = {"aggregator": aggregator, "attack": attack, "client": client}
+    settled = _settle(config, dataset, model, loss=loss, metrics=metrics, memory=memory, **pieces)
+    parts, composed, devices = settled.parts, settled.composed, settled.devices
+    check_before(settled.need, memory, settled.fits)
+    mesh = mesh_of(parts.config, parts.cohort_size, mapped=parts.dataset.mapped)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
@@ -194,7 +250,7 @@ def assemble(
             "num_params": params.size,
             **environment(1 if mesh is None else mesh.size),
         },
-        need=need,
+        need=settled.need,
         memory=memory,
         mesh=mesh,
     )
@@ -294,7 +350,8 @@ def compile_experiment(experiment: Experiment) -> Program:
             experiment.beside,
             experiment.mesh,
         )
-    check_compiled(experiment.need, program.chunk, experiment.memory)
+    devices = 1 if experiment.mesh is None else experiment.mesh.size
+    check_compiled(experiment.need, program.chunk, experiment.memory, devices)
     return program
 
 

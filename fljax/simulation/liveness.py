@@ -73,7 +73,7 @@ _REDUCTIONS = {
     *("argmax", "argmin", "reduce", "concatenate"),
 }
 # The same numbers in the same place.
-_VIEWS = {"reshape", "squeeze", "expand_dims", "sharding_constraint", "optimization_barrier"}
+_VIEWS = {"reshape", "squeeze", "expand_dims", "sharding_constraint", "optimization_barrier", "turned"}
 _UPDATES = {"dynamic_update_slice", "scatter", "scatter-add", "scatter_add"}
 # Their result takes the place of what they read, if nobody else reads it.
 _IN_PLACE = _CHEAP | _EXPENSIVE | _UPDATES
@@ -109,6 +109,8 @@ class _Steps:
 
         for eqn in jaxpr.eqns:
             name, read = eqn.primitive.name, [value(var) for var in eqn.invars]
+            if name == "transpose" and len(eqn.params["permutation"]) == 2:
+                name = "turned"  # products read a matrix by rows or by columns
             called = next((eqn.params[key] for key in _CALLS if key in eqn.params), None)
             if called is not None and name not in _LOOPS:
                 inner = getattr(called, "jaxpr", called)

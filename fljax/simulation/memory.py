@@ -160,6 +160,17 @@ class Need(NamedTuple):
         """The memory on each of some devices that share the clients."""
         return Need(self.data.on(devices), tuple(part.on(devices) for part in self.others))
 
+    def of_memory(self, devices: int) -> "Need":
+        """The same of a memory, of which each of some devices has one, and those of a CPU share one."""
+        each, sharers = self.on(devices), sharing(devices)
+        data, *others = (part._replace(bytes=sharers * part.bytes) for part in each.parts)
+        return Need(data, tuple(others))
+
+
+def sharing(devices: int) -> int:
+    """How many of some devices share a memory: those of a CPU."""
+    return max(1, devices // jax.process_count()) if jax.default_backend() == "cpu" else 1
+
 
 def estimate(
     parts: Parts,
@@ -168,8 +179,9 @@ def estimate(
     rule: Aggregator | None = None,
     attack: Attack | None = None,
     client: ClientAlgorithm | None = None,
+    own_data: bool = True,
 ) -> Need:
-    """An estimate of the memory of a run on one device; `Need.on` tells that of several.
+    """An estimate of the memory of a run on one device; `Need.of_memory` tells that of several.
 
     It is what a round is given, the updates, and the larger of what training and what attack and rule hold
     beside them, by the results that are alive at the same time in the traced round.
@@ -179,6 +191,7 @@ def estimate(
         gradient: from `gradient_of`, if it is known.
         decided: bytes that rule and attack hold beside the updates (`check_pieces`).
         rule, attack, client: instead of the configured ones.
+        own_data: whether one of several devices may have the examples of its own clients only.
 
     Returns:
         The `Need`.
@@ -207,7 +220,7 @@ def estimate(
         # Of some clients on the device, and on the host theirs and those of the next ones.
         examples = 3 * rows * parts.data.table.shape[1]
         data = dataset.test_x.nbytes + examples * dataset.train_x[:1].nbytes
-    own = parts.keeps_examples_apart(attack)
+    own = own_data and parts.keeps_examples_apart(attack)
     stack = 4 * rows * d * stacks
     drawn = _drawn(parts, rows, chunk, gradient.batch, fewer)
     training = max(0, gradient.held - stack - drawn.bytes)
@@ -363,21 +376,21 @@ def check_before(need: Need, memory: float | None = None, fits: Callable[[Limit]
         raise ConfigError(shortage(need, limit) + ("" if fits is None else fits(limit)))
 
 
-def check_compiled(need: Need, compiled: Any, memory: float | None = None) -> None:
-    """Refuse a run of which the compiler says that it does not fit.
+def check_compiled(need: Need, compiled: Any, memory: float | None = None, devices: int = 1) -> None:
+    """Refuse a run of which the compiler says that it does not fit on its devices.
 
     Raises:
         ConfigError: if it does not fit.
     """
     limit = room(memory)
     # Of what is free, the program's arguments have had their part already.
-    needed = program_bytes(compiled, arguments=memory is not None)
+    needed = sharing(devices) * program_bytes(compiled, arguments=memory is not None)
     if needed > limit.bytes:
         raise ConfigError(shortage(need, limit, needed))
 
 
 def program_bytes(compiled: Any, arguments: bool = True) -> int:
-    """The bytes of a compiled program by its own account: arguments, results and temporaries."""
+    """The bytes of a compiled program on a device by its own account: arguments, results, temporaries."""
     memory = compiled.memory_analysis()
     if memory is None:
         return 0

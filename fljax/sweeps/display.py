@@ -240,7 +240,7 @@ def plan_table(plan: Plan, seconds: Sequence[float]) -> Table:
         seeds = len({cell.config.seed for cell in group.cells}) > 1
         varying = [key for key in plan.sweep.axes if len({str(c.axes[key]) for c in group.cells}) > 1]
         traced = dict.fromkeys([*varying, *group.traced, *(["seed"] if seeds else [])])
-        memory = (group.shared_bytes + group.size * group.cell_bytes) / 1e6
+        memory = group.bytes / 1e6
         table.add_row(
             str(group.number + 1),
             escape(str(first.axes["aggregator"])),

@@ -1,6 +1,7 @@
 """The planner: cells grouped by the program they need, groups cut into batches that fit the memory."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +13,8 @@ from fljax.config.schema import ExperimentConfig
 from fljax.errors import ConfigError
 from fljax.host.limits import Limit, device_memory, gigabytes, room
 from fljax.simulation.assembly import Parts, may_stream, streaming
-from fljax.simulation.memory import Need, estimate, shortage
+from fljax.simulation.devices import shared_among
+from fljax.simulation.memory import Need, estimate, sharing, shortage
 from fljax.simulation.model import num_convolutions
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import TOLD_EVERY, Cell, Told, in_the_cell
@@ -41,8 +43,10 @@ class Group:
         parts: of every cell.
         traced: dotted keys whose values differ and enter the program as arrays: (cells,) each.
         size: how many cells the program holds.
-        need: estimated memory of the first cell, which stands for all of them.
+        need: estimated memory of the first cell, which stands for all of them; of a device's share of it,
+            where each of several has a memory of its own.
         shared_bytes: memory of the data.
+        memories: among how many memories a batch's cells are divided.
         round_flops: estimated operations of one cell's round.
         num_params: d.
     """
@@ -56,6 +60,7 @@ class Group:
     shared_bytes: int
     round_flops: float
     num_params: int
+    memories: int = 1
 
     @property
     def config(self) -> ExperimentConfig:
@@ -66,6 +71,11 @@ class Group:
     def cell_bytes(self) -> int:
         """Estimated memory of one cell, without the data all share."""
         return self.need.own
+
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of the program: the data and a batch's cells, or one memory's share of them."""
+        return self.shared_bytes + -(-self.size // self.memories) * self.cell_bytes
 
     @property
     def batches(self) -> list[Batch]:
@@ -181,17 +191,23 @@ def _group(
         if len({values[key] for values in numbers}) > 1
     }
     gradient = known.gradient(parts[0])
-    need = estimate(parts[0], gradient, known.decided(parts[0]))
-    distinct = {id(p.dataset): p.dataset for p in parts}.values()
-    shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct)
-    if shared + need.own > limit.most and may_stream(parts[0]):
-        instead = estimate(streaming(parts[0]), gradient)
-        if instead.own < need.own:
-            parts, need = [streaming(p) for p in parts], instead
     on_cpu = jax.default_backend() == "cpu"
     alone = num_convolutions(gradient.params) > 0 or len(cells) <= FEW_ON_CPU
     most = size or ((1 if alone else MOST_ON_CPU) if on_cpu else MOST_ELSEWHERE)
-    most = max(1, min(most, (budget - shared) // max(need.own, 1)))
+    # Every device has all of the data.
+    try:
+        among = shared_among(parts[0].config, parts[0].cohort_size, min(most, len(cells)))
+    except ConfigError as error:
+        raise ConfigError(f"{error} {in_the_cell(cells[0].axes)}") from None
+    need = estimate(parts[0], gradient, known.decided(parts[0]), own_data=False).of_memory(among[1])
+    distinct = {id(p.dataset): p.dataset for p in parts}.values()
+    shared = max(d.train_x.nbytes + d.test_x.nbytes for d in distinct) * sharing(math.prod(among))
+    if shared + need.own > limit.most and may_stream(parts[0]):
+        instead = estimate(streaming(parts[0]), gradient, own_data=False).of_memory(among[1])
+        if instead.own < need.own:
+            parts, need = [streaming(p) for p in parts], instead
+    memories = 1 if on_cpu else among[0]
+    most = max(1, min(most, memories * ((budget - shared) // max(need.own, 1))))
     count = max(-(-len(cells) // most), min(batches, len(cells)))
     n, d = parts[0].cohort_size, gradient.num_params
     # A rule and an attack read the stack some ten times, with an operation or two for every entry.
@@ -206,6 +222,7 @@ def _group(
         shared_bytes=shared,
         round_flops=flops,
         num_params=d,
+        memories=memories,
     )
 
 
@@ -233,7 +250,7 @@ def check_fits(plan: Plan, workers: int) -> None:
         raise ConfigError(reason)
     if plan.strict or jax.default_backend() != "cpu":
         return
-    needs = sorted(g.shared_bytes + g.size * g.cell_bytes for g in plan.groups for _ in g.batches[:workers])
+    needs = sorted(g.bytes for g in plan.groups for _ in g.batches[:workers])
     together, limit = sum(needs[-workers:]), plan.limit
     if together > limit.most:
         raise ConfigError(

@@ -18,7 +18,7 @@ from fljax.numerics.safe import RUNS
 from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS
 from fljax.simulation.assembly import compose
 from fljax.simulation.devices import mesh_of
-from fljax.simulation.memory import program_bytes
+from fljax.simulation.memory import program_bytes, sharing
 from fljax.sweeps.inputs import Inputs, beside_test, group_inputs, of_batch, on_mesh
 from fljax.sweeps.plan import Group
 
@@ -36,7 +36,7 @@ class GroupProgram(NamedTuple):
             `fljax.engine.loop.Program`; consumes the state.
         evaluate: `(params, test_x, test_y, test_rows, model_state, beside) -> Evaluation`.
         seconds_compile: of all three.
-        bytes: what the compiler says the chunk needs, data included.
+        bytes: what the compiler says the chunk needs of a memory, data included.
         inputs: what they read.
         mesh: the devices that share the work; None for one.
     """
@@ -133,7 +133,7 @@ def compile_group(group: Group) -> GroupProgram:
         chunk=compiled_chunk,
         evaluate=compiled_evaluate,
         seconds_compile=seconds,
-        bytes=program_bytes(compiled_chunk),
+        bytes=sharing(runs * devices) * program_bytes(compiled_chunk),
         inputs=inputs,
         mesh=mesh,
     )

@@ -1,10 +1,6 @@
 """A rough estimate of the time of a plan, without running it."""
 
-import time
-
-import jax
-import jax.numpy as jnp
-
+from fljax.host.speed import machine_flops
 from fljax.sweeps.plan import Group, Plan
 
 # Of the speed of a large matrix product, what whole rounds reach; and what one operation more costs on a CPU
@@ -12,19 +8,6 @@ from fljax.sweeps.plan import Group, Plan
 EFFICIENCY = 0.2
 SECONDS_COMPILE = 6.0
 OVERHEAD = 2e-4
-
-
-def machine_flops(size: int = 1024) -> float:
-    """Operations per second of a large float32 matrix product."""
-    a = jnp.ones((size, size))
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(a, a))
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        jax.block_until_ready(product(a, a))
-        times.append(time.perf_counter() - begin)
-    return 2.0 * size**3 / min(times)
 
 
 def estimate_seconds(plan: Plan, workers: int) -> list[float]:

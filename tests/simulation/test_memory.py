@@ -90,6 +90,16 @@ GRID = {
     "long draws": ({**SMALL, "local": {"steps": 20_000, "batch_size": 8}}, None),
     "CNN": ({**FEW, "model": {"name": "cnn"}}, IMAGES),
     "ResNet": ({**FEW, "model": {"name": "resnet20"}}, IMAGES),
+    "Krum": (
+        {
+            **SMALL,
+            "num_clients": 400,
+            "model": {"name": "mlp", "hidden": [50]},
+            "aggregator": {"name": "krum", "num_malicious": 80},
+        },
+        None,
+    ),
+    "transformer": ({**FEW, "model": {"name": "transformer", "layers": 1}}, TEXT),
     "LSTM": ({**FEW, "model": {"name": "lstm", "width": 64}, "num_clients": 10}, TEXT),
 }
 QUICK = {"attackers who train", "a cohort"}
@@ -112,11 +122,17 @@ def test_the_estimate_is_that_of_the_compiler(name):
     assert said / 1.3 < experiment.need.total < said * 1.3
 
 
-def test_devices_that_share_the_clients_share_what_they_hold():
+def test_devices_that_share_the_clients_share_what_they_hold(monkeypatch):
     need = assemble(parse_config(BASE | LARGE)).need
     four = need.on(4)
     assert four.total < need.total / 4 + sum(p.bytes for p in need.parts if not p.spread) + len(need.parts)
     assert [part.bytes for part in need.on(1).parts] == [part.bytes for part in need.parts]
+    # The devices of a CPU have one memory, in which their shares add up.
+    of = {p.short: p.bytes for p in need.parts}, {p.short: p.bytes for p in need.of_memory(4).parts}
+    assert of[1]["updates"] == of[0]["updates"]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert need.of_memory(4) == four
+    monkeypatch.undo()
     # Five clients at once on every device, whatever the number of devices.
     chunked = assemble(parse_config(BASE | LARGE | {"client_chunk": 10})).need
     of = {part.short: part.bytes for part in chunked.on(4).parts}, {p.short: p.bytes for p in chunked.parts}
@@ -180,7 +196,10 @@ def test_more_devices_fit_where_each_has_a_memory_of_its_own(monkeypatch):
 
 def test_a_dry_run_shows_the_parts_and_starts_nothing(nothing_compiled, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(BASE | LARGE | {"streaming": False}))
+    monkeypatch.setattr(running, "put", lambda *_: pytest.fail("placed"))
+    # More devices than there are.
+    devices = {"devices": {"clients": 8}, "client_chunk": 5}
+    (tmp_path / "config.json").write_text(json.dumps(BASE | LARGE | devices | {"streaming": False}))
     words = ["fljax", "run", "config.json", "--dry-run"]
     monkeypatch.setattr(sys, "argv", [*words, "--memory", "1"])
     monkeypatch.setenv("COLUMNS", "200")

@@ -413,8 +413,16 @@ def test_the_batch_size_follows_memory_device_and_workers(monkeypatch):
     fits = plan_of(table, size=20, budget=group.shared_bytes + 5 * group.cell_bytes).groups[0]
     assert fits.size == 5
     assert plan_of(table, budget=1).groups[0].size == 1
-    monkeypatch.setattr(planning, "num_convolutions", lambda params: 2)
-    assert plan_of(table).groups[0].size == 1
+    with monkeypatch.context() as changed:
+        changed.setattr(planning, "num_convolutions", lambda params: 2)
+        assert plan_of(table).groups[0].size == 1
+    # Of four devices that have a memory each every one holds its share of the cells: two, so eight together.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    options = {"base": {**BASE, "devices": {"runs": 4}}, "size": 20}
+    group = plan_of(table, **options).groups[0]
+    group = plan_of(table, **options, budget=group.shared_bytes + 2 * group.cell_bytes).groups[0]
+    assert (group.size, len(group.batches)) == (7, 3)
+    assert group.bytes == group.shared_bytes + 2 * group.cell_bytes
 
 
 @pytest.mark.parametrize(
@@ -473,8 +481,7 @@ def test_in_parts_the_results_are_the_same(diverging):
 
 def test_the_estimate_of_the_memory_is_near_the_compiler_s(diverging):
     _, group, program = diverging
-    estimate = group.shared_bytes + group.size * group.cell_bytes
-    assert program.bytes / 3 < estimate < program.bytes * 3
+    assert program.bytes / 3 < group.bytes < program.bytes * 3
 
 
 # --- every parameter that may be traced --------------------------------------------------------------
