@@ -30,6 +30,7 @@ FLOORS = [
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # What benchmarks compare with.
 PEERS = {"fljax.bench.peers", "fljax.bench.torch_loop", "fljax.bench.pfl_rounds"}
+PEERS |= {"fljax.bench.flower_rounds"}
 # Pure functions on arrays, for anyone's JAX code.
 PURE = {"base", "numerics", "aggregators", "attacks"}
 
@@ -124,7 +125,7 @@ def test_nothing_below_the_configuration_reads_one():
 
 
 def test_peers_are_imported_inside_functions_of_few_modules():
-    peers = {"torch", "byzfl", "pfl"}
+    peers = {"torch", "byzfl", "pfl", "flwr"}
     for module, path in MODULES.items():
         names = {name.split(".")[0] for name in imported(path)}
         assert module in PEERS or not names & peers, path

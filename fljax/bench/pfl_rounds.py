@@ -28,6 +28,10 @@ class PflRounds:
     """
 
     def __init__(self, experiment: Experiment, threads: int) -> None:
+        config = experiment.config
+        check(config)
+        if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
+            raise NoCounterpart("no counterpart of attacks and of rules but the mean")
         import torch
         from pfl.aggregate.simulate import SimulatedBackend
         from pfl.algorithm.base import NNAlgorithmParams
@@ -38,10 +42,6 @@ class PflRounds:
         from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
         from pfl.model.pytorch import PyTorchModel
 
-        config = experiment.config
-        check(config)
-        if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
-            raise NoCounterpart("no counterpart of attacks and of rules but the mean")
         self._threads, self._iteration = threads, 0
         torch.set_num_threads(threads)
         torch.manual_seed(config.seed)

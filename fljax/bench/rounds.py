@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import jax
@@ -149,6 +150,11 @@ class _Clocked:
 
 def measure_job(job: Job, limits: Limits, compared: bool = False) -> list[Row]:
     """The rows of one job: fljax, and every peer, or why it is left out."""
+    with ExitStack() as stack:
+        return _measured(job, limits, compared, stack)
+
+
+def _measured(job: Job, limits: Limits, compared: bool, stack: ExitStack) -> list[Row]:
     dataset = job.dataset()
 
     def assembled(**overrides: Any) -> Experiment:
@@ -166,6 +172,8 @@ def measure_job(job: Job, limits: Limits, compared: bool = False) -> list[Row]:
     sides = {name: _paced(each) for name, each in programs.items()}
     sides["evaluation"] = _Clocked(whole.evaluate)
     found, left_out = contenders(experiment) if compared else ([], {})
+    for each in found:
+        stack.callback(each.close)
     looks = {each.name: _looked_at(each) for each in found}
     sides |= {each.name: looks[each.name][0] for each in found if not _hopeless(each, found, looks)}
     turns = [_side(side) for side in sides.values()]

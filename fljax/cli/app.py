@@ -465,7 +465,7 @@ def bench_rounds(
     out: Annotated[Path | None, typer.Option(help="Where to write; default runs/bench-rounds.")] = None,
 ) -> None:
     """Time whole rounds: shares of their parts, memory, the arithmetic's floor, peers."""
-    from fljax.bench import jobs, rounds, rounds_report
+    from fljax.bench import jobs, round_peers, rounds, rounds_report
     from fljax.cli import bench as command
     from fljax.simulation.run_folder import check_folder
 
@@ -476,7 +476,8 @@ def bench_rounds(
     measured = rounds.measure_jobs(planned, limits, peers)
     of = rounds_report
     shown = command.Shown("jobs", of.title, of.line, of.tables, of.remarks, of.write_results)
-    command.run(_console(), len(planned), measured, folder, limits, None, shown)
+    peer = round_peers.versions() if peers else None
+    command.run(_console(), len(planned), measured, folder, limits, peer, shown)
 
 
 @app.command("list")

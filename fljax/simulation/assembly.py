@@ -47,7 +47,7 @@ from fljax.numerics.rows import chunk_size
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import cannot_stream, check_cohort, check_messages, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
-from fljax.simulation.model import build_model, clients_at_once, num_params
+from fljax.simulation.model import build_model, clients_at_once, drawn_once, num_params
 from fljax.simulation.objectives import check_stop, make_objective
 
 
@@ -327,7 +327,7 @@ def initial_model(parts: Parts) -> tuple[Array, Any]:
     key = jax.random.key(parts.config.seed_for("init"))
     state = () if parts.model.init_state is None else parts.model.init_state(key)
     # Put together on the host: `ravel_pytree` is a program for every shape that an array has.
-    leaves = jax.device_get(jax.tree.leaves(parts.model.init(key)))
+    leaves = jax.device_get(jax.tree.leaves(drawn_once(parts.model.init)(key)))
     dtype = jnp.result_type(*leaves)
     return jnp.asarray(np.concatenate([np.ravel(leaf) for leaf in leaves], dtype=dtype)), state
 

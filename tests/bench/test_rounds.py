@@ -117,10 +117,12 @@ def test_figures_follow_from_the_times(clock, monkeypatch):
     found = [
         Contender("A", "A, fast", clock.takes(10.0), lambda: {"gradients": 0.7}),
         Contender("A", "A, slow", clock.takes(30.0)),
-        Contender("B", "B", clock.takes(40.0)),
+        Contender("B", "B", clock.takes(40.0), close=lambda: closed.append("B")),
     ]
+    closed = []
     monkeypatch.setattr(rounds, "contenders", lambda experiment: (found, {"C": "not installed"}))
     ours, fast, slow, other, missing = rounds.measure_job(JOB, Limits(3, math.inf), compared=True)
+    assert closed == ["B"]
     assert ours.keys() == set(rounds.COLUMNS)
     assert (ours["who"], ours["seconds_median"], ours["cpu_seconds_median"]) == ("fljax", 5.0, 10.0)
     shares = [ours[name] for name in rounds.SHARES]
@@ -185,22 +187,37 @@ def test_a_peer_that_is_missing_or_breaks_is_named(monkeypatch):
 # --- what is shown and kept ----------------------------------------------------------------------------
 
 
-def test_the_command_writes_what_it_measured(cli, tmp_path):
+def test_the_command_writes_what_it_measured(cli, tmp_path, monkeypatch):
+    def missing(experiment):
+        raise ImportError
+
+    monkeypatch.setattr(round_peers, "PEERS", {"A": missing})
     (tmp_path / "tiny.toml").write_text(
         "num_clients = 4\nlocal = { batch_size = 2 }\nroot = { size = 2 }\n"
         "model = { name = 'logistic_regression' }\n"
         "aggregator = { name = 'mean' }\n"
     )
     vary = ["--vary", "local.batch_size=[1, 4]"]
-    status, out, err = cli("tiny.toml", "--set", "num_clients=3", *vary, "--repeats", 1, "--seconds", 0.01)
+    status, out, err = cli(
+        "tiny.toml", "--set", "num_clients=3", *vary, "--repeats", 1, "--seconds", 0.01, "--peers"
+    )
     assert (status, err) == (0, "")
     folder = tmp_path / "runs" / "bench-rounds"
     assert {path.name for path in folder.iterdir()} == {"rows.jsonl", "results.csv", "results.json"}
     results = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert results["finished"] is True
-    assert [(row["value"], row["batch"], row["clients"]) for row in results["rows"]] == [(1, 1, 3), (4, 4, 3)]
+    assert results["peer"] == round_peers.versions()
+    ours = [row for row in results["rows"] if row["who"] == "fljax"]
+    assert [(row["value"], row["batch"], row["clients"]) for row in ours] == [(1, 1, 3), (4, 4, 3)]
+    assert len(results["rows"]) == 4
     assert results["exponents"].keys() == {"local.batch_size, fljax"}
-    for shown in ("2/2", "local.batch_size = 4", "seconds ~ local.batch_size^p of fljax", "gradients"):
+    for shown in (
+        "A left out: not installed",
+        "2/2",
+        "local.batch_size = 4",
+        "seconds ~ local.batch_size^p of fljax",
+        "gradients",
+    ):
         assert shown in out, shown
 
 

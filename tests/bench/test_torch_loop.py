@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fljax import aggregators
+from fljax.bench.flower_rounds import FlowerRounds
 from fljax.bench.pfl_rounds import PflRounds
 from fljax.bench.torch_loop import NoCounterpart, TorchLoop, Way, check, make_rule, trim_attack, ways
 from fljax.config.schema import parse_config
@@ -87,6 +88,28 @@ def test_pfl_makes_the_same_round():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(NoCounterpart, match="the mean"):
         PflRounds(assemble(config_of(aggregator={"name": "median"}), dataset=alike(shape)), 2)
+
+
+@pytest.mark.slow
+def test_flower_makes_the_same_round():
+    pytest.importorskip("flwr")
+    shape = (5,)
+    experiment = assemble(config_of(model={"name": "mlp"}), dataset=alike(shape))
+    loop, flower = TorchLoop(experiment, Way("loop", 1)), FlowerRounds(experiment)
+
+    def flat():
+        return np.concatenate([part.ravel() for part in flower.arrays.to_numpy_ndarrays()])
+
+    try:
+        loop.set_parameters(flat())
+        before = flat()
+        for _ in range(2):
+            flower()
+            loop()
+        assert not np.allclose(flat(), before, atol=1e-3)
+        np.testing.assert_allclose(flat(), loop.parameters(), rtol=1e-4, atol=1e-5)
+    finally:
+        flower.close()
 
 
 @pytest.mark.parametrize(

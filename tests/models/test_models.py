@@ -7,6 +7,9 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
+from fljax.config.components import make_model
+from fljax.config.schema import Component, parse_config
+from fljax.data import load
 from fljax.models import (
     CNN,
     MLP,
@@ -23,6 +26,8 @@ from fljax.models import (
 )
 from fljax.models.conv import client_conv
 from fljax.models.layers import BatchNorm, xavier
+from fljax.simulation.model import build_model, drawn_once
+from tests.support.programs import optimized
 
 KEY = jax.random.key(0)
 
@@ -297,3 +302,15 @@ def test_registry():
         "mean_embedding",
         "transformer",
     }
+
+
+def test_an_initialisation_that_compiles_fast_has_the_bits_of_an_optimised_one():
+    data = load("digits", seed=0)
+    form = data.format
+    fast, _ = build_model(parse_config({"num_clients": 2, "model": {"name": "mlp"}}), None, data)
+    plain = as_model(make_model(Component(name="mlp"), form), form.input_shape)
+    key = jax.random.key(3)
+    drawn = drawn_once(fast.init)
+    assert drawn is not fast.init
+    jax.tree.map(np.testing.assert_array_equal, drawn(key), optimized(plain.init)(key))
+    assert drawn_once(plain.init) is plain.init  # what a user gives is run as it is
