@@ -12,9 +12,10 @@ from fljax.base import Model
 from fljax.models.adapters._linen import from_linen
 from fljax.models.adapters._nnx import from_nnx
 from fljax.models.adapters._pair import from_pair
-from fljax.models.conv import client_conv
+from fljax.models.conv import client_conv, patch_conv
 from fljax.models.image_networks import DropoutCNN, FedAvgCNN, LeNet
-from fljax.models.layers import max_pool_2x2, patch_conv
+from fljax.models.layers import max_pool_2x2
+from fljax.models.lowering import for_clients
 from fljax.models.networks import CNN, MLP, LinearRegression, LogisticRegression
 from fljax.models.registry import MODELS, register_model
 from fljax.models.resnet import ResNet20
@@ -101,6 +102,7 @@ __all__ = [
     "Transformer",
     "as_model",
     "client_conv",
+    "for_clients",
     "max_pool_2x2",
     "patch_conv",
     "register_model",

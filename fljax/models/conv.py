@@ -7,7 +7,7 @@ patches.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,10 +15,65 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-from fljax.models.layers import check_plain, patch_conv
-
 Pads = tuple[tuple[int, int], tuple[int, int]]
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# Up to so many channels or features, neighbouring outputs are computed together (benchmarks/README.md).
+_FEW = 8
+
+
+def check_plain(name: str, options: Mapping[str, Any]) -> None:
+    """Raise a ValueError for what the convolution `name` does not do: dilation and feature groups."""
+    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
+    if any(d != 1 for d in dilations) or options.get("feature_group_count", 1) != 1:
+        raise ValueError(f"{name}: dilation and feature groups are not supported; use the default lowering")
+
+
+def patch_conv(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **options: Any,
+) -> Array:
+    """Convolution as one matrix product over image patches.
+
+    With per-client weights `vmap` turns an ordinary convolution into a grouped one, which takes seconds
+    instead of half a second a round on a CPU (benchmarks/README.md). A matrix product stays one. Give it to
+    `flax.linen.Conv(conv_general_dilated=patch_conv)`; the parameters keep their shapes.
+
+    Args:
+        lhs: (batch, height, width, channels).
+        rhs: (kernel height, kernel width, channels, features).
+        window_strides: of the two spatial axes.
+        padding: "VALID", "SAME" or pairs per spatial axis.
+        **options: as for `jax.lax.conv_general_dilated`.
+
+    Returns:
+        (batch, height', width', features).
+
+    Raises:
+        ValueError: for dilation or feature groups, which it does not do.
+
+    Example:
+        >>> patch_conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), (1, 1), "VALID").shape
+        (1, 2, 2, 5)
+    """
+    check_plain("patch_conv", options)
+    kernel_height, kernel_width, channels, features = rhs.shape
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
+    if any(low or high for low, high in padding):
+        lhs = jnp.pad(lhs, ((0, 0), *padding, (0, 0)))
+    down, right = window_strides
+    height = (lhs.shape[1] - kernel_height) // down + 1
+    width = (lhs.shape[2] - kernel_width) // right + 1
+    patches = [
+        lhs[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
+        for i in range(kernel_height)
+        for j in range(kernel_width)
+    ]
+    flat = rhs.reshape(kernel_height * kernel_width * channels, features)
+    return jnp.matmul(jnp.concatenate(patches, axis=-1), flat, precision=options.get("precision"))
 
 
 def client_conv(
@@ -114,12 +169,41 @@ def _over_clients(
     return call
 
 
-@functools.cache
-def _forward(strides: tuple[int, int], pads: Pads, precision: Any) -> Callable[[Array, Array], Array]:
-    def direct(x: Array, w: Array) -> Array:
+def _image_conv(
+    x: Array, w: Array, strides: tuple[int, int], pads: Sequence[tuple[int, int]], precision: Any
+) -> Array:
+    """The ordinary convolution; on a CPU with few channels four neighbouring outputs at once.
+
+    They are features of a convolution with stride 2, whose kernel is the kernel at four places of a window
+    that is one larger: ((k + 1) / k)² times the arithmetic in matrix products that are four times as wide.
+    """
+
+    def convolved(w: Array, strides: tuple[int, int], pads: Sequence[tuple[int, int]]) -> Array:
         return lax.conv_general_dilated(
             x, w, strides, pads, dimension_numbers=_DIMENSIONS, precision=precision
         )
+
+    *window, channels, features = w.shape
+    few = min(channels, features) <= _FEW and max(window) > 1
+    if not (few and strides == (1, 1) and jax.default_backend() == "cpu"):
+        return convolved(w, strides, pads)
+    height, width = (
+        size + low + high - length + 1
+        for size, (low, high), length in zip(x.shape[1:3], pads, window, strict=True)
+    )
+    at = [jnp.pad(w, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in range(2) for j in range(2)]
+    (top, bottom), (left, right) = pads
+    even = (top, bottom + height % 2), (left, right + width % 2)
+    out = convolved(jnp.concatenate(at, axis=-1), (2, 2), even)
+    out = out.reshape(*out.shape[:3], 2, 2, features).transpose(0, 1, 3, 2, 4, 5)
+    images, rows, _, columns, _, _ = out.shape
+    return out.reshape(images, 2 * rows, 2 * columns, features)[:, :height, :width]
+
+
+@functools.cache
+def _forward(strides: tuple[int, int], pads: Pads, precision: Any) -> Callable[[Array, Array], Array]:
+    def direct(x: Array, w: Array) -> Array:
+        return _image_conv(x, w, strides, pads, precision)
 
     def patches(x: Array, w: Array) -> Array:
         return patch_conv(x, w, strides, pads, precision=precision)
@@ -137,9 +221,12 @@ def _input_gradient(
             low = w.shape[axis] - 1 - pads[axis][0]
             spread = (g.shape[1 + axis] - 1) * strides[axis] + 1
             around.append((low, size[axis] - spread - low + w.shape[axis] - 1))
+        turned = jnp.flip(w, (0, 1)).swapaxes(2, 3)
+        if strides == (1, 1):
+            return _image_conv(g, turned, strides, around, precision)
         return lax.conv_general_dilated(
             g,
-            jnp.flip(w, (0, 1)).swapaxes(2, 3),
+            turned,
             (1, 1),
             around,
             lhs_dilation=strides,

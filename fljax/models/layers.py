@@ -1,72 +1,17 @@
 """Layers chosen for training many clients at once, and the initialisation of the paper's models."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from fljax.models.conv import client_conv
+
 # MXNet's Xavier initialiser with magnitude 2.24: uniform in (−a, a), a² = 2.24 / mean fan; biases 0.
 xavier = nn.initializers.variance_scaling(2.24 / 3, "fan_avg", "uniform")
 # The same with the magnitude of 3.14 that the group used for its residual networks.
 xavier_resnet = nn.initializers.variance_scaling(3.14 / 3, "fan_avg", "uniform")
-
-
-def check_plain(name: str, options: Mapping[str, Any]) -> None:
-    """Raise a ValueError for what the convolution `name` does not do: dilation and feature groups."""
-    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
-    if any(d != 1 for d in dilations) or options.get("feature_group_count", 1) != 1:
-        raise ValueError(f"{name}: dilation and feature groups are not supported; use the default lowering")
-
-
-def patch_conv(
-    lhs: Array,
-    rhs: Array,
-    window_strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
-    **options: Any,
-) -> Array:
-    """Convolution as one matrix product over image patches.
-
-    With per-client weights `vmap` turns an ordinary convolution into a grouped one, which takes seconds
-    instead of half a second a round on a CPU (benchmarks/README.md). A matrix product stays one. Give it to
-    `flax.linen.Conv(conv_general_dilated=patch_conv)`; the parameters keep their shapes.
-
-    Args:
-        lhs: (batch, height, width, channels).
-        rhs: (kernel height, kernel width, channels, features).
-        window_strides: of the two spatial axes.
-        padding: "VALID", "SAME" or pairs per spatial axis.
-        **options: as for `jax.lax.conv_general_dilated`.
-
-    Returns:
-        (batch, height', width', features).
-
-    Raises:
-        ValueError: for dilation or feature groups, which it does not do.
-
-    Example:
-        >>> patch_conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), (1, 1), "VALID").shape
-        (1, 2, 2, 5)
-    """
-    check_plain("patch_conv", options)
-    kernel_height, kernel_width, channels, features = rhs.shape
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
-    if any(low or high for low, high in padding):
-        lhs = jnp.pad(lhs, ((0, 0), *padding, (0, 0)))
-    down, right = window_strides
-    height = (lhs.shape[1] - kernel_height) // down + 1
-    width = (lhs.shape[2] - kernel_width) // right + 1
-    patches = [
-        lhs[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
-        for i in range(kernel_height)
-        for j in range(kernel_width)
-    ]
-    flat = rhs.reshape(kernel_height * kernel_width * channels, features)
-    return jnp.matmul(jnp.concatenate(patches, axis=-1), flat, precision=options.get("precision"))
 
 
 def max_pool_2x2(x: Array) -> Array:
@@ -115,7 +60,7 @@ class ConvPool(nn.Module):
             (3, 3),
             padding="VALID",
             kernel_init=xavier,
-            conv_general_dilated=patch_conv,
+            conv_general_dilated=client_conv,
         )
         return nn.relu(max_pool_2x2(conv(x[:, :height, :width])))
 

@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from fljax.base import Model
 from fljax.models.conv import client_conv
 
-# Primitives whose inner programs are rewritten as well. Functions with gradients of their own stay as they are.
+# Primitives whose inner programs are rewritten as well. Functions with their own gradients stay as they are.
 _OUTER = {"jit", "pjit", "closed_call", "remat", "remat2", "checkpoint", "scan", "cond"}
 
 
@@ -66,15 +66,21 @@ def _run(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
     for equation in jaxpr.eqns:
         name, operands = equation.primitive.name, [read(operand) for operand in equation.invars]
         if name == "conv_general_dilated" and _is_plain(equation):
-            outputs = [_convolution(*operands, equation.params)]
+            outputs = [_convolution(equation.params, *operands)]
         elif name in _WINDOWS and _is_window(equation):
-            outputs = [_over_windows(name, *operands, equation.params)]
+            outputs = [_over_windows(name, equation.params, *operands)]
         else:
             if name in _OUTER:
                 inner = {key: _inner(value) for key, value in equation.params.items()}
                 equation = equation.replace(params=inner)
             needed = list(dict.fromkeys(v for v in equation.invars if not isinstance(v, Literal)))
-            alone = Jaxpr((), needed, equation.outvars, [equation], equation.effects)
+            alone = jaxpr.replace(
+                constvars=[],
+                invars=needed,
+                outvars=equation.outvars,
+                eqns=[equation],
+                effects=equation.effects,
+            )
             outputs = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*map(read, needed))
         known.update(zip(equation.outvars, outputs, strict=True))
     return [read(output) for output in jaxpr.outvars]
@@ -105,7 +111,7 @@ def _is_plain(equation: Any) -> bool:
     )
 
 
-def _convolution(lhs: Array, rhs: Array, params: dict[str, Any]) -> Array:
+def _convolution(params: dict[str, Any], lhs: Array, rhs: Array) -> Array:
     numbers = params["dimension_numbers"]
     batch, channels, *space = numbers.lhs_spec
     features, inputs, *window = numbers.rhs_spec
@@ -136,7 +142,7 @@ def _is_window(equation: Any) -> bool:
     } == {1}
 
 
-def _over_windows(name: str, x: Array, params: dict[str, Any]) -> Array:
+def _over_windows(name: str, params: dict[str, Any], x: Array) -> Array:
     combine, neutral = _WINDOWS[name]
     if any(low or high for low, high in params["padding"]):
         widths = [(low, high, 0) for low, high in params["padding"]]

@@ -13,8 +13,7 @@ from fljax.config.schema import Component, ExperimentConfig
 from fljax.data import Dataset, Format
 from fljax.data.moments import Moments
 from fljax.errors import ConfigError, first_line
-from fljax.models import Model, as_model
-from fljax.models.lowering import for_clients
+from fljax.models import Model, as_model, for_clients
 from fljax.simulation.checks import check_model
 
 # Clients of which the largest has so many times the mean's examples are better trained a few at once.
