@@ -204,8 +204,6 @@ def make_round(
 
     Source: Cao et al., NDSS 2021, Algorithm 2.
     """
-    # All clients' states are read and handed on as they lie, without a copy of some of them.
-    everybody = cohort_size == num_clients and rows_at_once is None
 
     def step(state: RunState, data: RoundData) -> tuple[RunState, RoundMetrics]:
         key = jax.random.fold_in(state.key, state.round)
@@ -246,9 +244,7 @@ def make_round(
                 attack=attack if attack.train is None else without_poison(attack),
                 **training,
                 algorithm=algorithm,
-                states=kept.clients
-                if everybody
-                else jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
+                states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
                 shared=kept.shared,
                 following=following,
                 by_device=by_device,
@@ -277,7 +273,7 @@ def make_round(
         )
         stacks: Sequence[Any]
         if rows_at_once is None:
-            stacks, left = whole(cohort, everybody)
+            stacks, left = whole(cohort)
         else:
             stacks, left = in_passes(
                 cohort,

@@ -57,20 +57,15 @@ class Cohort(NamedTuple):
     clients: Any
 
 
-def whole(cohort: Cohort, everybody: bool = False) -> tuple[list[Array], Callable[[], Left]]:
-    """All of a cohort trained at once: the stacks of updates and of each kind of message, and what is left.
-
-    Args:
-        cohort: the clients.
-        everybody: whether they are all n clients, in order.
-    """
+def whole(cohort: Cohort) -> tuple[list[Array], Callable[[], Left]]:
+    """All clients trained at once: the stacks of updates and of each kind of message, and what is left."""
     result = cohort.train(cohort.client_ids, cohort.malicious, cohort.following)
 
     def left() -> Left:
         return Left(
             result.losses,
             mean_state(result.model_states, cohort.has_examples, cohort.model_state),
-            result.states if everybody else _written(cohort.clients, cohort.client_ids, result.states),
+            _written(cohort.clients, cohort.client_ids, result.states),
         )
 
     return [result.updates, *result.messages], left

@@ -64,7 +64,7 @@ _CHEAP = {
         "bitcast_convert_type",
         "population_count",
     ),
-    *("broadcast_in_dim", "iota", "slice", "pad", "rev", "split", "reduce_precision", "nextafter", "copy"),
+    *("broadcast_in_dim", "iota", "slice", "rev", "split", "reduce_precision", "nextafter", "copy"),
     *("shift_left", "shift_right_logical", "shift_right_arithmetic", "stop_gradient", "transpose"),
 }
 # Loops of their own that read what is computed within them.
