@@ -26,7 +26,6 @@ from pyarrow import parquet
 from rich.console import Console
 
 import fljax
-from fljax.cli import sweep as sweep_command
 from fljax.config.schema import parse_config
 from fljax.engine.loop import StoppedError
 from fljax.errors import ConfigError, DataError, SweepError
@@ -883,7 +882,7 @@ def test_what_the_compiler_finds_too_large_is_refused(plan, tmp_path, monkeypatc
 def cli(monkeypatch, capsys, tmp_path, fake):
     """The command line in an empty folder that holds tiny.toml, with made-up results and no figures."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep_command, "write_report", lambda folder: [folder / "report" / "report.md"])
+    monkeypatch.setattr("fljax.report.write_report", lambda folder: [folder / "report" / "report.md"])
     (tmp_path / "tiny.toml").write_text(TINY + SWEEP)
     return command(monkeypatch, capsys)
 
