@@ -1,4 +1,4 @@
-"""Convolutions of one client after the other on a CPU: YNNPACK's, Eigen's, patches, four outputs at once.
+"""Convolutions of one client after the other on a CPU: YNNPACK's, Eigen's, patches, `client_conv`.
 
     python benchmarks/convolutions.py --out benchmarks/results/convolutions.json
 
@@ -71,7 +71,7 @@ def parts(layer: tuple[int, ...], way: str, clients: int) -> dict[str, tuple]:
 def main() -> None:
     """Time every layer in every way, print the table and keep it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--layer", choices=LAYERS, action="append", help="one layer only; may be repeated")
     parser.add_argument("--out", type=Path)
@@ -92,9 +92,9 @@ def main() -> None:
             row.setdefault(way, {})[part] = round(1e3 * statistics.median(seconds) / given.clients, 3)
         rows.append(row)
         print(json.dumps(row), flush=True)
-    if given.out:
-        text = {"unit": "ms of a client", "environment": environment(), "cores": os.cpu_count(), "rows": rows}
-        given.out.write_text(json.dumps(text, indent=1) + "\n")
+        if given.out:
+            text = {"unit": "ms of a client", "environment": environment(), "rows": rows}
+            given.out.write_text(json.dumps(text, indent=1) + "\n")
 
 
 if __name__ == "__main__":
