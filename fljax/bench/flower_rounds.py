@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fljax.bench.torch_loop import NoCounterpart, check, make_network
+from fljax.bench.torch_loop import check_fedavg, make_network
 from fljax.config.schema import ExperimentConfig, parse_config
 from fljax.simulation.experiment import Experiment
 
@@ -37,9 +37,7 @@ class FlowerRounds:
 
     def __init__(self, experiment: Experiment) -> None:
         config = experiment.config
-        check(config)
-        if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
-            raise NoCounterpart("no counterpart of attacks and of rules but the mean")
+        check_fedavg(config)
         os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
         import ray  # noqa: F401
         import torch
@@ -142,20 +140,17 @@ def train_client(folder: str, message: Any, context: Any) -> Any:
     network.train()
     client = int(context.node_config["partition-id"])
     count = int(data["counts"][client])
-    local = config.local
-    assert local.steps is not None  # `check` says so
-    assert isinstance(local.batch_size, int)
-    rate = float(local.learning_rate)  # type: ignore[arg-type]
+    local = check_fedavg(config)
     parameters = list(network.parameters())
     for _ in range(local.steps):
-        places = np.sort(data["table"][client, np.random.randint(0, count, local.batch_size)])
+        places = np.sort(data["table"][client, np.random.randint(0, count, local.batch)])
         x = torch.from_numpy(data["x"][places])
         x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x
         y = torch.from_numpy(data["y"][places]).long()
         loss = torch.nn.functional.cross_entropy(network(x), y)
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
-            torch._foreach_add_(parameters, gradients, alpha=-rate)
+            torch._foreach_add_(parameters, gradients, alpha=-local.rate)
     content = RecordDict(
         {
             "arrays": ArrayRecord(network.state_dict()),

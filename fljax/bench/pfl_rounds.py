@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fljax.bench.torch_loop import NoCounterpart, check, make_network
+from fljax.bench.torch_loop import NoCounterpart, check_fedavg, make_network
 from fljax.simulation.experiment import Experiment
 
 NAME = "pfl-research"
@@ -29,9 +29,7 @@ class PflRounds:
 
     def __init__(self, experiment: Experiment, threads: int) -> None:
         config = experiment.config
-        check(config)
-        if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
-            raise NoCounterpart("no counterpart of attacks and of rules but the mean")
+        local = check_fedavg(config)
         import torch
         from pfl.aggregate.simulate import SimulatedBackend
         from pfl.algorithm.base import NNAlgorithmParams
@@ -46,10 +44,7 @@ class PflRounds:
         torch.set_num_threads(threads)
         torch.manual_seed(config.seed)
         data, shape = experiment.state.data, experiment.dataset.input_shape
-        local, counts = config.local, np.asarray(data.counts)
-        assert local.steps is not None  # `check` says so
-        assert isinstance(local.batch_size, int)
-        size = local.steps * local.batch_size
+        counts, size = np.asarray(data.counts), local.steps * local.batch
         if counts.min() < size:
             raise NoCounterpart(f"no {local.steps} steps without an example twice")
         self.network = network = make_network(config, shape, experiment.dataset.format.num_outputs)
@@ -90,8 +85,8 @@ class PflRounds:
             ),
             NNTrainHyperParams(
                 local_num_epochs=1,
-                local_learning_rate=float(local.learning_rate),  # type: ignore[arg-type]
-                local_batch_size=local.batch_size,
+                local_learning_rate=local.rate,
+                local_batch_size=local.batch,
             ),
             NNEvalHyperParams(local_batch_size=None),
         )

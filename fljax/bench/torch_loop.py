@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -25,6 +25,14 @@ STRETCH = 2.0  # of the Trim attack
 
 class NoCounterpart(Exception):  # noqa: N818  a reason to leave a peer out, not a mistake
     """What a peer has no counterpart of."""
+
+
+class Local(NamedTuple):
+    """The local training that peers have: so many steps of plain SGD, on batches of one size, at one rate."""
+
+    steps: int
+    batch: int
+    rate: float
 
 
 class Way(NamedTuple):
@@ -330,7 +338,7 @@ class TorchLoop:
         import torch
 
         config, dataset = experiment.config, experiment.dataset
-        check(config)
+        self._steps, self._batch, self._rate = check(config)
         self.name, self._way = f"{NAME}, {way.title}", way
         self.cuda = on_cuda(experiment)
         device = torch.device("cuda" if self.cuda else "cpu")
@@ -340,10 +348,6 @@ class TorchLoop:
             torch.set_float32_matmul_precision("high")  # TF32, as XLA takes by default
         data = experiment.state.data
         n = config.cohort_size or len(data.counts)
-        assert config.local.steps is not None  # `check` says so
-        assert isinstance(config.local.batch_size, int)
-        self._steps, self._batch = config.local.steps, config.local.batch_size
-        self._rate = float(config.local.learning_rate)  # type: ignore[arg-type]
         attacked = config.attack.name != "none"
         share = float(np.mean(np.asarray(data.malicious))) if attacked else 0.0
         self._malicious = round(share * n)
@@ -366,7 +370,7 @@ class TorchLoop:
         self._counts = torch.from_numpy(counts.astype(np.int64)).to(device)
         self._cohort, self._device = n, device
         root = torch.from_numpy(np.asarray(data.root).astype(np.int64)).to(device)
-        size = config.local.batch_size if config.root.batch_size is None else config.root.batch_size
+        size = self._batch if config.root.batch_size is None else config.root.batch_size
         self._root = (self._x[root], self._y[root], len(root) if size == "full" else min(size, len(root)))
 
         outputs = dataset.format.num_outputs
@@ -553,8 +557,8 @@ class TorchLoop:
             rows.sub_(self._global)
 
 
-def check(config: ExperimentConfig) -> None:
-    """Refuse what the loop has no counterpart of.
+def check(config: ExperimentConfig) -> Local:
+    """The local training of a configuration.
 
     Raises:
         NoCounterpart: naming it.
@@ -577,6 +581,19 @@ def check(config: ExperimentConfig) -> None:
     ):
         if not fine:
             raise NoCounterpart(f"no counterpart of {what}")
+    return Local(cast(int, local.steps), cast(int, local.batch_size), float(cast(float, local.learning_rate)))
+
+
+def check_fedavg(config: ExperimentConfig) -> Local:
+    """The local training of a configuration, of a library that only takes means.
+
+    Raises:
+        NoCounterpart: naming what it has no counterpart of.
+    """
+    local = check(config)
+    if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
+        raise NoCounterpart("no counterpart of attacks and of rules but the mean")
+    return local
 
 
 def ways(config: ExperimentConfig, shape: Sequence[int], threads: int, cuda: bool) -> list[Way]:
