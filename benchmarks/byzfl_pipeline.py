@@ -195,7 +195,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--every", type=int, default=50)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--case", choices=CASES, action="append", help="one case only; may be repeated")
     parser.add_argument("--partition", choices=PARTITIONS, action="append", help="likewise")
     parser.add_argument("--out", type=Path)
@@ -211,7 +212,7 @@ def main() -> None:
             rows.append({"partition": name, "case": case})
             best: dict[str, list[float]] = {"byzfl": [], "fljax": []}
             seconds: dict[str, list[float]] = {"byzfl": [], "fljax": []}
-            for seed in range(given.seeds):
+            for seed in range(given.first, given.first + given.seeds):
                 how = seed, given.rounds, given.every
                 for side, (value, took) in (
                     ("byzfl", byzfl_best(folder, theirs, case, *how)),
