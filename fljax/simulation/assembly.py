@@ -238,12 +238,6 @@ def make_parts(
     num_malicious = int(data.malicious.sum())
     in_cohort = config.attack.in_cohort if attacked else None
     check_cohort(in_cohort, cohort_size, num_malicious, num_clients)
-    shape = dataset.input_shape
-    task = Task(
-        dataset.num_classes,
-        min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
-        (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
-    )
     # A rule is the same with and without attack: it is told of those who would attack.
     potential = num_malicious if attacked else num_attackers(config.attack.fraction, num_clients)
     expected = config.attack.in_cohort
@@ -253,6 +247,13 @@ def make_parts(
     config = config.model_copy(update={"aggregator": rule})
     made, notes = build_model(config, model, dataset)
     notes = (*dataset.notes, *notes)
+    shape = dataset.input_shape
+    task = Task(
+        dataset.num_classes,
+        min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
+        (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
+        lambda key: ravel_pytree(made.init(key))[0],
+    )
     chosen = make_objective(config, dataset, loss, metrics)
     check_stop(config.stop, [*chosen.columns, *([VALIDATION_ERROR] if config.validation else [])])
     return Parts(
@@ -392,7 +393,7 @@ def compose(
         how: Any = {"streams": parts.streams, "num_params": d}
         decided = check_pieces(chosen_rule, chosen_attack, *sizes, **how)
         if algorithm.num_messages:
-            check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
+            check_messages(config.client.name, chosen_rule, chosen_attack, *sizes, d)
     by_device = own_data and devices > 1 and parts.keeps_examples_apart(chosen_attack)
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)

@@ -78,7 +78,13 @@ def _num_outputs(logits: Any, size: int, form: Format) -> int:
 
 
 def check_messages(
-    client: str, rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, form: Format
+    client: str,
+    rule: Aggregator,
+    attack: Attack,
+    num_clients: int,
+    cohort_size: int,
+    form: Format,
+    num_params: int,
 ) -> None:
     """Check that rule and attack do without the server's own update, as for what clients send besides theirs.
 
@@ -86,13 +92,13 @@ def check_messages(
         client: the name of what the clients do.
         rule: the rule.
         attack: the attack.
-        num_clients, cohort_size, form: as for `check_pieces`.
+        num_clients, cohort_size, form, num_params: as for `check_pieces`.
 
     Raises:
         ConfigError: if they do not.
     """
     try:
-        check_pieces(rule, attack, num_clients, cohort_size, form, rooted=False)
+        check_pieces(rule, attack, num_clients, cohort_size, form, rooted=False, num_params=num_params)
     except ConfigError as error:
         raise ConfigError(
             f"client {client}: the server has nothing to compare its clients' other messages with: {error}"
@@ -133,7 +139,13 @@ def check_pieces(
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
-        known = Knowledge(context, rule=foresee, local_rate=jnp.ones(()), batch_size=jnp.ones(()))
+        known = Knowledge(
+            context,
+            rule=foresee,
+            local_rate=jnp.ones(()),
+            batch_size=jnp.ones(()),
+            run_key=jax.random.key(0),
+        )
         rows: Any = stacked(updates, -(-cohort_size // 2)) if streams else updates
         sent: Any
         sent, _ = attack.corrupt(rows, malicious, states[1], known)
