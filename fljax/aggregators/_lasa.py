@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.aggregators.layers import checked_layers, columns_of
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info, Layers
-from fljax.numerics.masked import masked_median, mz_scores
 from fljax.numerics.checks import Float, fixed_real, option, real
-from fljax.aggregators.layers import checked_layers, columns_of
+from fljax.numerics.masked import masked_median, mz_scores
 from fljax.numerics.row_ranks import kth_largest
 from fljax.numerics.safe import contained, divide, dot, row_norms
 
@@ -62,7 +62,7 @@ def lasa(
     median and goes on counting rows with NaN. FLPoison averages dense rows, sparsifies before it clips and
     has λ_n = 2; CRYPTO-KU's library averages dense rows and takes s for the share that stays.
     """
-    n, d = updates.shape
+    d = updates.shape[1]
     layers = checked_layers(layers, d)
     share = fixed_real("sparsity", sparsity, at_least=0, at_most=1)
     norm_limit, sign_limit = real("norm_limit", norm_limit, above=0), real("sign_limit", sign_limit, above=0)
@@ -98,7 +98,7 @@ def lasa(
 
 
 def sparse_part(stack: Array, valid: Array, in_matrix: Array, layers: Layers, share: float) -> Array:
-    """The entries that stay when every row loses the smallest of those in matrices, (n, d) bool; see `lasa`."""
+    """The entries that stay when every row loses the smallest in its matrices, (n, d) bool; see `lasa`."""
     fixed = jax.lax.stop_gradient(stack)
     sizes = jnp.where(valid[:, None] & in_matrix, jnp.abs(fixed), 0.0)
     total = sum(math.prod(shape) for shape in layers.shapes if len(shape) > 1)

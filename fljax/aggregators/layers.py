@@ -23,7 +23,9 @@ def checked_layers(layers: Any, d: int) -> Layers:
         try:
             layers = Layers(layers)
         except (TypeError, ValueError):
-            raise ArgumentError(f"layers must be the shapes of a model's tensors, got {shown(layers)}") from None
+            raise ArgumentError(
+                f"layers must be the shapes of a model's tensors, got {shown(layers)}"
+            ) from None
     total = sum(math.prod(shape) for shape in layers.shapes)
     if total != d:
         raise ArgumentError(f"layers have {total} entries in all, the updates {d}")

@@ -79,9 +79,8 @@ def find_head(apply: Callable[..., Array], params: Params, x: Any, *state: Any) 
         Its place among the raveled parameters, or why there is none.
 
     Example:
-        >>> shapes = {"b": jax.ShapeDtypeStruct((2,), jnp.float32), "k": jax.ShapeDtypeStruct((3, 2), jnp.float32)}
-        >>> dense = lambda params, x: x @ params["k"] + params["b"]
-        >>> find_head(dense, shapes, jax.ShapeDtypeStruct((1, 3), jnp.float32))
+        >>> shapes = jax.eval_shape(lambda: {"b": jnp.zeros(2), "k": jnp.zeros((3, 2))})
+        >>> find_head(lambda params, x: x @ params["k"] + params["b"], shapes, jnp.ones((1, 3)))
         Head(kernel=2, num_features=3, num_classes=2, bias=0, transposed=False)
     """
     lacking = Lacking("the model's last layer is not a dense one whose outputs are the model's")

@@ -72,7 +72,11 @@ def test_the_presets():
 def test_every_rule_gets_its_arguments_from_its_signature(rule):
     function, arrays, hyper = grid.resolve(grid.plan([rule], n=[12], d=[5])[0])
     shapes = grid.array_shapes(12, 5)
-    known = {**grid.model_facts(5), "key": jax.random.key(0), **{name: jnp.ones(shapes[name]) for name in shapes}}
+    known = {
+        **grid.model_facts(5),
+        "key": jax.random.key(0),
+        **{name: jnp.ones(shapes[name]) for name in shapes},
+    }
     given = {name: known[name] for name in arrays}
     result = jax.eval_shape(lambda rows: function(rows, **given, **hyper), measure.draw(12, 5, 2))
     assert result.shape[-1] == 5

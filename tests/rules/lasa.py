@@ -1,6 +1,7 @@
 """LASA: rows, reference and wrong versions."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,12 +38,15 @@ def lasa(
     norms = np.linalg.norm(rows, axis=1)
     middle = np.median(norms)
     clipped = np.array(
-        [row * min(1.0, middle / norm) if norm > 0 and clips else row for row, norm in zip(rows, norms)]
+        [
+            row * min(1.0, middle / norm) if norm > 0 and clips else row
+            for row, norm in zip(rows, norms, strict=True)
+        ]
     )
     sparse = clipped.copy()
     starts = np.cumsum([0, *(math.prod(shape) for shape in layers.shapes)])
     matrix = np.zeros(rows.shape[1], bool)
-    for start, end, shape in zip(starts, starts[1:], layers.shapes):
+    for (start, end), shape in zip(pairwise(starts), layers.shapes, strict=True):
         matrix[start:end] = len(shape) > 1 or vectors
     count = math.floor(matrix.sum() * (1 - sparsity) + 1e-9)
     for row in sparse:
@@ -50,7 +54,7 @@ def lasa(
         limit = np.sort(sizes)[::-1][count - 1] if count else np.inf
         row[matrix] = np.where(sizes > limit if strictly else sizes >= limit, row[matrix], 0.0)
     result = np.zeros(rows.shape[1])
-    parts = [slice(0, rows.shape[1])] if together else [slice(*ends) for ends in zip(starts, starts[1:])]
+    parts = [slice(0, rows.shape[1])] if together else [slice(*ends) for ends in pairwise(starts)]
     for part in parts:
         lengths = np.linalg.norm(sparse[:, part], axis=1) ** (2 if squared else 1)
         more, fewer = (sparse[:, part] > 0).sum(1), (sparse[:, part] < 0).sum(1)

@@ -1,7 +1,6 @@
 """A rule is told of the model and the root dataset by the names of its arguments, or why it cannot be."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -64,7 +63,8 @@ def test_a_rule_is_told_of_model_and_root_dataset():
     model_state = run.model_state
     np.testing.assert_allclose(logits, module.apply(unravel(moved), x, model_state), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(features @ kernel + bias, logits, rtol=1e-4, atol=1e-5)
-    assert (features >= 0).all() and features.any()
+    assert (features >= 0).all()
+    assert features.any()
     y = np.asarray(data.y)[np.asarray(data.root)]
     np.testing.assert_array_equal(x, np.asarray(data.x)[np.asarray(data.root)])
     np.testing.assert_allclose(loss, -np.mean(jax.nn.log_softmax(logits)[np.arange(7), y]), rtol=1e-5)
