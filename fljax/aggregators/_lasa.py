@@ -12,7 +12,7 @@ from fljax.aggregators.registry import register_rule
 from fljax.base import Info, Layers
 from fljax.numerics.checks import Float, fixed_real, option, real
 from fljax.numerics.masked import masked_median, mz_scores
-from fljax.numerics.row_ranks import kth_largest
+from fljax.numerics.order_statistics import top_of_rows
 from fljax.numerics.safe import contained, divide, dot, row_norms
 
 
@@ -104,5 +104,7 @@ def sparse_part(stack: Array, valid: Array, in_matrix: Array, layers: Layers, sh
     total = sum(math.prod(shape) for shape in layers.shapes if len(shape) > 1)
     # 0.71 · 100 may be a little below 71 in floating point, and no part of an entry is meant.
     count = int(total * (1 - share) + 1e-9)
-    limit = kth_largest(sizes, count) if count else jnp.full(len(stack), jnp.inf, stack.dtype)
+    if count == 0:
+        return jnp.broadcast_to(~in_matrix, stack.shape)
+    limit = jax.lax.bitcast_convert_type(top_of_rows(sizes, count).limit, stack.dtype)
     return ~in_matrix | (sizes > limit[:, None])
