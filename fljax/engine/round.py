@@ -101,9 +101,7 @@ class RoundMetrics(NamedTuple):
 Step = Callable[[RunState, RoundData], tuple[RunState, RoundMetrics]]
 
 # What a rule may ask of the model is about updates: parameters plus another message are no model.
-NOT_OF_MESSAGES: dict[str, Any] = dict.fromkeys(
-    ("root_update", "predict", "features", "root_x", "root_loss")
-)
+NOT_OF_MESSAGES: dict[str, Any] = dict.fromkeys(("root_update", "predict", "features", "root_x", "root_loss"))
 
 
 def _mean_over(mask: Array, values: Array) -> Array:
