@@ -26,6 +26,9 @@ from fljax.engine.state import Kept, RoundData, RunState
 from fljax.engine.streaming import Cohort, in_passes, whole
 from fljax.numerics.sharding import replicated
 
+# The panel of the decisions of a rule, as a detector of attackers: who is left out is called malicious.
+DETECTION = "detection of attackers"
+
 
 class RoundMetrics(NamedTuple):
     """Scalars of one round; NaN where the rule has no such quantity, or nobody of that kind is in the cohort.
@@ -37,8 +40,13 @@ class RoundMetrics(NamedTuple):
         update_norm: ‖g‖ of the aggregate.
         trust_benign: mean trust score of the benign clients.
         trust_malicious: mean trust score of the malicious clients.
-        benign_accepted: share of benign clients with positive weight, positive trust or selected.
+        benign_accepted: share of benign clients with positive weight, positive trust or selected; the others
+            are left out.
         malicious_accepted: the same of the malicious clients.
+        detection_precision: share of malicious clients among those that the rule leaves out; NaN also where
+            it leaves nobody out, or nobody attacks.
+        detection_recall: share of the malicious clients that the rule leaves out.
+        false_positive_rate: share of the benign clients that the rule leaves out.
         finite: 1 if the aggregate, the new model and `loss` (where it is a mean of any client) are finite; 0
             is a diverged round. Losses and rows of malicious clients do not count by themselves: they may be
             NaN as long as the rule leaves them out.
@@ -63,7 +71,7 @@ class RoundMetrics(NamedTuple):
             kind="share",
             partial=True,
             panel="share of clients accepted",
-            unless="mean trust score",
+            unless=DETECTION,
             who="benign",
         ),
     ]
@@ -74,14 +82,26 @@ class RoundMetrics(NamedTuple):
             kind="share",
             partial=True,
             panel="share of clients accepted",
-            unless="mean trust score",
+            unless=DETECTION,
             who="malicious",
         ),
+    ]
+    detection_precision: Annotated[
+        Array, Metric(f"{DETECTION}: precision", kind="share", partial=True, panel=DETECTION)
+    ]
+    detection_recall: Annotated[
+        Array, Metric(f"{DETECTION}: recall", kind="share", partial=True, panel=DETECTION)
+    ]
+    false_positive_rate: Annotated[
+        Array, Metric(f"{DETECTION}: false-positive rate", kind="share", partial=True, panel=DETECTION)
     ]
     finite: Annotated[Array, Metric("finite", recorded=False)]
 
 
 Step = Callable[[RunState, RoundData], tuple[RunState, RoundMetrics]]
+
+# What a rule may ask of the model is about updates: parameters plus another message are no model.
+NOT_OF_MESSAGES: dict[str, Any] = dict.fromkeys(("root_update", "predict", "features", "root_x", "root_loss"))
 
 
 def _mean_over(mask: Array, values: Array) -> Array:
@@ -104,6 +124,9 @@ def _metrics(
         if name in info:
             accepted = (info[name] > 0).astype(jnp.float32)
             break
+    left_out = 1.0 - accepted
+    # Without attackers there is nothing to find.
+    precision = jnp.where(jnp.any(malicious), jnp.sum(malicious * left_out) / jnp.sum(left_out), jnp.nan)
     loss = _mean_over(counted, losses)
     finite = jnp.isfinite(loss) | ~jnp.any(counted)
     finite &= jnp.all(jnp.isfinite(update)) & jnp.all(jnp.isfinite(params))
@@ -114,6 +137,9 @@ def _metrics(
         trust_malicious=_mean_over(malicious, trust),
         benign_accepted=_mean_over(~malicious, accepted),
         malicious_accepted=_mean_over(malicious, accepted),
+        detection_precision=precision,
+        detection_recall=_mean_over(malicious, left_out),
+        false_positive_rate=_mean_over(~malicious, left_out),
         finite=finite.astype(jnp.float32),
     )
 
@@ -174,6 +200,7 @@ def make_round(
     max_malicious: int | None = None,
     by_device: bool = False,
     rows_at_once: int | None = None,
+    told: Callable[[Any, RoundData], dict[str, Any]] | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -198,6 +225,7 @@ def make_round(
             honest clients do.
         rows_at_once: how many rows of the stack there are at once, in a round that trains a chunk of clients
             after the other in every pass over them; rule and attack stream. None for all of them.
+        told: `told(model_state, data)`, the fields of `Context` that the model and the task have.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -220,6 +248,7 @@ def make_round(
             client_ids=client_ids,
             weights=data.counts[client_ids].astype(jnp.float32),
             params=state.params,
+            **({} if told is None else told(state.model_state, data)),
         )
         malicious = data.malicious[client_ids]
         if attack.active is not None:
@@ -303,7 +332,7 @@ def make_round(
         ) -> tuple[Array, Info, Any, Any]:
             """What the rule makes of a stack that the attackers have changed, and the states of both."""
             chex.assert_shape(stack, (cohort_size, state.params.size))
-            known = context._replace(root_update=root)
+            known = context._replace(**(NOT_OF_MESSAGES if root is None else {"root_update": root}))
             foreseen = known._replace(key=named_key(key, "foreseen"))
 
             def foresee(rule: Aggregator) -> Callable[[Any], Array]:
