@@ -100,9 +100,12 @@ def sybil_noise(
         before = state.history.at[places].get(mode="fill", fill_value=0.0)
         planned = poison.at[rows].get(mode="fill", fill_value=0.0)
         cosines = pairwise_cosines(before + planned.astype(before.dtype)).cosines
-        alike = jnp.max(jnp.where(jnp.eye(len(rows), dtype=bool), -1.0, cosines)) > limit
+        # What fills the array is no sybil.
+        there = rows < n
+        pairs = there[:, None] & there & ~jnp.eye(len(rows), dtype=bool)
+        alike = jnp.max(jnp.where(pairs, cosines, -jnp.inf)) > limit
         longest = jnp.max(jnp.where(finite_rows(updates), row_norms(updates), 0.0))
-        noise = longest * _pairs(knowledge.run_key, len(rows), jnp.sum(rows < n), d, updates.dtype)
+        noise = longest * _pairs(knowledge.run_key, len(rows), jnp.sum(there), d, updates.dtype)
         sent = jnp.where(alike, noise, planned)
         present = jnp.any(malicious)
         after = SybilState(
