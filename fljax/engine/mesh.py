@@ -77,16 +77,13 @@ class Reordered:
     Of a mapped file every process of a job so reads what its own devices hold.
     """
 
-    def __init__(self, array: np.ndarray, order: np.ndarray) -> None:
+    def __init__(self, array: Any, order: np.ndarray) -> None:
         """Keep the array and (k,) the rows of it that this one has."""
         self._array, self._order = array, order
         self.shape, self.dtype, self.ndim = (len(order), *array.shape[1:]), array.dtype, array.ndim
 
-    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
-        rows = self._order[index[0]]
-        # In the order of the file, each of them once.
-        unique, places = np.unique(rows, return_inverse=True)
-        return np.asarray(self._array[unique])[(places, *index[1:])]
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self._array[(self._order[index[0]], *index[1:])])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[(slice(None),)], dtype)

@@ -10,7 +10,6 @@ from fljax.engine.mesh import make_mesh
 from fljax.errors import ConfigError
 from fljax.host.cores import cores_in_use, use_cores
 
-
 _FOR_ONE_DEVICE = (
     "the examples of a mapped file are read for one device, unless all clients train in every round with "
     "examples that nobody else reads"
@@ -61,9 +60,7 @@ def shared_among(
         among_runs = largest_divisor(runs or 1, free)
         return among_runs, min(free // among_runs, cohort_size)
     if mapped and not apart and asked.clients > 1:
-        raise ConfigError(
-            f"devices.clients={asked.clients}: {_FOR_ONE_DEVICE}, so that it must be 1"
-        )
+        raise ConfigError(f"devices.clients={asked.clients}: {_FOR_ONE_DEVICE}, so that it must be 1")
     if runs is None and asked.runs > 1:
         raise ConfigError(
             f"devices.runs={asked.runs}: a run alone is divided among devices.clients; give runs = 1"
