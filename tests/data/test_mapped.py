@@ -137,7 +137,7 @@ class Counted(np.memmap):
     read: ClassVar[list] = []
 
     def __getitem__(self, index):
-        self.read.append(index)
+        self.read.append(index[0] if isinstance(index, tuple) else index)
         return super().__getitem__(index)
 
 
