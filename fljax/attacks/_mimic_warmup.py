@@ -169,8 +169,7 @@ def _scored(
 def _spread(updates: Array, malicious: Array, scores: Array) -> Array:
     """The stack with a copy of the k-th best row in the k-th malicious one, from the first on again."""
     best = jnp.argsort(-scores)
-    candidates = jnp.sum(scores > -jnp.inf)
-    copied = best[(jnp.cumsum(malicious) - 1) % jnp.maximum(candidates, 1)]
+    copied = best[(jnp.cumsum(malicious) - 1) % jnp.maximum(jnp.sum(~malicious), 1)]
     if isinstance(updates, Rows):
         whole_stack = by_row(lambda rows: rows, updates)
         return replaced(updates, malicious, lambda rows, own: whole_stack[own], copied)

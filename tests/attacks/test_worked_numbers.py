@@ -216,7 +216,7 @@ def test_hybrid_sparse_at_worked_numbers():
 def test_distance_fitted_at_worked_numbers():
     own = jnp.array([0.0, 6, -3, 2])
     attack = distance_fitted(backdoor=NO_ATTACK)
-    rows = ROWS.at[3].set(own).at[4].set(jnp.array([2.0, 1, 1, 0]))
+    rows = ROWS.at[3].set(own).at[4].set(jnp.array([2.0, 1, 0, 0]))
     sent, _ = attack.corrupt(rows, MALICIOUS, (), in_round(np.zeros(4)))
     np.testing.assert_allclose(sent[3], (1.39591546, 2.51021136, -1.60408454, 0.60408454), rtol=1e-5)
     # What is near already stays, and what is not finite becomes the mean.
