@@ -12,7 +12,7 @@ from fljax.attacks.wrappers import from_factory, malicious_rows
 from fljax.base import Attack, Knowledge
 from fljax.numerics.checks import ArgumentError, real
 from fljax.numerics.cosines import pairwise_cosines
-from fljax.numerics.safe import finite_rows, gram, row_norms
+from fljax.numerics.safe import dot, finite_rows, gram, row_norms
 
 
 class SybilState(NamedTuple):
@@ -129,15 +129,21 @@ def _with_inner(inner: Attack) -> Any:
     )
 
 
+def _orthonormal(vectors: Array) -> Array:
+    """The vectors (k, d) made orthonormal in order by their Gram matrix, sums over d alone."""
+    lower = jnp.linalg.cholesky(gram(vectors))
+    eye = jnp.eye(len(vectors), dtype=vectors.dtype)
+    return dot(jax.scipy.linalg.solve_triangular(lower, eye, lower=True), vectors)
+
+
 def _pairs(run_key: Array | None, size: int, count: Array, d: int, dtype: Any) -> Array:
     """(size, d) noise of length 1: the first ⌈count/2⌉ rows are orthogonal, the next ones their negatives."""
     if run_key is None:
         raise ArgumentError("needs run_key, which this round does not provide")
     # More than d of them cannot be orthogonal.
-    drawn = jax.random.normal(run_key, (min(-(-size // 2), d), d), dtype)
-    # Orthogonal by their Cholesky factor, which sums over d alone.
-    lower = jnp.linalg.cholesky(gram(drawn))
-    vectors = jax.scipy.linalg.solve_triangular(lower, drawn, lower=True)
+    vectors = jax.random.normal(run_key, (min(-(-size // 2), d), d), dtype)
+    for _ in range(2):  # again, for what rounding left
+        vectors = _orthonormal(vectors)
     half = (count + 1) // 2
     number = jnp.arange(size)
     first = number < half
