@@ -5,14 +5,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
+import jax.numpy as jnp
 from jax import Array
 
 State = Any
 
 
+def asks(function: Callable[..., Any] | None, name: str) -> bool:
+    """True for a function with an argument of this name."""
+    return function is not None and name in inspect.signature(function).parameters
+
+
 def draws(function: Callable[..., Any] | None) -> bool:
     """True for a function with an argument `key`, which draws random numbers."""
-    return function is not None and "key" in inspect.signature(function).parameters
+    return asks(function, "key")
 
 
 class Info(TypedDict, total=False):
@@ -103,16 +109,26 @@ class Trigger(NamedTuple):
 
     Attributes:
         embed: (..., *input_shape) inputs to the same inputs carrying the trigger.
-        target: the label the attacker wants for them.
-        source: the true label that the success is measured on; None for all but the target.
+        target: the label the attacker wants for them; None where that depends on the true one.
+        source: the true label that the success is measured on; None for all that are to change.
         examples: (K, *input_shape) inputs that the success is measured on as they are, in place of test
             examples with the mark; None where there are no such inputs.
+        relabel: from true labels to those that the attacker wants; None for `target` in place of all.
     """
 
-    embed: Callable[[Array], Array]
-    target: int
+    embed: Callable[..., Array]
+    target: int | None
     source: int | None = None
     examples: Array | None = None
+    relabel: Callable[[Array], Array] | None = None
+
+    def wanted(self, labels: Array) -> Array:
+        """The labels that the attacker wants in place of true ones."""
+        return jnp.full_like(labels, self.target) if self.relabel is None else self.relabel(labels)
+
+    def counted(self, labels: Array) -> Array:
+        """The true labels that the trigger is there to change."""
+        return self.wanted(labels) != labels if self.source is None else labels == self.source
 
 
 class LocalAttack(NamedTuple):
@@ -152,11 +168,13 @@ class Attack(NamedTuple):
         corrupt: `corrupt(updates, malicious, state, knowledge) -> (updates, state)`; honest rows come back
             bit-identical.
         poison_data: `poison_data(x, y, is_copy, member) -> (x, y)`, applied to every batch of a malicious
-            client when it is gathered, or None; `is_copy` (b,) marks the appended copies, `member` is the
+            client when it is gathered, or None; `is_copy` (b,) marks the copies, `member` is the
             client's number among the malicious ones, from 0. One that draws names a fifth argument `key`, a
             typed PRNG key of the client's batch.
         copies: how many copies a malicious client appends to its examples at most, as a share of their
             number.
+        in_place: whether nothing is appended, and the copies are that share of the examples of every batch,
+            drawn anew and rounded down.
         share: `share(member) -> scalar`, the share of one client, or None for `copies` of all.
         trigger: the backdoor whose success is measured, or None.
         active: `active(context) -> bool or (n,) mask`, the clients that attack in this round if they are
@@ -171,6 +189,7 @@ class Attack(NamedTuple):
     corrupt: Callable[[Array, Array, State, Knowledge], tuple[Array, State]]
     poison_data: Callable[..., tuple[Array, Array]] | None = None
     copies: float = 0.0
+    in_place: bool = False
     share: Callable[[Array], Array] | None = None
     trigger: Trigger | None = None
     active: Callable[[Context], Array] | None = None

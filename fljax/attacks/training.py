@@ -46,20 +46,18 @@ def local_attack(
     )
 
 
-def trained_on(
+def backdoored(
     backdoor: Attack | None,
-    training: LocalAttack,
     task: Task,
     *,
     init: Callable[[int, int], State] = no_state,
     send: Send = leave,
 ) -> Attack:
-    """An attack whose clients train in their own way on what a backdoor makes of their data.
+    """An attack whose clients train as honest ones do on what a backdoor makes of their data.
 
     Args:
         backdoor: whose data and trigger are taken; what it does to updates comes after `send`. None for
             `badnets`.
-        training: the training; its `train` gets the state that `init` made.
         task: for `badnets`.
         init: the state before the first round.
         send: what becomes of the trained updates, `(updates, malicious, state, knowledge) -> (updates,
@@ -74,7 +72,7 @@ def trained_on(
         raise ArgumentError(
             "backdoor must be an attack that poisons data and trains as honest clients do, such as badnets"
         )
-    data, own_train = backdoor, training.train
+    data = backdoor
 
     def both(num_clients: int, num_params: int) -> State:
         return init(num_clients, num_params), data.init(num_clients, num_params)
@@ -84,10 +82,27 @@ def trained_on(
         updates, inner = data.corrupt(updates, malicious, state[1], knowledge)
         return updates, (own, inner)
 
+    return backdoor._replace(init=both, corrupt=corrupt)
+
+
+def trained_on(backdoor: Attack | None, training: LocalAttack, task: Task, **how: Any) -> Attack:
+    """An attack whose clients train in their own way on what a backdoor makes of their data.
+
+    Args:
+        backdoor: as for `backdoored`.
+        training: the training; its `train` gets the state that `init` made.
+        task: for `badnets`.
+        **how: `init` and `send`, as for `backdoored`.
+
+    Raises:
+        ValueError: as `backdoored`.
+    """
+    own_train = training.train
+
     def train(client: Any, honest: Array, state: State, context: Any) -> Any:
         return own_train(client, honest, state[0], context)
 
-    return backdoor._replace(init=both, corrupt=corrupt, train=training._replace(train=train))
+    return backdoored(backdoor, task, **how)._replace(train=training._replace(train=train))
 
 
 def on_own_data(training: LocalAttack) -> Attack:

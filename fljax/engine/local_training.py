@@ -18,6 +18,7 @@ from fljax.engine.batches import (
     all_of,
     draw_batches,
     draw_passes,
+    marked_in_place,
     num_copies,
     with_keys,
 )
@@ -64,6 +65,7 @@ def descend(
     project: Callable[[Params, Array], Params] | None = None,
     change: Callable[[Params, Array], Params] | None = None,
     count: Callable[[Array, Array, Array], Array] | None = None,
+    mark: Callable[[Batches], Batches] | None = None,
 ) -> Trained:
     """The optimizer steps that a client or the server makes from the model, ModelUpdate(w, D, b, β, R).
 
@@ -78,6 +80,7 @@ def descend(
         optimizer_state: the optimizer's state before the first step; None starts it afresh.
         gradient, project: as in `Client.descend`.
         change, count: as in `LocalAttack`.
+        mark: from a step's batch to the same with other copies.
 
     Returns:
         The `Trained`: the update (d,), the mean loss over the steps, and the states after them.
@@ -85,6 +88,7 @@ def descend(
     value_and_gradient = jax.value_and_grad(loss, has_aux=True)
 
     def step(at: _Step, batch: Batches, number: Any) -> tuple[_Step, Array]:
+        batch = batch if mark is None else mark(batch)
         x, y = read(batch.examples, batch.is_copy, batch.key)
         weights = batch.weights if count is None else count(batch.weights, batch.is_copy, number)
         (value, seen), grads = value_and_gradient(at.here, at.model_state, x, y, weights, divisor, batch.key)
@@ -166,13 +170,14 @@ def mean_gradient(
     *,
     loss: Loss,
     model_state: Any = (),
+    mark: Callable[[Batches], Batches] | None = None,
 ) -> Array:
     """The gradient (d,) of the mean loss over all examples of a pass, at one model, batch by batch."""
     gradient = jax.grad(loss, has_aux=True)
     number = jnp.maximum(passes.limits[0], 1).astype(jnp.float32)
 
     def add(step: Array, total: Params) -> Params:
-        batch = passes.batch(step)
+        batch = passes.batch(step) if mark is None else mark(passes.batch(step))
         x, y = read(batch.examples, batch.is_copy, batch.key)
         grads, _ = gradient(params, model_state, x, y, batch.weights, number, batch.key)
         return jax.tree.map(jnp.add, total, grads)
@@ -315,12 +320,14 @@ class Cohort(NamedTuple):
         copies: (τ,) int32, how many copies of its examples each appends.
         poisoned: (τ,) boolean, those whose batches an attack changes.
         members: (τ,) int32, the number of each among all malicious clients.
+        in_place: (τ,), the share of each batch that is poisoned in place of copies; None for copies.
     """
 
     ids: Array
     copies: Array
     poisoned: Array
     members: Array
+    in_place: Array | None = None
 
 
 class Result(NamedTuple):
@@ -437,7 +444,8 @@ def _train(
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     poisons_at_random = draws(poison_data)
-    training = training._replace(random=training.random or poisons_at_random)
+    drawn_in_place = cohort.in_place is not None
+    training = training._replace(random=training.random or poisons_at_random or drawn_in_place)
     counts = data.counts[rows]
     width = data.table.shape[1]
     largest = width + math.ceil(most_copies * width)
@@ -449,7 +457,14 @@ def _train(
     # Those of epochs are drawn for as many clients as train at once.
     drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
 
-    def one(of_data: Any, batches: Any, is_poisoned: Array, member: Array, state: State) -> Result:
+    def one(
+        of_data: Any, batches: Any, is_poisoned: Array, member: Array, in_place: Any, state: State
+    ) -> Result:
+        def mark(batch: Batches) -> Batches:
+            return marked_in_place(batch, in_place)
+
+        marks = mark if drawn_in_place else None
+
         def read(examples: Array, is_copy: Array, key: Array | None) -> tuple[Array, Array]:
             x, y = training.gather(data, examples, key)
             if poison_data is None:
@@ -467,6 +482,7 @@ def _train(
                 optimizer=optimizer,
                 divisor=training.divisor,
                 model_state=model_state,
+                mark=marks,
                 **hooks,
             )
 
@@ -475,7 +491,7 @@ def _train(
             passes = all_of(data.table[row], number, extra, training.batch_size, largest)
             if training.random:
                 passes = with_keys(passes, named_key(jax.random.fold_in(key, client), "gradient"))
-            return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state)
+            return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state, mark=marks)
 
         client = Client(tree, learning_rate, training.unravel, run, whole_gradient)
         trained = algorithm.train(client, state, shared)
@@ -488,7 +504,7 @@ def _train(
             )
         return Result(sent[0], trained.loss, trained.model_state, *sent[1:])
 
-    of_clients = owners, drawn, cohort.poisoned, cohort.members, states
+    of_clients = owners, drawn, cohort.poisoned, cohort.members, cohort.in_place, states
     together = clients_at_once >= cohort.ids.shape[0]
     if together and here.devices == 1:
         return jax.vmap(one)(*of_clients)
@@ -591,21 +607,23 @@ def client_updates(
     # Of all malicious clients; `malicious` holds those that attack in this round.
     members = jnp.searchsorted(data.attacker_ids, client_ids).astype(jnp.int32)
     shares = attack.copies if attack.share is None else jax.vmap(attack.share)(members)
-    copies = jnp.where(malicious, num_copies(shares, counts), 0)
+    copies, in_place = jnp.where(malicious, num_copies(shares, counts), 0), None
+    if attack.in_place:
+        copies, in_place = jnp.zeros_like(counts), jnp.where(malicious, shares, 0.0)
     return train_clients(
         training,
         params,
         data,
-        Cohort(client_ids, copies, malicious, members),
+        Cohort(client_ids, copies, malicious, members, in_place),
         poison_data=attack.poison_data,
-        most_copies=attack.copies,
+        most_copies=0.0 if attack.in_place else attack.copies,
         **how,
     )
 
 
 def without_poison(attack: Attack) -> Attack:
     """The attack without what it does to examples."""
-    return attack._replace(poison_data=None, copies=0.0, share=None)
+    return attack._replace(poison_data=None, copies=0.0, in_place=False, share=None)
 
 
 def attackers_updates(

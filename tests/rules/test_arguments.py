@@ -63,6 +63,7 @@ NEEDED = {
     "label_flip": {"num_classes": 10},
     "edge_case": {"source": 1},
     "projected_gradient": {"norm": 1.0},
+    "train_and_scale": {"bound": 1.0},
     "periodic": {"on": 1, "off": 1},
     "at_random": {"probability": 0.5},
 }

@@ -533,6 +533,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "optimize_attack": {"steps": 2},
     "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "projected_gradient": {"backdoor": {"name": "badnets", "every": 2}},
+    "train_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "alternating_minimisation": {"backdoor": {"name": "badnets", "every": 2}},
     "neurotoxin": {"backdoor": {"name": "badnets", "every": 2}},
 }
