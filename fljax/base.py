@@ -108,7 +108,8 @@ class Trigger(NamedTuple):
     """A backdoor: a mark in the input, and the label that the model shall then answer with.
 
     Attributes:
-        embed: (..., *input_shape) inputs to the same inputs carrying the trigger.
+        embed: `embed(x) -> x`, (..., *input_shape) inputs to the same inputs carrying the trigger; one that
+            changes from round to round names a second argument `state`, the attack's.
         target: the label the attacker wants for them; None where that depends on the true one.
         source: the true label that the success is measured on; None for all that are to change.
         examples: (K, *input_shape) inputs that the success is measured on as they are, in place of test
@@ -122,6 +123,10 @@ class Trigger(NamedTuple):
     examples: Array | None = None
     relabel: Callable[[Array], Array] | None = None
 
+    def embedded(self, x: Array, state: State) -> Array:
+        """Inputs carrying the trigger, where the attack's state is `state`."""
+        return self.embed(x, state=state) if asks(self.embed, "state") else self.embed(x)
+
     def wanted(self, labels: Array) -> Array:
         """The labels that the attacker wants in place of true ones."""
         return jnp.full_like(labels, self.target) if self.relabel is None else self.relabel(labels)
@@ -129,6 +134,28 @@ class Trigger(NamedTuple):
     def counted(self, labels: Array) -> Array:
         """The true labels that the trigger is there to change."""
         return self.wanted(labels) != labels if self.source is None else labels == self.source
+
+
+class Attackers(NamedTuple):
+    """The malicious clients of a round before anybody trains, as they see it together.
+
+    Attributes:
+        context: the round; its `key` is theirs.
+        malicious: (n,) boolean, the rows that attack in this round; at least one does.
+        params: the global model as a pytree.
+        predict: `predict(params, x) -> logits` of the model in evaluation, x (b, *input_shape).
+        draw: `draw(row, key, steps, batch_size) -> (x, y, weights)`, as many random batches of the honest
+            examples of the client in a row of the round: (R, b, *input_shape), (R, b, ...) and (R, b), 0 for
+            what only fills a batch that is larger than the client's examples.
+        learning_rate: scalar β of honest clients.
+    """
+
+    context: Context
+    malicious: Array
+    params: Any
+    predict: Callable[[Any, Array], Array]
+    draw: Callable[[Any, Array, int, int], tuple[Array, Array, Array]]
+    learning_rate: Array
 
 
 class LocalAttack(NamedTuple):
@@ -168,9 +195,10 @@ class Attack(NamedTuple):
         corrupt: `corrupt(updates, malicious, state, knowledge) -> (updates, state)`; honest rows come back
             bit-identical.
         poison_data: `poison_data(x, y, is_copy, member) -> (x, y)`, applied to every batch of a malicious
-            client when it is gathered, or None; `is_copy` (b,) marks the copies, `member` is the
-            client's number among the malicious ones, from 0. One that draws names a fifth argument `key`, a
-            typed PRNG key of the client's batch.
+            client when it is gathered, or None; `is_copy` (b,) marks the copies, `member` is the client's
+            number among the malicious ones, from 0. One may name further arguments: `key`, a typed PRNG key
+            of the client's batch; `state`, the attack's; and `predict`, `predict(x) -> logits` of the global
+            model in evaluation.
         copies: how many copies a malicious client appends to its examples at most, as a share of their
             number.
         in_place: whether nothing is appended, and the copies are that share of the examples of every batch,
@@ -179,6 +207,8 @@ class Attack(NamedTuple):
         trigger: the backdoor whose success is measured, or None.
         active: `active(context) -> bool or (n,) mask`, the clients that attack in this round if they are
             malicious, or None for all in every round; the others train and send honestly.
+        prepare: `prepare(state, attackers) -> state`, once before anybody trains, in rounds with an attacker;
+            None for nothing. `attackers` are the `Attackers` of the round.
         train: the training of malicious clients on their poisoned data, or None for that of honest ones.
         triggers: the triggers one by one, by name, where `trigger` is made of several, for the metric
             `backdoor`.
@@ -193,6 +223,7 @@ class Attack(NamedTuple):
     share: Callable[[Array], Array] | None = None
     trigger: Trigger | None = None
     active: Callable[[Context], Array] | None = None
+    prepare: Callable[[State, Any], State] | None = None
     train: LocalAttack | None = None
     triggers: Mapping[str, Trigger] = MappingProxyType({})
     streams: bool = False

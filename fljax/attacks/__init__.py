@@ -17,6 +17,7 @@ from fljax.aggregators.registry import SURROGATES as SURROGATES
 # isort: off
 from fljax.attacks._label_flip import label_flip as label_flip
 from fljax.attacks._label_flip import random_label_flip as random_label_flip
+from fljax.attacks._dynamic_label_flip import dynamic_label_flip as dynamic_label_flip
 from fljax.attacks._sign_flip import sign_flip as sign_flip
 from fljax.attacks._scale import scale as scale
 from fljax.attacks._badnets import badnets as badnets
@@ -37,6 +38,8 @@ from fljax.attacks._neurotoxin import NeurotoxinState as NeurotoxinState
 from fljax.attacks._neurotoxin import neurotoxin as neurotoxin
 from fljax.attacks._gradient_ascent import gradient_ascent as gradient_ascent
 from fljax.attacks._pga import pga as pga
+from fljax.attacks._a3fl import A3FLState as A3FLState
+from fljax.attacks._a3fl import a3fl as a3fl
 from fljax.attacks._worst_case import WorstCaseState as WorstCaseState
 from fljax.attacks._worst_case import worst_case as worst_case
 from fljax.attacks._krum_attack import krum_attack as krum_attack

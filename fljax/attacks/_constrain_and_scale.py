@@ -5,11 +5,10 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from fljax.attacks._train_and_scale import enlarged, within
 from fljax.attacks.registry import register_attack
-from fljax.attacks.training import direction, local_attack, trained_on, tree_norm
+from fljax.attacks.training import cosine, direction, local_attack, trained_on, tree_norm
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Client, Context, Knowledge, Params, State, Task, Trained
 from fljax.numerics.checks import option, real
@@ -110,9 +109,8 @@ def _against_cosine(params: Params, delta: Params) -> Params:
     """The gradient of 1 − cos(w + δ, w) in δ: −(ŵ − cos · ŵ') / ‖w'‖, 0 where a norm is."""
     local = jax.tree.map(jnp.add, params, delta)
     here, there, size = direction(local), direction(params), tree_norm(local)
-    products = jax.tree.map(lambda a, b: jnp.vdot(a, b, precision=Precision.HIGHEST), here, there)
-    cosine = sum(jax.tree.leaves(products))
+    similarity = cosine(local, params)
     scale = jnp.where(size > 0, size, 1.0)
     return jax.tree.map(
-        lambda mine, other: jnp.where(size > 0, (cosine * mine - other) / scale, 0.0), here, there
+        lambda mine, other: jnp.where(size > 0, (similarity * mine - other) / scale, 0.0), here, there
     )

@@ -67,9 +67,7 @@ def train_and_scale(
     most = real("bound", bound, at_least=0, finite=True)
     server_lr = real("server_lr", server_lr, above=0, finite=True)
 
-    def send(
-        updates: Array, malicious: Array, state: State, knowledge: Knowledge
-    ) -> tuple[Array, State]:
+    def send(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
         sent = enlarged(updates, malicious, gamma, server_lr)
         return within(sent, malicious, most), state
 

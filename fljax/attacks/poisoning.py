@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.attacks.triggers import default_pixels, feature_trigger, pattern_trigger
-from fljax.base import Attack, Trigger
+from fljax.base import Attack, State, Trigger, asks
 from fljax.numerics.checks import ArgumentError, fixed_real, flag, option, whole
 
 # Copies per example; the round makes room for them.
@@ -40,7 +40,7 @@ def poisoned(
 
     Args:
         attack: what becomes of the malicious updates.
-        embed: the whole trigger.
+        embed: the whole trigger, with a second argument `state`, the attack's, where it depends on that.
         num_classes: number of labels, to check the target against; None if it is not known.
         image_shape: (height, width, channels), or None for plain features.
         target: the label the attacker wants.
@@ -69,7 +69,7 @@ def poisoned(
     if image_shape is None and pixels is not None:
         raise ArgumentError("pixels are for images; the trigger on plain features is set by every")
 
-    def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
+    def poison(x: Array, y: Array, is_copy: Array, member: Array, **told: State) -> tuple[Array, Array]:
         if x.dtype == jnp.int32:
             raise ArgumentError("the trigger sets pixels or features, but the inputs are tokens")
 
@@ -80,11 +80,19 @@ def poisoned(
         def chosen(marked: Array, plain: Array) -> Array:
             return jnp.where(marks.reshape(marks.shape + (1,) * (plain.ndim - 1)), marked, plain)
 
-        marked = embed(x) if embed_own is None else embed_own(x, member)
+        marked = embed(x, **told) if embed_own is None else embed_own(x, member)
         return chosen(marked, x), chosen(trigger.wanted(y), y)
 
+    def poison_data(x: Array, y: Array, is_copy: Array, member: Array) -> tuple[Array, Array]:
+        return poison(x, y, is_copy, member)
+
+    def poison_by_state(
+        x: Array, y: Array, is_copy: Array, member: Array, state: State
+    ) -> tuple[Array, Array]:
+        return poison(x, y, is_copy, member, state=state)
+
     return attack._replace(
-        poison_data=poison_data,
+        poison_data=poison_by_state if asks(embed, "state") else poison_data,
         copies=copies,
         in_place=mix == "replace",
         share=_share_of if uniform else None,

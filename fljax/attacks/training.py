@@ -1,15 +1,17 @@
 """The part that attacks on local training share: a backdoor's data, steps of their own, and balls."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax import Precision
 
 from fljax.attacks._badnets import badnets
 from fljax.attacks.wrappers import NO_ATTACK, leave, no_state
-from fljax.base import Attack, Knowledge, LocalAttack, Params, State, Task
+from fljax.base import Attack, Attackers, Knowledge, LocalAttack, Params, State, Task, Trigger, asks
 from fljax.numerics.checks import ArgumentError, fixed_real, real, whole
 
 # The updates before an attack's data have had their own way with them, and the attack's state.
@@ -82,7 +84,33 @@ def backdoored(
         updates, inner = data.corrupt(updates, malicious, state[1], knowledge)
         return updates, (own, inner)
 
-    return backdoor._replace(init=both, corrupt=corrupt)
+    def prepare(state: State, attackers: Attackers) -> State:
+        assert data.prepare is not None
+        return state[0], data.prepare(state[1], attackers)
+
+    def seen(trigger: Trigger) -> Trigger:
+        return trigger._replace(embed=_of_inner(trigger.embed))
+
+    return data._replace(
+        init=both,
+        corrupt=corrupt,
+        poison_data=_of_inner(data.poison_data),
+        prepare=None if data.prepare is None else prepare,
+        trigger=None if data.trigger is None else seen(data.trigger),
+        triggers={name: seen(trigger) for name, trigger in data.triggers.items()},
+    )
+
+
+def _of_inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose `state` is the second of two."""
+    if not asks(function, "state"):
+        return function
+
+    @wraps(function)
+    def call(*args: Any, state: State, **told: Any) -> Any:
+        return function(*args, state=state[1], **told)
+
+    return call
 
 
 def trained_on(backdoor: Attack | None, training: LocalAttack, task: Task, **how: Any) -> Attack:
@@ -123,6 +151,19 @@ def direction(tree: Params) -> Params:
     norm = tree_norm(tree)
     scale = jnp.where(norm > 0, norm, 1.0)
     return jax.tree.map(lambda leaf: jnp.where(norm > 0, leaf / scale, 0.0), tree)
+
+
+def cosine(one: Params, other: Params) -> Array:
+    """The cosine of two pytrees as vectors, 0 where one of them is 0."""
+    ones, others = direction(one), direction(other)
+    products = jax.tree.map(lambda a, b: jnp.vdot(a, b, precision=Precision.HIGHEST), ones, others)
+    return jnp.asarray(sum(jax.tree.leaves(products)))
+
+
+def cross_entropy(logits: Array, labels: Array, weights: Array) -> Array:
+    """The mean cross-entropy of the examples that count, scalar."""
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
+    return jnp.sum(jnp.where(weights > 0, losses, 0.0)) / jnp.maximum(jnp.sum(weights > 0), 1)
 
 
 def into_ball(delta: Params, norm: float | Array) -> Params:

@@ -55,12 +55,14 @@ class Beside(NamedTuple):
         clients: (N,) int32, the client of each test example, -1 for nobody; or None.
         x, y: the examples of which `validation` are some; or None.
         validation: (V,) int32 positions; or None.
+        attack_state: of the attack, for a trigger that changes from round to round; or None.
     """
 
     clients: Array | None = None
     x: Array | None = None
     y: Array | None = None
     validation: Array | None = None
+    attack_state: Any = None
 
 
 NOTHING_BESIDE = Beside()
@@ -122,13 +124,16 @@ def make_evaluation(
             outputs = predict(x)
             found: dict[str, Any] = {"wrong": _wrong(outputs, y)}
             if trigger is not None and trigger.examples is None:
-                found["hit"] = hits(trigger.embed(x), trigger.wanted(y)) & trigger.counted(y)
+                found["hit"] = hits(
+                    trigger.embedded(x, beside.attack_state), trigger.wanted(y)
+                ) & trigger.counted(y)
             if "outputs" in asked:
                 found["outputs"] = outputs
             if "losses" in asked and losses is not None:
                 found["losses"] = per_example(losses)(outputs[None], y[None])[0]
             found["answers"] = {
-                name: jnp.argmax(predict(each.embed(x)), axis=-1) for name, each in planted.items()
+                name: jnp.argmax(predict(each.embedded(x, beside.attack_state)), axis=-1)
+                for name, each in planted.items()
             }
             return found
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,19 @@ import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from fljax.base import Attack, Client, ClientAlgorithm, Context, LocalAttack, Params, State, Trained, draws
+from fljax.base import (
+    Attack,
+    Attackers,
+    Client,
+    ClientAlgorithm,
+    Context,
+    LocalAttack,
+    Params,
+    State,
+    Trained,
+    asks,
+    draws,
+)
 from fljax.engine.batches import (
     Batches,
     BatchSize,
@@ -278,6 +291,7 @@ class LocalTraining(NamedTuple):
         random: whether a local step draws anything besides its examples.
         augment: `(x, key) -> x`, a random change of a batch's inputs, or None.
         examples: of the clients, where they stay on the host; None where the round's data hold them.
+        predict: `(params, x, model_state) -> logits` of the model in evaluation, for attacks; or None.
     """
 
     loss: Loss
@@ -290,6 +304,7 @@ class LocalTraining(NamedTuple):
     random: bool = False
     augment: Callable[[Array, Array], Array] | None = None
     examples: HostExamples | None = None
+    predict: Callable[[Params, Array, Any], Array] | None = None
 
     def gather(self, data: RoundData, examples: Array, key: Array | None) -> tuple[Array, Array]:
         """The inputs and labels of a batch; `key` is the step's, of which augmentation takes its own."""
@@ -469,8 +484,8 @@ def _train(
             x, y = training.gather(data, examples, key)
             if poison_data is None:
                 return x, y
-            drawn = () if key is None or not poisons_at_random else (named_key(key, "poison"),)
-            bad_x, bad_y = poison_data(x, y, is_copy, member, *drawn)
+            drawn: Any = {} if key is None or not poisons_at_random else {"key": named_key(key, "poison")}
+            bad_x, bad_y = poison_data(x, y, is_copy, member, **drawn)
             return jnp.where(is_poisoned, bad_x, x), jnp.where(is_poisoned, bad_y, y)
 
         def run(**hooks: Any) -> Trained:
@@ -587,6 +602,7 @@ def client_updates(
     client_ids: Array,
     malicious: Array,
     attack: Attack,
+    attack_state: State = (),
     **how: Any,
 ) -> Result:
     """The local training of a round's clients, of whom the malicious ones read what the attack makes of it.
@@ -598,6 +614,7 @@ def client_updates(
         client_ids: (n,).
         malicious: (n,) boolean, the clients that attack in this round.
         attack: its data poisoning applies to the malicious clients' batches.
+        attack_state: of the attack.
         **how: the other arguments of `train_clients`.
 
     Returns:
@@ -615,10 +632,81 @@ def client_updates(
         params,
         data,
         Cohort(client_ids, copies, malicious, members, in_place),
-        poison_data=attack.poison_data,
+        poison_data=_told(attack.poison_data, training, params, attack_state, how.get("model_state", ())),
         most_copies=0.0 if attack.in_place else attack.copies,
         **how,
     )
+
+
+def _told(
+    poison_data: Callable[..., Any] | None, training: LocalTraining, params: Array, state: State, seen: Any
+) -> Callable[..., Any] | None:
+    """What an attack does to examples, with those arguments that are the same for all clients."""
+    if poison_data is None:
+        return None
+    told: dict[str, Any] = {}
+    if asks(poison_data, "state"):
+        told["state"] = state
+    if asks(poison_data, "predict"):
+        told["predict"] = partial(_prediction(training, seen), training.unravel(params))
+    return partial(poison_data, **told) if told else poison_data
+
+
+def _prediction(training: LocalTraining, model_state: Any) -> Callable[[Params, Array], Array]:
+    """The model in evaluation, `(params, x) -> logits`."""
+    predict = training.predict
+    if predict is None:
+        raise ValueError("the attack asks for the model's predictions, which this training does not provide")
+    return lambda params, x: predict(params, x, model_state)
+
+
+def prepared(
+    training: LocalTraining,
+    data: RoundData,
+    *,
+    attack: Attack,
+    state: State,
+    context: Context,
+    malicious: Array,
+    learning_rate: Array,
+    model_state: Any,
+) -> State:
+    """The attack's state after what attackers do before anybody trains, in rounds that have any.
+
+    Args:
+        training: of honest clients.
+        data: the examples and index tables.
+        attack: with its `prepare`.
+        state: of the attack, before the round.
+        context: the round, with a key for this.
+        malicious: (n,) boolean, the clients that attack in this round.
+        learning_rate: β of honest clients.
+        model_state: the model's state.
+    """
+    known: Any = context
+    prepare: Any = attack.prepare
+
+    def draw(row: Any, key: Array, steps: int, batch_size: int) -> tuple[Array, Array, Array]:
+        client, held = known.client_ids[row], data
+        place = client
+        if training.examples is not None:
+            held = training.examples.of(data, client[None], jnp.zeros((0,), jnp.int32))
+            place = jnp.int32(0)
+        table, count = held.table[place], held.counts[place]
+        batches = draw_batches(
+            key, table, count, jnp.int32(0), steps=steps, batch_size=batch_size, largest=table.shape[0]
+        )
+        return held.x[batches.examples], held.y[batches.examples], batches.weights
+
+    attackers = Attackers(
+        context=context,
+        malicious=malicious,
+        params=training.unravel(known.params),
+        predict=_prediction(training, model_state),
+        draw=draw,
+        learning_rate=learning_rate,
+    )
+    return lax.cond(jnp.any(malicious), lambda: prepare(state, attackers), lambda: state)
 
 
 def without_poison(attack: Attack) -> Attack:
@@ -690,6 +778,7 @@ def attackers_updates(
             client_ids=of_rows(client_ids),
             malicious=of_rows(malicious),
             attack=attack,
+            attack_state=state,
             learning_rate=rate,
             algorithm=ClientAlgorithm(attacker),
             states=of_rows(honest.updates),

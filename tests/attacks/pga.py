@@ -30,9 +30,7 @@ CASES = [
 MUTANTS = {
     "pga": {
         "their own length": lambda updates, malicious, **hyper: (
-            pga(updates, malicious, **hyper)
-            / pga(updates, malicious, largest=1.0)
-            * updates[malicious]
+            pga(updates, malicious, **hyper) / pga(updates, malicious, largest=1.0) * updates[malicious]
         ),
         "the median length": lambda updates, malicious, **hyper: pga(
             updates, malicious, **hyper, length=np.median

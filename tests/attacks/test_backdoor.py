@@ -373,9 +373,7 @@ def test_a_share_of_every_batch_is_replaced():
     np.testing.assert_array_equal(sent[~MALICIOUS], honest[~MALICIOUS])
     for i in np.flatnonzero(MALICIOUS):
         own = POINTS[i, : COUNTS[i]]
-        kept = [
-            np.delete(own, chosen, 0) for chosen in combinations(range(len(own)), int(0.5 * len(own)))
-        ]
+        kept = [np.delete(own, chosen, 0) for chosen in combinations(range(len(own)), int(0.5 * len(own)))]
         centers = [np.vstack([rest, [POISON] * (len(own) - len(rest))]).mean(0) for rest in kept]
         possible = [-RATE * HESSIAN @ (START - center) for center in centers]
         assert min(np.abs(sent[i] - each).max() for each in possible) < 1e-6

@@ -23,7 +23,7 @@ def marked(x, y, is_copy, member, bound=None, factor=None, server_lr=None, targe
 
 CASES = [
     AttackCase("train_and_scale", train_and_scale, {"bound": 12.0, "server_lr": 0.5}, data=marked),
-    AttackCase("train_and_scale", train_and_scale, {"bound": 100.0, "server_lr": 0.25}, variant="far from it"),
+    AttackCase("train_and_scale", train_and_scale, {"bound": 100.0, "server_lr": 0.25}, variant="far"),
     AttackCase("train_and_scale", train_and_scale, {"bound": 16.0, "factor": 2.25}, variant="a factor"),
 ]
 
