@@ -65,12 +65,12 @@ def search(
     cosine=True,
     signed=True,
 ):
-    """The patch that the attackers of a round find, by loops; inputs are flat, `place` the patch's entries."""
+    """The patch that attackers find, by loops; inputs are flat, `place` are the patch's entries."""
 
     def marked(x):
-        return np.array(
-            [[patch[place.index(j)] if j in place else v for j, v in enumerate(row)] for row in x]
-        )
+        x = np.array(x)
+        x[:, place] = patch
+        return x
 
     patch, other, weight = np.array(patch, float), np.array(weights, float), 0.0
     for number in range(passes):
@@ -87,6 +87,6 @@ def search(
         for x, y in batches:
             wanted = np.full_like(y, target)
             slope = slopes(weights, marked(x), wanted)[1] + weight * slopes(other, marked(x), wanted)[1]
-            total = slope.sum(0)[list(place)]
+            total = slope.sum(0)[place]
             patch = np.clip(patch - step * (np.sign(total) if signed else total), 0, 1)
     return patch

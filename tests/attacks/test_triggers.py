@@ -14,7 +14,7 @@ from fljax.simulation.experiment import assemble
 from tests.attacks import a3fl as reference
 
 SIDE, CLASSES = 4, 3
-random = np.random.default_rng(0)
+random = np.random.default_rng(11)
 WEIGHTS = random.normal(size=(SIDE * SIDE + 1, CLASSES))
 X = random.uniform(size=(2, 6, SIDE, SIDE, 1))
 Y = random.integers(0, CLASSES, (2, 6))
@@ -43,11 +43,11 @@ def attackers(batches=(X, Y), predict=softmax_regression, weights=WEIGHTS):
     )
 
 
-SEARCH = {"passes": 5, "step": 0.04, "strength": 2.0, "adversarial_epochs": 3}
+SEARCH = {"passes": 8, "step": 0.05, "strength": -4.0, "adversarial_epochs": 3}
 
 
 def searched(**changes):
-    own = {"target": 2, "passes": 5, "step": 0.04, "strength": 2.0, "every": 2, "epochs": 3, "rate": 0.5}
+    own = {"target": 2, "passes": 8, "step": 0.05, "strength": -4.0, "every": 3, "epochs": 3, "rate": 0.8}
     flat = [(x.reshape(len(x), -1), y) for x, y in zip(X, Y, strict=True)]
     place = [row * SIDE + column for row in (1, 2) for column in (1, 2)]
     return reference.search(WEIGHTS, flat, place, [0.5] * 4, **{**own, **changes})
@@ -60,8 +60,8 @@ def test_the_patch_is_that_of_the_loops():
         target=2,
         size=2,
         corner=1,
-        renewed_every=2,
-        adversarial_rate=0.5,
+        renewed_every=3,
+        adversarial_rate=0.8,
         **SEARCH,
     )
     found = jax.jit(lambda state: attack.prepare(state, attackers()))(attack.init(3, 9)).trigger.reshape(-1)
@@ -70,6 +70,8 @@ def test_the_patch_is_that_of_the_loops():
         "no copies": {"strength": 0.0},
         "the target's labels": {"true_labels": False},
         "no momentum": {"momentum": 0.0},
+        "no decay": {"decay": 0.0},
+        "no cosine": {"cosine": False},
         "one copy": {"every": 9},
         "a copy a pass": {"every": 1},
         "copies of copies": {"from_model": False},
