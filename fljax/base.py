@@ -168,15 +168,19 @@ class LocalAttack(NamedTuple):
     Attributes:
         train: `train(client, honest, state, context) -> Trained`, one malicious client's round. `honest` (d,)
             is the update that it would send honestly, `state` the attack's. `client.descend` reads poisoned
-            examples, and takes two hooks besides those of `Client`: `change(change, step) -> change`, of an
-            optimizer's step before it is made, and `count(weights, is_copy, step) -> weights`, of what the
-            examples (b,) of a batch count in it.
+            examples, and takes further hooks besides those of `Client`: `change(change, step) -> change`, of
+            an optimizer's step before it is made; `count(weights, is_copy, step) -> weights`, of what the
+            examples (b,) of a batch count in it; `loss(params, x, y, weights) -> scalar` in place of the
+            objective; and `part`, a pair of numbers for the steps from the first to before the second, of a
+            fixed number.
         steps: R, local steps a round; None for that of honest clients.
         epochs: passes over a client's examples and copies instead; None for that of honest clients.
         batch_size: b, or "full"; None for that of honest clients.
         learning_rate: scalar β; None for that of honest clients.
         loss: `loss(honest) -> loss`, from the honest clients' loss to one with the same arguments; None for
             theirs.
+        gather: `gather(updates, malicious, state) -> state`, before they train: what `train` gets for the
+            attack's state, from what all would send honestly (n, d); None for the state itself.
     """
 
     train: Callable[..., Any]
@@ -185,6 +189,7 @@ class LocalAttack(NamedTuple):
     batch_size: int | Literal["full"] | None = None
     learning_rate: Array | float | None = None
     loss: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+    gather: Callable[[Array, Array, Any], Any] | None = None
 
 
 class Attack(NamedTuple):
@@ -307,12 +312,16 @@ class Client(NamedTuple):
         params: w, the global model as a pytree.
         learning_rate: scalar β of this round.
         unravel: (d,) to a pytree like `params`.
-        descend: `descend(*, gradient=None, project=None, optimizer_state=None) -> Trained`, the local steps
-            from w by the configured optimizer. `gradient(grads, delta, step) -> grads` changes the gradient
-            of every step, where `delta` is the sum of the steps so far, y − w, and `step` counts from 0.
-            `project(delta, step) -> delta` changes that sum after every step. An optimizer goes on with the
+        descend: `descend(*, gradient=None, project=None, optimizer_state=None, start=None) -> Trained`, the
+            local steps by the configured optimizer, from w or from w + `start`, which is part of the update.
+            `gradient(grads, delta, step) -> grads` changes the gradient of every step, where `delta` is the
+            sum of the steps so far, y − w, and `step` counts from 0. `project(delta, step) -> delta` changes
+            that sum after every step. An optimizer goes on with the
             state that is given, or starts afresh. All of them are pytrees like `params`.
         gradient: `gradient(params) -> (d,)`, the gradient of the mean loss over all of the client's examples.
+        draw: `draw(steps, batch_size) -> (x, y, weights)`, random batches of its own examples as in
+            `Attackers`, the same at every call of a round.
+        predict: `predict(params, x) -> logits` of the model in evaluation.
     """
 
     params: Params
@@ -320,6 +329,8 @@ class Client(NamedTuple):
     unravel: Callable[[Array], Params]
     descend: Callable[..., Trained]
     gradient: Callable[[Params], Array]
+    draw: Callable[[int, int], tuple[Array, Array, Array]] | None = None
+    predict: Callable[[Params, Array], Array] | None = None
 
 
 def _nothing(*arguments: Any) -> State:

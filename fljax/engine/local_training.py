@@ -74,11 +74,14 @@ def descend(
     divisor: float | None = None,
     model_state: Any = (),
     optimizer_state: Any = None,
+    start: Params | None = None,
     gradient: Callable[[Params, Params, Array], Params] | None = None,
     project: Callable[[Params, Array], Params] | None = None,
     change: Callable[[Params, Array], Params] | None = None,
     count: Callable[[Array, Array, Array], Array] | None = None,
     mark: Callable[[Batches], Batches] | None = None,
+    own_loss: Callable[[Params, Array, Array, Array], Array] | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Trained:
     """The optimizer steps that a client or the server makes from the model, ModelUpdate(w, D, b, β, R).
 
@@ -91,14 +94,25 @@ def descend(
         divisor: of the summed loss of a batch; None for the number of its examples.
         model_state: the model's state before the first step; every step changes it as it sees its batch.
         optimizer_state: the optimizer's state before the first step; None starts it afresh.
-        gradient, project: as in `Client.descend`.
-        change, count: as in `LocalAttack`.
+        start, gradient, project: as in `Client.descend`.
+        change, count, part: as in `LocalAttack`.
+        own_loss: its `loss`.
         mark: from a step's batch to the same with other copies.
 
     Returns:
         The `Trained`: the update (d,), the mean loss over the steps, and the states after them.
     """
-    value_and_gradient = jax.value_and_grad(loss, has_aux=True)
+    objective = loss
+    if own_loss is not None:
+
+        def objective(at: Params, seen: Any, x: Array, y: Array, weights: Array, *other: Any) -> Any:
+            return own_loss(at, x, y, weights), seen
+
+    value_and_gradient = jax.value_and_grad(objective, has_aux=True)
+    if part is not None:
+        if not isinstance(batches, Batches):
+            raise ValueError("part is of a fixed number of steps")
+        batches = jax.tree.map(lambda leaf: leaf[slice(*part)], batches)
 
     def step(at: _Step, batch: Batches, number: Any) -> tuple[_Step, Array]:
         batch = batch if mark is None else mark(batch)
@@ -119,14 +133,16 @@ def descend(
     # The first step is written out, since in it all clients share the weights: under vmap its products with
     # them stay unbatched. Inside a loop they would be copied per client.
     begun = optimizer.init(params) if optimizer_state is None else optimizer_state
-    start = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
+    begin = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
+    if start is not None:
+        begin = begin._replace(delta=start, here=jax.tree.map(jnp.add, params, start))
     steps: Any
     if isinstance(batches, Batches):
         numbered = any(hook is not None for hook in (gradient, project, change, count))
-        steps, last, total = _all_steps(step, start, batches, numbered)
+        steps, last, total = _all_steps(step, begin, batches, numbered)
         mean = total / steps
     else:
-        steps, last, total = _as_many_steps(step, start, batches, params)
+        steps, last, total = _as_many_steps(step, begin, batches, params)
         mean = total / jnp.maximum(steps, 1)
     return Trained(
         update=ravel_pytree(last.delta)[0],
@@ -488,7 +504,7 @@ def _train(
             bad_x, bad_y = poison_data(x, y, is_copy, member, **drawn)
             return jnp.where(is_poisoned, bad_x, x), jnp.where(is_poisoned, bad_y, y)
 
-        def run(**hooks: Any) -> Trained:
+        def run(loss: Any = None, **hooks: Any) -> Trained:
             return descend(
                 tree,
                 draw(*of_data) if batches is None else batches,
@@ -498,6 +514,7 @@ def _train(
                 divisor=training.divisor,
                 model_state=model_state,
                 mark=marks,
+                own_loss=loss,
                 **hooks,
             )
 
@@ -508,7 +525,17 @@ def _train(
                 passes = with_keys(passes, named_key(jax.random.fold_in(key, client), "gradient"))
             return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state, mark=marks)
 
-        client = Client(tree, learning_rate, training.unravel, run, whole_gradient)
+        def examples(steps: int, batch_size: int) -> tuple[Array, Array, Array]:
+            client, row, number, _ = of_data
+            own = named_key(jax.random.fold_in(key, client), "examples")
+            return _random_batches(data, row, number, own, steps, batch_size)
+
+        def predict(at: Params, x: Array) -> Array:
+            return _prediction(training, model_state)(at, x)
+
+        client = Client(
+            tree, learning_rate, training.unravel, run, whole_gradient, draw=examples, predict=predict
+        )
         trained = algorithm.train(client, state, shared)
         sent = trained.update, trained.state, trained.messages
         if jax.tree.leaves((state, trained.messages)):
@@ -660,6 +687,17 @@ def _prediction(training: LocalTraining, model_state: Any) -> Callable[[Params, 
     return lambda params, x: predict(params, x, model_state)
 
 
+def _random_batches(
+    data: RoundData, row: Array, count: Array, key: Array, steps: int, batch_size: int
+) -> tuple[Array, Array, Array]:
+    """Random batches of the `count` examples in a row of the table: inputs, labels, and which are real."""
+    table = data.table[row]
+    batches = draw_batches(
+        key, table, count, jnp.int32(0), steps=steps, batch_size=batch_size, largest=table.shape[0]
+    )
+    return data.x[batches.examples], data.y[batches.examples], batches.weights
+
+
 def prepared(
     training: LocalTraining,
     data: RoundData,
@@ -692,11 +730,7 @@ def prepared(
         if training.examples is not None:
             held = training.examples.of(data, client[None], jnp.zeros((0,), jnp.int32))
             place = jnp.int32(0)
-        table, count = held.table[place], held.counts[place]
-        batches = draw_batches(
-            key, table, count, jnp.int32(0), steps=steps, batch_size=batch_size, largest=table.shape[0]
-        )
-        return held.x[batches.examples], held.y[batches.examples], batches.weights
+        return _random_batches(held, place, held.counts[place], key, steps, batch_size)
 
     attackers = Attackers(
         context=context,
@@ -757,6 +791,7 @@ def attackers_updates(
     if local.steps is not None or local.epochs is not None:
         own = own._replace(steps=local.steps, epochs=local.epochs)
     rate = learning_rate if local.learning_rate is None else jnp.asarray(local.learning_rate)
+    told = state if local.gather is None else local.gather(honest.updates, malicious, state)
     train = local.train
 
     def attacker(client: Client, honest_update: Array, known: tuple[State, Context]) -> Trained:
@@ -782,7 +817,7 @@ def attackers_updates(
             learning_rate=rate,
             algorithm=ClientAlgorithm(attacker),
             states=of_rows(honest.updates),
-            shared=(state, context),
+            shared=(told, context),
             **how,
         )
         return result.updates, result.model_states
