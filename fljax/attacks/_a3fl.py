@@ -81,7 +81,8 @@ def a3fl(
         mix: "replace" for a share of every batch, "copies" for appended copies.
 
     Returns:
-        The `Attack`, with an `A3FLState`. It is a `backdoor` of others, too.
+        The `Attack`, with an `A3FLState`. It is a `backdoor` of others, too. A search takes the gradients of
+        2 · passes · B + ⌈passes / K⌉ · e · B batches.
 
     Raises:
         ValueError: if a number is out of range, the inputs are no images, or the patch does not fit them.

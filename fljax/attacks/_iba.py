@@ -1,12 +1,13 @@
 """A trigger that a small network draws for every input, ever fainter."""
 
-from itertools import pairwise
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fljax.attacks.generators import Generator, marked_by, new_generator
 from fljax.attacks.poisoning import poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.training import cross_entropy
@@ -14,10 +15,8 @@ from fljax.attacks.wrappers import NO_ATTACK, from_factory
 from fljax.base import Attack, Attackers
 from fljax.numerics.checks import ArgumentError, fixed_real, whole
 
-# Channels of the generator's two inner layers, and the first epsilon's factor from attack to attack.
-WIDTH, FADING = 16, 0.999
-
-Generator = list[tuple[Array, Array]]
+# The factor of ε from round to round.
+FADING = 0.999
 
 
 class IBAState(NamedTuple):
@@ -28,14 +27,18 @@ class IBAState(NamedTuple):
         moments: Adam's two means of the gradient and of its square.
         steps: int32 scalar, the number of Adam's steps.
         ready: boolean scalar, whether T is good enough for the model to be attacked.
-        attacks: int32 scalar t, the rounds with an attack on the model so far.
+        began: int32 scalar, the round from which on it is.
+        attacks: int32 scalar, the rounds with an attack on the model so far.
+        size: scalar, the round's ε.
     """
 
     generator: Generator
     moments: tuple[Generator, Generator]
     steps: Array
     ready: Array
+    began: Array
     attacks: Array
+    size: Array
 
 
 @register_attack(
@@ -68,12 +71,11 @@ def iba(
     examples. In its first phase it trains T on them by Adam for e epochs to minimise the cross-entropy of the
     global model at (x', target), and malicious clients train honestly, until the model answers a share
     `success` of its x' with the target. From that round on T is trained in every second round with an attack,
-    and malicious clients replace a share ρ of every batch by x' with the target's label. In the t-th such
-    round ε is
+    and malicious clients replace a share ρ of every batch by x' with the target's label, where
 
-        ε_t = max(ε_test, ε_0 · 0.999^t),
+        ε = max(ε_test, ε_0 · 0.999^t)
 
-    and the success on test examples is that of ε_test.
+    in the t-th round after it, and ε_0 before. The success on test examples is that of ε_test.
 
     Args:
         num_classes: number of labels, to check the target against.
@@ -103,8 +105,10 @@ def iba(
         True
 
     Source: Nguyen et al., "IBA: towards irreversible backdoor attacks in federated learning", NeurIPS 2023
-    (ε_0 = 0.3, ε_test = 0.05; a U-Net or an autoencoder as T, trained with 1e-4 on CIFAR-10 and 1e-3 on
-    MNIST). BackFed has one phase and one ε = 0.3, also where it measures.
+    (ε_0 = 0.3, ε_test = 0.05, of normalised images; a U-Net or an autoencoder as T, with a rate of 1e-4 on
+    CIFAR-10 and 1e-3 on MNIST). The authors' code trains T after the model, against the attacker's own local
+    model, and by SGD with momentum, although it makes an Adam; the share that it asks for counts examples of
+    the target. BackFed has one phase and one ε = 0.3, also where it measures.
     """
     if image_shape is None:
         raise ArgumentError("is for images")
@@ -121,20 +125,23 @@ def iba(
     def init(num_clients: int, num_params: int) -> IBAState:
         start = new_generator(jax.random.key(seed), channels)
         zeros = jax.tree.map(jnp.zeros_like, start)
-        return IBAState(start, (zeros, zeros), jnp.int32(0), jnp.zeros((), bool), jnp.int32(0))
-
-    def fading(state: IBAState) -> Array:
-        return jnp.maximum(last, first * FADING ** state.attacks.astype(jnp.float32))
+        none = jnp.int32(0)
+        return IBAState(start, (zeros, zeros), none, jnp.zeros((), bool), none, none, jnp.float32(first))
 
     def embed(x: Array, state: IBAState) -> Array:
-        return marked_by(state.generator, x, fading(state))
+        return marked_by(state.generator, x, state.size)
 
     def embed_at_last(x: Array, state: IBAState) -> Array:
         return marked_by(state.generator, x, last)
 
     def prepare(state: IBAState, attackers: Attackers) -> IBAState:
         drawn = attackers.draw(jnp.argmax(attackers.malicious), attackers.context.key, batches, batch_size)
-        predict, params, size = attackers.predict, attackers.params, fading(state)
+        predict, params = attackers.predict, attackers.params
+        round = jnp.asarray(attackers.context.round, jnp.int32)
+        # A power of 0.999 loses digits.
+        power = jnp.exp(math.log(FADING) * (round - state.began).astype(jnp.float32))
+        faded = jnp.maximum(last, first * power)
+        size = jnp.where(state.ready, faded, first)
 
         def loss(generator: Generator, batch: Any) -> Array:
             x, y, counted = batch
@@ -158,17 +165,19 @@ def iba(
         def trained(at: IBAState) -> IBAState:
             return lax.fori_loop(0, epochs, lambda _, at: lax.scan(step, at, drawn)[0], at)
 
-        due = ~state.ready | (state.attacks % 2 == 1)
-        state = lax.cond(due, trained, lambda at: at, state)
-        ready = state.ready | (hits(state.generator) >= success)
-        return state._replace(ready=ready)
-
-    def corrupt(updates: Array, malicious: Array, state: IBAState, knowledge: Any) -> tuple[Array, IBAState]:
-        attacked = state.ready & jnp.any(malicious)
-        return updates, state._replace(attacks=state.attacks + attacked.astype(jnp.int32))
+        # In the first, the third, and so on of the second phase.
+        due = ~state.ready | (state.attacks % 2 == 0)
+        after = lax.cond(due, trained, lambda at: at, state)
+        ready = state.ready | (hits(after.generator) >= success)
+        return after._replace(
+            ready=ready,
+            began=jnp.where(state.ready, state.began, round),
+            attacks=state.attacks + ready.astype(jnp.int32),
+            size=size,
+        )
 
     made = poisoned(
-        NO_ATTACK._replace(init=init, corrupt=corrupt, prepare=prepare),
+        NO_ATTACK._replace(init=init, prepare=prepare),
         embed,
         num_classes=num_classes,
         image_shape=image_shape,
@@ -186,28 +195,6 @@ def iba(
 
     trigger = made.trigger and made.trigger._replace(embed=embed_at_last)
     return made._replace(poison_data=poison_data, trigger=trigger)
-
-
-def new_generator(key: Array, channels: int) -> Generator:
-    """Three convolutions with He's normal kernels."""
-    sizes = [channels, WIDTH, WIDTH, channels]
-    layers = []
-    for number, (inner, outer) in enumerate(pairwise(sizes)):
-        kernel = jax.random.normal(jax.random.fold_in(key, number), (3, 3, inner, outer))
-        layers.append((kernel * jnp.sqrt(2 / (9 * inner)), jnp.zeros(outer)))
-    return layers
-
-
-def marked_by(generator: Generator, x: Array, size: Array | float) -> Array:
-    """clip(x + ε T(x), 0, 1) of images (..., height, width, channels)."""
-    images = x.reshape(-1, *x.shape[-3:])
-    for number, (kernel, bias) in enumerate(generator):
-        images = jax.nn.relu(images) if number else images
-        images = lax.conv_general_dilated(
-            images, kernel.astype(x.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        images = images + bias.astype(x.dtype)
-    return jnp.clip(x + jnp.asarray(size, x.dtype) * jnp.tanh(images).reshape(x.shape), 0, 1)
 
 
 def adam(state: IBAState, slope: Generator, rate: float) -> IBAState:

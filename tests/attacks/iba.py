@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from fljax.attacks._iba import new_generator
+from fljax.attacks.generators import new_generator
 from tests.attacks.case import AttackCase
 
 

@@ -4,10 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
-from fljax.aggregators import Context
-from fljax.attacks import IBAState, Knowledge, iba
+from fljax.attacks import IBAState, iba
 from tests.attacks.test_triggers import CLASSES, SIDE, X, Y, attackers, softmax_regression
 
 SMALL = {"image_shape": (SIDE, SIDE, 1), "num_classes": CLASSES, "target": 2}
@@ -78,28 +76,35 @@ def test_its_phases():
         assert labels.tolist() == ([2, 1] if poisons else [0, 1])
         assert bool((marked[0] != x[0]).any()) == poisons
         np.testing.assert_array_equal(marked[1], x[1])
-    # It is counted, and then the generator is trained every second time.
-    steps = []
-    state, rows, mask = ready, jnp.ones((2, 3)), jnp.array([True, False])
+    assert (int(waiting.attacks), int(ready.attacks)) == (0, 1)
+    # Then the generator is trained every second time.
+    steps, state = [], ready
     for _ in range(4):
-        _, state = attack.corrupt(rows, mask, state, Knowledge(Context()))
         state = prepared(state, epochs=1)
         steps.append(int(state.steps))
-    assert steps == [4, 4, 6, 6]
-    assert int(attack.corrupt(rows, mask & False, state, Knowledge(Context()))[1].attacks) == 4
-    assert int(attack.corrupt(rows, mask, waiting, Knowledge(Context()))[1].attacks) == 0
+    assert steps == [2, 4, 4, 6]
+    assert int(state.attacks) == 5
 
 
-@pytest.mark.parametrize(
-    ("attacks", "size"), [(0, 0.3), (100, 0.2714376441), (1000, 0.1103086274), (2000, 0.05)]
-)
-def test_it_fades(attacks, size):
+def test_it_fades():
     attack = iba(**SMALL)
-    state: IBAState = attack.init(3, 9)
-    # A generator that answers 1 everywhere.
-    loud = [*state.generator[:2], (0 * state.generator[2][0], jnp.full(1, 50.0))]
-    state = state._replace(generator=loud, ready=jnp.array(True), attacks=jnp.int32(attacks))
+    start: IBAState = attack.init(3, 9)
+    # A generator that answers 1 everywhere; in round 7 it is good enough.
+    loud = [*start.generator[:2], (0 * start.generator[2][0], jnp.full(1, 50.0))]
+    start = start._replace(generator=loud, attacks=jnp.int32(1))
+
+    @jax.jit
+    def at(state, round):
+        known = attackers()
+        return iba(**SMALL, success=0.0, rate=0.0).prepare(
+            state, known._replace(context=known.context._replace(round=round))
+        )
+
+    begun = at(start, 7)
     x = jnp.full((1, SIDE, SIDE, 1), 0.25)
-    marked, _ = attack.poison_data(x, jnp.array([0]), jnp.array([True]), jnp.int32(0), state=state)
-    np.testing.assert_allclose(marked - x, size, rtol=1e-5)
-    np.testing.assert_allclose(attack.trigger.embedded(x, state) - x, 0.05, rtol=1e-5)
+    for rounds, size in ((0, 0.3), (100, 0.2714376441), (1000, 0.1103086274), (2000, 0.05)):
+        state = at(begun, 7 + rounds)
+        assert int(state.began) == 7
+        marked, _ = attack.poison_data(x, jnp.array([0]), jnp.array([True]), jnp.int32(0), state=state)
+        np.testing.assert_allclose(marked - x, size, rtol=1e-5)
+        np.testing.assert_allclose(attack.trigger.embedded(x, state) - x, 0.05, rtol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 
 from fljax.aggregators import Aggregator
 from fljax.attacks import badnets
-from fljax.attacks._layer_backdoor import crafted, critical
+from fljax.attacks.layers import crafted, critical
 from fljax.base import LocalAttack
 from fljax.config.schema import parse_config
 from fljax.simulation.experiment import assemble
@@ -99,12 +99,13 @@ def stacks_of(attack, made=None):
 
 
 def test_a_round_sends_some_tensors_of_the_backdoor():
-    honest, unravel, malicious = stacks_of({"name": "none"})
+    honest, unravel, _ = stacks_of({"name": "none"})
     task = {"image_shape": (8, 8, 1), "num_classes": 10, "target": 1}
     again = LocalAttack(lambda client, honest, state, context: client.descend(), steps=12, learning_rate=0.3)
     bad = stacks_of({"name": "badnets"}, badnets(**task)._replace(train=again))[0]
     attack = {"name": "layer_backdoor", "backdoor": {"name": "badnets", "target": 1}}
-    sent = stacks_of({**attack, "steps": 12, "learning_rate": 0.3})[0]
+    sent, _, malicious = stacks_of({**attack, "steps": 12, "learning_rate": 0.3})
+    assert malicious.sum() == 2
     np.testing.assert_array_equal(sent[~malicious], honest[~malicious])
     numbers = []
     for row in np.flatnonzero(malicious):
