@@ -125,11 +125,16 @@ class Trigger(NamedTuple):
 
     def embedded(self, x: Array, state: State) -> Array:
         """Inputs carrying the trigger, where the attack's state is `state`."""
-        return self.embed(x, state=state) if asks(self.embed, "state") else self.embed(x)
+        if not asks(self.embed, "state"):
+            return self.embed(x)
+        if state is None:
+            raise ValueError("the trigger changes from round to round: the attack's state must be given")
+        return self.embed(x, state=state)
 
     def wanted(self, labels: Array) -> Array:
         """The labels that the attacker wants in place of true ones."""
-        return jnp.full_like(labels, self.target) if self.relabel is None else self.relabel(labels)
+        target: Any = self.target
+        return jnp.full_like(labels, target) if self.relabel is None else self.relabel(labels)
 
     def counted(self, labels: Array) -> Array:
         """The true labels that the trigger is there to change."""
@@ -154,7 +159,7 @@ class Attackers(NamedTuple):
     malicious: Array
     params: Any
     predict: Callable[[Any, Array], Array]
-    draw: Callable[[Any, Array, int, int], tuple[Array, Array, Array]]
+    draw: Callable[[Any, Array | None, int, int], tuple[Array, Array, Array]]
     learning_rate: Array
 
 
@@ -206,32 +211,32 @@ class Attack(NamedTuple):
             model in evaluation.
         copies: how many copies a malicious client appends to its examples at most, as a share of their
             number.
-        in_place: whether nothing is appended, and the copies are that share of the examples of every batch,
-            drawn anew and rounded down.
         share: `share(member) -> scalar`, the share of one client, or None for `copies` of all.
         trigger: the backdoor whose success is measured, or None.
         active: `active(context) -> bool or (n,) mask`, the clients that attack in this round if they are
             malicious, or None for all in every round; the others train and send honestly.
-        prepare: `prepare(state, attackers) -> state`, once before anybody trains, in rounds with an attacker;
-            None for nothing. `attackers` are the `Attackers` of the round.
         train: the training of malicious clients on their poisoned data, or None for that of honest ones.
         triggers: the triggers one by one, by name, where `trigger` is made of several, for the metric
             `backdoor`.
         streams: True if `corrupt` takes `Rows` of fljax/numerics/rows.py as well, and makes `Rows` of them.
+        in_place: whether nothing is appended, and the copies are that share of the examples of every batch,
+            drawn anew and rounded down.
+        prepare: `prepare(state, attackers) -> state`, once before anybody trains, in rounds with an attacker;
+            None for nothing. `attackers` are the `Attackers` of the round.
     """
 
     init: Callable[[int, int], State]
     corrupt: Callable[[Array, Array, State, Knowledge], tuple[Array, State]]
     poison_data: Callable[..., tuple[Array, Array]] | None = None
     copies: float = 0.0
-    in_place: bool = False
     share: Callable[[Array], Array] | None = None
     trigger: Trigger | None = None
     active: Callable[[Context], Array] | None = None
-    prepare: Callable[[State, Any], State] | None = None
     train: LocalAttack | None = None
     triggers: Mapping[str, Trigger] = MappingProxyType({})
     streams: bool = False
+    in_place: bool = False
+    prepare: Callable[[State, Any], State] | None = None
 
 
 class Task(NamedTuple):

@@ -121,8 +121,8 @@ def a3fl(
         return put(x, state.trigger)
 
     def prepare(state: A3FLState, attackers: Attackers) -> A3FLState:
-        row = jnp.argmax(attackers.malicious)
-        drawn = attackers.draw(row, attackers.context.key, batches, batch_size)
+        row, key = jnp.argmax(attackers.malicious), attackers.context.key
+        drawn: Any = attackers.draw(row, key, batches, batch_size)
         predict, params = attackers.predict, attackers.params
 
         def renewed(patch: Array) -> tuple[Params, Array]:

@@ -135,7 +135,8 @@ def iba(
         return marked_by(state.generator, x, last)
 
     def prepare(state: IBAState, attackers: Attackers) -> IBAState:
-        drawn = attackers.draw(jnp.argmax(attackers.malicious), attackers.context.key, batches, batch_size)
+        row, key = jnp.argmax(attackers.malicious), attackers.context.key
+        drawn: Any = attackers.draw(row, key, batches, batch_size)
         predict, params = attackers.predict, attackers.params
         round = jnp.asarray(attackers.context.round, jnp.int32)
         # A power of 0.999 loses digits.

@@ -109,12 +109,15 @@ def sinusoidal(
     Source: Barni, Kallas and Tondi, "A new backdoor attack in CNNs by training set corruption without label
     poisoning", ICIP 2019 (Δ = 20/255, f = 6).
     """
-    wave = {"amplitude": amplitude, "frequency": frequency}
-    for name, value in wave.items():
-        fixed_real(name, value, finite=True)
+    embed = partial(
+        sinusoidal_trigger,
+        ndim=1 if image_shape is None else 3,
+        amplitude=fixed_real("amplitude", amplitude, finite=True),
+        frequency=fixed_real("frequency", frequency, finite=True),
+    )
     return poisoned(
         NO_ATTACK,
-        partial(sinusoidal_trigger, ndim=1 if image_shape is None else 3, **wave),
+        embed,
         num_classes=num_classes,
         image_shape=image_shape,
         target=target,

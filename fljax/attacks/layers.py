@@ -13,7 +13,8 @@ def mixed(chosen: Array, ones: Params, others: Params) -> Params:
     """The tensors that are chosen of one tree, those that are not of another; `chosen` (L,) is boolean."""
     leaves, structure = jax.tree.flatten(ones)
     pairs = zip(leaves, jax.tree.leaves(others), strict=True)
-    return structure.unflatten([jnp.where(chosen[k], one, other) for k, (one, other) in enumerate(pairs)])
+    taken = [jnp.where(chosen[k], one, other) for k, (one, other) in enumerate(pairs)]
+    return jax.tree.unflatten(structure, taken)
 
 
 def critical(

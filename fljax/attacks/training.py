@@ -101,7 +101,7 @@ def backdoored(
     )
 
 
-def _of_inner(function: Callable[..., Any]) -> Callable[..., Any]:
+def _of_inner(function: Any) -> Any:
     """The same function, whose `state` is the second of two."""
     if not asks(function, "state"):
         return function

@@ -724,7 +724,7 @@ def prepared(
     known: Any = context
     prepare: Any = attack.prepare
 
-    def draw(row: Any, key: Array, steps: int, batch_size: int) -> tuple[Array, Array, Array]:
+    def draw(row: Any, key: Any, steps: int, batch_size: int) -> tuple[Array, Array, Array]:
         client, held = known.client_ids[row], data
         place = client
         if training.examples is not None:

@@ -107,11 +107,18 @@ def test_a_round_sends_some_tensors_of_the_backdoor():
     sent, _, malicious = stacks_of({**attack, "steps": 12, "learning_rate": 0.3})
     assert malicious.sum() == 2
     np.testing.assert_array_equal(sent[~malicious], honest[~malicious])
-    numbers = []
+    chosen = {}
     for row in np.flatnonzero(malicious):
         tensors = [jax.tree.leaves(unravel(jnp.asarray(stack[row]))) for stack in (sent, bad, honest)]
         taken = [np.allclose(mine, theirs, atol=1e-6) for mine, theirs, _ in zip(*tensors, strict=True)]
         kept = [np.allclose(mine, own, atol=1e-6) for mine, _, own in zip(*tensors, strict=True)]
         assert taken == [not each for each in kept]
-        numbers.append(sum(taken))
-    assert 0 < sum(numbers) < 2 * len(taken)
+        chosen[row] = taken
+    assert 0 < sum(map(sum, chosen.values())) < 2 * len(taken)
+    # The mean of the attackers' honest rows in the other tensors.
+    shared = stacks_of({**attack, "steps": 12, "learning_rate": 0.3, "elsewhere": "mean"})[0]
+    mean = jax.tree.leaves(unravel(jnp.asarray(honest[malicious].mean(0))))
+    for row, taken in chosen.items():
+        found, own = (jax.tree.leaves(unravel(jnp.asarray(stack[row]))) for stack in (shared, sent))
+        for is_taken, one, other, middle in zip(taken, found, own, mean, strict=True):
+            np.testing.assert_allclose(one, other if is_taken else middle, atol=1e-6)

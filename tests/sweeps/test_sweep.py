@@ -550,7 +550,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "projected_gradient": {"backdoor": {"name": "badnets", "every": 2}},
     "train_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
-    "layer_backdoor": {"backdoor": {"name": "badnets", "every": 2}, "examples": 4},
+    "layer_backdoor": {"backdoor": {"name": "badnets", "every": 2, "target": 2}, "examples": 4},
     "alternating_minimisation": {"backdoor": {"name": "badnets", "every": 2}},
     "neurotoxin": {"backdoor": {"name": "badnets", "every": 2}},
 }
