@@ -182,15 +182,15 @@ def check_pieces(
         if getattr(update, "shape", None) != (d,):
             raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:
-            told: dict[str, Any] = {"key": jax.random.key(0)} if draws(attack.poison_data) else {}
+            given: dict[str, Any] = {"key": jax.random.key(0)} if draws(attack.poison_data) else {}
             if asks(attack.poison_data, "predict"):
                 outputs = jnp.zeros((1, *form.outputs), jnp.float32)
-                told["predict"] = lambda x: outputs
+                given["predict"] = lambda x: outputs
             one = jax.ShapeDtypeStruct((1,), jnp.bool_)
 
             def poison(x: Any, y: Any, one: Any, number: Any, state: Any) -> Any:
                 own = {"state": state} if asks(attack.poison_data, "state") else {}
-                return attack.poison_data(x, y, one, number, **told, **own)  # type: ignore[misc]
+                return attack.poison_data(x, y, one, number, **given, **own)  # type: ignore[misc]
 
             poisoned = jax.eval_shape(poison, x, y, one, number, states[1])
             for what, bad, good in zip(("inputs", "labels"), poisoned, (x, y), strict=True):
