@@ -186,11 +186,12 @@ def check_pieces(
             if asks(attack.poison_data, "predict"):
                 outputs = jnp.zeros((1, *form.outputs), jnp.float32)
                 given["predict"] = lambda x: outputs
-            one = jax.ShapeDtypeStruct((1,), jnp.bool_)
+            one: Any = jax.ShapeDtypeStruct((1,), jnp.bool_)
+            poison_data: Any = attack.poison_data
 
             def poison(x: Any, y: Any, one: Any, number: Any, state: Any) -> Any:
-                own = {"state": state} if asks(attack.poison_data, "state") else {}
-                return attack.poison_data(x, y, one, number, **given, **own)  # type: ignore[misc]
+                own = {"state": state} if asks(poison_data, "state") else {}
+                return poison_data(x, y, one, number, **given, **own)
 
             poisoned = jax.eval_shape(poison, x, y, one, number, states[1])
             for what, bad, good in zip(("inputs", "labels"), poisoned, (x, y), strict=True):
