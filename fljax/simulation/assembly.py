@@ -69,6 +69,7 @@ class Parts(NamedTuple):
         notes: what a report has to say about data and model.
         augment: the augmentation of a batch, `(x, key) -> x`, or None.
         streams: whether a round trains a chunk of clients after the other.
+        from_file: whether clients' examples are read from a mapped file as they train, for one device.
     """
 
     config: ExperimentConfig
@@ -84,6 +85,7 @@ class Parts(NamedTuple):
     notes: tuple[str, ...] = ()
     augment: Callable[[Array, Array], Array] | None = None
     streams: bool = False
+    from_file: bool = False
 
     @property
     def num_clients(self) -> int:
@@ -116,7 +118,7 @@ class Parts(NamedTuple):
         """
         alike = attack.train is None and attack.prepare is None
         everybody = self.cohort_size == self.num_clients and alike
-        return everybody and not (self.streams or self.dataset.mapped)
+        return everybody and not (self.streams or self.from_file)
 
 
 class Composed(NamedTuple):
@@ -302,7 +304,7 @@ def streaming(parts: Parts) -> Parts:
 
 def read_by_rounds(parts: Parts) -> RoundData:
     """The data that the device holds from round to round, on the host."""
-    return without_clients(parts.data) if parts.dataset.mapped else parts.data
+    return without_clients(parts.data) if parts.from_file else parts.data
 
 
 def _prediction(model: Model) -> Callable[..., Array]:
@@ -434,7 +436,7 @@ def compose(
         epochs=local.epochs,
         augment=parts.augment,
         random=parts.model.random or parts.augment is not None,
-        examples=HostExamples(parts.data) if parts.dataset.mapped else None,
+        examples=HostExamples(parts.data) if parts.from_file else None,
         predict=_prediction(parts.model),
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
