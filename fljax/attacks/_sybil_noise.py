@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks._badnets import badnets
 from fljax.attacks.registry import register_attack
+from fljax.attacks.training import backdoored
 from fljax.attacks.wrappers import from_factory, malicious_rows
-from fljax.base import Attack, Knowledge
+from fljax.base import Attack, Knowledge, Task
 from fljax.numerics.checks import ArgumentError, real
 from fljax.numerics.cosines import pairwise_cosines
 from fljax.numerics.safe import dot, finite_rows, gram, row_norms
@@ -19,13 +19,11 @@ class SybilState(NamedTuple):
     """What the attackers remember.
 
     Attributes:
-        inner: the state of the attack that poisons.
         history: (num_clients, d), the sum of what each malicious client has sent.
         poisoned: int32 scalar, rounds of poison.
         hidden: int32 scalar, rounds of noise.
     """
 
-    inner: Any
     history: Array
     poisoned: Array
     hidden: Array
@@ -56,25 +54,26 @@ def sybil_noise(
 
     Args:
         similarity: θ.
-        backdoor: the attack that poisons; None for `badnets`.
+        backdoor: the attack that poisons data and trains as honest clients do; None for `badnets`.
         num_classes: as for `badnets`.
         image_shape: as for `badnets`.
         max_malicious: an upper bound on the number of malicious rows, to draw fewer vectors. Rows beyond it
             stay as they are.
 
     Returns:
-        The `Attack`, with a `SybilState`, whose counts say in which share of the rounds there was poison.
+        The `Attack`; the first part of its state is a `SybilState`, whose counts say in which share of the rounds there was poison.
 
     Raises:
-        ValueError: if a number is out of range; while tracing, if there is no `run_key`.
+        ValueError: if a number is out of range, or `backdoor` poisons no data, trains in its own way or has a
+            schedule; while tracing, if there is no `run_key`.
 
     Example:
-        >>> from fljax.attacks import NO_ATTACK, Context, Knowledge
-        >>> attack = sybil_noise(backdoor=NO_ATTACK)
+        >>> from fljax.attacks import Context, Knowledge
+        >>> attack = sybil_noise(num_classes=2, image_shape=(8, 8, 1))
         >>> rows = jnp.array([[1.0, 1.0, 0.0], [1.0, 0.9, 0.1], [0.0, 0.0, 9.0]])
         >>> known = Knowledge(Context(), run_key=jax.random.key(0))
         >>> sent, state = attack.corrupt(rows, jnp.arange(3) < 2, attack.init(3, 3), known)
-        >>> float(jnp.abs(sent[0] + sent[1]).max()), int(state.hidden)
+        >>> float(jnp.abs(sent[0] + sent[1]).max()), int(state[0].hidden)
         (0.0, 1)
 
     Source: Fung, Yoon & Beschastnikh, "The limitations of federated learning in Sybil settings", RAID 2020,
@@ -83,16 +82,14 @@ def sybil_noise(
     by the order in the cohort.
     """
     limit = real("similarity", similarity, at_least=-1, at_most=1)
-    inner = badnets(num_classes=num_classes, image_shape=image_shape) if backdoor is None else backdoor
 
     def init(num_clients: int, num_params: int) -> SybilState:
-        nothing = jnp.zeros((num_clients, num_params))
-        return SybilState(inner.init(num_clients, num_params), nothing, jnp.int32(0), jnp.int32(0))
+        return SybilState(jnp.zeros((num_clients, num_params)), jnp.int32(0), jnp.int32(0))
 
-    def corrupt(
-        updates: Array, malicious: Array, state: SybilState, knowledge: Knowledge
-    ) -> tuple[Array, SybilState]:
-        poison, own = inner.corrupt(updates, malicious, state.inner, knowledge)
+    poisoner = backdoored(backdoor, Task(num_classes, image_shape=image_shape), init=init)
+
+    def corrupt(updates: Array, malicious: Array, both: Any, knowledge: Knowledge) -> tuple[Array, Any]:
+        poison, (state, inner) = poisoner.corrupt(updates, malicious, both, knowledge)
         n, d = updates.shape
         ids = jnp.arange(n) if knowledge.context.client_ids is None else knowledge.context.client_ids
         rows = malicious_rows(malicious, max_malicious)
@@ -109,24 +106,13 @@ def sybil_noise(
         sent = jnp.where(alike, noise, planned)
         present = jnp.any(malicious)
         after = SybilState(
-            own,
             state.history.at[places].set(before + sent.astype(before.dtype), mode="drop"),
             state.poisoned + (present & ~alike),
             state.hidden + (present & alike),
         )
-        return poison.at[rows].set(sent.astype(updates.dtype), mode="drop"), after
+        return poison.at[rows].set(sent.astype(updates.dtype), mode="drop"), (after, inner)
 
-    return inner._replace(init=init, corrupt=corrupt, streams=False, train=_with_inner(inner))
-
-
-def _with_inner(inner: Attack) -> Any:
-    """The training of the attack that poisons, which reads its own state."""
-    if inner.train is None:
-        return None
-    train = inner.train.train
-    return inner.train._replace(
-        train=lambda client, honest, state, context: train(client, honest, state.inner, context)
-    )
+    return poisoner._replace(corrupt=corrupt, streams=False)
 
 
 def _orthonormal(vectors: Array) -> Array:

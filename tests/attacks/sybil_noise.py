@@ -7,6 +7,8 @@ from fljax.attacks import on_updates, scale
 from tests.attacks.case import KEY, TASK, AttackCase
 
 ROUNDS, FACTOR = 3, 2.0
+# It has to poison data, but what it sends is scaled alone.
+SCALED = on_updates(scale, TASK, factor=FACTOR)._replace(poison_data=lambda x, y, is_copy, member: (x, y))
 
 
 def orthonormal(count, d):
@@ -46,7 +48,7 @@ def _case(variant="", **hyper):
     return AttackCase(
         "sybil_noise",
         sybil_noise,
-        {"backdoor": on_updates(scale, TASK, factor=FACTOR), **hyper},
+        {"backdoor": SCALED, **hyper},
         variant=variant,
         rounds=ROUNDS,
     )

@@ -226,7 +226,7 @@ def test_distance_fitted_at_worked_numbers():
 
 
 def test_sybils_poison_while_they_are_not_alike():
-    attack = sybil_noise(backdoor=NO_ATTACK)
+    attack = sybil_noise(num_classes=2, image_shape=(8, 8, 1))
     rows = jnp.zeros((5, 3)).at[3:].set(jnp.array([(1, 1, 0), (1, 0.9, 0.1)]))
     known = in_round(np.zeros(3))
     first, state = attack.corrupt(rows, MALICIOUS, attack.init(5, 3), known)
@@ -236,8 +236,8 @@ def test_sybils_poison_while_they_are_not_alike():
     apart = jnp.zeros((5, 3)).at[3:].set(jnp.array([(0.1, 0, 0), (0, 0.1, 0)]))
     second, state = attack.corrupt(apart, MALICIOUS, state, known)
     np.testing.assert_array_equal(second, apart)
-    assert (int(state.poisoned), int(state.hidden)) == (1, 1)
-    np.testing.assert_allclose(state.history[3:], first[3:] + apart[3:], rtol=1e-6)
+    assert (int(state[0].poisoned), int(state[0].hidden)) == (1, 1)
+    np.testing.assert_allclose(state[0].history[3:], first[3:] + apart[3:], rtol=1e-6)
 
 
 def test_a_free_rider_replays_its_first_update():
