@@ -61,7 +61,8 @@ def sybil_noise(
             stay as they are.
 
     Returns:
-        The `Attack`; the first part of its state is a `SybilState`, whose counts say in which share of the rounds there was poison.
+        The `Attack`; the first part of its state is a `SybilState`, whose counts say in which share of the
+        rounds there was poison.
 
     Raises:
         ValueError: if a number is out of range, or `backdoor` poisons no data, trains in its own way or has a
