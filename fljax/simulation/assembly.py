@@ -114,9 +114,10 @@ class Parts(NamedTuple):
     def keeps_examples_apart(self, attack: Attack) -> bool:
         """True if nobody but a client's own device ever needs its examples.
 
-        Where all train in every round; attackers who train do so on any device.
+        Where all train in every round; attackers who train or prepare do so on any device.
         """
-        everybody = self.cohort_size == self.num_clients and attack.train is None
+        alike = attack.train is None and attack.prepare is None
+        everybody = self.cohort_size == self.num_clients and alike
         return everybody and not (self.streams or self.from_file)
 
 
@@ -306,6 +307,13 @@ def read_by_rounds(parts: Parts) -> RoundData:
     return without_clients(parts.data) if parts.from_file else parts.data
 
 
+def _prediction(model: Model) -> Callable[..., Array]:
+    """The model in evaluation, `(params, x, state) -> outputs`, whether it has a state or not."""
+    if model.init_state is None:
+        return lambda params, x, state: model.apply(params, x)
+    return model.apply
+
+
 def asks_for_clients(parts: Parts) -> bool:
     """True if a metric asks whose test example it is."""
     return any("clients" in measure.asked for measure in parts.measures)
@@ -429,6 +437,7 @@ def compose(
         augment=parts.augment,
         random=parts.model.random or parts.augment is not None,
         examples=HostExamples(parts.data) if parts.from_file else None,
+        predict=_prediction(parts.model),
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(
