@@ -29,6 +29,13 @@ from fljax.aggregators._norm_filter import norm_filter as norm_filter
 from fljax.aggregators._nearest_to_pivot import nearest_to_pivot as nearest_to_pivot
 from fljax.aggregators._sign_majority import sign_majority as sign_majority
 from fljax.aggregators._sign_guard import sign_guard as sign_guard
+from fljax.aggregators._clustering import clustering as clustering
+from fljax.aggregators._clipped_clustering import clipped_clustering as clipped_clustering
+from fljax.aggregators._clipped_clustering import (
+    clipped_clustering_aggregator as clipped_clustering_aggregator,
+)
+from fljax.aggregators._flame import flame as flame
+from fljax.aggregators._alignins import alignins as alignins
 from fljax.aggregators._foolsgold import foolsgold as foolsgold
 from fljax.aggregators._foolsgold import foolsgold_aggregator as foolsgold_aggregator
 from fljax.aggregators._foolsgold import foolsgold_mean as foolsgold_mean
