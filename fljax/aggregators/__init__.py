@@ -36,6 +36,9 @@ from fljax.aggregators._clipped_clustering import (
 )
 from fljax.aggregators._flame import flame as flame
 from fljax.aggregators._alignins import alignins as alignins
+from fljax.aggregators._multi_metrics import multi_metrics as multi_metrics
+from fljax.aggregators._fldetector import fldetector as fldetector
+from fljax.aggregators._fldetector import fldetector_aggregator as fldetector_aggregator
 from fljax.aggregators._foolsgold import foolsgold as foolsgold
 from fljax.aggregators._foolsgold import foolsgold_aggregator as foolsgold_aggregator
 from fljax.aggregators._foolsgold import foolsgold_mean as foolsgold_mean
