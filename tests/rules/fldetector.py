@@ -1,5 +1,7 @@
 """FLDetector: rows, references and wrong versions."""
 
+from functools import lru_cache
+
 import jax
 import numpy as np
 
@@ -13,15 +15,21 @@ def best_sums(values, most):
     values = np.sort(np.asarray(values, np.float64))
     n = len(values)
 
-    def cost(i, j):
-        return np.square(values[i:j] - values[i:j].mean()).sum() if j > i else 0.0
-
-    best = [cost(0, j) for j in range(n + 1)]
+    costs = np.zeros((n + 1, n + 1))
+    for i in range(n):
+        for j in range(i + 1, n + 1):
+            costs[i, j] = np.square(values[i:j] - values[i:j].mean()).sum()
+    best = costs[0]
     found = [best[n]]
     for _ in range(1, most):
-        best = [min(best[i] + cost(i, j) for i in range(j + 1)) for j in range(n + 1)]
+        best = np.array([np.min(best[: j + 1] + costs[: j + 1, j]) for j in range(n + 1)])
         found.append(best[n])
     return found
+
+
+@lru_cache
+def of_draws(draws, count, most):
+    return np.array([log_sums(draw[:count], most) for draw in draws])
 
 
 def log_sums(values, most):
@@ -32,7 +40,7 @@ def log_sums(values, most):
 
 def num_clusters(values, draws, most=7):
     """The gap statistic in FLDetector's form."""
-    drawn = np.array([log_sums(draw[: len(values)], most + 1) for draw in draws])
+    drawn = of_draws(tuple(map(tuple, draws)), len(values), most + 1)
     gaps = np.log(np.exp(drawn).mean(0)) - log_sums(values, most + 1)
     slack = np.sqrt(1 + 1 / len(draws)) * drawn.std(0)
     return next((k for k in range(1, most + 1) if gaps[k - 1] >= gaps[k] - slack[k]), most)
