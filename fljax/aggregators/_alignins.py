@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators._clip import clipped_sum
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.checks import Float, fixed_real, real, shaped
+from fljax.numerics.clipping import clipped_sum
 from fljax.numerics.cosines import cosines_to
 from fljax.numerics.masked import masked_median, mz_scores
 from fljax.numerics.order_statistics import fold_rows, top_of_rows

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators._clip import clipped_sum
 from fljax.aggregators._clustering import LINKAGES, larger_cluster
 from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.checks import as_stack, compute_dtype, named, option, output_dtype, real_array, whole
+from fljax.numerics.clipping import clipped_sum
 from fljax.numerics.linkage import Linkage
 from fljax.numerics.masked import masked_median
 from fljax.numerics.safe import Norms, contained, safe_norms

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators._clip import clipped_sum
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.checks import ArgumentError, Float, is_static, option, real, shaped
+from fljax.numerics.clipping import clipped_sum
 from fljax.numerics.cosines import cosine_distances
 from fljax.numerics.linkage import majority_component
 from fljax.numerics.masked import masked_median
