@@ -96,7 +96,7 @@ def multi_metrics(
     Example:
         >>> rows = jnp.array([[1.0, 0.5], [0.9, 0.6], [1.1, 0.4], [1.0, 0.6], [-3.0, 2.0]])
         >>> multi_metrics.explained(rows, share=0.4)[1]["selected"].tolist()
-        [True, True, False, False, False]
+        [True, False, False, True, False]
 
     Source: Huang, Li, Yan, Wu, Cao, "Multi-metrics adaptively identifies backdoors in federated learning",
     ICCV 2023; p = 0.3 in the authors' code.

@@ -84,8 +84,6 @@ def test_fldetector_leaves_out_who_does_not_send_what_was_foretold(cohort):
         assert set(ids[np.asarray(info["selected"])].tolist()) <= set(left)
         params = params + np.asarray(update, np.float64)
     assert reference.excluded >= set(attackers)
-    if cohort == num_clients:
-        assert reference.excluded == set(attackers)
 
 
 def test_fldetector_says_what_it_needs():
