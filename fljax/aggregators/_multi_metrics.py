@@ -14,10 +14,13 @@ from fljax.numerics.cosines import cosine_distances
 from fljax.numerics.eigen import eigenpairs
 from fljax.numerics.neighbors import first_in_order
 from fljax.numerics.safe import contained, distances_to, dot, largest_entries, row_norms
+from fljax.numerics.sharding import column_devices
 from fljax.numerics.weights import relative_weights
 
 # Directions in which the three metrics vary by less, beside the others, are rounding.
 ROUNDING = 16.0
+# The columns of a block.
+COLUMNS = 1024
 
 
 def _in_one_unit(stack: Array, valid: Array) -> Array:
@@ -30,13 +33,27 @@ def _in_one_unit(stack: Array, valid: Array) -> Array:
 
 
 def _manhattan_sums(rows: Array, valid: Array) -> Array:
-    """Σ_j ‖g_i − g_j‖₁ over the valid rows, (n,): one pass over the stack for every row."""
+    """Σ_j ‖g_i − g_j‖₁ over the valid rows, (n,): one pass over the stack for every row.
 
-    def of_row(row: Array) -> Array:
-        apart = jnp.sum(jnp.abs(rows - row), axis=1)
-        return jnp.sum(jnp.where(valid, apart, 0.0))
+    On a CPU it is read by blocks of columns, of which all pairs are made while they are in the cache.
+    """
+    d = rows.shape[1]
 
-    return jax.lax.map(of_row, rows)
+    def of_block(block: Array) -> Array:
+        def of_row(row: Array) -> Array:
+            apart = jnp.sum(jnp.abs(block - row), axis=1)
+            return jnp.sum(jnp.where(valid, apart, 0.0))
+
+        return jax.lax.map(of_row, block)
+
+    if jax.default_backend() != "cpu" or column_devices() > 1 or d < 2 * COLUMNS:
+        return of_block(rows)
+
+    def add(i: Array, sums: Array) -> Array:
+        return sums + of_block(jax.lax.dynamic_slice_in_dim(rows, i * COLUMNS, COLUMNS, axis=1))
+
+    rest = of_block(rows[:, d // COLUMNS * COLUMNS :])
+    return jax.lax.fori_loop(0, d // COLUMNS, add, rest)
 
 
 def _whitened(features: Array, valid: Array) -> Array:

@@ -19,6 +19,7 @@ from fljax.numerics.quasi_newton import hessian_product
 from tests.rules.clustering import clipped_clustering as reference_clipped_clustering
 from tests.rules.flame import cosine_distances as reference_distances
 from tests.rules.flame import majority as reference_majority
+from tests.rules.multi_metrics import multi_metrics as reference_multi_metrics
 
 # Five honest rows and a hostile one, a global model, and an update of the server's own.
 A = np.array(
@@ -103,6 +104,13 @@ def test_clipped_clustering_remembers_norms_of_sampled_cohorts():
         expected = reference_clipped_clustering(rows, [norm for norms in past[-2:] for norm in norms])
         np.testing.assert_allclose(update, expected, rtol=1e-5, atol=1e-6)
         past.append([norm for norm in np.linalg.norm(rows, axis=1) if np.isfinite(norm)])
+
+
+def test_multi_metrics_of_wide_rows():
+    random = np.random.default_rng(9)
+    rows = (random.uniform(0.5, 2.0, (7, 1)) * random.normal(size=(7, 3000))).astype(np.float32)
+    update = compiled(RULES["multi_metrics"].function, share=0.5)(rows)
+    np.testing.assert_allclose(update, reference_multi_metrics(rows, share=0.5), rtol=1e-5, atol=1e-6)
 
 
 def test_flame_draws_noise_in_proportion_to_the_median_norm():
