@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, on_pytrees
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES, on_pytrees
 from tests.rules.case import IN_SPACE, PER_ROW, D, N, Poisoned, compiled, first_rows, make, on_samples
-from tests.rules.table import PRE_CASES, RULE_CASES
+from tests.rules.table import POST_CASES, PRE_CASES, RULE_CASES
 from tests.support.collectives import on_two_devices
 from tests.support.programs import optimized
 
-ALL = RULE_CASES + PRE_CASES
+ALL = RULE_CASES + PRE_CASES + POST_CASES
 # For what does not depend on the arguments: one row of each entry.
 ONE_EACH = first_rows(ALL)
 
@@ -31,6 +31,7 @@ def as_type(others, dtype):
 def test_every_registry_entry_has_a_row():
     assert {case.name for case in RULE_CASES} == set(RULES)
     assert {case.name for case in PRE_CASES} == set(PRE_AGGREGATORS)
+    assert {case.name for case in POST_CASES} == set(POST_AGGREGATORS)
 
 
 @each(ALL)
