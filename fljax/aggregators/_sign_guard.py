@@ -11,8 +11,8 @@ from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import ArgumentError, Float, fixed_real, option, real
 from fljax.numerics.cosines import pairwise_cosines
+from fljax.numerics.masked import masked_median
 from fljax.numerics.mean_shift import bandwidth_of, largest_cluster
-from fljax.numerics.order_statistics import midpoint
 from fljax.numerics.safe import contained, pairwise_distances, row_norms
 from fljax.numerics.sharding import window
 
@@ -20,15 +20,6 @@ Similarity = Literal["none", "cosine", "distance"]
 
 # The SignGuard authors estimate the bandwidth on that many rows.
 BANDWIDTH_ROWS = 50
-
-
-def _median(values: Array, valid: Array) -> Array:
-    """Median over the last axis of the valid values (at least one); the mean of the middle two."""
-    ordered = jnp.sort(jnp.where(valid, values, jnp.inf), axis=-1)
-    count = jnp.sum(valid)
-    low = jnp.take(ordered, jnp.maximum(count - 1, 0) // 2, axis=-1)
-    high = jnp.take(ordered, count // 2, axis=-1, mode="clip")
-    return midpoint(low, high)
 
 
 def _sign_features(stack: Array, valid: Array, start: Array, size: int) -> Array:
@@ -46,8 +37,8 @@ def _similarity_feature(stack: Array, valid: Array, similarity: Similarity) -> A
     if similarity == "cosine":
         # The authors' matrix has 0 on its diagonal.
         cosines = jnp.where(jnp.eye(len(stack), dtype=bool), 0.0, pairwise_cosines(stack).cosines)
-        typical = _median(cosines, valid)
-        middle = _median(typical, valid)
+        typical = masked_median(cosines, valid)
+        middle = masked_median(typical, valid)
         # A negative median tells nothing about the rows: their clipped values would all be the same.
         feature = jnp.where(middle > 0, jnp.clip(typical, 0.0, middle) / (5.0 * middle + 1e-8), 0.0)
     else:
@@ -55,7 +46,7 @@ def _similarity_feature(stack: Array, valid: Array, similarity: Similarity) -> A
         nearest = jnp.sort(jnp.sqrt(jnp.where(valid, squares, jnp.inf)), axis=1)
         closest_half = jnp.arange(stack.shape[0]) < jnp.sum(valid) // 2
         spread = jnp.sum(jnp.where(closest_half, nearest, 0.0), axis=1)
-        feature = jnp.where(spread >= 1.1 * _median(spread, valid), 0.2, 0.0)
+        feature = jnp.where(spread >= 1.1 * masked_median(spread, valid), 0.2, 0.0)
     return jnp.where(valid, feature, 0.0).astype(stack.dtype)
 
 
@@ -135,7 +126,7 @@ def sign_guard(
     stack = contained(updates)
     norms = row_norms(stack)
     valid = jnp.isfinite(norms)
-    middle = _median(norms, valid)
+    middle = masked_median(norms, valid)
     usual = valid & (norms > lower * middle) & (norms < upper * middle)
 
     window_key, rows_key = jax.random.split(key)

@@ -179,8 +179,11 @@ def run(
         return
     # Plotting is imported when there is something to plot.
     from fljax.report.run import plot_run
+    from fljax.simulation.outcomes import attack_end
 
-    plot_run(result.metrics, *run_titles(loaded.resolved(), clients), folder / "curves.png")
+    resolved = loaded.resolved()
+    titles = run_titles(resolved, clients)
+    plot_run(result.metrics, *titles, folder / "curves.png", attack_end(resolved))
     _print_summary(console, result.summary)
     console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
 
@@ -203,6 +206,7 @@ def _memory_table(need: Any, memory: float | None) -> Table:
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     from fljax.simulation.lines import metric_of
+    from fljax.simulation.outcomes import spoken
     from fljax.simulation.progress import duration
 
     table = Table(show_header=False)
@@ -212,6 +216,7 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
             metric_of(name).title: _last_and_best(metric_of(name).absent, summary[name], best)
             for name, best in summary["best"].items()
         },
+        **spoken(summary["outcomes"]),
         "rounds": str(summary["rounds"]),
         "diverged": "yes" if summary["diverged"] else "no",
         **({"stopped": summary["stopped"]} if summary["stopped"] else {}),

@@ -28,7 +28,7 @@ class Metric:
     Attributes:
         title: its name in tables and figures.
         brief: the same where there is little room; default the title.
-        kind: "error" and "share" are shares of 1, "number" is any number.
+        kind: "error" and "share" are shares of 1, "rounds" a number of rounds, "number" any number.
         partial: rounds without the quantity (NaN) are left out of the mean; without it one of them makes the
             mean missing.
         recorded: whether it is a column of metrics.jsonl and a curve of a sweep's table.
@@ -42,7 +42,7 @@ class Metric:
 
     title: str
     brief: str = ""
-    kind: Literal["error", "share", "number"] = "number"
+    kind: Literal["error", "share", "number", "rounds"] = "number"
     partial: bool = False
     recorded: bool = True
     absent: str = "none"

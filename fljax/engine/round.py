@@ -26,6 +26,9 @@ from fljax.engine.state import Kept, RoundData, RunState
 from fljax.engine.streaming import Cohort, in_passes, whole
 from fljax.numerics.sharding import replicated
 
+# The panel of the decisions of a rule, as a detector of attackers: who is left out is called malicious.
+DETECTION = "detection of attackers"
+
 
 class RoundMetrics(NamedTuple):
     """Scalars of one round; NaN where the rule has no such quantity, or nobody of that kind is in the cohort.
@@ -37,8 +40,13 @@ class RoundMetrics(NamedTuple):
         update_norm: ‖g‖ of the aggregate.
         trust_benign: mean trust score of the benign clients.
         trust_malicious: mean trust score of the malicious clients.
-        benign_accepted: share of benign clients with positive weight, positive trust or selected.
+        benign_accepted: share of benign clients with positive weight, positive trust or selected; the others
+            are left out.
         malicious_accepted: the same of the malicious clients.
+        detection_precision: share of malicious clients among those that the rule leaves out; NaN also where
+            it leaves nobody out, or nobody attacks.
+        detection_recall: share of the malicious clients that the rule leaves out.
+        false_positive_rate: share of the benign clients that the rule leaves out.
         finite: 1 if the aggregate, the new model and `loss` (where it is a mean of any client) are finite; 0
             is a diverged round. Losses and rows of malicious clients do not count by themselves: they may be
             NaN as long as the rule leaves them out.
@@ -63,7 +71,7 @@ class RoundMetrics(NamedTuple):
             kind="share",
             partial=True,
             panel="share of clients accepted",
-            unless="mean trust score",
+            unless=DETECTION,
             who="benign",
         ),
     ]
@@ -74,9 +82,18 @@ class RoundMetrics(NamedTuple):
             kind="share",
             partial=True,
             panel="share of clients accepted",
-            unless="mean trust score",
+            unless=DETECTION,
             who="malicious",
         ),
+    ]
+    detection_precision: Annotated[
+        Array, Metric(f"{DETECTION}: precision", kind="share", partial=True, panel=DETECTION)
+    ]
+    detection_recall: Annotated[
+        Array, Metric(f"{DETECTION}: recall", kind="share", partial=True, panel=DETECTION)
+    ]
+    false_positive_rate: Annotated[
+        Array, Metric(f"{DETECTION}: false-positive rate", kind="share", partial=True, panel=DETECTION)
     ]
     finite: Annotated[Array, Metric("finite", recorded=False)]
 
@@ -104,6 +121,9 @@ def _metrics(
         if name in info:
             accepted = (info[name] > 0).astype(jnp.float32)
             break
+    left_out = 1.0 - accepted
+    # Without attackers there is nothing to find.
+    precision = jnp.where(jnp.any(malicious), jnp.sum(malicious * left_out) / jnp.sum(left_out), jnp.nan)
     loss = _mean_over(counted, losses)
     finite = jnp.isfinite(loss) | ~jnp.any(counted)
     finite &= jnp.all(jnp.isfinite(update)) & jnp.all(jnp.isfinite(params))
@@ -114,6 +134,9 @@ def _metrics(
         trust_malicious=_mean_over(malicious, trust),
         benign_accepted=_mean_over(~malicious, accepted),
         malicious_accepted=_mean_over(malicious, accepted),
+        detection_precision=precision,
+        detection_recall=_mean_over(malicious, left_out),
+        false_positive_rate=_mean_over(~malicious, left_out),
         finite=finite.astype(jnp.float32),
     )
 

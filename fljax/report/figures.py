@@ -14,10 +14,12 @@ from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
 from fljax.report.heat_maps import heat_maps
 from fljax.report.lines import lines
+from fljax.report.outcomes import attack_ends
 from fljax.report.panels import ERROR, SUCCESS, Panel, Picture
 from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, NO_ATTACK, Results
 from fljax.report.run import run_figure
+from fljax.report.study_maps import study_maps
 from fljax.report.style import REFERENCE, Look, error_axis, sheet, stacked, tidy, to_png
 from fljax.report.summary import MOST_TABLES, describe, outcome, select, summarize, worst_cases
 from fljax.simulation.lines import EVALUATED
@@ -44,7 +46,8 @@ def before_tables(results: Results, drawn: Sequence[Picture]) -> int:
 def _run_picture(results: Results) -> Iterator[Picture]:
     row = results.frame.iloc[0]
     metrics = {name.removeprefix("curve_"): np.asarray(row[name], float) for name in results.lists}
-    figure = run_figure(metrics, heading(results), facts(results, results.frame))
+    (end,) = attack_ends(results.frame).values() or (None,)
+    figure = run_figure(metrics, heading(results), facts(results, results.frame), end)
     yield Picture("curves", "What was measured over the rounds.", to_png(figure))
 
 
@@ -57,6 +60,7 @@ def _pictures(results: Results) -> Iterator[Picture]:
     if len(combinations) <= MOST_TABLES and (len(results.real_attacks) > 1 or len(combinations) == 1):
         drawn.append(_comparisons(results, summary, combinations))
     drawn.append(heat_maps(results, summary, worst, [labels for labels, _ in combinations]))
+    drawn.append(study_maps(results, summary, [labels for labels, _ in combinations]))
     names: set[str] = set()
     for each in drawn:
         for picture in each:
@@ -207,5 +211,6 @@ def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str])
             mine = {rule: courses[attack, rule] for rule in results.rules if (attack, rule) in courses}
             # A single evaluation is a point: it is among the final values.
             if any(len(course) > 1 for course in mine.values()):
-                made.append(Panel(attack, column, {rule: panels.spread(each) for rule, each in mine.items()}))
+                lines = {rule: panels.spread(each) for rule, each in mine.items()}
+                made.append(Panel(attack, column, lines, attack_ends(cells).get(attack)))
     return made

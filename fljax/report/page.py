@@ -17,6 +17,7 @@ from fljax.config.titles import words
 from fljax.report.comparison import Place, compare
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables
+from fljax.report.outcomes import DERIVED
 from fljax.report.panels import ERROR
 from fljax.report.results import Results
 from fljax.report.selection import Choice, choice_caption, choice_table
@@ -116,7 +117,10 @@ def _grids(results: Results) -> list[Grid]:
     if results.seeds > 1:
         summary = ranked(summarize(results), [*results.further, "attack"])
         front = ["aggregator", "attack", *results.further]
-        summary = summary[[*front, *(name for name in summary if name not in front)]].sort_values(front)
+        # Of whole runs the means are enough here.
+        hidden = {f"{name}_{end}" for name in results.derived for end in STATISTICS[1:]}
+        rest = [name for name in summary if name not in hidden.union(front)]
+        summary = summary[[*front, *rest]].sort_values(front)
         grids.append(_grid("means", "Means over the seeds", summary, lists - {"diverged"}))
     front = list(dict.fromkeys(["aggregator", "attack", *results.further, "data", "seed"]))
     hidden = {*front, "cell", *_HIDDEN, *results.lists}
@@ -153,7 +157,10 @@ def _heads(name: str) -> str:
         return _TITLES[name]
     metric, _, end = name.rpartition("_")
     if end in STATISTICS:
-        return f"{_SHORT.get(metric, metric_of(metric).short)}: {end}"
+        described = DERIVED.get(metric) or metric_of(metric)
+        return f"{_SHORT.get(metric, described.short)}: {end}"
+    if name in DERIVED:
+        return DERIVED[name].short
     return metric_of(name).title if name in EVALUATED else words(name)
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, NO_ATTACK
-from fljax.report.style import REFERENCE, Look, error_axis, tidy
+from fljax.report.style import END, REFERENCE, Look, error_axis, tidy
 from fljax.report.summary import outcome
 from fljax.simulation.lines import metric_of
 
@@ -164,11 +164,15 @@ def _fitting(widths: Sequence[float], width: float) -> int:
 
 
 class Panel(NamedTuple):
-    """One panel of lines: its title, which quantity, and a table of mean, min and max for each rule."""
+    """One panel of lines: its title, which quantity, and a table of mean, min and max for each rule.
+
+    `end` is where the attack ends.
+    """
 
     title: str
     column: str
     lines: dict[str, pd.DataFrame]
+    end: float | None = None
 
 
 def shape(count: int) -> tuple[int, int]:
@@ -208,6 +212,8 @@ def draw(
     for k, (panel, each) in enumerate(zip(flat, shown, strict=True)):
         for rule, table in each.lines.items():
             band(panel, looks[rule], rule, table, points)
+        if each.end is not None:
+            panel.axvline(each.end, **END)
         metric = metric_of(each.column)
         what = (
             ""

@@ -17,6 +17,7 @@ from fljax.config.titles import NO_ATTACK
 from fljax.engine.metrics import Metric
 from fljax.errors import ConfigError, DataError, unknown_name
 from fljax.files import read_json
+from fljax.report.outcomes import with_outcomes
 from fljax.report.run_folder import RUN_FILES, read_run
 from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, metric_of
 from fljax.sweeps.tables import parts_of, read_parquet
@@ -29,7 +30,10 @@ MOST_OF_ONE = 2
 MAIN_AXES = ("aggregator", "attack", "seed")
 LISTS = ("curve_round", *(f"curve_{name}" for name in MEASURED))
 NUMBERS = (*EVALUATED, "seconds_compile", "seconds_run", "rounds_per_second")
-REQUIRED = ("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds")
+REQUIRED = (
+    *("cell", "aggregator", "attack", "data", "seed", *NUMBERS, "diverged", "rounds"),
+    *("curve_round", *(f"curve_{name}" for name in EVALUATED)),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Results:
         frame: a row per cell; `aggregator`, `attack` and the axes but seed are ordered categories.
         progress: of a run, how far it is; of a sweep nothing.
         evaluated: what every evaluation measured, by column: configured metrics, too.
+        derived: the numbers of whole runs that cells have, by column.
         value: "last" where numbers are those after the last round, "best" where they are those of each cell's
             round with the lowest test error.
     """
@@ -57,6 +62,7 @@ class Results:
     frame: pd.DataFrame
     progress: str = ""
     evaluated: Mapping[str, Metric] = field(default_factory=lambda: EVALUATED)
+    derived: Mapping[str, Metric] = field(default_factory=dict)
     value: str = "last"
 
     @property
@@ -165,6 +171,8 @@ def load_results(folder: str | Path, value: str = "last") -> Results:
     if value not in VALUES:
         raise ConfigError(unknown_name("value", value, VALUES))
     results = _load(Path(folder))
+    frame, derived = with_outcomes(results.frame)
+    results = replace(results, frame=frame, derived=derived)
     return results.at_best() if value == "best" else results
 
 
@@ -193,12 +201,14 @@ def _load(folder: Path) -> Results:
     if "cell" in frame:
         frame = frame.drop_duplicates("cell", ignore_index=True)
     given = about["axes"]
-    missing = [name for name in (*REQUIRED, *LISTS, *given) if name not in frame]
+    missing = [name for name in (*REQUIRED, *given) if name not in frame]
     if missing:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}")
     if frame.empty:
         raise DataError(f"{folder} has no results yet: no cell is done")
     _check_curves(table, path)
+    # An earlier version measured fewer numbers of a round.
+    frame = frame.assign(**{name: None for name in LISTS if name not in frame})
     frame, axes = _categories(_numbers(frame, path), given)
     numeric = frozenset(name for name, values in given.items() if values and all(map(_is_number, values)))
     return Results(
@@ -239,6 +249,8 @@ def _check_curves(table: pyarrow.Table, path: Path) -> None:
     """Raise unless the curves are lists of numbers, each as long as its cell's rounds."""
     wanted = None
     for name in dict.fromkeys([*LISTS, *(f"curve_{each}" for each in _evaluated(table.column_names))]):
+        if name not in table.column_names:
+            continue
         column = table[name]
         kind = column.type
         if pyarrow.types.is_null(kind):

@@ -8,13 +8,15 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from fljax.report.style import BENIGN, MALICIOUS, error_axis, save, sheet, tidy
+from fljax.report.style import BENIGN, END, MALICIOUS, error_axis, save, sheet, tidy
 from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, metric_of
 
 COLOR_OF = {"benign": BENIGN, "malicious": MALICIOUS, "attacker": MALICIOUS, "": "#333333"}
 
 
-def plot_run(metrics: Mapping[str, np.ndarray], heading: str, facts: str, path: Path) -> None:
+def plot_run(
+    metrics: Mapping[str, np.ndarray], heading: str, facts: str, path: Path, end: int | None = None
+) -> None:
     """Write a picture of the metrics that have a panel, over rounds.
 
     Args:
@@ -22,11 +24,12 @@ def plot_run(metrics: Mapping[str, np.ndarray], heading: str, facts: str, path: 
         heading: what was run.
         facts: on what.
         path: the PNG to write.
+        end: the round in which the attack ends; None if it does not.
     """
-    save(run_figure(metrics, heading, facts), path)
+    save(run_figure(metrics, heading, facts, end), path)
 
 
-def run_figure(metrics: Mapping[str, np.ndarray], heading: str, facts: str) -> Figure:
+def run_figure(metrics: Mapping[str, np.ndarray], heading: str, facts: str, end: int | None = None) -> Figure:
     """The figure of `plot_run`."""
     panels = _panels(metrics)
     with matplotlib.rc_context({"text.parse_math": False}):
@@ -43,6 +46,8 @@ def run_figure(metrics: Mapping[str, np.ndarray], heading: str, facts: str) -> F
                     look |= {"color": f"C{names.index(name) % 10}"}
                 label = f"{who} clients" if who else metric.title.removeprefix(f"{title}: ")
                 panel.plot(metrics["round"], metrics[name], **look, label=label)
+            if end is not None:
+                panel.axvline(end, **END)
             panel.set_xlabel("round", fontsize=9)
             panel.set_ylabel(title, fontsize=9)
             if len(names) > 1:
@@ -59,9 +64,11 @@ def run_figure(metrics: Mapping[str, np.ndarray], heading: str, facts: str) -> F
 def _panels(metrics: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     """The metrics of every panel, by its title; an error has a panel even where it is not known."""
     panels: dict[str, list[str]] = {}
+    unless = {}
     for name in dict.fromkeys([*EVALUATED, *evaluated_columns(metrics), *MEASURED]):
         metric = metric_of(name)
         known = name in metrics and np.isfinite(metrics[name]).any()
-        if metric.panel and (known or metric.kind == "error") and metric.unless not in panels:
+        if metric.panel and (known or metric.kind == "error"):
             panels.setdefault(metric.panel, []).append(name)
-    return panels
+            unless[metric.panel] = metric.unless
+    return {title: names for title, names in panels.items() if unless[title] not in panels}

@@ -25,6 +25,8 @@ BENIGN, MALICIOUS, ROOT = COLORS[0], COLORS[7], COLORS[2]
 STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)), (0, (8, 1.5, 1, 1, 1, 1.5)))
 MARKERS = "os^DvP<X>p"
 REFERENCE: dict[str, Any] = {"color": "#555555", "ls": ":", "lw": 1.3}
+# The line at the end of an attack.
+END: dict[str, Any] = {"color": "#999999", "lw": 1.0, "ls": (0, (1, 2)), "zorder": 1}
 # Errors of a wider range than this are on a logarithmic axis: 0.04 and 0.07 are to be told apart beside 0.90.
 WIDE = 6.0
 # Colours of a picture that is written; lines and letters have few.

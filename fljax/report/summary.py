@@ -1,14 +1,16 @@
 """Means over seeds, and the tables of them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from fljax.config.titles import axis_text, axis_title, axis_value
 from fljax.engine.metrics import Metric
+from fljax.report.outcomes import STUDIES, Study
 from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
 from fljax.simulation.lines import EVALUATED
@@ -30,6 +32,10 @@ class Entry(NamedTuple):
     text: str
     mark: str = ""
     broken: bool = False
+
+
+# The entries of one row of a table, one per rule, from the lines of a summary.
+Row = Callable[[pd.DataFrame], list[Entry]]
 
 
 class Table(NamedTuple):
@@ -56,9 +62,11 @@ def summarize(results: Results) -> pd.DataFrame:
 
     Returns:
         A row per combination of the further axes, attack and rule: seeds, diverged (how many), and mean, std,
-        min and max of every metric of an evaluation; NaN where there is no such quantity.
+        min and max of every metric of an evaluation and of every number of a whole run; NaN where there is no
+        such quantity.
     """
-    return statistics(results.frame, [*results.further, "attack", "aggregator"], [*results.evaluated])
+    names = [*results.evaluated, *results.derived]
+    return statistics(results.frame, [*results.further, "attack", "aggregator"], names)
 
 
 def statistics(cells: pd.DataFrame, by: Sequence[str], names: Iterable[str] = EVALUATED) -> pd.DataFrame:
@@ -122,26 +130,33 @@ def ranked(summary: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
     return summary.assign(rank=order, broken=[each.broken for each in outcomes])
 
 
-def tables(results: Results, worst_case: bool = True) -> list[Table]:
-    """The sweep as tables, never averaged over anything but seeds; with a row of the worst case or without.
+def tables(results: Results, worst_case: bool = True, study: Study | None = None) -> list[Table]:
+    """The sweep as tables, never averaged over anything but seeds.
 
     One attack: one table, a row per combination of the further axes. Few combinations: one table each, a row
     per attack. More: one table per attack, a row per combination. Too many: none.
+
+    Args:
+        results: the sweep.
+        worst_case: whether there is a row of the worst case.
+        study: numbers that are shown in place of error and success rate, without worst cases.
     """
     summary = summarize(results)
-    worst = worst_cases(results, summary) if worst_case and len(results.real_attacks) > 1 else None
+    with_worst = worst_case and study is None and len(results.real_attacks) > 1
+    worst = worst_cases(results, summary) if with_worst else None
     combinations = [labels for labels, _ in results.combinations()]
+    row = partial(_row, results, study=study)
     if len(combinations) > MOST_ROWS:
         return []
     if len(combinations) > 1 and len(results.real_attacks) < 2:
-        made = [_of_one_attack(results, summary, combinations)]
+        made = [_of_one_attack(results, summary, combinations, row)]
     elif len(combinations) <= MOST_TABLES:
-        made = [_by_attack(results, summary, worst, labels) for labels in combinations]
+        made = [_by_attack(results, summary, worst, labels, row) for labels in combinations]
     else:
         pieces = [(attack, summary[summary["attack"] == attack]) for attack in results.attacks]
-        made = [_by_axes(results, attack, rows, combinations) for attack, rows in pieces if len(rows)]
+        made = [_by_axes(results, attack, rows, combinations, row) for attack, rows in pieces if len(rows)]
         if worst is not None:
-            made.append(_by_axes(results, f"{WORST_CASE} over the attacks", worst, combinations))
+            made.append(_by_axes(results, f"{WORST_CASE} over the attacks", worst, combinations, row))
     return [_turned(table) for table in made]
 
 
@@ -157,14 +172,16 @@ def select(frame: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
     return frame
 
 
-def _of_one_attack(results: Results, summary: pd.DataFrame, combinations: Sequence[dict[str, str]]) -> Table:
+def _of_one_attack(
+    results: Results, summary: pd.DataFrame, combinations: Sequence[dict[str, str]], row: Row
+) -> Table:
     rows = []
     for attack in results.attacks:
         for labels in combinations:
             mine = select(summary[summary["attack"] == attack], labels)
             if len(mine):
                 before = f"{attack}, " if len(results.attacks) > 1 else ""
-                rows.append((before + values_of(labels), _row(results, mine)))
+                rows.append((before + values_of(labels), row(mine)))
     corner = ", ".join(map(axis_title, results.further))
     if len(results.attacks) > 1:
         return Table("", f"attack, {corner}", results.rules, rows)
@@ -172,19 +189,19 @@ def _of_one_attack(results: Results, summary: pd.DataFrame, combinations: Sequen
 
 
 def _by_attack(
-    results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None, labels: dict[str, str]
+    results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None, labels: dict[str, str], row: Row
 ) -> Table:
     mine = select(summary, labels)
-    rows = [(attack, _row(results, mine[mine["attack"] == attack])) for attack in results.attacks]
+    rows = [(attack, row(mine[mine["attack"] == attack])) for attack in results.attacks]
     if worst is not None:
-        rows.append((WORST_CASE, _row(results, select(worst, labels))))
+        rows.append((WORST_CASE, row(select(worst, labels))))
     return Table(describe(labels), "attack", results.rules, rows)
 
 
 def _by_axes(
-    results: Results, title: str, summary: pd.DataFrame, combinations: Sequence[dict[str, str]]
+    results: Results, title: str, summary: pd.DataFrame, combinations: Sequence[dict[str, str]], row: Row
 ) -> Table:
-    rows = [(values_of(labels), _row(results, select(summary, labels))) for labels in combinations]
+    rows = [(values_of(labels), row(select(summary, labels))) for labels in combinations]
     return Table(title, ", ".join(map(axis_title, results.further)), results.rules, rows)
 
 
@@ -203,9 +220,11 @@ def _turned(table: Table) -> Table:
     return Table(table.title, corner, columns, rows)
 
 
-def _row(results: Results, found: pd.DataFrame) -> list[Entry]:
+def _row(results: Results, found: pd.DataFrame, study: Study | None = None) -> list[Entry]:
     """An entry per rule from at most one line of the summary for each."""
     lines = {line["aggregator"]: line for line in found.to_dict("records")}
+    if study is not None:
+        return [Entry(_of_study(study, lines.get(rule), results)) for rule in results.rules]
     outcomes = [outcome(lines[rule]) if rule in lines else None for rule in results.rules]
     return [
         Entry(_text(lines.get(rule), results.seeds), mark, each is not None and each.broken)
@@ -224,7 +243,31 @@ def _text(line: dict[str, Any] | None, seeds: int) -> str:
     if not math.isnan(success):
         text += f" / {success:.2f}" + f" {CROSS}" * outcome(line).broken
     complete = line["complete"] if is_worst_case else line["seeds"] >= seeds
-    return text + " †" * bool(line["diverged"]) + " ‡" * (not complete)
+    return text + _signs(line, complete)
+
+
+def _signs(line: dict[str, Any], complete: bool) -> str:
+    return " †" * bool(line["diverged"]) + " ‡" * (not complete)
+
+
+def _of_study(study: Study, line: dict[str, Any] | None, results: Results) -> str:
+    """The means of a study's numbers, with slashes between them; nothing if there is none."""
+    if line is None:
+        return ""
+    metrics = {name: metric for name, metric in results.derived.items() if name in study.columns}
+    means = {name: float(line[f"{name}_mean"]) for name in metrics}
+    if all(map(math.isnan, means.values())):
+        return ""
+    texts = ["–" if math.isnan(mean) else FORMATS[metrics[name].kind](mean) for name, mean in means.items()]
+    bound = "≥ " * bool(study.bound in results.derived and line[f"{study.bound}_max"] > 0)
+    return bound + " / ".join(texts) + _signs(line, line["seeds"] >= results.seeds)
+
+
+FORMATS: dict[str, Callable[[float], str]] = {
+    "share": "{:.2f}".format,
+    "rounds": "{:.0f}".format,
+    "number": "{:+.3f}".format,
+}
 
 
 def state(results: Results) -> str:
@@ -256,7 +299,18 @@ def sections(results: Results) -> list[Section]:
         made = [_named(table, metric) for table in tables(own, worst_case=metric.better == "low")]
         if made:
             found.append(Section(made, caption(own, made, metric)))
+    for study in studies(results):
+        made = [_titled(table, study.title) for table in tables(results, study=study)]
+        made = [table for table in made if any(entry.text for _, row in table.rows for entry in row)]
+        if made:
+            spread = [f"Means over {results.seeds} seeds."] * (results.seeds > 1)
+            found.append(Section(made, " ".join([study.caption, *spread, *_explained(made)])))
     return found
+
+
+def studies(results: Results) -> list[Study]:
+    """The studies of which there is a number."""
+    return [study for study in STUDIES if any(name in results.derived for name in study.columns)]
 
 
 def _named(table: Table, metric: Metric) -> Table:
@@ -266,8 +320,12 @@ def _named(table: Table, metric: Metric) -> Table:
         (name, [entry._replace(mark=swapped.get(entry.mark, entry.mark), broken=False) for entry in row])
         for name, row in table.rows
     ]
-    title = f"{metric.title}: {table.title}" if table.title else metric.title
-    return table._replace(title=title[:1].upper() + title[1:], rows=rows)
+    return _titled(table, metric.title)._replace(rows=rows)
+
+
+def _titled(table: Table, title: str) -> Table:
+    title = f"{title}: {table.title}" if table.title else title
+    return table._replace(title=title[:1].upper() + title[1:])
 
 
 def caption(results: Results, made: Iterable[Table], metric: Metric | None = None) -> str:
@@ -285,11 +343,17 @@ def caption(results: Results, made: Iterable[Table], metric: Metric | None = Non
         both = " and the largest mean success rate" if slash else ""
         largest = "error" if metric is None else "value"
         sentences.append(f"The {WORST_CASE} is a rule's largest mean {largest}{both} over the attacks.")
-    if any("†" in text for text in texts):
-        sentences.append("† At least one seed diverged.")
-    if any("‡" in text for text in texts):
-        sentences.append("‡ Not everything behind the number is there yet.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *_explained(made)])
+
+
+def _explained(made: Iterable[Table]) -> list[str]:
+    """The meaning of the signs that occur in tables."""
+    texts = [entry.text for table in made for _, row in table.rows for entry in row]
+    signs = {
+        "†": "† At least one seed diverged.",
+        "‡": "‡ Not everything behind the number is there yet.",
+    }
+    return [text for sign, text in signs.items() if any(sign in each for each in texts)]
 
 
 def remarks(results: Results) -> list[str]:

@@ -222,7 +222,12 @@ def _checked(content: bytes) -> tuple[dict[str, Any], bytes]:
 def _restore(like: Any, packed: bytes) -> Any:
     """The tree, of the same structure, shapes and types as `like`."""
     try:
-        tree = serialization.from_bytes(like, packed)
+        read = serialization.msgpack_restore(packed)
+        if isinstance(like, dict) and "metrics" in like:
+            # An earlier version measured fewer numbers of a round.
+            gaps = jax.tree.map(lambda blank: np.full(blank.shape, np.nan, blank.dtype), like["metrics"])
+            read["metrics"] = gaps._asdict() | read["metrics"]
+        tree = serialization.from_state_dict(like, read)
     except Exception as error:  # msgpack and flax raise what they come across in a damaged file
         raise _DamagedError(f"is damaged or of another kind of run ({type(error).__name__})") from None
     wanted, found = (jax.tree_util.tree_leaves_with_path(each) for each in (like, tree))

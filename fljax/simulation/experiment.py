@@ -1,6 +1,7 @@
 """From a configuration to a finished run."""
 
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,7 @@ from fljax.simulation.memory import (
     explained_by,
     what_fits,
 )
+from fljax.simulation.outcomes import outcomes
 from fljax.simulation.progress import say_how_to_go_on, shown, teller
 from fljax.simulation.run_folder import Begun, RunFolder, check_run_folder, told_begun
 from fljax.tracking import Started, Trackers, make_trackers
@@ -429,6 +431,7 @@ def run_experiment(
         state, lines, seconds_wall = _rounds(experiment, program, folder, begun, progress, stop, trackers)
         summary = {
             **_summary(lines, config.stop, seconds_wall, program),
+            "outcomes": _outcomes(lines, config),
             "seed": config.seed,
             **experiment.facts,
             "notes": [] if folder is None else folder.notes,
@@ -499,6 +502,12 @@ def _rounds(
             "processes and devices as there are"
         ) from error
     return state, lines, wall()
+
+
+def _outcomes(lines: Sequence[Line], config: ExperimentConfig) -> dict[str, float]:
+    """The numbers of the whole run that it has."""
+    found = outcomes(columns(lines), config.resolved(), bool(lines[-1]["diverged"]))
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _summary(

@@ -19,6 +19,7 @@ from fljax.errors import ConfigError, first_line, unknown_name
 from fljax.losses import LOSSES
 from fljax.metrics import METRICS
 from fljax.numerics.checks import shown
+from fljax.simulation.outcomes import IMPACTS, OUTCOMES
 
 # Columns of metrics.jsonl that are not a metric's to take.
 TAKEN = {
@@ -26,6 +27,8 @@ TAKEN = {
     *Evaluation._fields,
     *RoundMetrics._fields,
     VALIDATION_ERROR,
+    *OUTCOMES,
+    *IMPACTS,
     "diverged",
     "seconds",
     "check",

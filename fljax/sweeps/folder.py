@@ -20,7 +20,7 @@ from fljax.files import read_json, write_atomically
 from fljax.host.locking import FolderLock, check_free
 from fljax.simulation.endings import best_values, stopped
 from fljax.simulation.environment import environment
-from fljax.simulation.lines import EVALUATED, MEASURED, Line, evaluated_columns, to_json
+from fljax.simulation.lines import EVALUATED, MEASURED, PER_ROUND, Line, evaluated_columns, to_json
 from fljax.simulation.run_folder import check_folder, is_empty
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.batch import CellResult
@@ -33,8 +33,9 @@ Row = dict[str, Any]
 WHOLE_SHARE = 0.05
 # The columns `curve_NAME`: values of all evaluations, a list a cell; configured metrics have further ones.
 CURVES = ("round", *MEASURED)
-# Columns that tables of earlier versions do not have.
+# Columns that tables of earlier versions may not have.
 _LATER: dict[str, pa.DataType] = {
+    **{f"curve_{name}": pa.list_(pa.float64()) for name in PER_ROUND},
     "rounds_done": pa.int32(),
     "stopped": pa.string(),
     **{f"best_{name}": pa.float64() for name in EVALUATED},
@@ -51,7 +52,8 @@ _TYPES: dict[str, pa.DataType] = {
     "versions": pa.string(),
     **dict.fromkeys(("num_clients", "num_malicious", "num_params", "group", "cells_at_once"), pa.int32()),
     "config": pa.string(),
-    **{f"curve_{name}": pa.list_(pa.int32() if name == "round" else pa.float64()) for name in CURVES},
+    "curve_round": pa.list_(pa.int32()),
+    **{f"curve_{name}": pa.list_(pa.float64()) for name in EVALUATED},
 }
 
 
@@ -105,7 +107,8 @@ def make_rows(
                 "cells_at_once": min(group.size, len(cells)),
                 "config": to_json(cell.config.resolved()),
                 **{
-                    f"curve_{name}": [line[name] for line in result.lines]
+                    # Lines of an earlier version may not have it.
+                    f"curve_{name}": [line.get(name) for line in result.lines]
                     for name in dict.fromkeys([*CURVES, *evaluated_columns(last)])
                 },
             }

@@ -10,6 +10,7 @@ import fljax
 from fljax.aggregators import mean as mean_rule
 from fljax.aggregators import stateless
 from fljax.attacks import Attack, Trigger
+from fljax.base import Aggregator
 from fljax.config.components import as_aggregator
 from fljax.config.schema import parse_config
 from fljax.data import Dataset
@@ -328,6 +329,34 @@ def test_metrics_of_a_round():
     assert np.isnan([nobody.trust_benign, nobody.malicious_accepted]).all()
     _, one = one_round(config(aggregator={"name": "krum", "num_malicious": 2}))
     np.testing.assert_allclose(one.benign_accepted, 0.1)
+
+
+def test_the_decisions_of_a_rule_are_counted_like_a_detectors():
+    def decide(updates, state, context):
+        left_out = (context.client_ids + context.round) % 3 == 0
+        return jnp.mean(updates, 0), state, {"weights": jnp.where(left_out, 0.0, 0.5)}
+
+    pieces = {"aggregator": Aggregator(lambda n, d: (), decide)}
+    round_fn, state = fljax.build(config(attack={"name": "sign_flip", "fraction": 0.4}), **pieces)
+    malicious = np.asarray(state.data.malicious)
+    step = jax.jit(round_fn)
+    seen = set()
+    for number in range(3):
+        state, metrics = step(state)
+        out = [(client + number) % 3 == 0 for client in range(10)]
+        hits = sum(o and m for o, m in zip(out, malicious, strict=True))
+        expected = hits / sum(out), hits / 4, (sum(out) - hits) / 6
+        found = metrics.detection_precision, metrics.detection_recall, metrics.false_positive_rate
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        seen.add(expected)
+    assert len(seen) > 1
+    # FedAvg leaves nobody out; without attackers there is nobody to find.
+    _, everybody = one_round(config(aggregator={"name": "mean"}, attack={"name": "sign_flip"}))
+    assert np.isnan(everybody.detection_precision)
+    assert (everybody.detection_recall, everybody.false_positive_rate) == (0, 0)
+    _, honest = one_round(config(), **pieces)
+    assert np.isnan([honest.detection_precision, honest.detection_recall]).all()
+    np.testing.assert_allclose(honest.false_positive_rate, 0.4, rtol=1e-6)
 
 
 def test_success_rate_leaves_out_examples_of_the_target():

@@ -35,7 +35,7 @@ def drawn(monkeypatch):
         figures.append(figure)
         return b""
 
-    for module in ("figures", "lines", "heat_maps"):
+    for module in ("figures", "lines", "heat_maps", "study_maps"):
         monkeypatch.setattr(f"fljax.report.{module}.to_png", keep)
 
     def draw(folder):

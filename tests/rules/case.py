@@ -21,7 +21,7 @@ PER_ROW = ("weights", "history")
 
 
 # Arrays in the space of the updates: they scale and shift with them.
-IN_SPACE = ("root_update", "center", "history")
+IN_SPACE = ("root_update", "center", "history", "params")
 
 
 EVERY_FACTOR = (-1.0, 1e-30, 1e-8, 2.0**40, 1e30)
@@ -49,6 +49,7 @@ def make(
         "center": (center + 0.5 * random.normal(size=d)).astype(np.float32),
         "history": (updates + 2 * center + spread * random.normal(size=(n, d))).astype(np.float32),
         "key": jax.random.key(seed),
+        "params": (center + 2.0 * random.normal(size=d)).astype(np.float32),
     }
     return updates, others
 

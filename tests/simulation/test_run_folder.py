@@ -17,7 +17,7 @@ import pytest
 import fljax
 from fljax.config.schema import parse_config
 from fljax.engine.evaluate import Evaluation
-from fljax.engine.loop import Record
+from fljax.engine.loop import Record, no_metrics
 from fljax.engine.round import RoundMetrics
 from fljax.engine.state import RunState
 from fljax.errors import ConfigError
@@ -480,6 +480,20 @@ def test_checkpoints_are_bit_exact(tmp_path):
     ]
     draws = [jax.random.normal(one.key, (4,)) for one in (state, loaded)]
     assert bits(draws[0]) == bits(draws[1])
+
+
+def test_a_checkpoint_of_a_version_that_measured_less_has_gaps(tmp_path):
+    state = RunState(jnp.ones(3), jnp.int32(3), jax.random.key(0), (), (), ())
+    before = {"loss": np.arange(4, dtype=np.float32), "finite": np.ones(4, np.float32)}
+    save_checkpoint(tmp_path, state, metrics=before)
+    metrics = load_checkpoint(tmp_path, state, no_metrics(4)).metrics
+    assert isinstance(metrics, RoundMetrics)
+    np.testing.assert_array_equal(metrics.loss, before["loss"])
+    assert np.isnan([metrics.detection_recall, metrics.benign_accepted]).all()
+    # What is not known is no number of this version's.
+    save_checkpoint(tmp_path, state, metrics={**before, "largest": np.ones(4, np.float32)})
+    with pytest.raises(fljax.DataError, match="of another kind of run"):
+        load_checkpoint(tmp_path, state, no_metrics(4))
 
 
 def test_the_newest_checkpoint_counts_and_older_ones_go(tmp_path):
