@@ -16,9 +16,7 @@ Center = Literal["zero", "median"]
 @register_pre_aggregator(
     title="Coordinate clipping", assumes="bounds each entry's influence", source="coordinate-wise clipping"
 )
-def clip_coordinates(
-    updates: Array, *, bound: Float | Literal["median"], center: Center = "zero"
-) -> Array:
+def clip_coordinates(updates: Array, *, bound: Float | Literal["median"], center: Center = "zero") -> Array:
     """Move every entry that is farther than a bound from a centre to that distance.
 
     c_j + min(b_j, max(−b_j, g_ij − c_j)) with the centre c = 0 or the coordinate-wise median, and b one bound

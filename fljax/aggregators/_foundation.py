@@ -29,7 +29,7 @@ def _with_copies(rows: list[Array], copied: Array, copies: int) -> list[Array]:
 def foundation(
     updates: Array, *, num_malicious: Int, rule: Inner = "trimmed_mean", num_copies: int | None = None
 ) -> Array:
-    """Trimmed mean, or median, of the updates and copies of the one that is nearest to no extreme (FoundationFL).
+    """Trimmed mean or median of the updates and copies of the one farthest from all extremes (FoundationFL).
 
     With g_max and g_min the largest and the smallest value of every coordinate, a row scores
     s_i = min(‖g_i − g_max‖, ‖g_i − g_min‖); m copies of the row of largest score, ties to the lowest, join

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fljax.aggregators.registry import register_rule
-from fljax.numerics.checks import Float, real
 from fljax.numerics.averages import weighted_rows
+from fljax.numerics.checks import Float, real
 from fljax.numerics.order_statistics import fold_rows
 from fljax.numerics.rows import sum_rows
 from fljax.numerics.safe import finite_rows

@@ -1,4 +1,4 @@
-"""The pieces a round is composed of: rules and what runs around them with their state, and what a round knows."""
+"""The pieces of a round: rules and what runs around them with their state, and what a round knows."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Rules and what runs before and after them: how a function becomes one, and where it is found by its name."""
+"""Rules and what runs before and after them: how a function becomes one, and is found by its name."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping

@@ -6,9 +6,9 @@ from typing import Any
 
 from fljax.attacks.wrappers import NO_ATTACK
 from fljax.config.components import (
-    PIECES,
     ACTUAL,
     COUNTS,
+    PIECES,
     bind_rule,
     make_aggregator,
 )

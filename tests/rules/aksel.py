@@ -66,7 +66,9 @@ MUTANTS = {
         "one row more": aksel_with(more=1),
         "one row fewer": aksel_with(more=-1),
         "around the mean": aksel_with(center=np.mean),
-        "around the lower median": aksel_with(center=lambda rows, axis: np.sort(rows, axis)[len(rows) // 2 - 1]),
+        "around the lower median": aksel_with(
+            center=lambda rows, axis: np.sort(rows, axis)[len(rows) // 2 - 1]
+        ),
         "farthest rows": aksel_with(farthest=True),
         "sum of absolute differences": aksel_with(order=1),
     },

@@ -22,8 +22,6 @@ CASES = [
 
 MUTANTS = {
     "flip_disputed": {
-        wrong: mutant
-        for wrong, mutant in OF_RULE["robust_learning_rate"].items()
-        if wrong != "unweighted"
+        wrong: mutant for wrong, mutant in OF_RULE["robust_learning_rate"].items() if wrong != "unweighted"
     },
 }

@@ -64,7 +64,7 @@ def pair_noise(rows):
 
 
 def squares_and_noise(rows):
-    """The squared distances, and how far off they may be in float32, where those that overflow are one number."""
+    """The squared distances, and how far off they may be in float32, where what overflows is one number."""
     squares, noise = np.square(rows[:, None] - rows[None]).sum(-1), pair_noise(rows)
     overflow = 1e36 * of_crowd(rows)[1]
     beyond = (squares > overflow) & (overflow > 0)

@@ -56,7 +56,6 @@ def filter_with(weigh=None, **options):
     return mutant
 
 
-
 CASES = [
     RuleCase(
         "spectral_filter",

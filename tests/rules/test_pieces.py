@@ -22,8 +22,8 @@ from fljax.aggregators import (
     stateless_post,
     stateless_pre,
 )
-from fljax.config import parse_config
 from fljax.attacks.wrappers import NO_ATTACK
+from fljax.config import parse_config
 from fljax.config.components import bind_rule, make_aggregator
 from fljax.config.resolve import resolve
 from fljax.config.titles import rule_title
@@ -117,6 +117,12 @@ def test_the_clipping_radius_follows_the_quantile():
     np.testing.assert_allclose(moved, 5.0 * np.exp(-0.2 * (inside - 0.5)), rtol=1e-5)
 
 
+def checked(piece):
+    """A piece of a configuration, tried on shapes as a run does before it starts."""
+    config = parse_config({"aggregator": {"name": "mean", "post": [piece]}})
+    check_pieces(make_aggregator(bind_rule(config.aggregator)), NO_ATTACK, 6, 6, Format((1,), None, (), 1))
+
+
 CONFIG = {
     "aggregator": {
         "name": "median",
@@ -144,9 +150,7 @@ def test_pieces_of_a_configuration():
         ({"name": "flip_disputed", "threshold": 1, "rate": 2}, "rate"),
     ):
         with pytest.raises(ConfigError, match=words):
-            config = parse_config({"aggregator": {"name": "mean", "post": [wrong]}})
-            made = make_aggregator(bind_rule(config.aggregator))
-            check_pieces(made, NO_ATTACK, 6, 6, Format((1,), None, (), 1))
+            checked(wrong)
 
 
 @pytest.mark.slow

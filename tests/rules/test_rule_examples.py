@@ -370,7 +370,19 @@ def test_errors_name_rule_and_numbers(build, message):
 def test_every_rule_says_that_it_takes_a_matrix(name):
     function = {**RULES, **PRE_AGGREGATORS}[name].function
     title = "foolsgold" if name == "foolsgold" else function.__name__
-    others = {**make()[1], "sigma": 1.0, "bound": 1.0, "trim": 1, "num_malicious": 1, "radius": 1.0, "bucket_size": 2, "threshold": 1}
+    others = {
+        **make()[1],
+        "sigma": 1.0,
+        "bound": 1.0,
+        "step": 1.0,
+        "num_sent": 1,
+        "std": 1.0,
+        "trim": 1,
+        "num_malicious": 1,
+        "radius": 1.0,
+        "bucket_size": 2,
+        "threshold": 1,
+    }
     parameters = list(inspect.signature(function).parameters.values())[1:]
     arrays = [
         others[p.name] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty

@@ -11,7 +11,9 @@ from tests.support.programs import optimized
 
 D = 5000
 # Random coordinates that miss the hostile one cannot show it.
-CASES = [c for c in RULE_CASES + PRE_CASES + POST_CASES if c.tolerated and c.hyper.get("subspace_size", D) >= D]
+CASES = [
+    c for c in RULE_CASES + PRE_CASES + POST_CASES if c.tolerated and c.hyper.get("subspace_size", D) >= D
+]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e38], ids=str)

@@ -41,8 +41,8 @@ MUTANTS = {
         "one more": lambda updates, trim: clamped(updates, trim + 1, trim + 1),
         "one fewer": lambda updates, trim: clamped(updates, trim - 1, trim - 1),
         "replaced by the median": lambda updates, trim: (
-            2 * trim * np.median(wide(updates), axis=0) + np.sort(wide(updates), axis=0)[trim:-trim].sum(0)
-        )
-        / len(updates),
+            (2 * trim * np.median(wide(updates), axis=0) + np.sort(wide(updates), axis=0)[trim:-trim].sum(0))
+            / len(updates)
+        ),
     },
 }
