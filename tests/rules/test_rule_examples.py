@@ -268,7 +268,7 @@ LARGEST = [
 
 
 # What else they need.
-REQUIRED = {"spectral_filter": {"sigma": 1.0}}
+REQUIRED = {"spectral_filter": {"sigma": 1.9}}
 
 
 def test_every_bound_is_in_the_table():
