@@ -113,7 +113,7 @@ def remembering_clients(*, width: Float = 2.0, growth: Float = 0.5) -> Aggregato
         width, growth = _checked(width, growth)
 
     def init(num_clients: int, num_params: int) -> State:
-        return _Clients(*(jnp.full((num_clients,), PRIOR, jnp.float32),) * 2)
+        return _Clients(*(jnp.full((num_clients,), PRIOR, jnp.float32) for _ in range(2)))
 
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
         with named("afa"):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fljax.aggregators._clip import shortened
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import Float, option, real, shaped, whole
@@ -83,11 +84,10 @@ def crfl(
     limit = jnp.minimum(cap, radius + growth * (round + 1))
     clipped = model + change if clip == "model" else change
     norms = safe_norms(clipped[None])
-    length, shift = norms.values[0], norms.shifts[0]
-    long = length > limit * shift
-    factor = jnp.where(long, limit * shift / jnp.where(long, length, 1.0), 1.0)
+    shorter = shortened(clipped[None], norms, limit)[0]
     # Not the model less itself: where nothing is clipped the mean keeps its digits.
-    update = change + (factor - 1.0) * clipped
+    long = norms.values[0] > limit * norms.shifts[0]
+    update = jnp.where(long, shorter - model if clip == "model" else shorter, change)
     noise = jax.random.normal(key, (d,), jnp.float32).astype(updates.dtype)
     if num_rounds is not None:
         last = round + 1 >= whole("num_rounds", num_rounds, smallest=1)

@@ -8,7 +8,7 @@ from jax import Array
 
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.checks import Int, option, tolerated, whole
-from fljax.numerics.order_statistics import fold_rows, ranked_sum, sorted_rows
+from fljax.numerics.order_statistics import LARGEST_NETWORK, fold_rows, ranked_sum, sorted_rows
 from fljax.numerics.safe import contained, distances_to, finite_rows
 
 Inner = Literal["trimmed_mean", "median"]
@@ -80,7 +80,7 @@ def foundation(
     # What is left out sorts behind all values.
     stack = jnp.where(finite[:, None], contained(updates), jnp.inf)
     copied = jnp.where(any_finite, stack[chosen], 0.0)
-    rows = sorted_rows(stack)
+    rows = sorted_rows(stack) if n + copies <= 2 * LARGEST_NETWORK else None
     if rows is None:
         stack = jnp.concatenate([stack, jnp.broadcast_to(copied, (copies, copied.shape[0]))])
     else:

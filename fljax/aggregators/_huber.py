@@ -7,9 +7,10 @@ from jax import Array, lax
 
 from fljax.aggregators._geometric_median import geometric_median
 from fljax.aggregators.registry import register_rule
-from fljax.numerics.checks import Float, Int, option, real
+from fljax.numerics.checks import Float, Int, bounded, option, real
 from fljax.numerics.order_statistics import median_of_some
 from fljax.numerics.safe import distances_to, finite_rows
+from fljax.numerics.weights import relative_weights
 
 
 def _usual_distance(updates: Array) -> Array:
@@ -63,14 +64,18 @@ def huber(
     Source: Zhao, Yu, Wan, "A Huber loss minimization approach to Byzantine robust federated learning", AAAI
     2024, where T depends on the clients' numbers of examples. Ports iterate from the mean with T = 10.
     """
+    length: Float
     if isinstance(radius, str):
         option("radius", radius, ("median",))
         length = _usual_distance(updates)
     else:
         length = real("radius", radius, above=0, finite=True)
+    tolerance = real("tolerance", tolerance, at_least=0)
+    needs = "to be less than 2^31"
+    max_iterations = bounded("max_iterations", max_iterations, smallest=1, largest=2**31 - 1, needs=needs)
     return geometric_median(
         updates,
-        weights,
+        relative_weights(weights, updates.shape[0], updates.dtype),
         smoothing=length,
         smoothing_unit=1.0,
         tolerance=tolerance,

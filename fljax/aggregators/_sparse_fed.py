@@ -23,9 +23,10 @@ class _Held(NamedTuple):
 
 def _sent(rows: Array, held: _Held, radius: Float, count: Int, decay: Float) -> tuple[Array, _Held]:
     """The update, and what the server keeps."""
+    rows = contained(rows)
     norms = safe_norms(rows)
     shares = norms.finite.astype(rows.dtype) / rows.shape[0]
-    clipped = clipped_sum(shares, contained(rows), norms, jnp.asarray(radius, rows.dtype))
+    clipped = clipped_sum(shares, rows, norms, jnp.asarray(radius, rows.dtype))
     momentum = decay * held.momentum + clipped
     error = held.error + momentum
     largest = top_of_rows(error[None], count).holds(error[None])[0]

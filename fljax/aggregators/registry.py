@@ -202,17 +202,18 @@ def register_post_aggregator(
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
         called = name_of("post-aggregator", function, name, of="an update")
+        compute: Callable[..., Any] = function
         first = next(iter(inspect.signature(function).parameters))
 
         def call(*args: Any, **kwargs: Any) -> Array:
             if not args and first not in kwargs:
-                return function(**kwargs)  # Python says what is missing
+                return compute(**kwargs)  # Python says what is missing
             given, *others = args or (kwargs.pop(first),)
             with named(called):
                 update = real_array(first, given, "(d,)")
                 if update.ndim != 1:
                     raise ArgumentError(f"{first} must be (d,), got shape {update.shape}")
-                result = function(update.astype(compute_dtype(update)), *others, **kwargs)
+                result = compute(update.astype(compute_dtype(update)), *others, **kwargs)
             if getattr(result, "shape", None) != update.shape:
                 raise ValueError(
                     f"{called}: must return an update of shape {update.shape}, got {shown(result)}"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.numerics.blocks import fold_blocks, map_blocks, rows_of
-from fljax.numerics.checks import Int, is_static
+from fljax.numerics.checks import Int, as_number, is_static
 from fljax.numerics.safe import for_all
 from fljax.numerics.sharding import column_devices
 
@@ -279,11 +279,13 @@ class Ranked(NamedTuple):
 
 def ranked(updates: Array, first: Int, end: Int, rows: list[Array] | None) -> Ranked:
     """The values of every coordinate between two ranks; arguments as for `ranked_sum`."""
+    # What is known stays known while something else is traced.
+    first, end = as_number(first), as_number(end)
     if rows is not None:
         if is_static(first) and is_static(end):
             return Ranked(rows[first], rows[end - 1], sum_rows(rows[first:end]))
 
-        def total(inside: Callable[[int], Array]) -> Array:
+        def total(inside: Callable[[int], Array | bool]) -> Array:
             # `where`, not a product: a dropped infinity times zero would be NaN.
             return sum_rows([jnp.where(inside(rank), row, 0.0) for rank, row in enumerate(rows)])
 
