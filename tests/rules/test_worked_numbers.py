@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import beta
 
 from fljax.aggregators import RULES, Context, from_registry
-from fljax.aggregators._afa import PRIOR
 from fljax.metrics import certified_radius, smoothed_votes, vote_bounds
 from tests.rules.afa import afa
 from tests.rules.case import D, N, make
@@ -88,7 +87,7 @@ def test_afa_remembers_and_blocks_clients():
     clients, cohort, random = 9, 6, np.random.default_rng(0)
     rule = from_registry(RULES, "afa", width=1.0)
     step, state = jax.jit(rule.aggregate), rule.init(clients, 4)
-    good, bad = np.full((2, clients), PRIOR)
+    good, bad = np.full((2, clients), 3.0)
     for _ in range(12):
         ids = random.permutation(clients)[:cohort]
         updates = (A[1] + 0.1 * random.normal(size=(cohort, 4))).astype(np.float32)
@@ -107,7 +106,7 @@ def test_afa_remembers_and_blocks_clients():
         np.testing.assert_array_equal(state.bad, bad)
     # It was blocked: its bad rounds are counted no further.
     assert beta.cdf(0.5, good[4], bad[4]) > 0.95
-    assert bad[4] < 12 + PRIOR
+    assert bad[4] < 12 + 3
 
 
 def test_crfl_clips_a_growing_ball_and_leaves_the_last_model_without_noise():
