@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
 from fljax.report.heat_maps import heat_maps
+from fljax.report.leaderboard import leaderboard_pictures
 from fljax.report.lines import lines
 from fljax.report.outcomes import attack_ends
 from fljax.report.panels import ERROR, SUCCESS, Panel, Picture
@@ -60,6 +61,7 @@ def _pictures(results: Results) -> Iterator[Picture]:
     if len(combinations) <= MOST_TABLES and (len(results.real_attacks) > 1 or len(combinations) == 1):
         drawn.append(_comparisons(results, summary, combinations))
     drawn.append(heat_maps(results, summary, worst, [labels for labels, _ in combinations]))
+    drawn.append(leaderboard_pictures(results))
     drawn.append(study_maps(results, summary, [labels for labels, _ in combinations]))
     names: set[str] = set()
     for each in drawn:
