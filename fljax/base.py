@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
+import jax
 from jax import Array
 
 State = Any
@@ -29,8 +31,63 @@ class Info(TypedDict, total=False):
     selected: Array
 
 
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Layers:
+    """The tensors that a model's raveled parameters are made of; to JAX no array, but a part of the program.
+
+    Attributes:
+        shapes: of the tensors, in the order of the vector: `[leaf.shape for leaf in jax.tree.leaves(params)]`
+            for parameters raveled by `ravel_pytree`. The last axis of a matrix or a convolution is taken for
+            its outputs, as flax and haiku have it.
+
+    Example:
+        >>> Layers([(3, 2), (2,)]).shapes
+        ((3, 2), (2,))
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shapes", tuple(tuple(map(int, shape)) for shape in self.shapes))
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Head:
+    """The last layer of a classifier in its raveled parameters, logits = features · kernel + bias.
+
+    To JAX it is no array, but a part of the program.
+
+    Attributes:
+        kernel: where the kernel begins in the vector.
+        num_features: its inputs h.
+        num_classes: its outputs M.
+        bias: where the bias begins; None without one.
+        transposed: whether the kernel lies there as (M, h), as in equinox and PyTorch, or as (h, M).
+    """
+
+    kernel: int
+    num_features: int
+    num_classes: int
+    bias: int | None = None
+    transposed: bool = False
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Lacking:
+    """It stands in a `Context` for what a model or a task does not have.
+
+    Attributes:
+        reason: the end of a sentence about a rule that needs it.
+    """
+
+    reason: str
+
+
 class Context(NamedTuple):
-    """A round, beside its updates: arrays, of which a rule or an attack reads the fields it names.
+    """A round, beside its updates: a rule or an attack reads the fields it names.
 
     Attributes:
         key: typed PRNG key of this round's aggregation (or attack).
@@ -39,6 +96,12 @@ class Context(NamedTuple):
         weights: (n,) float32, the clients' numbers of examples.
         params: (d,) the global model before the round.
         root_update: (d,) the server's own update on the root dataset.
+        layers: the tensors that `params` is made of.
+        head: the last layer in `params`.
+        predict: `predict(params, x) -> logits`, of parameters (d,) and inputs (b, ...) to (b, M).
+        features: `features(params, x)`, the inputs (b, h) of the last layer.
+        root_x: (r, ...) the inputs of the root dataset.
+        root_loss: `root_loss(params)`, the mean loss on the root dataset of parameters (d,), a scalar.
     """
 
     key: Array | None = None
@@ -47,6 +110,12 @@ class Context(NamedTuple):
     weights: Array | None = None
     params: Array | None = None
     root_update: Array | None = None
+    layers: Layers | Lacking | None = None
+    head: Head | Lacking | None = None
+    predict: Callable[[Array, Array], Array] | Lacking | None = None
+    features: Callable[[Array, Array], Array] | Lacking | None = None
+    root_x: Array | Lacking | None = None
+    root_loss: Callable[[Array], Array] | Lacking | None = None
 
 
 class Knowledge(NamedTuple):

@@ -39,6 +39,7 @@ from fljax.aggregators._divide_and_conquer import divide_and_conquer as divide_a
 from fljax.aggregators._fltrust import fltrust as fltrust
 from fljax.aggregators._fltrust import trust_scores as trust_scores
 from fljax.aggregators._root_only import root_only as root_only
+from fljax.aggregators._lasa import lasa as lasa
 from fljax.aggregators._nnm import nnm as nnm
 from fljax.aggregators._bucketing import bucketing as bucketing
 from fljax.aggregators._clip import clip as clip
@@ -58,6 +59,8 @@ from fljax.aggregators.registry import register_pre_aggregator as register_pre_a
 from fljax.aggregators.registry import register_rule as register_rule
 from fljax.base import Aggregator as Aggregator
 from fljax.base import Context as Context
+from fljax.base import Head as Head
+from fljax.base import Layers as Layers
 from fljax.base import PreAggregator as PreAggregator
 
 __all__ = sorted(  # what was imported above

@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from fljax.aggregators.registry import Rule
-from fljax.base import Aggregator, Context, Info, PreAggregator, State
+from fljax.base import Aggregator, Context, Info, Lacking, PreAggregator, State
 from fljax.registry import Entry
 
 
@@ -18,21 +18,27 @@ def _no_state(num_clients: int, num_params: int) -> State:
 
 
 def array_arguments(function: Callable[..., Any]) -> list[str]:
-    """Names of the arrays a pure rule or attack takes by position after its first argument."""
+    """Names of what a pure rule or attack takes by position after its first argument, from the round."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
     return [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
 
 
 def context_arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays that `function` names, of those that a round has; an optional one may be None."""
+    """What `function` names of all that a round has; an optional argument may be None or `Lacking`.
+
+    Raises:
+        ValueError: if another one is.
+    """
     found: dict[str, Any] = {}
     parameters = inspect.signature(function).parameters
     for name in array_arguments(function):
-        if known[name] is not None:
-            found[name] = known[name]
+        value = known[name]
+        if value is not None and not isinstance(value, Lacking):
+            found[name] = value
         elif parameters[name].default is inspect.Parameter.empty:
             title = getattr(function, "__name__", "the function")
-            raise ValueError(f"{title}: needs {name}, which this round does not provide")
+            why = "which this round does not provide" if value is None else f"but {value.reason}"
+            raise ValueError(f"{title}: needs {name}, {why}")
     return found
 
 

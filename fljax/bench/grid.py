@@ -10,6 +10,7 @@ import jax
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.aggregators.combining import array_arguments
+from fljax.base import Head, Layers
 from fljax.errors import ConfigError, unknown_name
 from fljax.registry import Entry, load_installed
 
@@ -164,6 +165,17 @@ def array_shapes(n: int, d: int) -> dict[str, tuple[int, ...]]:
     return {"root_update": (d,), "center": (d,), "params": (d,), "history": (n, d), "weights": (n,)}
 
 
+def model_facts(d: int) -> dict[str, Any]:
+    """What a rule can ask for of a perceptron with d parameters, whose last layer comes first."""
+    classes = max(1, min(10, d // 4))
+    features = max(1, min(100, (d - classes) // (2 * classes)))
+    rest = max(0, d - (features + 1) * classes)
+    width = min(30, rest)
+    inner = [(width, rest // width), (rest % width,)] if width else []
+    layers = Layers(((classes,), (features, classes), *inner))
+    return {"layers": layers, "head": Head(classes, features, classes, bias=0)}
+
+
 def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
     """A cell's function, the arrays it needs and its hyper-parameters, all from its signature.
 
@@ -186,7 +198,8 @@ def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
     arrays = [name for name in array_arguments(function) if name in needed]
     # Shorter than the rows of `measure.draw`, so that clipping has all its work to do.
     values = {"radius": math.sqrt(d), "bucket_size": 2, **dict.fromkeys(COUNTS, f), **given}
-    missing = set(needed) - values.keys() - array_shapes(n, d).keys() - {"key"}
+    facts = model_facts(d)
+    missing = set(needed) - values.keys() - array_shapes(n, d).keys() - facts.keys() - {"key"}
     if missing:
         raise ValueError(f"{cell.rule}: needs {min(missing)}, for which the benchmark has no value")
     wanted = {*needed, *given, *COUNTS} & parameters.keys() - set(arrays)
@@ -199,7 +212,7 @@ def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
         shapes = {"updates": (rows, d), **array_shapes(rows, d)}
         structs: dict[str, Any] = {name: jax.ShapeDtypeStruct(s, cell.dtype) for name, s in shapes.items()}
         structs["key"] = jax.eval_shape(partial(jax.random.key, 0))
-        named = {name: structs[name] for name in arrays}
+        named = {name: {**structs, **facts}[name] for name in arrays}
         try:
             jax.eval_shape(partial(function, **counted(count)), structs["updates"], **named)
         except ValueError as error:

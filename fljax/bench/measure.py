@@ -17,7 +17,7 @@ from jax import Array
 
 from fljax.aggregators import PRE_AGGREGATORS
 from fljax.bench import peers
-from fljax.bench.grid import COUNTS, Cell, device_name, resolve
+from fljax.bench.grid import COUNTS, Cell, device_name, model_facts, resolve
 from fljax.errors import first_line
 from fljax.host.cores import count_cores
 from fljax.simulation.environment import environment
@@ -89,6 +89,7 @@ def make_stack(n: int, d: int, flipped: int, dtype: str, device: jax.Device, lim
         "history": updates,
         "weights": put(jnp.ones(n, dtype)),
         "key": put(jax.random.key(0)),
+        **model_facts(d),
     }
     # float32 whatever the type, as many bytes: on a CPU some types are slow for another reason than memory.
     x = put(jnp.ones((n, -(-updates.nbytes // (4 * n))), jnp.float32))

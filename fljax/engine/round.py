@@ -100,6 +100,9 @@ class RoundMetrics(NamedTuple):
 
 Step = Callable[[RunState, RoundData], tuple[RunState, RoundMetrics]]
 
+# What a rule may ask of the model is about updates: parameters plus another message are no model.
+NOT_OF_MESSAGES: dict[str, Any] = dict.fromkeys(("root_update", "predict", "features", "root_x", "root_loss"))
+
 
 def _mean_over(mask: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.sum(mask)
@@ -197,6 +200,7 @@ def make_round(
     max_malicious: int | None = None,
     by_device: bool = False,
     rows_at_once: int | None = None,
+    told: Callable[[Any, RoundData], dict[str, Any]] | None = None,
 ) -> Step:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
@@ -221,6 +225,7 @@ def make_round(
             honest clients do.
         rows_at_once: how many rows of the stack there are at once, in a round that trains a chunk of clients
             after the other in every pass over them; rule and attack stream. None for all of them.
+        told: `told(model_state, data)`, the fields of `Context` that the model and the task have.
 
     Returns:
         `step(state, data) -> (state, metrics)`, pure and without captured data.
@@ -243,6 +248,7 @@ def make_round(
             client_ids=client_ids,
             weights=data.counts[client_ids].astype(jnp.float32),
             params=state.params,
+            **({} if told is None else told(state.model_state, data)),
         )
         malicious = data.malicious[client_ids]
         if attack.active is not None:
@@ -321,7 +327,7 @@ def make_round(
         ) -> tuple[Array, Info, Any, Any]:
             """What the rule makes of a stack that the attackers have changed, and the states of both."""
             chex.assert_shape(stack, (cohort_size, state.params.size))
-            known = context._replace(root_update=root)
+            known = context._replace(**(NOT_OF_MESSAGES if root is None else {"root_update": root}))
             foreseen = known._replace(key=named_key(key, "foreseen"))
 
             def foresee(rule: Aggregator) -> Callable[[Any], Array]:

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from fljax.base import Aggregator, Attack, ClientAlgorithm, Task
+from fljax.base import Aggregator, Attack, ClientAlgorithm, Context, Task
 from fljax.config.components import (
     NOTHING,
     Traced,
@@ -47,6 +47,7 @@ from fljax.numerics.rows import chunk_size
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import cannot_stream, check_cohort, check_messages, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
+from fljax.simulation.known import asked, tell
 from fljax.simulation.model import build_model, clients_at_once, drawn_once, num_params
 from fljax.simulation.objectives import check_stop, make_objective
 
@@ -339,6 +340,19 @@ def unraveling(template: Any) -> Callable[[Array], Any]:
     return found[0]
 
 
+def state_shapes(model: Model) -> Any:
+    """Shapes of a model's state; () where it has none."""
+    return () if model.init_state is None else jax.eval_shape(model.init_state, jax.random.key(0))
+
+
+def root_shapes(parts: Parts) -> RoundData:
+    """Shapes of the root dataset; nothing else."""
+    x, y = parts.dataset.format.batch(1)
+    root: Any = jax.ShapeDtypeStruct(parts.data.root.shape, jnp.int32)
+    nothing: Any = ()
+    return RoundData(x, y, nothing, nothing, root, nothing)  # type: ignore[arg-type]
+
+
 def states_of_clients(algorithm: ClientAlgorithm, resolved: Resolved, params: Any, num_clients: int) -> Any:
     """What all clients have before the first round, with a leading axis (n,)."""
     optimizer = resolved.local.optimizer(resolved.local.schedule(jnp.int32(0)))
@@ -386,18 +400,23 @@ def compose(
         raise ConfigError(obstacle)
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
     d = num_params(template)
+    unravel = unraveling(template)
+    # A rule or an attack that is given may ask for anything.
+    names = set(Context._fields) if rule or attack else asked(resolved.rule, resolved.attack)
+    told = tell(parts.model, parts.dataset.format, parts.loss, unravel, names)
     decided = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
-        how: Any = {"streams": parts.streams, "num_params": d}
+        facts: Any = {"told": told, "data": root_shapes(parts), "model_state": state_shapes(parts.model)}
+        how: Any = {"streams": parts.streams, "num_params": d, **facts}
         decided = check_pieces(chosen_rule, chosen_attack, *sizes, **how)
         if algorithm.num_messages:
-            check_messages(config.client.name, chosen_rule, chosen_attack, *sizes)
+            check_messages(config.client.name, chosen_rule, chosen_attack, *sizes, num_params=d, **facts)
     by_device = own_data and devices > 1 and parts.keeps_examples_apart(chosen_attack)
+    by_device &= not names & {"root_x", "root_loss"}
     local, root = config.local, config.root
     server_optimizer = resolved.server.optimizer(resolved.server.schedule)
     rows = parts.rows_at_once(d)
-    unravel = unraveling(template)
     client_training = LocalTraining(
         loss=objective(parts.loss, parts.model.apply, parts.model.train),
         unravel=unravel,
@@ -432,6 +451,7 @@ def compose(
         max_malicious=parts.task.max_malicious,
         by_device=by_device,
         rows_at_once=rows if parts.streams else None,
+        told=told,
     )
 
     def init_state(params: Array, key: Array, model_state: Any) -> RunState:

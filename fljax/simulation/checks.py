@@ -10,11 +10,13 @@ from fljax.attacks import ATTACKS
 from fljax.base import Aggregator, Attack, Context, Knowledge, draws
 from fljax.config.resolve import Resolved
 from fljax.data import Format
+from fljax.engine.round import NOT_OF_MESSAGES
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model
 from fljax.models.adapters.finish import trace
 from fljax.numerics.checks import shown
 from fljax.numerics.rows import Rows, stacked
+from fljax.simulation.known import Told
 from fljax.simulation.liveness import peak_bytes
 
 
@@ -78,7 +80,13 @@ def _num_outputs(logits: Any, size: int, form: Format) -> int:
 
 
 def check_messages(
-    client: str, rule: Aggregator, attack: Attack, num_clients: int, cohort_size: int, form: Format
+    client: str,
+    rule: Aggregator,
+    attack: Attack,
+    num_clients: int,
+    cohort_size: int,
+    form: Format,
+    **how: Any,
 ) -> None:
     """Check that rule and attack do without the server's own update, as for what clients send besides theirs.
 
@@ -86,13 +94,13 @@ def check_messages(
         client: the name of what the clients do.
         rule: the rule.
         attack: the attack.
-        num_clients, cohort_size, form: as for `check_pieces`.
+        num_clients, cohort_size, form, how: as for `check_pieces`.
 
     Raises:
         ConfigError: if they do not.
     """
     try:
-        check_pieces(rule, attack, num_clients, cohort_size, form, rooted=False)
+        check_pieces(rule, attack, num_clients, cohort_size, form, **how, rooted=False)
     except ConfigError as error:
         raise ConfigError(
             f"client {client}: the server has nothing to compare its clients' other messages with: {error}"
@@ -108,6 +116,9 @@ def check_pieces(
     rooted: bool = True,
     streams: bool = False,
     num_params: int = 4,
+    told: Told | None = None,
+    data: Any = None,
+    model_state: Any = (),
 ) -> int:
     """Let rule and attack check their own bounds at the round's real number of rows.
 
@@ -120,6 +131,9 @@ def check_pieces(
         rooted: whether there is an update of the server's own.
         streams: whether the rows come a chunk at a time.
         num_params: d.
+        told: what the model and the task have of a `Context`.
+        data: shapes of the root dataset, for `told`.
+        model_state: shapes of the model's state, for `told`.
 
     Returns:
         Bytes of the results that they hold at the same time, beside the updates and their states.
@@ -127,7 +141,14 @@ def check_pieces(
     d = num_params
     x, y = form.batch(1)
 
-    def both(updates: jax.Array, malicious: jax.Array, context: Context, states: Any) -> Any:
+    def both(
+        updates: jax.Array, malicious: jax.Array, context: Context, states: Any, model_state: Any, data: Any
+    ) -> Any:
+        if told is not None:
+            context = context._replace(**told(model_state, data))
+            if not rooted:
+                context = context._replace(**NOT_OF_MESSAGES)
+
         def foresee(stack: jax.Array) -> jax.Array:
             return rule.aggregate(stack, states[0], context)[0]
 
@@ -157,7 +178,7 @@ def check_pieces(
         traced: Any = jax.make_jaxpr(both, return_shape=True)
         states = jax.eval_shape(lambda: (rule.init(num_clients, d), attack.init(num_clients, d)))
         malicious = jax.ShapeDtypeStruct((cohort_size,), jnp.bool_)
-        jaxpr, (update, _, _) = traced(rows, malicious, context, states)
+        jaxpr, (update, _, _) = traced(rows, malicious, context, states, model_state, data)
         if getattr(update, "shape", None) != (d,):
             raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:

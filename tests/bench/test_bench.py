@@ -72,7 +72,12 @@ def test_the_presets():
 def test_every_rule_gets_its_arguments_from_its_signature(rule):
     function, arrays, hyper = grid.resolve(grid.plan([rule], n=[12], d=[5])[0])
     shapes = grid.array_shapes(12, 5)
-    given = {name: jnp.ones(shapes[name]) if name in shapes else jax.random.key(0) for name in arrays}
+    known = {
+        **grid.model_facts(5),
+        "key": jax.random.key(0),
+        **{name: jnp.ones(shapes[name]) for name in shapes},
+    }
+    given = {name: known[name] for name in arrays}
     result = jax.eval_shape(lambda rows: function(rows, **given, **hyper), measure.draw(12, 5, 2))
     assert result.shape[-1] == 5
     assert [hyper[name] for name in grid.COUNTS if name in hyper] in ([], [2])
@@ -82,9 +87,8 @@ def test_there_is_a_value_for_every_array():
     stack = measure.make_stack(4, 3, 1, "bfloat16", jax.devices()[1], LIMITS)
     assert {name: stack.arrays[name].shape for name in grid.array_shapes(4, 3)} == grid.array_shapes(4, 3)
     assert jnp.issubdtype(stack.arrays["key"].dtype, jax.dtypes.prng_key)
-    assert {device for array in (stack.updates, *stack.arrays.values()) for device in array.devices()} == {
-        jax.devices()[1]
-    }
+    arrays = jax.tree.leaves((stack.updates, dict(stack.arrays)))
+    assert {device for array in arrays for device in array.devices()} == {jax.devices()[1]}
     assert stack.floors.keys() == {f"{floor}_seconds" for floor in report.FLOORS}
     assert min(stack.floors.values()) > 0
 

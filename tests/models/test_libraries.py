@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import serialization
+from jax.flatten_util import ravel_pytree
 
 import fljax
+from fljax.base import Lacking
 from fljax.config.schema import parse_config
 from fljax.data import Dataset
-from fljax.models import as_model
+from fljax.models import MLP, as_model
 from fljax.models.adapters.padding import with_real_statistics
+from fljax.models.heads import find_head, inputs_of_head
 from fljax.simulation.experiment import assemble
 
 eqx = pytest.importorskip("equinox")
@@ -200,3 +203,46 @@ def test_what_is_no_model_is_one_sentence():
         fljax.ConfigError, match=r"give the pair \(module, state\) that eqx.nn.make_with_state"
     ):
         assemble(parse_config(BASE), model=Net(), dataset=DATA)
+
+
+def perceptron(x):
+    return hk.nets.MLP([7, 10])(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "transposed"),
+    [
+        (eqx.nn.MLP(4, 10, 7, 1, key=KEY), True),
+        (hk.without_apply_rng(hk.transform(perceptron)), False),
+        (MLP(10, hidden=(10, 10)), False),
+        ((lambda key: {"k": jnp.eye(4, 10)}, lambda params, x: x @ params["k"]), False),
+    ],
+    ids=["equinox", "haiku", "as many hidden units as classes", "no bias"],
+)
+def test_the_last_layer_is_found_and_its_inputs_read(module, transposed):
+    model = as_model(module, (4,))
+    params = model.init(KEY)
+    head = find_head(model.apply, jax.eval_shape(model.init, KEY), X[:2])
+    flat = ravel_pytree(params)[0]
+    h, end = head.num_features, head.kernel + 10 * head.num_features
+    kernel = flat[head.kernel : end].reshape((10, h) if transposed else (h, 10))
+    bias = 0.0 if head.bias is None else flat[head.bias : head.bias + 10]
+    assert head.transposed == transposed
+    features = inputs_of_head(model.apply, params, head, X)
+    logits = features @ (kernel.T if transposed else kernel) + bias
+    np.testing.assert_allclose(logits, model.apply(params, X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda params, x: jax.nn.log_softmax(x @ params["k"]),
+        lambda params, x: x @ params["k"] + jnp.sin(params["b"]),
+        lambda params, x: (x @ params["k"]) * params["b"],
+        lambda params, x: x @ (params["k"] + params["b"]),
+    ],
+    ids=["softmax", "another bias", "a product", "no kernel of its own"],
+)
+def test_another_last_layer_is_none(apply):
+    shapes = {"k": jax.ShapeDtypeStruct((4, 3), jnp.float32), "b": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    assert isinstance(find_head(apply, shapes, X[:2]), Lacking)

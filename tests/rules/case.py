@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fljax.aggregators import RULES
+from fljax.base import Head, Layers
 from tests.support.programs import optimized
 
 N, D = 12, 37
@@ -49,7 +50,17 @@ def make(
         "key": jax.random.key(seed),
         "params": (center + 2.0 * random.normal(size=d)).astype(np.float32),
     }
-    return updates, others
+    return updates, {**others, **model_of(d)}
+
+
+def model_of(d: int) -> dict[str, Any]:
+    """What a round has of a model with d parameters: its last layer comes first, (M,) and (h, M)."""
+    classes = 3 if d >= 12 else 1 + (d >= 5)
+    features = min(3, (d - classes) // classes)
+    rest = d - (features + 1) * classes
+    inner = rest // 5
+    shapes = [(classes,), (features, classes), (inner,), (4, inner), (rest - 5 * inner,)]
+    return {"layers": Layers(shapes), "head": Head(classes, features, classes, bias=0)}
 
 
 # What every rule is compared with its reference on; test_mutants.py says that this tells rules apart.

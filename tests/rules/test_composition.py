@@ -39,6 +39,8 @@ def context_of(others, key):
         weights=others["weights"],
         params=others["center"],
         root_update=others["root_update"],
+        layers=others["layers"],
+        head=others["head"],
     )
 
 

@@ -22,10 +22,10 @@ def each(cases):
 
 def as_type(others, dtype):
     """The arrays in another float type; a key stays a key."""
-    return {
-        name: jnp.asarray(value, dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
-        for name, value in others.items()
-    }
+    return jax.tree.map(
+        lambda value: jnp.asarray(value, dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value,
+        others,
+    )
 
 
 def test_every_registry_entry_has_a_row():
@@ -111,7 +111,7 @@ def test_on_pytrees_equals_the_matrix(case):
     # Leaves are raveled in the order of their names.
     tree = {"a": updates[:, :30].reshape(N, 5, 6), "b": updates[:, 30:]}
     as_trees = {
-        name: {"a": value[:30].reshape(5, 6), "b": value[30:]} if value.shape == (D,) else value
+        name: {"a": value[:30].reshape(5, 6), "b": value[30:]} if np.shape(value) == (D,) else value
         for name, value in others.items()
     }
 

@@ -228,10 +228,12 @@ def compare(part: Component, layout: Layout) -> dict[str, Any]:
 
 def each_device_even(part: Component) -> int:
     """Bytes that each of 8 devices holds where they divide the columns."""
+    from tests.rules.case import model_of
+
     updates, others = stacks(3)
     even = D // 8 * 8
-    others = {name: others[name] for name in part.reads}
-    others = {name: v[..., :even] if v.shape[-1:] == (D,) else v for name, v in others.items()}
+    others = {name: v[..., :even] if np.shape(v)[-1:] == (D,) else v for name, v in others.items()}
+    others = {name: {**others, **model_of(even)}[name] for name in part.reads}
     return _held(_on(part, Layout(8, columns=even), [(updates[:, :even], others)])[0])
 
 
