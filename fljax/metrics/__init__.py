@@ -2,6 +2,7 @@
 
 from fljax.metrics.functions import (
     backdoor,
+    backdoor_by_class,
     client_errors,
     mae,
     mean_test_loss,
@@ -15,6 +16,7 @@ __all__ = [
     "METRICS",
     "asked",
     "backdoor",
+    "backdoor_by_class",
     "client_errors",
     "described_column",
     "mae",
