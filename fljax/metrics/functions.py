@@ -210,7 +210,7 @@ def backdoor_by_class(
     """
     if labels.ndim != 1:
         raise ValueError(f"metric backdoor_by_class: needs one class per example, got labels {labels.shape}")
-    found = {}
+    found: dict[str, Array] = {}
     for name, answer in answers.items():
         other = (labels != targets[name]).astype(jnp.float32)
         member = (labels[:, None] == jnp.arange(num_classes)) * other[:, None]
