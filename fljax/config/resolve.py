@@ -1,13 +1,12 @@
 """A configuration resolved once: its components bound to checked parameters, its optimizers made."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
 
 from fljax.attacks import scheduled
-from fljax.base import Attack, Task, Trigger
+from fljax.base import Attack, Task, Trigger, asks
 from fljax.config import keys
 from fljax.config.components import (
     Bound,
@@ -105,7 +104,7 @@ class Resolved(NamedTuple):
         columns = natural_columns(each.name for each in self.natural)
         for column, attack in zip(columns, self.natural, strict=True):
             trigger = make_attack(attack, task).trigger
-            if trigger is not None and "state" not in inspect.signature(trigger.embed).parameters:
+            if trigger is not None and not asks(trigger.embed, "state"):
                 found[column] = trigger
         return found
 
@@ -136,7 +135,7 @@ def resolve(config: ExperimentConfig) -> Resolved:
         _training("local", config.local),
         _training("server", config.server),
         bind_client(config.client),
-        tuple(bind_attack(each) for each in config.attack.natural),
+        tuple(bind_attack(each) for each in config.attack.natural or ()),
     )
 
 

@@ -138,17 +138,20 @@ def make_evaluation(
         def hits(x: Array, wanted: Any) -> Array:
             return jnp.argmax(predict(x), axis=-1) == wanted
 
+        def on_examples(trigger: Trigger) -> Array:
+            rare = jnp.asarray(trigger.examples)
+            return jnp.mean(_map_examples(partial(hits, wanted=trigger.target), rare, batch_size))
+
         def success_of(trigger: Trigger) -> Array:
             if trigger.examples is not None:
-                rare = jnp.asarray(trigger.examples)
-                return jnp.mean(_map_examples(partial(hits, trigger), rare, batch_size))
+                return on_examples(trigger)
 
             def hit(example: tuple[Array, Array]) -> Array:
                 x, y = example
-                return hits(trigger, trigger.embed(x)) & _counted(trigger, y)
+                return hits(trigger.embed(x), trigger.wanted(y)) & trigger.counted(y)
 
             found = _map_examples(hit, (test_x, test_y), batch_size)
-            return jnp.sum(found) / jnp.sum(_counted(trigger, test_y))
+            return jnp.sum(found) / jnp.sum(trigger.counted(test_y))
 
         def batch(example: tuple[Array, Array]) -> dict[str, Any]:
             x, y = example
@@ -172,9 +175,7 @@ def make_evaluation(
         error = _error(found["wrong"])
         success = jnp.full((), jnp.nan)
         if trigger is not None and trigger.examples is not None:
-            success = jnp.mean(
-                _map_examples(partial(hits, wanted=trigger.target), jnp.asarray(trigger.examples), batch_size)
-            )
+            success = on_examples(trigger)
         elif trigger is not None:
             success = jnp.sum(found["hit"]) / jnp.sum(trigger.counted(test_y))
         # Unlike a dictionary it keeps its order through a compiled program.

@@ -206,7 +206,7 @@ def _points(
 
 def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str]) -> list[Panel]:
     """Errors over the rounds for every attack, then success rates for every backdoor."""
-    made = []
+    made, ends = [], attack_ends(cells)
     for column in results.shown:
         courses = panels.courses(cells, column)
         for attack in attacks:
@@ -214,5 +214,5 @@ def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str])
             # A single evaluation is a point: it is among the final values.
             if any(len(course) > 1 for course in mine.values()):
                 lines = {rule: panels.spread(each) for rule, each in mine.items()}
-                made.append(Panel(attack, column, lines, attack_ends(cells).get(attack)))
+                made.append(Panel(attack, column, lines, ends.get(attack)))
     return made

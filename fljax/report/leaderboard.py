@@ -240,7 +240,7 @@ def _figure(
         panel.plot([standing.worst], [place], "D", ms=5, color="#D55E00")
     panel.set_yticks(range(len(made)), [f"{each.rank}  {each.rule}" for each in made], fontsize=8)
     panel.set_ylim(len(made) - 0.5, -0.5)
-    panel.set_xlim(-0.02, 1.02)
+    panel.set_xlim(-0.02, max([1.02, *(each.worst for each in made if np.isfinite(each.worst))]))
     panel.set_xlabel("larger of test error and attack success rate", fontsize=9)
     tidy([panel], "x")
     return figure

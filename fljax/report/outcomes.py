@@ -110,7 +110,7 @@ def with_outcomes(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Metric]]
 def _natural_column(attack: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
     """The column of an attack's trigger in a run without attack; nothing if it was not measured there."""
     mine = {key: value for key, value in attack.items() if key not in _NOT_OF_TRIGGERS}
-    measured = plain.get("natural", [])
+    measured = plain.get("natural") or []
     columns = natural_columns(str(each.get("name")) for each in measured)
     return columns[measured.index(mine)] if mine in measured else ""
 
