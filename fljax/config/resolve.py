@@ -43,7 +43,7 @@ class Resolved(NamedTuple):
     """The components of a round. Their numbers can be replaced by traced ones, without another check.
 
     Attributes:
-        rule: with its pre-aggregators.
+        rule: with what runs before and after it.
         attack: the attack.
         active: which clients would attack in a round; None for all of them in every round.
         local: training of the clients.

@@ -24,6 +24,7 @@ LATER = frozenset(
         "metrics",
         "stop",
         "validation",
+        "aggregator.post",
         "client",
         "data.normalize",
         "local.epochs",
@@ -112,14 +113,16 @@ class DataConfig(Component):
 
 
 class AggregatorConfig(Component):
-    """A rule, and the pre-aggregators that run before it.
+    """A rule, and what runs before and after it.
 
     Attributes:
         name: a registry name (`fljax list rules`).
         pre: pre-aggregators in order, each a table with a name.
+        post: post-aggregators in order, each a table with a name.
     """
 
     pre: Annotated[tuple[Component, ...], Field(strict=False)] = ()
+    post: Annotated[tuple[Component, ...], Field(strict=False)] = ()
 
 
 class AttackConfig(Component):

@@ -11,12 +11,14 @@ from fljax.metrics.functions import (
     top5_error,
 )
 from fljax.metrics.registry import METRICS, asked, described_column, register_metric
+from fljax.metrics.smoothing import certified_radius, smoothed_votes, vote_bounds
 
 __all__ = [
     "METRICS",
     "asked",
     "backdoor",
     "backdoor_by_class",
+    "certified_radius",
     "client_errors",
     "described_column",
     "mae",
@@ -24,5 +26,7 @@ __all__ = [
     "per_class_error",
     "register_metric",
     "rmse",
+    "smoothed_votes",
     "top5_error",
+    "vote_bounds",
 ]
