@@ -175,6 +175,21 @@ class PreAggregator(NamedTuple):
     streams: bool = False
 
 
+class PostAggregator(NamedTuple):
+    """A map from the update that a rule made to another one, such as noise on it.
+
+    Attributes:
+        init: `init(num_clients, num_params) -> state`.
+        transform: `transform(update, updates, state, context) -> (update, state)`; `update` is (d,), and
+            `updates` and `context` are what came before any pre-aggregator: the clients' rows (n, d).
+        streams: True if it takes `Rows` as well.
+    """
+
+    init: Callable[[int, int], State]
+    transform: Callable[[Array, Array, State, Context], tuple[Array, State]]
+    streams: bool = False
+
+
 class Trigger(NamedTuple):
     """A backdoor: a mark in the input, and the label that the model shall then answer with.
 
@@ -257,6 +272,7 @@ class LocalAttack(NamedTuple):
             theirs.
         gather: `gather(updates, malicious, state) -> state`, before they train: what `train` gets for the
             attack's state, from what all would send honestly (n, d); None for the state itself.
+        needs: the fields of `Context` that `train` reads of the model, such as "head".
     """
 
     train: Callable[..., Any]
@@ -266,6 +282,7 @@ class LocalAttack(NamedTuple):
     learning_rate: Array | float | None = None
     loss: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     gather: Callable[[Array, Array, Any], Any] | None = None
+    needs: tuple[str, ...] = ()
 
 
 class Attack(NamedTuple):

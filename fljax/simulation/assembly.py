@@ -414,6 +414,7 @@ def compose(
     unravel = unraveling(template)
     # A rule or an attack that is given may ask for anything.
     names = set(Context._fields) if rule or attack else asked(resolved.rule, resolved.attack)
+    names |= set() if chosen_attack.train is None else set(chosen_attack.train.needs)
     told = tell(parts.model, parts.dataset.format, parts.loss, unravel, names)
     decided = 0
     if check:
@@ -498,6 +499,7 @@ def compose(
         measures=parts.measures,
         losses=parts.loss,
         triggers=alone | dict(chosen_attack.triggers),
+        natural=resolved.natural_triggers(parts.task),
         num_classes=parts.dataset.num_classes,
         num_clients=num_test_clients(parts.dataset),
     )
