@@ -78,8 +78,8 @@ def rop(
         >>> from fljax.attacks import Context, Knowledge
         >>> rows, mask = jnp.array([[3.0, 0.0], [3.0, 0.0]]), jnp.array([True, False])
         >>> attack, known = rop(length=2.0), Knowledge(Context(params=jnp.zeros(2)))
-        >>> abs(attack.corrupt(rows, mask, attack.init(2, 2), known)[0]).round(3).tolist()
-        [[0.0, 2.0], [3.0, 0.0]]
+        >>> abs(attack.corrupt(rows, mask, attack.init(2, 2), known)[0][0]).round(3).tolist()
+        [0.0, 2.0]
 
     Source: Özfatura et al., "Byzantines can also learn from history: fall of centered clipping in federated
     learning", IEEE TIFS 2024 (arXiv 2022); the defaults are those of the authors' FL-Byzantine-Library, which
