@@ -36,6 +36,16 @@ from fljax.aggregators._sign_majority import sign_majority as sign_majority
 from fljax.aggregators._robust_learning_rate import robust_learning_rate as robust_learning_rate
 from fljax.aggregators._fedseca import fedseca as fedseca
 from fljax.aggregators._sign_guard import sign_guard as sign_guard
+from fljax.aggregators._clustering import clustering as clustering
+from fljax.aggregators._clipped_clustering import clipped_clustering as clipped_clustering
+from fljax.aggregators._clipped_clustering import (
+    clipped_clustering_aggregator as clipped_clustering_aggregator,
+)
+from fljax.aggregators._flame import flame as flame
+from fljax.aggregators._alignins import alignins as alignins
+from fljax.aggregators._multi_metrics import multi_metrics as multi_metrics
+from fljax.aggregators._fldetector import fldetector as fldetector
+from fljax.aggregators._fldetector import fldetector_aggregator as fldetector_aggregator
 from fljax.aggregators._afa import afa as afa
 from fljax.aggregators._afa import remembering_clients as remembering_clients
 from fljax.aggregators._foolsgold import foolsgold as foolsgold

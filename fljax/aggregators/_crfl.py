@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators._clip import shortened
 from fljax.aggregators.registry import register_rule
 from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import Float, option, real, shaped, whole
+from fljax.numerics.clipping import shortened
 from fljax.numerics.eigen import as_shares
 from fljax.numerics.safe import finite_rows, safe_norms
 from fljax.numerics.weights import relative_weights

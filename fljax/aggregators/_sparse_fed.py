@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators._clip import clipped_sum
 from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.checks import Float, Int, bounded, compute_dtype, named, output_dtype, real, shaped
+from fljax.numerics.clipping import clipped_sum
 from fljax.numerics.order_statistics import top_of_rows
 from fljax.numerics.safe import contained, safe_norms
 from fljax.numerics.sharding import by_columns

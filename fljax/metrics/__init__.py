@@ -2,6 +2,7 @@
 
 from fljax.metrics.functions import (
     backdoor,
+    backdoor_by_class,
     client_errors,
     mae,
     mean_test_loss,
@@ -16,6 +17,7 @@ __all__ = [
     "METRICS",
     "asked",
     "backdoor",
+    "backdoor_by_class",
     "certified_radius",
     "client_errors",
     "described_column",

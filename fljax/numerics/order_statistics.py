@@ -398,7 +398,7 @@ def _last_columns(rows: Array, limit: Array, missing: Array) -> Array:
     columns = jnp.arange(rows.shape[1])
 
     def narrow(i: Array, last: Array) -> Array:
-        tried = last | (1 << (rows.shape[1].bit_length() - 1 - i))
+        tried = last | (1 << (rows.shape[1].bit_length() - 1 - i)).astype(jnp.int32)
         at_limit = (_magnitudes(rows) == limit[:, None]) & (columns < tried[:, None])
         return jnp.where(jnp.sum(at_limit, axis=1, dtype=jnp.int32) < missing, tried, last)
 

@@ -18,7 +18,7 @@ N, D = 12, 37
 
 
 # Arrays with one entry per row of the updates: they move with the rows.
-PER_ROW = ("weights", "history")
+PER_ROW = ("weights", "history", "scores")
 
 
 # Arrays in the space of the updates: they scale and shift with them.
@@ -51,7 +51,10 @@ def make(
         "history": (updates + 2 * center + spread * random.normal(size=(n, d))).astype(np.float32),
         "key": jax.random.key(seed),
         "params": (center + 2.0 * random.normal(size=d)).astype(np.float32),
+        "scores": (random.uniform(0.05, 0.1, n) + 0.2 * (np.arange(n) % 4 == 1)).astype(np.float32),
     }
+    if uneven:
+        others["scores"] = random.uniform(0.0, 0.2, n).astype(np.float32)
     return updates, {**others, **model_of(d)}
 
 
