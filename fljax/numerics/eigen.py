@@ -190,3 +190,26 @@ def leading_variance(squares: Array, shares: Array) -> tuple[Array, Array]:
     seen = used & (value > 0)
     deviations = jnp.where(seen, image / jnp.sqrt(jnp.where(value > 0, value, 1.0)), 0.0)
     return largest * value, largest * jnp.square(deviations)
+
+
+def principal_scores(squares: Array, valid: Array, count: int) -> Array:
+    """The valid rows in their first principal components, (n, count), from their squared distances.
+
+    They are the eigenvectors of the centred Gram matrix times the roots of their eigenvalues, largest first:
+    no d × d matrix is made. The sign of a component is arbitrary.
+
+    Args:
+        squares: (n, n), finite among valid rows.
+        valid: (n,) bool; the scores of another row are 0.
+        count: how many components, at most n.
+    """
+    pairs = valid[:, None] & valid[None, :]
+    shares = as_shares(valid.astype(squares.dtype))
+    squares = jnp.where(pairs, squares, 0.0)
+    largest = jnp.max(squares)
+    scaled = squares / jnp.where(largest > 0, largest, 1.0)
+    means = dot(scaled, shares)
+    centred = -0.5 * (scaled - means[:, None] - means[None, :] + dot(shares, means))
+    values, vectors = eigenpairs(jnp.where(pairs, centred, 0.0))
+    roots = jnp.sqrt(jnp.maximum(values[::-1][:count], 0.0) * largest)
+    return jnp.where(valid[:, None], vectors[:, ::-1][:, :count] * roots, 0.0)

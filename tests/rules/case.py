@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from fljax.aggregators import RULES
 from fljax.base import Head, Layers
@@ -15,8 +17,12 @@ from tests.support.programs import optimized
 N, D = 12, 37
 
 
+# What calls a model with every row, which devices that hold columns must put together first.
+CALLED = {"predict", "features", "root_loss"}
+
+
 # Arrays with one entry per row of the updates: they move with the rows.
-PER_ROW = ("weights", "history")
+PER_ROW = ("weights", "history", "scores")
 
 
 # Arrays in the space of the updates: they scale and shift with them.
@@ -50,7 +56,10 @@ def make(
         "key": jax.random.key(seed),
         "params": (center + 2.0 * random.normal(size=d)).astype(np.float32),
     }
-    return updates, {**others, **model_of(d)}
+    others["scores"] = random.normal(size=n).astype(np.float32)
+    others["root_x"] = random.uniform(size=(6, 2)).astype(np.float32)
+    target = others["params"] + center.astype(np.float32)
+    return updates, {**others, **model_of(d), "root_loss": Partial(quadratic, target)}
 
 
 def model_of(d: int) -> dict[str, Any]:
@@ -60,7 +69,29 @@ def model_of(d: int) -> dict[str, Any]:
     rest = d - (features + 1) * classes
     inner = rest // 5
     shapes = [(classes,), (features, classes), (inner,), (4, inner), (rest - 5 * inner,)]
-    return {"layers": Layers(shapes), "head": Head(classes, features, classes, bias=0)}
+    head = Head(classes, features, classes, bias=0)
+    called = {"predict": Partial(predict), "features": Partial(features_of)}
+    return {"layers": Layers(shapes), "head": head, **called}
+
+
+def quadratic(target: Any, params: Any) -> Any:
+    """A loss that is smallest at the target."""
+    return 0.5 * ((params - target) ** 2).sum()
+
+
+def features_of(params: Any, x: Any) -> Any:
+    """The inputs of the last layer of a small network, from arrays of NumPy or JAX."""
+    xp = np if isinstance(params, np.ndarray) else jnp
+    head = model_of(params.size)["head"]
+    inner = xp.resize(params[(head.num_features + 1) * head.num_classes :], (2, head.num_features))
+    return xp.tanh(x @ inner + 0.5 * xp.arange(head.num_features))
+
+
+def predict(params: Any, x: Any) -> Any:
+    """Its outputs."""
+    head = model_of(params.size)["head"]
+    kernel = params[head.kernel : (head.num_features + 1) * head.num_classes]
+    return features_of(params, x) @ kernel.reshape(head.num_features, -1) + params[: head.num_classes]
 
 
 # What every rule is compared with its reference on; test_mutants.py says that this tells rules apart.
