@@ -7,14 +7,20 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 State = Any
 
 
+def asks(function: Callable[..., Any] | None, name: str) -> bool:
+    """True for a function with an argument of this name."""
+    return function is not None and name in inspect.signature(function).parameters
+
+
 def draws(function: Callable[..., Any] | None) -> bool:
     """True for a function with an argument `key`, which draws random numbers."""
-    return function is not None and "key" in inspect.signature(function).parameters
+    return asks(function, "key")
 
 
 class Info(TypedDict, total=False):
@@ -171,17 +177,59 @@ class Trigger(NamedTuple):
     """A backdoor: a mark in the input, and the label that the model shall then answer with.
 
     Attributes:
-        embed: (..., *input_shape) inputs to the same inputs carrying the trigger.
-        target: the label the attacker wants for them.
-        source: the true label that the success is measured on; None for all but the target.
+        embed: `embed(x) -> x`, (..., *input_shape) inputs to the same inputs carrying the trigger; one that
+            changes from round to round names a second argument `state`, the attack's.
+        target: the label the attacker wants for them; None where that depends on the true one.
+        source: the true label that the success is measured on; None for all that are to change.
         examples: (K, *input_shape) inputs that the success is measured on as they are, in place of test
             examples with the mark; None where there are no such inputs.
+        relabel: from true labels to those that the attacker wants; None for `target` in place of all.
     """
 
-    embed: Callable[[Array], Array]
-    target: int
+    embed: Callable[..., Array]
+    target: int | None
     source: int | None = None
     examples: Array | None = None
+    relabel: Callable[[Array], Array] | None = None
+
+    def embedded(self, x: Array, state: State) -> Array:
+        """Inputs carrying the trigger, where the attack's state is `state`."""
+        if not asks(self.embed, "state"):
+            return self.embed(x)
+        if state is None:
+            raise ValueError("the trigger changes from round to round: the attack's state must be given")
+        return self.embed(x, state=state)
+
+    def wanted(self, labels: Array) -> Array:
+        """The labels that the attacker wants in place of true ones."""
+        target: Any = self.target
+        return jnp.full_like(labels, target) if self.relabel is None else self.relabel(labels)
+
+    def counted(self, labels: Array) -> Array:
+        """The true labels that the trigger is there to change."""
+        return self.wanted(labels) != labels if self.source is None else labels == self.source
+
+
+class Attackers(NamedTuple):
+    """The malicious clients of a round before anybody trains, as they see it together.
+
+    Attributes:
+        context: the round; its `key` is theirs.
+        malicious: (n,) boolean, the rows that attack in this round; at least one does.
+        params: the global model as a pytree.
+        predict: `predict(params, x) -> logits` of the model in evaluation, x (b, *input_shape).
+        draw: `draw(row, key, steps, batch_size) -> (x, y, weights)`, as many random batches of the honest
+            examples of the client in a row of the round: (R, b, *input_shape), (R, b, ...) and (R, b), 0 for
+            what only fills a batch that is larger than the client's examples.
+        learning_rate: scalar β of honest clients.
+    """
+
+    context: Context
+    malicious: Array
+    params: Any
+    predict: Callable[[Any, Array], Array]
+    draw: Callable[[Any, Array | None, int, int], tuple[Array, Array, Array]]
+    learning_rate: Array
 
 
 class LocalAttack(NamedTuple):
@@ -194,15 +242,19 @@ class LocalAttack(NamedTuple):
     Attributes:
         train: `train(client, honest, state, context) -> Trained`, one malicious client's round. `honest` (d,)
             is the update that it would send honestly, `state` the attack's. `client.descend` reads poisoned
-            examples, and takes two hooks besides those of `Client`: `change(change, step) -> change`, of an
-            optimizer's step before it is made, and `count(weights, is_copy, step) -> weights`, of what the
-            examples (b,) of a batch count in it.
+            examples, and takes further hooks besides those of `Client`: `change(change, step) -> change`, of
+            an optimizer's step before it is made; `count(weights, is_copy, step) -> weights`, of what the
+            examples (b,) of a batch count in it; `loss(params, x, y, weights) -> scalar` in place of the
+            objective; and `part`, a pair of numbers for the steps from the first to before the second, of a
+            fixed number.
         steps: R, local steps a round; None for that of honest clients.
         epochs: passes over a client's examples and copies instead; None for that of honest clients.
         batch_size: b, or "full"; None for that of honest clients.
         learning_rate: scalar β; None for that of honest clients.
         loss: `loss(honest) -> loss`, from the honest clients' loss to one with the same arguments; None for
             theirs.
+        gather: `gather(updates, malicious, state) -> state`, before they train: what `train` gets for the
+            attack's state, from what all would send honestly (n, d); None for the state itself.
     """
 
     train: Callable[..., Any]
@@ -211,6 +263,7 @@ class LocalAttack(NamedTuple):
     batch_size: int | Literal["full"] | None = None
     learning_rate: Array | float | None = None
     loss: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+    gather: Callable[[Array, Array, Any], Any] | None = None
 
 
 class Attack(NamedTuple):
@@ -221,9 +274,10 @@ class Attack(NamedTuple):
         corrupt: `corrupt(updates, malicious, state, knowledge) -> (updates, state)`; honest rows come back
             bit-identical.
         poison_data: `poison_data(x, y, is_copy, member) -> (x, y)`, applied to every batch of a malicious
-            client when it is gathered, or None; `is_copy` (b,) marks the appended copies, `member` is the
-            client's number among the malicious ones, from 0. One that draws names a fifth argument `key`, a
-            typed PRNG key of the client's batch.
+            client when it is gathered, or None; `is_copy` (b,) marks the copies, `member` is the client's
+            number among the malicious ones, from 0. One may name further arguments: `key`, a typed PRNG key
+            of the client's batch; `state`, the attack's; and `predict`, `predict(x) -> logits` of the global
+            model in evaluation.
         copies: how many copies a malicious client appends to its examples at most, as a share of their
             number.
         share: `share(member) -> scalar`, the share of one client, or None for `copies` of all.
@@ -234,6 +288,10 @@ class Attack(NamedTuple):
         triggers: the triggers one by one, by name, where `trigger` is made of several, for the metric
             `backdoor`.
         streams: True if `corrupt` takes `Rows` of fljax/numerics/rows.py as well, and makes `Rows` of them.
+        in_place: whether nothing is appended, and the copies are that share of the examples of every batch,
+            drawn anew and rounded down.
+        prepare: `prepare(state, attackers) -> state`, once before anybody trains, in rounds with an attacker;
+            None for nothing. `attackers` are the `Attackers` of the round.
     """
 
     init: Callable[[int, int], State]
@@ -246,6 +304,8 @@ class Attack(NamedTuple):
     train: LocalAttack | None = None
     triggers: Mapping[str, Trigger] = MappingProxyType({})
     streams: bool = False
+    in_place: bool = False
+    prepare: Callable[[State, Any], State] | None = None
 
 
 class Task(NamedTuple):
@@ -326,12 +386,16 @@ class Client(NamedTuple):
         params: w, the global model as a pytree.
         learning_rate: scalar β of this round.
         unravel: (d,) to a pytree like `params`.
-        descend: `descend(*, gradient=None, project=None, optimizer_state=None) -> Trained`, the local steps
-            from w by the configured optimizer. `gradient(grads, delta, step) -> grads` changes the gradient
-            of every step, where `delta` is the sum of the steps so far, y − w, and `step` counts from 0.
-            `project(delta, step) -> delta` changes that sum after every step. An optimizer goes on with the
+        descend: `descend(*, gradient=None, project=None, optimizer_state=None, start=None) -> Trained`, the
+            local steps by the configured optimizer, from w or from w + `start`, which is part of the update.
+            `gradient(grads, delta, step) -> grads` changes the gradient of every step, where `delta` is the
+            sum of the steps so far, y − w, and `step` counts from 0. `project(delta, step) -> delta` changes
+            that sum after every step. An optimizer goes on with the
             state that is given, or starts afresh. All of them are pytrees like `params`.
         gradient: `gradient(params) -> (d,)`, the gradient of the mean loss over all of the client's examples.
+        draw: `draw(steps, batch_size) -> (x, y, weights)`, random batches of its own examples as in
+            `Attackers`, the same at every call of a round.
+        predict: `predict(params, x) -> logits` of the model in evaluation.
     """
 
     params: Params
@@ -339,6 +403,8 @@ class Client(NamedTuple):
     unravel: Callable[[Array], Params]
     descend: Callable[..., Trained]
     gradient: Callable[[Params], Array]
+    draw: Callable[[int, int], tuple[Array, Array, Array]] | None = None
+    predict: Callable[[Params, Array], Array] | None = None
 
 
 def _nothing(*arguments: Any) -> State:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from fljax.attacks.poisoning import Pixels, with_pattern
+from fljax.attacks.poisoning import Labels, Mix, Pixels, with_pattern
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import NO_ATTACK, from_factory
 from fljax.base import Attack
@@ -25,6 +25,10 @@ def badnets(
     pixels: Pixels | None = None,
     every: int = 20,
     value: float | None = None,
+    labels: Labels = "all_to_one",
+    source: int | None = None,
+    clean_label: bool = False,
+    mix: Mix = "copies",
 ) -> Attack:
     """BadNets: copies of examples with a pattern and the target's label; updates are sent as they are.
 
@@ -40,12 +44,18 @@ def badnets(
         pixels: (row, column) pairs of the trigger, None for the usual pattern (`default_pixels`).
         every: the period of the trigger on plain features.
         value: what triggered pixels or features are set to; None for 1 on images, 0 on features.
+        labels: "all_to_one" for the target in place of every label, "all_to_all" for y + 1 mod `num_classes`.
+        source: the only class whose copies are marked, and whose test examples count; None for all.
+        clean_label: whether only copies of the target's own examples are marked, and keep their label.
+        mix: "copies" for those that are appended, "replace" for a share ρ of every batch, rounded down, which
+            is marked in place of being copied.
 
     Returns:
         The `Attack`, with its `Trigger` for measuring the attack success rate.
 
     Raises:
-        ValueError: if `poison_fraction` is negative or the trigger does not fit the inputs.
+        ValueError: if a number is out of range, the trigger does not fit the inputs, or two arguments exclude
+            each other.
 
     Example:
         >>> attack = badnets(image_shape=(28, 28, 1), target=2)
@@ -53,8 +63,9 @@ def badnets(
         (2, 0.5)
 
     Source: Gu, Dolan-Gavitt and Garg, "BadNets: identifying vulnerabilities in the machine learning model
-    supply chain", 2017. BackFed, A3FL and FLPoison replace a share r of every batch instead; ρ = r / (1 − r)
-    copies give the same share, 0.45 for BackFed's r = 0.3125.
+    supply chain", 2017. BackFed (ρ = 0.3125), A3FL (0.25) and FLPoison (0.32, a white square of 5×5 pixels)
+    replace the first examples of every batch. FLPoison's map of all to all is M − 1 − y. BackFed marks images
+    of the target as well where one source is mapped to it.
     """
     return with_pattern(
         NO_ATTACK,
@@ -65,4 +76,8 @@ def badnets(
         pixels=pixels,
         every=every,
         value=value,
+        labels=labels,
+        source=source,
+        clean_label=clean_label,
+        mix=mix,
     )

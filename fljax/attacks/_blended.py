@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.attacks.poisoning import poisoned
+from fljax.attacks.poisoning import Labels, Mix, poisoned
 from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import NO_ATTACK, checked, from_factory
 from fljax.base import Attack
@@ -61,6 +61,10 @@ def blended(
     poison_fraction: float | Literal["uniform"] = 0.5,
     opacity: float = 0.2,
     seed: int = 0,
+    labels: Labels = "all_to_one",
+    source: int | None = None,
+    clean_label: bool = False,
+    mix: Mix = "copies",
 ) -> Attack:
     """The blended backdoor: a faint random pattern t over the whole input, x' = (1 − b) x + b t.
 
@@ -75,12 +79,17 @@ def blended(
             `scaling_attack`).
         opacity: b, between 0 and 1.
         seed: of t, whose entries are drawn once from U(0, 1).
+        labels: "all_to_one" for the target in place of every label, "all_to_all" for y + 1 mod `num_classes`.
+        source: the only class whose copies are marked, and whose test examples count; None for all.
+        clean_label: whether only copies of the target's own examples are marked, and keep their label.
+        mix: "copies" for those that are appended, "replace" for a share ρ of every batch, rounded down, which
+            is marked in place of being copied.
 
     Returns:
         The `Attack`, with its `Trigger` for measuring the attack success rate.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or two arguments exclude each other.
 
     Example:
         >>> attack = blended(image_shape=(8, 8, 1), opacity=0.1)
@@ -103,4 +112,8 @@ def blended(
         target=target,
         poison_fraction=poison_fraction,
         pixels=None,
+        labels=labels,
+        source=source,
+        clean_label=clean_label,
+        mix=mix,
     )

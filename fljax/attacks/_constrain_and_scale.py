@@ -1,21 +1,17 @@
 """A backdoor trained to stay inconspicuous, then enlarged to replace the model."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
-from fljax.attacks._model_replacement import replace_model
+from fljax.attacks._train_and_scale import enlarged, within
 from fljax.attacks.registry import register_attack
-from fljax.attacks.training import direction, local_attack, trained_on, tree_norm
+from fljax.attacks.training import cosine, direction, local_attack, trained_on, tree_norm
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Client, Context, Knowledge, Params, State, Task, Trained
 from fljax.numerics.checks import option, real
-from fljax.numerics.rows import map_rows
-from fljax.numerics.safe import row_norms
-from fljax.numerics.subset_statistics import replaced
 
 Anomaly = Literal["l2", "cosine", "benign"]
 
@@ -50,7 +46,8 @@ def constrain_and_scale(
         L_ano = ‖δ‖ ("l2"), 1 − cos(w', w) ("cosine"), or ‖δ − δ_b‖ ("benign"),
 
     where δ_b is the update that the client would send honestly. It sends γ δ, γ = n / (α m) (see
-    `replace_model`) or `factor`. With a `bound` S, γ is at most S / ‖δ‖: train and scale, with a = 1.
+    `replace_model`) or `factor`. With a `bound` S, γ is at most S / ‖δ‖ (see
+    `train_and_scale`).
 
     Args:
         num_classes, image_shape: of the task, for the backdoor.
@@ -100,21 +97,9 @@ def constrain_and_scale(
 
         return client.descend(gradient=gradient)
 
-    def send(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Any, State]:
-        if gamma is None:
-            sent = replace_model(updates, malicious, server_lr=server_lr)
-        else:
-            sent = replaced(updates, malicious, lambda rows: jnp.asarray(gamma, rows.dtype) * rows)
-        if most is None:
-            return sent, state
-
-        def bounded(rows: Array, bad: Array) -> Array:
-            norms = row_norms(rows)
-            shorter = jnp.asarray(most, rows.dtype) / jnp.where(norms > 0, norms, 1.0)
-            longer = bad & (norms > most)
-            return jnp.where(longer[:, None], shorter[:, None] * rows, rows)
-
-        return map_rows(bounded, sent, malicious), state
+    def send(updates: Array, malicious: Array, state: State, knowledge: Knowledge) -> tuple[Array, State]:
+        sent = enlarged(updates, malicious, gamma, server_lr)
+        return sent if most is None else within(sent, malicious, most), state
 
     training = local_attack(train, steps=steps, epochs=epochs, learning_rate=learning_rate)
     return trained_on(backdoor, training, Task(num_classes, image_shape=image_shape), send=send)
@@ -124,9 +109,8 @@ def _against_cosine(params: Params, delta: Params) -> Params:
     """The gradient of 1 − cos(w + δ, w) in δ: −(ŵ − cos · ŵ') / ‖w'‖, 0 where a norm is."""
     local = jax.tree.map(jnp.add, params, delta)
     here, there, size = direction(local), direction(params), tree_norm(local)
-    products = jax.tree.map(lambda a, b: jnp.vdot(a, b, precision=Precision.HIGHEST), here, there)
-    cosine = sum(jax.tree.leaves(products))
+    similarity = cosine(local, params)
     scale = jnp.where(size > 0, size, 1.0)
     return jax.tree.map(
-        lambda mine, other: jnp.where(size > 0, (cosine * mine - other) / scale, 0.0), here, there
+        lambda mine, other: jnp.where(size > 0, (similarity * mine - other) / scale, 0.0), here, there
     )

@@ -77,7 +77,7 @@ def worst_case(
         raise ArgumentError("attacks must hold at least one attack")
     option("objective", objective, ("direction", "distance"))
     if any(
-        attack.poison_data is not None or attack.train is not None or attack.active is not None
+        any(each is not None for each in (attack.poison_data, attack.train, attack.prepare, attack.active))
         for attack in attacks
     ):
         raise ArgumentError(

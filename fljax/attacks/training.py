@@ -1,15 +1,17 @@
 """The part that attacks on local training share: a backdoor's data, steps of their own, and balls."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax import Precision
 
 from fljax.attacks._badnets import badnets
 from fljax.attacks.wrappers import NO_ATTACK, leave, no_state
-from fljax.base import Attack, Knowledge, LocalAttack, Params, State, Task
+from fljax.base import Attack, Attackers, Knowledge, LocalAttack, Params, State, Task, Trigger, asks
 from fljax.numerics.checks import ArgumentError, fixed_real, real, whole
 
 # The updates before an attack's data have had their own way with them, and the attack's state.
@@ -46,20 +48,18 @@ def local_attack(
     )
 
 
-def trained_on(
+def backdoored(
     backdoor: Attack | None,
-    training: LocalAttack,
     task: Task,
     *,
     init: Callable[[int, int], State] = no_state,
     send: Send = leave,
 ) -> Attack:
-    """An attack whose clients train in their own way on what a backdoor makes of their data.
+    """An attack whose clients train as honest ones do on what a backdoor makes of their data.
 
     Args:
         backdoor: whose data and trigger are taken; what it does to updates comes after `send`. None for
             `badnets`.
-        training: the training; its `train` gets the state that `init` made.
         task: for `badnets`.
         init: the state before the first round.
         send: what becomes of the trained updates, `(updates, malicious, state, knowledge) -> (updates,
@@ -74,7 +74,7 @@ def trained_on(
         raise ArgumentError(
             "backdoor must be an attack that poisons data and trains as honest clients do, such as badnets"
         )
-    data, own_train = backdoor, training.train
+    data = backdoor
 
     def both(num_clients: int, num_params: int) -> State:
         return init(num_clients, num_params), data.init(num_clients, num_params)
@@ -84,10 +84,53 @@ def trained_on(
         updates, inner = data.corrupt(updates, malicious, state[1], knowledge)
         return updates, (own, inner)
 
+    def prepare(state: State, attackers: Attackers) -> State:
+        assert data.prepare is not None
+        return state[0], data.prepare(state[1], attackers)
+
+    def seen(trigger: Trigger) -> Trigger:
+        return trigger._replace(embed=_of_inner(trigger.embed))
+
+    return data._replace(
+        init=both,
+        corrupt=corrupt,
+        poison_data=_of_inner(data.poison_data),
+        prepare=None if data.prepare is None else prepare,
+        trigger=None if data.trigger is None else seen(data.trigger),
+        triggers={name: seen(trigger) for name, trigger in data.triggers.items()},
+    )
+
+
+def _of_inner(function: Any) -> Any:
+    """The same function, whose `state` is the second of two."""
+    if not asks(function, "state"):
+        return function
+
+    @wraps(function)
+    def call(*args: Any, state: State, **told: Any) -> Any:
+        return function(*args, state=state[1], **told)
+
+    return call
+
+
+def trained_on(backdoor: Attack | None, training: LocalAttack, task: Task, **how: Any) -> Attack:
+    """An attack whose clients train in their own way on what a backdoor makes of their data.
+
+    Args:
+        backdoor: as for `backdoored`.
+        training: the training; its `train` gets the state that `init` made.
+        task: for `badnets`.
+        **how: `init` and `send`, as for `backdoored`.
+
+    Raises:
+        ValueError: as `backdoored`.
+    """
+    own_train = training.train
+
     def train(client: Any, honest: Array, state: State, context: Any) -> Any:
         return own_train(client, honest, state[0], context)
 
-    return backdoor._replace(init=both, corrupt=corrupt, train=training._replace(train=train))
+    return backdoored(backdoor, task, **how)._replace(train=training._replace(train=train))
 
 
 def on_own_data(training: LocalAttack) -> Attack:
@@ -108,6 +151,19 @@ def direction(tree: Params) -> Params:
     norm = tree_norm(tree)
     scale = jnp.where(norm > 0, norm, 1.0)
     return jax.tree.map(lambda leaf: jnp.where(norm > 0, leaf / scale, 0.0), tree)
+
+
+def cosine(one: Params, other: Params) -> Array:
+    """The cosine of two pytrees as vectors, 0 where one of them is 0."""
+    ones, others = direction(one), direction(other)
+    products = jax.tree.map(lambda a, b: jnp.vdot(a, b, precision=Precision.HIGHEST), ones, others)
+    return jnp.asarray(sum(jax.tree.leaves(products)))
+
+
+def cross_entropy(logits: Array, labels: Array, weights: Array) -> Array:
+    """The mean cross-entropy of the examples that count, scalar."""
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
+    return jnp.sum(jnp.where(weights > 0, losses, 0.0)) / jnp.maximum(jnp.sum(weights > 0), 1)
 
 
 def into_ball(delta: Params, norm: float | Array) -> Params:

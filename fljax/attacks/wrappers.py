@@ -151,10 +151,11 @@ def _checked_attack(name: str, attack: Attack, streams: bool) -> Attack:
         with named(name):
             return attack.corrupt(*check_stack(updates, malicious, streams), state, knowledge)
 
-    poison_data, training = attack.poison_data, attack.train
+    poison_data, prepare, training = attack.poison_data, attack.prepare, attack.train
     return attack._replace(
         corrupt=corrupt,
         poison_data=poison_data and named(name)(poison_data),
+        prepare=prepare and named(name)(prepare),
         train=training and training._replace(train=named(name)(training.train)),
         streams=streams and attack.streams,
     )

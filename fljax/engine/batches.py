@@ -215,6 +215,22 @@ def with_keys(batches: Plan, key: Array) -> Plan:
     return batches._replace(key=jax.vmap(lambda step: jax.random.fold_in(own, step))(steps))
 
 
+def marked_in_place(batch: Batches, share: Array) -> Batches:
+    """The batch of one step with ⌊share · (its real examples)⌋ of them, drawn at random, in place of copies.
+
+    Args:
+        batch: arrays (b,), with a key.
+        share: scalar, between 0 and 1.
+    """
+    real = batch.weights > 0
+    assert batch.key is not None
+    bits = jax.random.bits(named_key(batch.key, "in place"), real.shape)
+    order = jnp.argsort(jnp.where(real, bits >> 1, jnp.uint32(2**32 - 1)))
+    number = jnp.floor(share * jnp.sum(real) * (1 + 1e-6)).astype(jnp.int32)
+    first = jnp.arange(real.shape[0], dtype=jnp.int32) < number
+    return batch._replace(is_copy=jnp.zeros_like(real).at[order].set(first, unique_indices=True))
+
+
 def num_copies(share: Array | float, count: Array | float) -> Array:
     """⌈share · count⌉, without the last digits, on which float32 and float64 do not agree."""
     return jnp.ceil(share * count * (1 - 1e-6)).astype(jnp.int32)

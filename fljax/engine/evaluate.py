@@ -26,9 +26,9 @@ class Evaluation(NamedTuple):
     Attributes:
         test_error: share of clean test examples the model gets wrong, for next-token labels of tokens; the
             root mean squared error of predicted numbers.
-        attack_success_rate: share of triggered test examples answered with the target, over those whose true
-            label is another, or the trigger's source, or over the trigger's own examples; NaN where the
-            attack has no trigger.
+        attack_success_rate: share of triggered test examples answered with the label that the attacker wants,
+            over those whose true label is another, or the trigger's source, or over the trigger's own
+            examples; NaN where the attack has no trigger.
         further: the error on the server's validation examples where there are any, and the configured
             metrics, by column.
     """
@@ -55,12 +55,14 @@ class Beside(NamedTuple):
         clients: (N,) int32, the client of each test example, -1 for nobody; or None.
         x, y: the examples of which `validation` are some; or None.
         validation: (V,) int32 positions; or None.
+        attack_state: of the attack, for a trigger that changes from round to round; or None.
     """
 
     clients: Array | None = None
     x: Array | None = None
     y: Array | None = None
     validation: Array | None = None
+    attack_state: Any = None
 
 
 NOTHING_BESIDE = Beside()
@@ -114,21 +116,24 @@ def make_evaluation(
         def predict(x: Array) -> Array:
             return apply(tree, x[None], *extra)[0]
 
-        def hits(trigger: Trigger, x: Array) -> Array:
-            return jnp.argmax(predict(x), axis=-1) == trigger.target
+        def hits(x: Array, wanted: Any) -> Array:
+            return jnp.argmax(predict(x), axis=-1) == wanted
 
         def batch(example: tuple[Array, Array]) -> dict[str, Any]:
             x, y = example
             outputs = predict(x)
             found: dict[str, Any] = {"wrong": _wrong(outputs, y)}
             if trigger is not None and trigger.examples is None:
-                found["hit"] = hits(trigger, trigger.embed(x)) & _counted(trigger, y)
+                found["hit"] = hits(
+                    trigger.embedded(x, beside.attack_state), trigger.wanted(y)
+                ) & trigger.counted(y)
             if "outputs" in asked:
                 found["outputs"] = outputs
             if "losses" in asked and losses is not None:
                 found["losses"] = per_example(losses)(outputs[None], y[None])[0]
             found["answers"] = {
-                name: jnp.argmax(predict(each.embed(x)), axis=-1) for name, each in planted.items()
+                name: jnp.argmax(predict(each.embedded(x, beside.attack_state)), axis=-1)
+                for name, each in planted.items()
             }
             return found
 
@@ -137,10 +142,10 @@ def make_evaluation(
         success = jnp.full((), jnp.nan)
         if trigger is not None and trigger.examples is not None:
             success = jnp.mean(
-                _map_examples(partial(hits, trigger), jnp.asarray(trigger.examples), batch_size)
+                _map_examples(partial(hits, wanted=trigger.target), jnp.asarray(trigger.examples), batch_size)
             )
         elif trigger is not None:
-            success = jnp.sum(found["hit"]) / jnp.sum(_counted(trigger, test_y))
+            success = jnp.sum(found["hit"]) / jnp.sum(trigger.counted(test_y))
         # Unlike a dictionary it keeps its order through a compiled program.
         further: OrderedDict[str, Array] = OrderedDict()
         if beside.validation is not None:
@@ -154,7 +159,10 @@ def make_evaluation(
                 "labels": test_y,
                 "errors": _of_examples(found["wrong"]),
                 "clients": beside.clients,
-                "targets": {name: each.target for name, each in planted.items()},
+                "targets": {
+                    name: each.target if each.relabel is None else each.wanted(test_y)
+                    for name, each in planted.items()
+                },
                 "num_classes": num_classes,
                 "num_clients": num_clients,
             }
@@ -176,11 +184,6 @@ def _map_examples(function: Callable[[Any], Any], examples: Any, batch_size: int
         return lax.map(function, examples, batch_size=min(batch_size, count))
 
     return over_rows(mapped, examples)
-
-
-def _counted(trigger: Trigger, labels: Array) -> Array:
-    """The labels of test examples that a trigger is there to change."""
-    return labels != trigger.target if trigger.source is None else labels == trigger.source
 
 
 def _wrong(outputs: Array, label: Array) -> Array:

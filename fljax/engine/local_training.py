@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,19 @@ import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from fljax.base import Attack, Client, ClientAlgorithm, Context, LocalAttack, Params, State, Trained, draws
+from fljax.base import (
+    Attack,
+    Attackers,
+    Client,
+    ClientAlgorithm,
+    Context,
+    LocalAttack,
+    Params,
+    State,
+    Trained,
+    asks,
+    draws,
+)
 from fljax.engine.batches import (
     Batches,
     BatchSize,
@@ -18,6 +31,7 @@ from fljax.engine.batches import (
     all_of,
     draw_batches,
     draw_passes,
+    marked_in_place,
     num_copies,
     with_keys,
 )
@@ -60,10 +74,14 @@ def descend(
     divisor: float | None = None,
     model_state: Any = (),
     optimizer_state: Any = None,
+    start: Params | None = None,
     gradient: Callable[[Params, Params, Array], Params] | None = None,
     project: Callable[[Params, Array], Params] | None = None,
     change: Callable[[Params, Array], Params] | None = None,
     count: Callable[[Array, Array, Array], Array] | None = None,
+    mark: Callable[[Batches], Batches] | None = None,
+    own_loss: Callable[[Params, Array, Array, Array], Array] | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Trained:
     """The optimizer steps that a client or the server makes from the model, ModelUpdate(w, D, b, β, R).
 
@@ -76,15 +94,28 @@ def descend(
         divisor: of the summed loss of a batch; None for the number of its examples.
         model_state: the model's state before the first step; every step changes it as it sees its batch.
         optimizer_state: the optimizer's state before the first step; None starts it afresh.
-        gradient, project: as in `Client.descend`.
-        change, count: as in `LocalAttack`.
+        start, gradient, project: as in `Client.descend`.
+        change, count, part: as in `LocalAttack`.
+        own_loss: its `loss`.
+        mark: from a step's batch to the same with other copies.
 
     Returns:
         The `Trained`: the update (d,), the mean loss over the steps, and the states after them.
     """
-    value_and_gradient = jax.value_and_grad(loss, has_aux=True)
+    objective = loss
+    if own_loss is not None:
+
+        def objective(at: Params, seen: Any, x: Array, y: Array, weights: Array, *other: Any) -> Any:
+            return own_loss(at, x, y, weights), seen
+
+    value_and_gradient = jax.value_and_grad(objective, has_aux=True)
+    if part is not None:
+        if not isinstance(batches, Batches):
+            raise ValueError("part is of a fixed number of steps")
+        batches = jax.tree.map(lambda leaf: leaf[slice(*part)], batches)
 
     def step(at: _Step, batch: Batches, number: Any) -> tuple[_Step, Array]:
+        batch = batch if mark is None else mark(batch)
         x, y = read(batch.examples, batch.is_copy, batch.key)
         weights = batch.weights if count is None else count(batch.weights, batch.is_copy, number)
         (value, seen), grads = value_and_gradient(at.here, at.model_state, x, y, weights, divisor, batch.key)
@@ -102,14 +133,16 @@ def descend(
     # The first step is written out, since in it all clients share the weights: under vmap its products with
     # them stay unbatched. Inside a loop they would be copied per client.
     begun = optimizer.init(params) if optimizer_state is None else optimizer_state
-    start = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
+    begin = _Step(jax.tree.map(jnp.zeros_like, params), begun, params, model_state)
+    if start is not None:
+        begin = begin._replace(delta=start, here=jax.tree.map(jnp.add, params, start))
     steps: Any
     if isinstance(batches, Batches):
         numbered = any(hook is not None for hook in (gradient, project, change, count))
-        steps, last, total = _all_steps(step, start, batches, numbered)
+        steps, last, total = _all_steps(step, begin, batches, numbered)
         mean = total / steps
     else:
-        steps, last, total = _as_many_steps(step, start, batches, params)
+        steps, last, total = _as_many_steps(step, begin, batches, params)
         mean = total / jnp.maximum(steps, 1)
     return Trained(
         update=ravel_pytree(last.delta)[0],
@@ -166,13 +199,14 @@ def mean_gradient(
     *,
     loss: Loss,
     model_state: Any = (),
+    mark: Callable[[Batches], Batches] | None = None,
 ) -> Array:
     """The gradient (d,) of the mean loss over all examples of a pass, at one model, batch by batch."""
     gradient = jax.grad(loss, has_aux=True)
     number = jnp.maximum(passes.limits[0], 1).astype(jnp.float32)
 
     def add(step: Array, total: Params) -> Params:
-        batch = passes.batch(step)
+        batch = passes.batch(step) if mark is None else mark(passes.batch(step))
         x, y = read(batch.examples, batch.is_copy, batch.key)
         grads, _ = gradient(params, model_state, x, y, batch.weights, number, batch.key)
         return jax.tree.map(jnp.add, total, grads)
@@ -273,6 +307,7 @@ class LocalTraining(NamedTuple):
         random: whether a local step draws anything besides its examples.
         augment: `(x, key) -> x`, a random change of a batch's inputs, or None.
         examples: of the clients, where they stay on the host; None where the round's data hold them.
+        predict: `(params, x, model_state) -> logits` of the model in evaluation, for attacks; or None.
     """
 
     loss: Loss
@@ -285,6 +320,7 @@ class LocalTraining(NamedTuple):
     random: bool = False
     augment: Callable[[Array, Array], Array] | None = None
     examples: HostExamples | None = None
+    predict: Callable[[Params, Array, Any], Array] | None = None
 
     def gather(self, data: RoundData, examples: Array, key: Array | None) -> tuple[Array, Array]:
         """The inputs and labels of a batch; `key` is the step's, of which augmentation takes its own."""
@@ -315,12 +351,14 @@ class Cohort(NamedTuple):
         copies: (τ,) int32, how many copies of its examples each appends.
         poisoned: (τ,) boolean, those whose batches an attack changes.
         members: (τ,) int32, the number of each among all malicious clients.
+        in_place: (τ,), the share of each batch that is poisoned in place of copies; None for copies.
     """
 
     ids: Array
     copies: Array
     poisoned: Array
     members: Array
+    in_place: Array | None = None
 
 
 class Result(NamedTuple):
@@ -437,7 +475,8 @@ def _train(
     tree = training.unravel(params)
     optimizer = training.optimizer(learning_rate)
     poisons_at_random = draws(poison_data)
-    training = training._replace(random=training.random or poisons_at_random)
+    drawn_in_place = cohort.in_place is not None
+    training = training._replace(random=training.random or poisons_at_random or drawn_in_place)
     counts = data.counts[rows]
     width = data.table.shape[1]
     largest = width + math.ceil(most_copies * width)
@@ -449,16 +488,23 @@ def _train(
     # Those of epochs are drawn for as many clients as train at once.
     drawn = None if training.epochs is not None else jax.vmap(draw)(*owners)
 
-    def one(of_data: Any, batches: Any, is_poisoned: Array, member: Array, state: State) -> Result:
+    def one(
+        of_data: Any, batches: Any, is_poisoned: Array, member: Array, in_place: Any, state: State
+    ) -> Result:
+        def mark(batch: Batches) -> Batches:
+            return marked_in_place(batch, in_place)
+
+        marks = mark if drawn_in_place else None
+
         def read(examples: Array, is_copy: Array, key: Array | None) -> tuple[Array, Array]:
             x, y = training.gather(data, examples, key)
             if poison_data is None:
                 return x, y
-            drawn = () if key is None or not poisons_at_random else (named_key(key, "poison"),)
-            bad_x, bad_y = poison_data(x, y, is_copy, member, *drawn)
+            drawn: Any = {} if key is None or not poisons_at_random else {"key": named_key(key, "poison")}
+            bad_x, bad_y = poison_data(x, y, is_copy, member, **drawn)
             return jnp.where(is_poisoned, bad_x, x), jnp.where(is_poisoned, bad_y, y)
 
-        def run(**hooks: Any) -> Trained:
+        def run(loss: Any = None, **hooks: Any) -> Trained:
             return descend(
                 tree,
                 draw(*of_data) if batches is None else batches,
@@ -467,6 +513,8 @@ def _train(
                 optimizer=optimizer,
                 divisor=training.divisor,
                 model_state=model_state,
+                mark=marks,
+                own_loss=loss,
                 **hooks,
             )
 
@@ -475,9 +523,19 @@ def _train(
             passes = all_of(data.table[row], number, extra, training.batch_size, largest)
             if training.random:
                 passes = with_keys(passes, named_key(jax.random.fold_in(key, client), "gradient"))
-            return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state)
+            return mean_gradient(at, passes, read, loss=training.loss, model_state=model_state, mark=marks)
 
-        client = Client(tree, learning_rate, training.unravel, run, whole_gradient)
+        def examples(steps: int, batch_size: int) -> tuple[Array, Array, Array]:
+            client, row, number, _ = of_data
+            own = named_key(jax.random.fold_in(key, client), "examples")
+            return _random_batches(data, row, number, own, steps, batch_size)
+
+        def predict(at: Params, x: Array) -> Array:
+            return _prediction(training, model_state)(at, x)
+
+        client = Client(
+            tree, learning_rate, training.unravel, run, whole_gradient, draw=examples, predict=predict
+        )
         trained = algorithm.train(client, state, shared)
         sent = trained.update, trained.state, trained.messages
         if jax.tree.leaves((state, trained.messages)):
@@ -488,7 +546,7 @@ def _train(
             )
         return Result(sent[0], trained.loss, trained.model_state, *sent[1:])
 
-    of_clients = owners, drawn, cohort.poisoned, cohort.members, states
+    of_clients = owners, drawn, cohort.poisoned, cohort.members, cohort.in_place, states
     together = clients_at_once >= cohort.ids.shape[0]
     if together and here.devices == 1:
         return jax.vmap(one)(*of_clients)
@@ -571,6 +629,7 @@ def client_updates(
     client_ids: Array,
     malicious: Array,
     attack: Attack,
+    attack_state: State = (),
     **how: Any,
 ) -> Result:
     """The local training of a round's clients, of whom the malicious ones read what the attack makes of it.
@@ -582,6 +641,7 @@ def client_updates(
         client_ids: (n,).
         malicious: (n,) boolean, the clients that attack in this round.
         attack: its data poisoning applies to the malicious clients' batches.
+        attack_state: of the attack.
         **how: the other arguments of `train_clients`.
 
     Returns:
@@ -591,21 +651,101 @@ def client_updates(
     # Of all malicious clients; `malicious` holds those that attack in this round.
     members = jnp.searchsorted(data.attacker_ids, client_ids).astype(jnp.int32)
     shares = attack.copies if attack.share is None else jax.vmap(attack.share)(members)
-    copies = jnp.where(malicious, num_copies(shares, counts), 0)
+    copies, in_place = jnp.where(malicious, num_copies(shares, counts), 0), None
+    if attack.in_place:
+        copies, in_place = jnp.zeros_like(counts), jnp.where(malicious, shares, 0.0)
     return train_clients(
         training,
         params,
         data,
-        Cohort(client_ids, copies, malicious, members),
-        poison_data=attack.poison_data,
-        most_copies=attack.copies,
+        Cohort(client_ids, copies, malicious, members, in_place),
+        poison_data=_told(attack.poison_data, training, params, attack_state, how.get("model_state", ())),
+        most_copies=0.0 if attack.in_place else attack.copies,
         **how,
     )
 
 
+def _told(
+    poison_data: Callable[..., Any] | None, training: LocalTraining, params: Array, state: State, seen: Any
+) -> Callable[..., Any] | None:
+    """What an attack does to examples, with those arguments that are the same for all clients."""
+    if poison_data is None:
+        return None
+    told: dict[str, Any] = {}
+    if asks(poison_data, "state"):
+        told["state"] = state
+    if asks(poison_data, "predict"):
+        told["predict"] = partial(_prediction(training, seen), training.unravel(params))
+    return partial(poison_data, **told) if told else poison_data
+
+
+def _prediction(training: LocalTraining, model_state: Any) -> Callable[[Params, Array], Array]:
+    """The model in evaluation, `(params, x) -> logits`."""
+    predict = training.predict
+    if predict is None:
+        raise ValueError("the attack asks for the model's predictions, which this training does not provide")
+    return lambda params, x: predict(params, x, model_state)
+
+
+def _random_batches(
+    data: RoundData, row: Array, count: Array, key: Array, steps: int, batch_size: int
+) -> tuple[Array, Array, Array]:
+    """Random batches of the `count` examples in a row of the table: inputs, labels, and which are real."""
+    table = data.table[row]
+    batches = draw_batches(
+        key, table, count, jnp.int32(0), steps=steps, batch_size=batch_size, largest=table.shape[0]
+    )
+    return data.x[batches.examples], data.y[batches.examples], batches.weights
+
+
+def prepared(
+    training: LocalTraining,
+    data: RoundData,
+    *,
+    attack: Attack,
+    state: State,
+    context: Context,
+    malicious: Array,
+    learning_rate: Array,
+    model_state: Any,
+) -> State:
+    """The attack's state after what attackers do before anybody trains, in rounds that have any.
+
+    Args:
+        training: of honest clients.
+        data: the examples and index tables.
+        attack: with its `prepare`.
+        state: of the attack, before the round.
+        context: the round, with a key for this.
+        malicious: (n,) boolean, the clients that attack in this round.
+        learning_rate: β of honest clients.
+        model_state: the model's state.
+    """
+    known: Any = context
+    prepare: Any = attack.prepare
+
+    def draw(row: Any, key: Any, steps: int, batch_size: int) -> tuple[Array, Array, Array]:
+        client, held = known.client_ids[row], data
+        place = client
+        if training.examples is not None:
+            held = training.examples.of(data, client[None], jnp.zeros((0,), jnp.int32))
+            place = jnp.int32(0)
+        return _random_batches(held, place, held.counts[place], key, steps, batch_size)
+
+    attackers = Attackers(
+        context=context,
+        malicious=malicious,
+        params=training.unravel(known.params),
+        predict=_prediction(training, model_state),
+        draw=draw,
+        learning_rate=learning_rate,
+    )
+    return lax.cond(jnp.any(malicious), lambda: prepare(state, attackers), lambda: state)
+
+
 def without_poison(attack: Attack) -> Attack:
     """The attack without what it does to examples."""
-    return attack._replace(poison_data=None, copies=0.0, share=None)
+    return attack._replace(poison_data=None, copies=0.0, in_place=False, share=None)
 
 
 def attackers_updates(
@@ -651,6 +791,7 @@ def attackers_updates(
     if local.steps is not None or local.epochs is not None:
         own = own._replace(steps=local.steps, epochs=local.epochs)
     rate = learning_rate if local.learning_rate is None else jnp.asarray(local.learning_rate)
+    told = state if local.gather is None else local.gather(honest.updates, malicious, state)
     train = local.train
 
     def attacker(client: Client, honest_update: Array, known: tuple[State, Context]) -> Trained:
@@ -672,10 +813,11 @@ def attackers_updates(
             client_ids=of_rows(client_ids),
             malicious=of_rows(malicious),
             attack=attack,
+            attack_state=state,
             learning_rate=rate,
             algorithm=ClientAlgorithm(attacker),
             states=of_rows(honest.updates),
-            shared=(state, context),
+            shared=(told, context),
             **how,
         )
         return result.updates, result.model_states

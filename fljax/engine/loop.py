@@ -132,9 +132,14 @@ class Program(NamedTuple):
         """The programs with the round's data, the test inputs and labels, and what is read beside them."""
         return Bound(
             lambda state, metrics, first, end: self.chunk(state, metrics, data, first, end),
-            lambda state: self.evaluate(state.params, *test, state.model_state, beside),
+            lambda state: self.evaluate(state.params, *test, state.model_state, beside_of(state, beside)),
             no_metrics(eval_every),
         )
+
+
+def beside_of(state: RunState, beside: Beside) -> Beside:
+    """What an evaluation of a state reads beside the test set."""
+    return beside._replace(attack_state=state.attack_state)
 
 
 def some_rounds(
@@ -216,7 +221,7 @@ def compile_program(
 
     start = time.perf_counter()
     given = state, put(no_metrics(eval_every), mesh), data, np.int32(0), np.int32(eval_every)
-    tested = state.params, *test, state.model_state, beside
+    tested = state.params, *test, state.model_state, beside_of(state, beside)
     compiled_chunk = compiled(chunk, given, mesh, donate_argnums=0, results=given[:2])
     compiled_evaluate = compiled(evaluate, tested, mesh)
     return Program(compiled_chunk, compiled_evaluate, time.perf_counter() - start)

@@ -71,7 +71,28 @@ def like(there: Any, tree: Any) -> Any:
     return jax.tree.map(moved, tree, there)
 
 
+class Reordered:
+    """Rows of an array on the host in another order, which are read where a device needs them.
+
+    Of a mapped file every process of a job so reads what its own devices hold.
+    """
+
+    def __init__(self, array: Any, order: np.ndarray) -> None:
+        """Keep the array and (k,) the rows of it that this one has."""
+        self._array, self._order = array, order
+        self.shape, self.dtype, self.ndim = (len(order), *array.shape[1:]), array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self._array[(self._order[index[0]], *index[1:])])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[(slice(None),)], dtype)
+
+
 def _put(leaf: Any, sharding: NamedSharding) -> Any:
+    if isinstance(leaf, Reordered):
+        return jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)
+
     def put_array(array: Any) -> Any:
         if isinstance(array, jax.Array) and array.sharding == sharding:
             return array
@@ -136,7 +157,8 @@ def lay_out(data: RoundData, devices: int) -> RoundData:
 
     Returns:
         `RoundData` whose `x` and `y` (k · L, ...), `table` (k · c, s_max) and `counts` (k · c,) consist of
-        k equal blocks; the devices' examples are padded to the longest with copies of their last one.
+        k equal blocks; the devices' examples are padded to the longest with copies of their last one, and
+        are read when `put` hands them to their devices.
     """
     table, counts = np.asarray(data.table), np.asarray(data.counts)
     size = -(-len(counts) // devices)
@@ -156,8 +178,8 @@ def lay_out(data: RoundData, devices: int) -> RoundData:
     order = np.concatenate([np.pad(block, (0, length - len(block)), mode="edge") for block in blocks])
     laid: Any = {
         **positions,
-        "x": np.asarray(data.x)[order],
-        "y": np.asarray(data.y)[order],
+        "x": Reordered(data.x, order),
+        "y": Reordered(data.y, order),
         "table": np.concatenate(rows),
         "counts": counts.astype(np.int32),
     }

@@ -18,6 +18,7 @@ from fljax.engine.local_training import (
     Result,
     attackers_updates,
     client_updates,
+    prepared,
     root_update,
     without_poison,
 )
@@ -254,6 +255,18 @@ def make_round(
         if attack.active is not None:
             malicious &= attack.active(context)
         rate = learning_rate(state.round)
+        attack_state = state.attack_state
+        if attack.prepare is not None and max_malicious != 0:
+            attack_state = prepared(
+                client_training,
+                data,
+                attack=attack,
+                state=attack_state,
+                context=context._replace(key=named_key(key, "prepare")),
+                malicious=malicious,
+                learning_rate=rate,
+                model_state=state.model_state,
+            )
         kept = state.client_state or Kept((), ())
 
         def train(client_ids: Array, malicious: Array, following: Array) -> Result:
@@ -271,6 +284,7 @@ def make_round(
                 data,
                 # Who trains in another way trains honestly before.
                 attack=attack if attack.train is None else without_poison(attack),
+                attack_state=attack_state,
                 **training,
                 algorithm=algorithm,
                 states=jax.tree.map(lambda leaf: leaf[client_ids], kept.clients),
@@ -286,7 +300,7 @@ def make_round(
                     result,
                     attack=attack,
                     local=attack.train,
-                    state=state.attack_state,
+                    state=attack_state,
                     context=context,
                     max_malicious=max_malicious,
                     **training,
@@ -346,7 +360,7 @@ def make_round(
             chex.assert_equal_shape([update, state.params])
             return update, info, attack_state, aggregator_state
 
-        states = state.attack_state, state.aggregator_state
+        states = attack_state, state.aggregator_state
         update, info, attack_state, aggregator_state = receive(stacks[0], key, root, *states)
         messages = [
             receive(stack, jax.random.fold_in(named_key(key, "message"), number), None, *states)

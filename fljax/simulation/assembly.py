@@ -69,6 +69,7 @@ class Parts(NamedTuple):
         notes: what a report has to say about data and model.
         augment: the augmentation of a batch, `(x, key) -> x`, or None.
         streams: whether a round trains a chunk of clients after the other.
+        from_file: whether clients' examples are read from a mapped file as they train, for one device.
     """
 
     config: ExperimentConfig
@@ -84,6 +85,7 @@ class Parts(NamedTuple):
     notes: tuple[str, ...] = ()
     augment: Callable[[Array, Array], Array] | None = None
     streams: bool = False
+    from_file: bool = False
 
     @property
     def num_clients(self) -> int:
@@ -112,10 +114,11 @@ class Parts(NamedTuple):
     def keeps_examples_apart(self, attack: Attack) -> bool:
         """True if nobody but a client's own device ever needs its examples.
 
-        Where all train in every round; attackers who train do so on any device.
+        Where all train in every round; attackers who train or prepare do so on any device.
         """
-        everybody = self.cohort_size == self.num_clients and attack.train is None
-        return everybody and not (self.streams or self.dataset.mapped)
+        alike = attack.train is None and attack.prepare is None
+        everybody = self.cohort_size == self.num_clients and alike
+        return everybody and not (self.streams or self.from_file)
 
 
 class Composed(NamedTuple):
@@ -301,7 +304,14 @@ def streaming(parts: Parts) -> Parts:
 
 def read_by_rounds(parts: Parts) -> RoundData:
     """The data that the device holds from round to round, on the host."""
-    return without_clients(parts.data) if parts.dataset.mapped else parts.data
+    return without_clients(parts.data) if parts.from_file else parts.data
+
+
+def _prediction(model: Model) -> Callable[..., Array]:
+    """The model in evaluation, `(params, x, state) -> outputs`, whether it has a state or not."""
+    if model.init_state is None:
+        return lambda params, x, state: model.apply(params, x)
+    return model.apply
 
 
 def asks_for_clients(parts: Parts) -> bool:
@@ -426,7 +436,8 @@ def compose(
         epochs=local.epochs,
         augment=parts.augment,
         random=parts.model.random or parts.augment is not None,
-        examples=HostExamples(parts.data) if parts.dataset.mapped else None,
+        examples=HostExamples(parts.data) if parts.from_file else None,
+        predict=_prediction(parts.model),
     )
     if root.loss_reduction == "sum" and local.batch_size == "full":
         raise ConfigError(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
-from fljax.base import Aggregator, Attack, Context, Knowledge, draws
+from fljax.base import Aggregator, Attack, Context, Knowledge, asks, draws
 from fljax.config.resolve import Resolved
 from fljax.data import Format
 from fljax.engine.round import NOT_OF_MESSAGES
@@ -182,13 +182,23 @@ def check_pieces(
         if getattr(update, "shape", None) != (d,):
             raise ValueError(f"the aggregator turns updates {rows.shape} into {shown(update)}, not ({d},)")
         if attack.poison_data is not None:
-            drawn = (jax.random.key(0),) if draws(attack.poison_data) else ()
-            one = jax.ShapeDtypeStruct((1,), jnp.bool_)
-            poisoned = jax.eval_shape(attack.poison_data, x, y, one, number, *drawn)
+            given: dict[str, Any] = {"key": jax.random.key(0)} if draws(attack.poison_data) else {}
+            if asks(attack.poison_data, "predict"):
+                outputs = jnp.zeros((1, *form.outputs), jnp.float32)
+                given["predict"] = lambda x: outputs
+            one: Any = jax.ShapeDtypeStruct((1,), jnp.bool_)
+            poison_data: Any = attack.poison_data
+
+            def poison(x: Any, y: Any, one: Any, number: Any, state: Any) -> Any:
+                own = {"state": state} if asks(poison_data, "state") else {}
+                return poison_data(x, y, one, number, **given, **own)
+
+            poisoned = jax.eval_shape(poison, x, y, one, number, states[1])
             for what, bad, good in zip(("inputs", "labels"), poisoned, (x, y), strict=True):
                 _check_kept(f"poison_data turns {what}", bad, good)
         if attack.trigger is not None:
-            _check_kept("its trigger turns inputs", jax.eval_shape(attack.trigger.embed, x), x)
+            marked = jax.eval_shape(attack.trigger.embedded, x, states[1])
+            _check_kept("its trigger turns inputs", marked, x)
     except (ValueError, OverflowError) as error:
         raise ConfigError(first_line(error)) from None
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:

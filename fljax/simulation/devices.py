@@ -10,6 +10,11 @@ from fljax.engine.mesh import make_mesh
 from fljax.errors import ConfigError
 from fljax.host.cores import cores_in_use, use_cores
 
+_FOR_ONE_DEVICE = (
+    "the examples of a mapped file are read for one device, unless all clients train in every round with "
+    "examples that nobody else reads"
+)
+
 
 def settle(config: ExperimentConfig) -> None:
     """Make as many devices of a CPU's cores as a configuration asks for; too late once JAX is used."""
@@ -26,7 +31,11 @@ def usable() -> int:
 
 
 def shared_among(
-    config: ExperimentConfig, cohort_size: int, runs: int | None = None, mapped: bool = False
+    config: ExperimentConfig,
+    cohort_size: int,
+    runs: int | None = None,
+    mapped: bool = False,
+    apart: bool = False,
 ) -> tuple[int, int]:
     """The numbers of devices that runs, and the clients of each, are to be divided among.
 
@@ -36,23 +45,22 @@ def shared_among(
         config: the configuration.
         cohort_size: τ; more devices than clients have nothing to do.
         runs: how many runs a batch of a sweep holds; None for a run alone.
-        mapped: whether clients' examples are read from a file as they train, which is done for one device.
+        mapped: whether clients' examples are in a mapped file. It is read as they train, for one device;
+            several devices get those of their own clients before the first round, where `apart`.
+        apart: whether nobody but a client's own device ever needs its examples.
 
     Raises:
         ConfigError: if the configuration divides a run alone, or more than there is to divide.
     """
     asked = config.devices
     if not isinstance(asked, DevicesConfig):
-        if mapped:
+        if mapped and not (apart and jax.process_count() > 1):
             return 1, 1
         free = usable()
         among_runs = largest_divisor(runs or 1, free)
         return among_runs, min(free // among_runs, cohort_size)
-    if mapped and asked.clients > 1:
-        raise ConfigError(
-            f"devices.clients={asked.clients}: the examples of a mapped file are read for one device, so "
-            "that it must be 1"
-        )
+    if mapped and not apart and asked.clients > 1:
+        raise ConfigError(f"devices.clients={asked.clients}: {_FOR_ONE_DEVICE}, so that it must be 1")
     if runs is None and asked.runs > 1:
         raise ConfigError(
             f"devices.runs={asked.runs}: a run alone is divided among devices.clients; give runs = 1"
@@ -65,21 +73,28 @@ def shared_among(
 
 
 def mesh_of(
-    config: ExperimentConfig, cohort_size: int, runs: int | None = None, mapped: bool = False
+    config: ExperimentConfig,
+    cohort_size: int,
+    runs: int | None = None,
+    mapped: bool = False,
+    apart: bool = False,
 ) -> Mesh | None:
     """The mesh that a configuration asks for; None for one device. Arguments as for `shared_among`.
 
     Raises:
         ConfigError: if it asks for more devices than there are, or for some that would have nothing to do.
     """
-    among, asked, there = shared_among(config, cohort_size, runs, mapped), config.devices, jax.device_count()
+    among, asked = shared_among(config, cohort_size, runs, mapped, apart), config.devices
+    there, processes = jax.device_count(), jax.process_count()
     if isinstance(asked, DevicesConfig) and (count := asked.runs * asked.clients) > there:
         raise ConfigError(
             f"devices: runs={asked.runs} × clients={asked.clients} are {count}, and there "
             + ("is 1" if there == 1 else f"are {there}")
             + (": on a CPU call fljax.use_cores before JAX is used" if jax.default_backend() == "cpu" else "")
         )
-    return None if mapped else _of_job(*among)
+    if mapped and not apart and processes > 1:
+        raise ConfigError(f"{_FOR_ONE_DEVICE}, and this job has {processes} processes")
+    return _of_job(*among)
 
 
 def _of_job(runs: int, clients: int) -> Mesh | None:

@@ -20,6 +20,7 @@ from fljax.config.plugins import load_plugins
 from fljax.config.schema import PURPOSES, ExperimentConfig, StopConfig
 from fljax.data import Dataset
 from fljax.engine.evaluate import Beside, Evaluation
+from fljax.engine.host_examples import without_clients
 from fljax.engine.loop import Pause, Program, Record, Start, StoppedError, compile_program, train
 from fljax.engine.mesh import data_specs, lay_out, like, put, state_specs
 from fljax.engine.objectives import Losses
@@ -122,6 +123,7 @@ class _Settled(NamedTuple):
         need: estimate of its memory.
         fits: what would fit, for the end of a sentence.
         devices: among how many its clients are divided.
+        apart: whether nobody but a client's own device ever needs its examples.
     """
 
     parts: Parts
@@ -129,6 +131,7 @@ class _Settled(NamedTuple):
     need: Need
     fits: Callable[[Limit], str]
     devices: int
+    apart: bool
 
 
 def _settle(
@@ -150,7 +153,9 @@ def _settle(
     data = load_dataset(config) if dataset is None else normalized(config, dataset)
     parts = make_parts(config, data, model, attacked, loss=loss, metrics=metrics)
     chosen = None if attack is None else as_attack(attack, parts.task)
-    _, devices = shared_among(parts.config, parts.cohort_size, mapped=data.mapped)
+    apart = parts.keeps_examples_apart(chosen or parts.resolved.make_attack(parts.task))
+    _, devices = shared_among(parts.config, parts.cohort_size, mapped=data.mapped, apart=apart)
+    parts = parts._replace(from_file=data.mapped and devices == 1)
     pieces: dict[str, Any] = {"rule": rule, "attack": chosen, "client": client}
     composed = compose(parts, **pieces, devices=devices, own_data=True)
 
@@ -164,7 +169,9 @@ def _settle(
         if (instead := estimated(streamed)).total < need.total:
             parts, need = streamed, instead
             composed = compose(parts, **pieces, devices=devices, own_data=True)
-    return _Settled(parts, composed, need, lambda there: what_fits(parts, need, there, estimated), devices)
+    return _Settled(
+        parts, composed, need, lambda there: what_fits(parts, need, there, estimated), devices, apart
+    )
 
 
 def foresee(
@@ -229,7 +236,7 @@ def assemble(
     settled = _settle(config, dataset, model, loss=loss, metrics=metrics, memory=memory, **pieces)
     parts, composed, devices = settled.parts, settled.composed, settled.devices
     check_before(settled.need, memory, settled.fits)
-    mesh = mesh_of(parts.config, parts.cohort_size, mapped=parts.dataset.mapped)
+    mesh = mesh_of(parts.config, parts.cohort_size, mapped=parts.dataset.mapped, apart=settled.apart)
     params, model_state = initial_model(parts)
     key = jax.random.key(config.seed_for("train"))
     seeds = {purpose: config.seed_for(purpose) for purpose in PURPOSES}
@@ -243,7 +250,7 @@ def assemble(
         dataset=parts.dataset,
         step=composed.step,
         evaluate=composed.evaluate,
-        beside=put(beside_of(parts, read), mesh),
+        beside=put(beside_of(parts, without_clients(read) if composed.by_device else read), mesh),
         state=SimulationState(state, put(laid, mesh, data_specs(laid, composed.by_device))),
         unravel=composed.unravel,
         facts={

@@ -216,7 +216,7 @@ def estimate(
     kept_outputs = any("outputs" in measure.asked for measure in parts.measures)
     outputs = 4 * kept_outputs * len(dataset.test_y) * int(np.prod(dataset.format.outputs))
     data, examples = dataset.train_x.nbytes + dataset.test_x.nbytes, len(dataset.train_y)
-    if dataset.mapped:
+    if parts.from_file:
         # Of some clients on the device, and on the host theirs and those of the next ones.
         examples = 3 * rows * parts.data.table.shape[1]
         data = dataset.test_x.nbytes + examples * dataset.train_x[:1].nbytes

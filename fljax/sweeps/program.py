@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from fljax.engine.evaluate import Beside, Evaluation
-from fljax.engine.loop import Bound, compiled, no_metrics, some_rounds
+from fljax.engine.loop import Bound, beside_of, compiled, no_metrics, some_rounds
 from fljax.engine.mesh import WHOLE, of_runs, placed, put, state_specs
 from fljax.engine.round import RoundMetrics
 from fljax.engine.state import RoundData, RunState
@@ -66,7 +66,7 @@ class GroupProgram(NamedTuple):
             lambda state, metrics, first, end: self.chunk(
                 state, metrics, inputs.data, inputs.traced, first, end
             ),
-            lambda state: self.evaluate(state.params, *test, state.model_state, beside),
+            lambda state: self.evaluate(state.params, *test, state.model_state, beside_of(state, beside)),
             blank_metrics(self.size, eval_every, self.mesh),
         )
 
@@ -110,7 +110,8 @@ def compile_group(group: Group) -> GroupProgram:
         begun_of = jax.vmap(start, **along)
         chunk = jax.vmap(chunk, in_axes=(0, 0, inputs.axes, 0, None, None), **along)
         rows_axis = None if inputs.test_rows is None else 0
-        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0, beside_test(inputs, axes=True))
+        beside_axes = beside_test(inputs, axes=True)._replace(attack_state=0)
+        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0, beside_axes)
         evaluate = jax.vmap(evaluate, in_axes=in_axes, **along)
     begin = time.perf_counter()
     given = _rows(inputs, list(range(group.size)), size, mesh)
@@ -124,7 +125,8 @@ def compile_group(group: Group) -> GroupProgram:
     compiled_start = compiled(begun_of, begun, mesh, results=state)
     read = state, blank, given.data, given.traced, np.int32(0), np.int32(group.config.eval_every)
     compiled_chunk = compiled(chunk, read, mesh, donate_argnums=0, results=(state, blank))
-    test = given.test_x, given.test_y, given.test_rows, given.model_state, beside_test(given)
+    beside = beside_of(state, beside_test(given))
+    test = given.test_x, given.test_y, given.test_rows, given.model_state, beside
     compiled_evaluate = compiled(evaluate, (given.params, *test), mesh)
     seconds = time.perf_counter() - begin
     return GroupProgram(

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tests.attacks.case import TASK
+
 # The usual trigger on 8×8 images.
 PIXELS = ((6, 6), (4, 6), (6, 4), (5, 5))
 
@@ -13,9 +15,17 @@ def with_pixels(x, pixels, value=1.0):
     return marked
 
 
-def in_copies(x, y, is_copy, marked, target):
-    """The batch with its copies marked and labelled."""
-    return np.where(is_copy[:, None, None, None], marked, x), np.where(is_copy, target, y)
+def in_copies(
+    x, y, is_copy, marked, target, member=0, labels="all_to_one", source=None, clean_label=False, step=1
+):
+    """The batch with its copies marked and labelled, without a member those of every class."""
+    x, y = np.array(x), np.array(y)
+    for i, label in enumerate(list(y)):
+        about = target if clean_label else source
+        if is_copy[i] and (member is None or about in (None, label)):
+            x[i] = marked[i]
+            y[i] = target if labels == "all_to_one" else (label + step) % TASK.num_classes
+    return x, y
 
 
 def versions(attack):

@@ -7,11 +7,11 @@ from tests.attacks.backdoors import in_copies, versions
 from tests.attacks.case import AttackCase
 
 
-def blended(x, y, is_copy, member, target=0, opacity=0.2, seed=0, scale=1.0):
+def blended(x, y, is_copy, member, target=0, opacity=0.2, seed=0, scale=1.0, **labels):
     """Chen et al. 2017; the pattern is what the documentation promises."""
     pattern = scale * np.asarray(jax.random.uniform(jax.random.key(seed), x.shape[1:]))
     marked = np.array([(1 - opacity) * image + opacity * pattern for image in x], np.float32)
-    return in_copies(x, y, is_copy, marked, target)
+    return in_copies(x, y, is_copy, marked, target, member, **labels)
 
 
 CASES = [

@@ -11,6 +11,7 @@ import numpy as np
 
 from fljax.aggregators import Context, median
 from fljax.attacks import Attack, Knowledge, Task, attack_from_registry
+from fljax.base import asks
 
 KEY = jax.random.key(0)
 N, D = 9, 31
@@ -39,6 +40,24 @@ def make_batch(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> tuple[np.ndarra
 
 
 BATCHES = [make_batch(seed) for seed in range(2)]
+
+
+_WEIGHTS = np.random.default_rng(1).normal(size=(64, TASK.num_classes))
+
+
+def logits_of(x: np.ndarray) -> np.ndarray:
+    """What the global model makes of a batch, float64."""
+    return np.asarray(x, np.float64).reshape(len(x), -1) @ _WEIGHTS
+
+
+def told(attack: Attack) -> dict[str, Any]:
+    """The further arguments that the attack's `poison_data` names."""
+    known = {
+        "key": KEY,
+        "state": attack.init(N, D),
+        "predict": lambda x: x.reshape(len(x), -1) @ jnp.asarray(_WEIGHTS, jnp.float32),
+    }
+    return {name: value for name, value in known.items() if asks(attack.poison_data, name)}
 
 
 def model_of_round(round: int, d: int) -> np.ndarray:

@@ -104,6 +104,7 @@ def one_round(
         optimizer=lambda rate: optax.sgd(rate, momentum=problem.momentum),
         steps=problem.steps,
         batch_size="full",
+        predict=lambda params, x, model_state: jnp.tile(jnp.arange(3.0), (len(x), 1)),
     )
     return make_round(
         client_training=training,

@@ -1,5 +1,7 @@
 """Backdoors: what is poisoned, by whom, how much it is enlarged, and what counts as success."""
 
+from itertools import combinations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,11 @@ import pytest
 import fljax
 from fljax.aggregators import Context
 from fljax.attacks import (
+    NO_ATTACK,
     Knowledge,
     Task,
     attack_from_registry,
+    badnets,
     distributed_backdoor,
     edge_case,
     label_flip,
@@ -18,9 +22,24 @@ from fljax.attacks import (
     random_label_flip,
     replace_model,
     scaling_attack,
+    sinusoidal,
+    sinusoidal_trigger,
 )
 from fljax.config.schema import parse_config
+from fljax.engine.batches import Batches, marked_in_place
 from fljax.simulation.experiment import assemble
+from tests.attacks.quadratic import (
+    BACKDOOR,
+    COUNTS,
+    HESSIAN,
+    MALICIOUS,
+    POINTS,
+    POISON,
+    RATE,
+    START,
+    Quadratic,
+    sent_by_rounds,
+)
 
 COPIES = jnp.array([True, False])
 
@@ -310,3 +329,51 @@ def test_bad_rare_inputs_are_one_sentence(tmp_path, arrays, options, message):
         edge_case(**{"image_shape": (8, 8, 1), **options})
     with pytest.raises(ValueError, match="must be an .npz file"):
         edge_case(image_shape=(8, 8, 1), file=str(tmp_path / "absent.npz"))
+
+
+def test_a_wave_of_eight_columns():
+    wave = sinusoidal_trigger(jnp.full((1, 8, 1), 0.5), ndim=3, frequency=2.0)[0, :, 0] - 0.5
+    np.testing.assert_allclose(wave, [0, 0.0784313725, 0, -0.0784313725] * 2, atol=1e-7)
+    features = sinusoidal_trigger(jnp.full(8, 2.0), ndim=1, frequency=2.0)
+    np.testing.assert_allclose(features - 2.0, wave, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: badnets(labels="all_to_all", target=2, num_classes=10), "goes with no target"),
+        (lambda: badnets(labels="all_to_all"), 'labels="all_to_all" needs num_classes'),
+        (lambda: badnets(labels="one"), "badnets: labels='one' must be"),
+        (lambda: badnets(source=3, clean_label=True), "source=3 and clean_label=True exclude each other"),
+        (lambda: badnets(source=3, target=3), "source=3 must be another label than the target"),
+        (lambda: badnets(source=12, num_classes=10), "source=12 is not one of the 10 labels"),
+        (lambda: badnets(mix="replace", poison_fraction=1.5), "poison_fraction=1.5 must be between 0 and 1"),
+        (lambda: sinusoidal(frequency=jnp.inf), "sinusoidal: frequency=inf must be"),
+    ],
+)
+def test_label_maps_that_do_not_fit_are_one_sentence(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_share_of_every_batch_is_replaced():
+    batch = Batches(jnp.arange(8), jnp.array([1.0] * 7 + [0.0]), jnp.zeros(8, bool), jax.random.key(0))
+    marks = jax.jit(
+        jax.vmap(lambda key, share: marked_in_place(batch._replace(key=key), share).is_copy, (0, None))
+    )
+    keys = jax.random.split(jax.random.key(0), 400)
+    found = np.asarray(marks(keys, 0.3))
+    assert (found.sum(1) == 2).all()  # ⌊0.3 · 7⌋
+    np.testing.assert_allclose(found.mean(0), [2 / 7] * 7 + [0], atol=0.08)
+    assert np.asarray(marks(keys[:9], 1.0)).sum(1).tolist() == [7] * 9
+    # Of four examples of a client two are the poisoned point, whichever.
+    replacing = BACKDOOR._replace(in_place=True)
+    sent = sent_by_rounds(replacing, rounds=1, problem=Quadratic(steps=1))[0]
+    honest = sent_by_rounds(NO_ATTACK, rounds=1, problem=Quadratic(steps=1))[0]
+    np.testing.assert_array_equal(sent[~MALICIOUS], honest[~MALICIOUS])
+    for i in np.flatnonzero(MALICIOUS):
+        own = POINTS[i, : COUNTS[i]]
+        kept = [np.delete(own, chosen, 0) for chosen in combinations(range(len(own)), int(0.5 * len(own)))]
+        centers = [np.vstack([rest, [POISON] * (len(own) - len(rest))]).mean(0) for rest in kept]
+        possible = [-RATE * HESSIAN @ (START - center) for center in centers]
+        assert min(np.abs(sent[i] - each).max() for each in possible) < 1e-6

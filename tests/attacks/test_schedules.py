@@ -159,6 +159,7 @@ NEEDED = {
     "ipm": {"epsilon": 0.5},
     "worst_case": {"attacks": [{"name": "fltrust_attack"}, {"name": "none"}]},
     "projected_gradient": {"norm": 1.0},
+    "train_and_scale": {"bound": 1.0},
     "edge_case": {"source": 1},
 }
 

@@ -15,8 +15,10 @@ from fljax.attacks import (
     constrain_and_scale,
     gradient_ascent,
     neurotoxin,
+    pga,
     projected_gradient,
     scheduled,
+    train_and_scale,
 )
 from fljax.base import Client, LocalAttack
 from fljax.engine.batches import Batches
@@ -149,8 +151,9 @@ def one_round(attack, steps):
         (projected_gradient(backdoor=HONEST_DATA, norm=0.4, ball="linf"), [None, None, (0.4, 0.4)]),
         (projected_gradient(backdoor=HONEST_DATA, norm=0.0), [(0.0, 0.0), None, (0.0, 0.0)]),
         (gradient_ascent(), [(-0.3, -0.4), None, (-0.993, -1.324)]),
+        (pga(largest=1.0), [None, None, (-0.813, -1.084)]),
     ],
-    ids=["constrain and scale", "ball", "largest entry", "nowhere", "ascent"],
+    ids=["constrain and scale", "ball", "largest entry", "nowhere", "ascent", "PGA"],
 )
 def test_worked_numbers(attack, expected):
     for steps, values in enumerate(expected, start=1):
@@ -192,11 +195,12 @@ def test_worked_numbers_of_alternating_minimisation():
 
 def test_worked_numbers_of_train_and_scale():
     rows = jnp.array([[1, 2, -1, 0], [1, 1, 1, 1], [0, 2, -1, 0], [0, 0, 0, 0]], jnp.float32)
-    attack = constrain_and_scale(factor=10.0, bound=3.0)
-    sent, _ = attack.corrupt(
-        rows, jnp.array([False, True, True, True]), attack.init(4, 4), Knowledge(Context())
-    )
-    np.testing.assert_allclose(sent, rows * np.array([[1], [1.5], [1.3416407865], [1]]), rtol=1e-6)
+    for make in (constrain_and_scale, train_and_scale):
+        attack = make(factor=10.0, bound=3.0)
+        sent, _ = attack.corrupt(
+            rows, jnp.array([False, True, True, True]), attack.init(4, 4), Knowledge(Context())
+        )
+        np.testing.assert_allclose(sent, rows * np.array([[1], [1.5], [1.3416407865], [1]]), rtol=1e-6)
 
 
 def test_attacks_that_train_cannot_be_compared_by_their_rows():

@@ -1,5 +1,8 @@
 """Training inputs in mapped files: read where clients train, ahead of them, and nowhere else."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import jax
 import numpy as np
 import pytest
@@ -128,10 +131,36 @@ def test_a_sweep_says_that_it_reads_its_data(file):
         make_plan(make_sweep(values, {"seeds": 2}))
 
 
-def test_a_mesh_of_several_devices_is_refused():
+class Counted(np.memmap):
+    """A mapped array that notes which rows are read of it."""
+
+    read: ClassVar[list] = []
+
+    def __getitem__(self, index):
+        self.read.append(index[0] if isinstance(index, tuple) else index)
+        return super().__getitem__(index)
+
+
+def test_a_device_is_handed_the_examples_of_its_own_clients(tmp_path):
+    ARRAYS["train_x"].tofile(tmp_path / "x")
+    config = parse_config({**BASE, "validation": {"size": 7}, "devices": {"clients": 2}})
+    there = from_arrays(**ARRAYS)
+    mapped = replace(there, train_x=Counted(tmp_path / "x", np.float32, "r", 0, (90, 6)))
+    found = [fljax.run(config, dataset=dataset, progress=False).params for dataset in (mapped, there)]
+    jax.tree.map(np.testing.assert_array_equal, *found)
+    servers, *of_devices = sorted((set(rows.tolist()) for rows in Counted.read), key=len)
+    # Those of the server for its evaluation, and on every device beside those of its clients.
+    assert len(servers) == 12
+    assert set.intersection(*of_devices) == servers
+    assert set.union(*of_devices) == set(range(90))
+    assert len(of_devices) == 2
+
+
+def test_several_devices_need_clients_that_keep_their_examples_apart():
     assert mesh_of(parse_config({}), 8, mapped=True) is None
-    with pytest.raises(ConfigError, match="read for one device"):
+    with pytest.raises(ConfigError, match="devices.clients=2: the examples of a mapped file are read"):
         mesh_of(parse_config({"devices": {"clients": 2}}), 8, mapped=True)
+    assert mesh_of(parse_config({"devices": {"clients": 2}}), 8, mapped=True, apart=True).size == 2
 
 
 # --- reading ahead ------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ def test_every_client_keeps_its_examples_in_their_order(devices):
     root = np.array([39, 3], np.int32)
     data = RoundData(x, np.arange(40), table, counts, root, np.zeros(7, bool), None, np.array([5]))
     laid = lay_out(data, devices)
+    laid = laid._replace(x=np.asarray(laid.x), y=np.asarray(laid.y))
     size, length = -(-7 // devices), len(laid.x) // devices
     assert len(laid.table) == len(laid.counts) == size * devices
     for client, count in enumerate(counts):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from fljax import ConfigError, run
@@ -58,16 +59,24 @@ def start(folder, count, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_compute_what_one_does(tmp_path, count):
-    started = start(tmp_path, count, BASE)
+@pytest.mark.parametrize(("count", "mapped"), [(2, True), (4, False)])
+def test_processes_compute_what_one_does(tmp_path, count, mapped):
+    config = BASE
+    if mapped:  # of which each of them reads the examples of its own clients
+        random = np.random.default_rng(0)
+        x = random.normal(size=(120, 6)).astype(np.float32)
+        y = random.integers(0, 3, 120)
+        np.savez(tmp_path / "arrays.npz", train_x=x, train_y=y, test_x=x[:20], test_y=y[:20])
+        data = {"name": "npz", "file": str(tmp_path / "arrays.npz"), "mapped": True}
+        config = {**BASE, "data": data, "root": {"size": 5}}
+    started = start(tmp_path, count, config)
     first, *others = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0] * count, first[1]
     # Their transport says that it is connected.
     assert all(line.startswith("[Gloo]") for out, _ in others for line in out.splitlines())
     assert "written to" in first[0]
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    alone = run(parse_config(BASE), progress=None).metrics
+    alone = run(parse_config(config), progress=None).metrics
     for name in ("test_error", "loss", "update_norm"):
         assert [line[name] for line in lines] == pytest.approx(alone[name].tolist(), abs=1e-6)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

@@ -45,8 +45,8 @@ from fljax.attacks import (
     schedule_from_registry,
 )
 from fljax.attacks.wrappers import TASK_ARGUMENTS
-from fljax.base import draws
 from fljax.config.signatures import keyword_parameters
+from tests.attacks.case import told
 from tests.rules.case import first_rows, make
 from tests.rules.table import PRE_CASES, RULE_CASES
 
@@ -61,8 +61,10 @@ NEEDED = {
     "ipm": {"epsilon": 1.0},
     "constant": {"value": 0.0},
     "label_flip": {"num_classes": 10},
+    "dynamic_label_flip": {"num_classes": 10},
     "edge_case": {"source": 1},
     "projected_gradient": {"norm": 1.0},
+    "train_and_scale": {"bound": 1.0},
     "periodic": {"on": 1, "off": 1},
     "at_random": {"probability": 0.5},
 }
@@ -117,8 +119,7 @@ def call_attack(name, **changed):
     jax.eval_shape(sent, ROWS)
     if made.poison_data is not None:
         x, y = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1, jnp.int32)
-        drawn = (KEY,) if draws(made.poison_data) else ()
-        jax.eval_shape(made.poison_data, x, y, jnp.zeros(1, bool), jnp.int32(0), *drawn)
+        jax.eval_shape(partial(made.poison_data, **told(made)), x, y, jnp.zeros(1, bool), jnp.int32(0))
 
 
 def call_schedule(name, **changed):

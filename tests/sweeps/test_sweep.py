@@ -149,6 +149,21 @@ TOGETHER = {
         {"zip": [{"seed": [0, 1], "aggregator.confidence": [1.0, 0.5], "attack.fraction": [0.25, 0.4]}]},
         [1],
     ),
+    "the patch of a3fl is searched anew, and batches are poisoned in place": (
+        {
+            "data": {"name": "digits"},
+            "attack": {
+                "name": "a3fl",
+                "passes": 2,
+                "batches": 1,
+                "batch_size": 8,
+                "adversarial_epochs": 1,
+                "step": 0.1,
+            },
+        },
+        {"zip": [{"seed": [0, 1], "attack.fraction": [0.25, 0.4]}]},
+        [1],
+    ),
     "nested attacks, pre-aggregators, rules with a centre": (
         {
             "aggregator": {
@@ -523,6 +538,7 @@ PAIRS: dict[str, tuple[float, float]] = {
     "server_lr": (0.5, 2.0),
 }
 OWN: dict[str, dict[str, tuple[float, float]]] = {
+    "layer_backdoor": {"threshold": (0.5, 0.9)},
     "bulyan": {"num_malicious": (0, 1)},
     "krum": {"num_neighbors": (1, 6)},
     "geometric_median": {"tolerance": (1e-6, 1e-5), "smoothing": (1e-6, 2.0)},
@@ -533,6 +549,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "optimize_attack": {"steps": 2},
     "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "projected_gradient": {"backdoor": {"name": "badnets", "every": 2}},
+    "train_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
+    "layer_backdoor": {"backdoor": {"name": "badnets", "every": 2, "target": 2}, "examples": 4},
     "alternating_minimisation": {"backdoor": {"name": "badnets", "every": 2}},
     "neurotoxin": {"backdoor": {"name": "badnets", "every": 2}},
 }

@@ -263,7 +263,7 @@ def test_presets():
     assert names == set(RULES) - {"centered_clipping"}
     attacks = {c.config.attack.name for c in everything.cells}
     # Nor has the radius of an attack.
-    assert attacks == {"none", *ATTACKS} - {"worst_case", "projected_gradient"}
+    assert attacks == {"none", *ATTACKS} - {"worst_case", "projected_gradient", "train_and_scale"}
     assert len(everything.cells) == len(names) * len(attacks)
     told = {c.config.aggregator.parameters.get("num_malicious", "actual") for c in everything.cells}
     assert told == {"actual"}

@@ -51,7 +51,7 @@ def send_best(
         malicious: (n,) boolean.
         rule: (n, d) to (d,); a factor is as good as the result is far from the mean of the honest rows.
         base: (d,).
-        direction: (d,).
+        direction: (d,), or (n, d) with one for each row.
         factors: those to try first; the first is sent where no other does better, or none gives a finite
             result.
         shrinking: what the best factor so far is multiplied by afterwards, one after the other.

@@ -1,0 +1,14 @@
+"""Layer-wise poisoning: rows and reference of its data; its training is in test_layer_backdoor.py."""
+
+from tests.attacks.backdoors import PIXELS, in_copies, versions, with_pixels
+from tests.attacks.case import AttackCase
+
+
+def badnets(x, y, is_copy, member, threshold=None, factor=None, target=0):
+    """What malicious clients train on."""
+    return in_copies(x, y, is_copy, with_pixels(x, PIXELS), target)
+
+
+CASES = [AttackCase("layer_backdoor", data=badnets)]
+
+DATA_MUTANTS = {"layer_backdoor": versions(badnets)}
