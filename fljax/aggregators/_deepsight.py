@@ -110,7 +110,7 @@ def deepsight(
     changes = of_models(ratios, center, fixed, finite).astype(updates.dtype)
     valid = finite & jnp.all(jnp.isfinite(changes), axis=(1, 2))
     kernel, bias = of_head(fixed, head)
-    shares, suspicious = labels_trained_on(kernel, bias, valid)
+    shares, suspicious = _labels_trained_on(kernel, bias, valid)
 
     distances = [_distances(shares, valid)[None]]
     if bias is not None:
@@ -139,7 +139,7 @@ def deepsight(
     return clipped_sum(counted, stack, norms, middle), {"selected": selected}
 
 
-def labels_trained_on(kernel: Array, bias: Array | None, valid: Array) -> tuple[Array, Array]:
+def _labels_trained_on(kernel: Array, bias: Array | None, valid: Array) -> tuple[Array, Array]:
     """Every row's shares of energy (n, M), and whether they lie on few classes."""
     num_classes = kernel.shape[2]
     sizes = jnp.abs(kernel) if bias is None else jnp.concatenate([jnp.abs(kernel), jnp.abs(bias)[:, None]], 1)

@@ -17,8 +17,6 @@ from fljax.aggregators import (
     lfighter,
     zeno,
 )
-from fljax.aggregators._deepsight import labels_trained_on
-from fljax.aggregators.layers import of_head
 from tests.rules.case import make, quadratic
 from tests.rules.deepsight import shares_of_energy
 from tests.rules.fl_defender import agreement
@@ -90,12 +88,6 @@ def test_deepsight_counts_the_labels_trained_on():
     second = np.array([(0.01, 0.9, 0.0), (0.0, -0.8, 0.02)]), np.array([0.0, 0.3, 0.01])
     np.testing.assert_allclose(shares_of_energy(*first), [0.369942, 0.578035, 0.052023], atol=1e-6)
     np.testing.assert_allclose(1 - cosine(first[1], second[1]), 0.322598, atol=1e-6)
-    # Three rows on two labels, one on a single label, which is at most half the median of two.
-    head, many = Head(3, 2, 3, bias=0), [first, first, first, second]
-    rows = np.array([np.r_[bias, kernel.ravel()] for kernel, bias in many], np.float32)
-    shares, suspicious = jax.jit(labels_trained_on)(*of_head(rows, head), np.ones(4, bool))
-    np.testing.assert_allclose(shares[0], [0.369942, 0.578035, 0.052023], atol=1e-6)
-    assert suspicious.tolist() == [False, False, False, True]
 
 
 def test_fl_defender_trusts_what_is_above_the_first_quartile():
