@@ -255,6 +255,7 @@ class LocalAttack(NamedTuple):
             theirs.
         gather: `gather(updates, malicious, state) -> state`, before they train: what `train` gets for the
             attack's state, from what all would send honestly (n, d); None for the state itself.
+        needs: the fields of `Context` that `train` reads of the model, such as "head".
     """
 
     train: Callable[..., Any]
@@ -264,6 +265,7 @@ class LocalAttack(NamedTuple):
     learning_rate: Array | float | None = None
     loss: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     gather: Callable[[Array, Array, Any], Any] | None = None
+    needs: tuple[str, ...] = ()
 
 
 class Attack(NamedTuple):

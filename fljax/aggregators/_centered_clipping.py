@@ -10,8 +10,8 @@ from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.checks import Float, compute_dtype, output_dtype, real, shaped, whole
 from fljax.numerics.rows import Rows, sum_rows
-from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all
-from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from
+from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all, squares_to
+from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled
 
 
 def _pull(stack: Stack, center: Array, radius: Array) -> Array:
@@ -61,7 +61,7 @@ def _clipping(ordinary: bool, num_iterations: int, num_rows: int | None = None) 
 
 def _in_range(updates: Array, center: Array, radius: Array) -> Array:
     """The squared distances from the centre neither overflow nor vanish beside the radius."""
-    fine = jnp.all(squares_from(updates, center) < LARGEST_SQUARE)
+    fine = jnp.all(squares_to(updates, center) < LARGEST_SQUARE)
     return fine & (radius > SMALLEST_SQUARE**0.5)
 
 

@@ -13,8 +13,8 @@ from fljax.numerics.averages import weighted_rows
 from fljax.numerics.checks import ArgumentError, Float, Int, bounded, option, real
 from fljax.numerics.order_statistics import median_of_rows, sorted_rows
 from fljax.numerics.rows import Rows, sum_rows
-from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all, for_any
-from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, squares_from, usual_size
+from fljax.numerics.safe import LARGEST_SQUARE, SMALLEST_SQUARE, divide, dot, for_all, for_any, squares_to
+from fljax.numerics.scaled_stack import FARTHEST, Stack, distances, plain, scaled, usual_size
 from fljax.numerics.weights import relative_weights
 
 
@@ -175,7 +175,7 @@ def _weiszfeld(ordinary: bool) -> Any:
 
 def _in_range(updates: Array, point: Array) -> Array:
     """The squared distances from the point neither overflow nor vanish."""
-    squares = squares_from(updates, point)
+    squares = squares_to(updates, point)
     usual = jnp.sort(squares)[(updates.shape[0] - 1) // 2]
     return jnp.all(squares < LARGEST_SQUARE) & (usual > SMALLEST_SQUARE)
 

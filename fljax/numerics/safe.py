@@ -17,10 +17,14 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 from jax.lax import Precision
 
+from fljax.numerics.sharding import column_devices
+
 # Squared norms in this range leave room for sums and products of two of them in float32.
 SMALLEST_SQUARE, LARGEST_SQUARE = 1e-24, 1e30
 # The name of the axis over which independent runs are vmapped.
 RUNS = "fljax.runs"
+# The numbers of a block of columns, which stays in a CPU's cache, and the least columns of one.
+BLOCK, LEAST_COLUMNS = 2**20, 1024
 # Below this share of the squared norms a Gram-based squared distance has lost most of its digits.
 CANCELLATION = 1e-3
 
@@ -227,6 +231,47 @@ def row_norms(updates: Array) -> Array:
     return jnp.where(norms.finite, norms.values / norms.shifts, jnp.inf)
 
 
+def _squares(rows: Array, point: Array, scales: Array, inverses: Array) -> Array:
+    return jnp.sum(jnp.square(rows * scales[:, None] - point * inverses[:, None]), axis=1)
+
+
+@jax.custom_jvp
+def scaled_squares(rows: Array, point: Array, scales: Array, inverses: Array) -> Array:
+    """Σ_j (scales_i · rows_ij − inverses_i · point_j)², (n,); it may overflow or vanish.
+
+    On a CPU a large stack is read by blocks of columns: XLA would write all differences to fresh memory.
+    """
+    n, d = rows.shape
+    size = max(LEAST_COLUMNS, BLOCK // max(n, 1) // LEAST_COLUMNS * LEAST_COLUMNS)
+    whole = jax.default_backend() != "cpu" or column_devices() > 1
+    if whole or n * d <= 4 * BLOCK or d < 2 * size:
+        return _squares(rows, point, scales, inverses)
+
+    def add(i: Array, sums: Array) -> Array:
+        block = jax.lax.dynamic_slice_in_dim(rows, i * size, size, axis=1)
+        return sums + _squares(block, jax.lax.dynamic_slice_in_dim(point, i * size, size), scales, inverses)
+
+    start = d // size * size
+    rest = _squares(rows[:, start:], point[start:], scales, inverses)
+    return jax.lax.fori_loop(0, d // size, add, rest)
+
+
+@scaled_squares.defjvp
+def _scaled_squares_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    return scaled_squares(*primals), jax.jvp(_squares, primals, tangents)[1]
+
+
+def squares_to(updates: Array, point: Array) -> Array:
+    """Squared distances of the rows from a point, (n,); they may overflow or vanish.
+
+    Example:
+        >>> squares_to(jnp.array([[3.0, 4.0], [0.0, 1.0]]), jnp.zeros(2)).tolist()
+        [25.0, 1.0]
+    """
+    ones = jnp.ones(updates.shape[:1], updates.dtype)
+    return scaled_squares(updates, point, ones, ones)
+
+
 def _plain_distances_to(updates: Array, point: Array, squares: Array) -> Array:
     # The distance of a row from itself has no gradient.
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
@@ -249,8 +294,7 @@ def distances_to(updates: Array, point: Array, known_zero: Array | bool = False)
         point: (d,), finite.
         known_zero: (n,) bool, rows that are the point itself; they need no careful path.
     """
-    # On a CPU this sum is fused with the difference: one read of the stack, no copy.
-    squares = jnp.sum(jnp.square(updates - point), axis=1)
+    squares = squares_to(updates, point)
     fine = ordinary(jnp.where(known_zero, 1.0, squares))
     return jax.lax.cond(for_all(fine), _plain_distances_to, _careful_distances_to, updates, point, squares)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.numerics.rows import by_row, map_rows
-from fljax.numerics.safe import divide, largest_entries
+from fljax.numerics.safe import divide, largest_entries, scaled_squares
 
 # A row with a larger entry, in the unit of the others, is scaled down before it is squared.
 LARGEST_ENTRY = 1e15
@@ -61,14 +61,8 @@ def distances(stack: Stack, point: Array) -> Array:
     share = stack.scales / units
 
     def squares_of(rows: Array, share: Array, units: Array) -> Array:
-        # On a CPU this is one pass over the stack without a copy. The reciprocal of a unit may be flushed to
-        # zero: beside such a row, the point is zero.
-        return jnp.sum(jnp.square(rows * share[:, None] - point * (1.0 / units)[:, None]), axis=1)
+        # The reciprocal of a unit may be flushed to zero: beside such a row, the point is zero.
+        return scaled_squares(rows, point, share, 1.0 / units)
 
     squares = by_row(squares_of, stack.rows, share, units)
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0) / share
-
-
-def squares_from(updates: Array, point: Array) -> Array:
-    """Squared distances of the rows from the point, (n,); they may overflow or vanish."""
-    return jnp.sum(jnp.square(updates - point), axis=1)

@@ -413,6 +413,7 @@ def compose(
     unravel = unraveling(template)
     # A rule or an attack that is given may ask for anything.
     names = set(Context._fields) if rule or attack else asked(resolved.rule, resolved.attack)
+    names |= set() if chosen_attack.train is None else set(chosen_attack.train.needs)
     told = tell(parts.model, parts.dataset.format, parts.loss, unravel, names)
     decided = 0
     if check:

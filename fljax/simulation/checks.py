@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
-from fljax.base import Aggregator, Attack, Context, Knowledge, asks, draws
+from fljax.base import Aggregator, Attack, Context, Knowledge, Lacking, asks, draws
 from fljax.config.resolve import Resolved
 from fljax.data import Format
 from fljax.engine.round import NOT_OF_MESSAGES
@@ -148,6 +148,10 @@ def check_pieces(
             context = context._replace(**told(model_state, data))
             if not rooted:
                 context = context._replace(**NOT_OF_MESSAGES)
+
+        for name in () if attack.train is None else attack.train.needs:
+            if isinstance(lacking := getattr(context, name), Lacking):
+                raise ValueError(f"the attack needs {name}, but {lacking.reason}")
 
         def foresee(stack: jax.Array) -> jax.Array:
             return rule.aggregate(stack, states[0], context)[0]

@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from fljax.aggregators import Aggregator
 from fljax.attacks import NO_ATTACK, Attack
+from fljax.base import Head
 from fljax.engine.local_training import LocalTraining
 from fljax.engine.round import make_round
 from fljax.engine.state import RoundData, RunState
@@ -119,6 +120,11 @@ def one_round(
         cohort_size=N,
         clients_at_once=clients_at_once,
         max_malicious=max_malicious,
+        # The second leaf is a last layer.
+        told=lambda model_state, data: {
+            "head": Head(kernel=D - 1, num_features=1, num_classes=1),
+            "features": lambda params, x: x * params,
+        },
     )
 
 

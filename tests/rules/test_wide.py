@@ -1,10 +1,11 @@
 """Rows of thousands of entries, where XLA reduces in another way: on a CPU its maximum then drops NaN."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax.numerics.safe import largest_entries, row_norms
+from fljax.numerics.safe import largest_entries, row_norms, squares_to
 from tests.rules.case import N, Poisoned, compiled, make
 from tests.rules.table import PRE_CASES, RULE_CASES
 from tests.support.programs import optimized
@@ -41,3 +42,15 @@ def test_non_finite_entries_are_found_wherever_they_are(d, value):
             found = np.asarray(function(jnp.asarray(rows)))
             np.testing.assert_array_equal(np.isinf(found), [False, True, False, False])
             assert not np.isnan(found).any()
+
+
+@pytest.mark.parametrize(("n", "d"), [(100, 50_003), (4500, 1100), (3, 70_000)])
+def test_distances_from_a_point_are_the_same_by_blocks_of_columns(n, d):
+    random = np.random.default_rng(0)
+    point = random.normal(size=d).astype(np.float32)
+    rows = (point + 1e-3 * random.normal(size=(n, d))).astype(np.float32)
+    rows[2, d - 1] = np.nan
+    squares, change = jax.jit(lambda *given: jax.jvp(squares_to, given, given))(rows, point)
+    away = rows.astype(np.float64) - point
+    np.testing.assert_allclose(squares, (away**2).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(change, 2 * (away**2).sum(1), rtol=1e-4)

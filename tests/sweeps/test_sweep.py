@@ -538,6 +538,7 @@ PAIRS: dict[str, tuple[float, float]] = {
     "server_lr": (0.5, 2.0),
 }
 OWN: dict[str, dict[str, tuple[float, float]]] = {
+    "chameleon": {"norm": (0.5, 5.0), "pull": (1.0, 6.0), "temperature": (0.1, 1.0)},
     "layer_backdoor": {"threshold": (0.5, 0.9)},
     "bulyan": {"num_malicious": (0, 1)},
     "krum": {"num_neighbors": (1, 6)},
@@ -550,6 +551,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "projected_gradient": {"backdoor": {"name": "badnets", "every": 2}},
     "train_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
+    "chameleon": {"backdoor": {"name": "badnets", "every": 2}, "encoder_steps": 2, "classifier_steps": 2},
     "layer_backdoor": {"backdoor": {"name": "badnets", "every": 2, "target": 2}, "examples": 4},
     "alternating_minimisation": {"backdoor": {"name": "badnets", "every": 2}},
     "neurotoxin": {"backdoor": {"name": "badnets", "every": 2}},
