@@ -112,10 +112,10 @@ def number_of_clusters(values: Array, valid: Array, *, most: int = 7, num_draws:
     n = values.shape[0]
     draws = jax.random.uniform(jax.random.key(0), (num_draws, n), jnp.float32).astype(values.dtype)
     enough = jnp.arange(n) < jnp.sum(valid)
-    sums = jnp.minimum(jnp.exp(jax.vmap(lambda draw: _log_sums(draw, enough, most + 1))(draws)), jnp.inf)
+    drawn = jax.vmap(lambda draw: _log_sums(draw, enough, most + 1))(draws)
     own = _log_sums(values, valid, most + 1)
-    gaps = jnp.log(jnp.mean(sums, axis=0)) - own
-    slack = jnp.sqrt(1 + 1 / num_draws) * jnp.std(jnp.log(sums), axis=0)
+    gaps = jnp.log(jnp.mean(jnp.exp(drawn), axis=0)) - own
+    slack = jnp.sqrt(1 + 1 / num_draws) * jnp.std(drawn, axis=0)
     enough_clusters = gaps[:-1] >= gaps[1:] - slack[1:]
     return jnp.where(jnp.any(enough_clusters), jnp.argmax(enough_clusters) + 1, most).astype(jnp.int32)
 
