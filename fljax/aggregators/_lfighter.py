@@ -26,7 +26,7 @@ def lfighter(updates: Array, head: Head) -> tuple[Array, Info]:
 
     A heuristic against clients that flip labels of one class, with fewer than n/2 of them in mind. It bounds
     the influence of no other attack: put `clip` in front of it. A row with a non-finite entry is left out of
-    every statistic; without another row the result is NaN.
+    every statistic; without another row the result is 0.
 
     Args:
         updates: (n, d).
@@ -77,4 +77,4 @@ def lfighter(updates: Array, head: Head) -> tuple[Array, Info]:
     first = labels[jnp.argmax(valid)]
     chosen = jnp.where(worth(1) == worth(0), first, worth(1) > worth(0))
     update, selected = mean_of_rows(valid & (labels == chosen), updates)
-    return update, {"selected": selected}
+    return jnp.where(jnp.any(valid), update, 0.0), {"selected": selected}

@@ -39,7 +39,7 @@ def zeno(
             gradients: for updates of the length β · gradient it is 5e-4 / β².
 
     Returns:
-        (d,), in the type of `updates`; NaN if no row is left.
+        (d,), in the type of `updates`; 0 if no row is left.
 
     Raises:
         ValueError: if shapes do not fit or a static argument is out of range.
@@ -67,9 +67,6 @@ def zeno(
     costs = losses + penalty * square_norms(jnp.where(finite[:, None], fixed, 0.0))
     usable = finite & jnp.isfinite(costs)
     order = jnp.argsort(jnp.argsort(jnp.where(usable, costs, jnp.inf)))
-    return _mean(updates, usable & (order < n - f))
-
-
-def _mean(updates: Array, kept: Array) -> tuple[Array, Info]:
+    kept = usable & (order < n - f)
     update, selected = mean_of_rows(kept, updates)
-    return update, {"selected": selected}
+    return jnp.where(jnp.any(kept), update, 0.0), {"selected": selected}

@@ -29,7 +29,7 @@ def averages_best_rows(case, updates, others, result):
     present = np.flatnonzero(every < 3e38)
     count = min(len(rows) - case.hyper["num_malicious"], len(present))
     if count == 0:
-        return bool(np.isnan(result).all())
+        return not np.any(result)
     rows, costs = rows[present], every[present]
     close = 1e-5 * np.max(np.abs(costs))
     limit = np.sort(costs)[count - 1]
