@@ -50,8 +50,8 @@ def flare(
     Example:
         >>> rows = jnp.array([[0.1], [0.12], [0.08], [5.0]])
         >>> both = lambda params, x: jnp.tanh(x * params)
-        >>> flare.explained(rows, jnp.ones(1), both, jnp.ones((2, 1)))[1]["weights"].round(2).tolist()
-        [0.4699999988079071, 0.17000000178813934, 0.3400000035762787, 0.019999999552965164]
+        >>> print(flare.explained(rows, jnp.ones(1), both, jnp.ones((2, 1)))[1]["weights"].round(2))
+        [0.41 0.41 0.15 0.02]
 
     Source: Wang, Xiao, Chen, Hu, Lou, Hou, "FLARE: defending federated learning against model poisoning
     attacks via latent space representations", AsiaCCS 2022. BackFed weighs by votes / Σ votes and divides
