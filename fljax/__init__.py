@@ -23,6 +23,7 @@ _LAZY = {
     "register_metric": "fljax.metrics",
     "register_model": "fljax.models",
     "register_partition": "fljax.data",
+    "register_post_aggregator": "fljax.aggregators",
     "register_pre_aggregator": "fljax.aggregators",
     "register_rule": "fljax.aggregators",
     "register_tracker": "fljax.tracking",
@@ -48,7 +49,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
-    from fljax.aggregators import register_pre_aggregator, register_rule
+    from fljax.aggregators import register_post_aggregator, register_pre_aggregator, register_rule
     from fljax.attacks import register_attack
     from fljax.clients import register_client_algorithm
     from fljax.config.loading import load_config
@@ -76,6 +77,7 @@ __all__ = [
     "register_metric",
     "register_model",
     "register_partition",
+    "register_post_aggregator",
     "register_pre_aggregator",
     "register_rule",
     "register_tracker",

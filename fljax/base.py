@@ -173,6 +173,21 @@ class PreAggregator(NamedTuple):
     streams: bool = False
 
 
+class PostAggregator(NamedTuple):
+    """A map from the update that a rule made to another one, such as noise on it.
+
+    Attributes:
+        init: `init(num_clients, num_params) -> state`.
+        transform: `transform(update, updates, state, context) -> (update, state)`; `update` is (d,), and
+            `updates` and `context` are what came before any pre-aggregator: the clients' rows (n, d).
+        streams: True if it takes `Rows` as well.
+    """
+
+    init: Callable[[int, int], State]
+    transform: Callable[[Array, Array, State, Context], tuple[Array, State]]
+    streams: bool = False
+
+
 class Trigger(NamedTuple):
     """A backdoor: a mark in the input, and the label that the model shall then answer with.
 

@@ -22,6 +22,9 @@ GRAM = {
     "minimum_diameter",
     "smallest_spectrum",
     "foolsgold",
+    "flame",
+    "clustering",
+    "clipped_clustering",
 }
 # The coordinates that DnC draws of every row are summed over the devices; a model is called with a whole row.
 EXCHANGED = {"divide_and_conquer": N * 10_000, **dict.fromkeys(("deepsight", "flare", "zeno"), D + 8)}

@@ -46,7 +46,7 @@ def test_one_of_each_is_added_by_its_decorator_alone(tmp_path):
         model = { name = "one_layer" }
         local = { augment = [{ name = "brighter" }] }
         client = { name = "shorter", share = 0.25 }
-        aggregator = { name = "halfway", pre = [{ name = "signs" }] }
+        aggregator = { name = "halfway", pre = [{ name = "signs" }], post = [{ name = "halved" }] }
         attack = { name = "push", fraction = 0.25 }
         loss = { name = "hinge" }
         metrics = ["largest_loss"]

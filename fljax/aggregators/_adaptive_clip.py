@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators._clip import shortened
 from fljax.aggregators.registry import register_pre_aggregator
 from fljax.numerics.checks import Int, tolerated
+from fljax.numerics.clipping import shortened
 from fljax.numerics.rows import by_row, map_rows
 from fljax.numerics.safe import contained, safe_norms
 

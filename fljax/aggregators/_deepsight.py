@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fljax.aggregators._clip import clipped_sum
 from fljax.aggregators.layers import checked_head, of_head
 from fljax.aggregators.models import called, of_models
 from fljax.aggregators.registry import register_rule
 from fljax.base import Head, Info
 from fljax.numerics.checks import ArgumentError, Float, real, shaped, whole
+from fljax.numerics.clipping import clipped_sum
 from fljax.numerics.cosines import cosine_distances
 from fljax.numerics.hdbscan import hdbscan
 from fljax.numerics.masked import masked_median

@@ -1,4 +1,4 @@
-"""The pieces a round is composed of: rules and pre-aggregators with their state, and what a round knows."""
+"""The pieces of a round: rules and what runs around them with their state, and what a round knows."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from fljax.aggregators.registry import Rule
-from fljax.base import Aggregator, Context, Info, Lacking, PreAggregator, State
+from fljax.base import Aggregator, Context, Info, Lacking, PostAggregator, PreAggregator, State
 from fljax.registry import Entry
 
 
@@ -121,11 +121,36 @@ def stateless_pre(
     return PreAggregator(_no_state, transform, streams)
 
 
-def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
-    """Run pre-aggregators in order, then a rule: `chain(clip, ..., krum)`.
+def stateless_post(function: Callable[..., Array], *, streams: bool = False, **hyper: Any) -> PostAggregator:
+    """Wrap a pure map from an update (d,) to another one as a `PostAggregator` without state.
 
     Args:
-        *pieces: any number of `PreAggregator`, then exactly one `Aggregator`.
+        function: the map; the arrays it names besides the update come from the round: `updates` (n, d), the
+            clients' rows, and the fields of the context.
+        streams: whether it takes `Rows` for `updates`, or does not name them.
+        **hyper: its keyword-only hyper-parameters.
+
+    Returns:
+        The `PostAggregator`.
+
+    Raises:
+        ValueError: if it names an array that no round has.
+    """
+    check_arguments(function, ("updates", *Context._fields))
+
+    def transform(update: Array, updates: Array, state: State, context: Context) -> tuple[Array, State]:
+        known = {"updates": updates, **context._asdict()}
+        return function(update, **context_arguments(function, known), **hyper), state
+
+    return PostAggregator(_no_state, transform, streams)
+
+
+def chain(*pieces: PreAggregator | Aggregator | PostAggregator) -> Aggregator:
+    """Run pre-aggregators in order, then a rule, then post-aggregators: `chain(clip, ..., krum, noise)`.
+
+    Args:
+        *pieces: any number of `PreAggregator`, then exactly one `Aggregator`, then any number of
+            `PostAggregator`.
 
     Returns:
         One `Aggregator` whose state is the tuple of the pieces' states; it streams if all of them do. Behind
@@ -133,7 +158,7 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
         of clients.
 
     Raises:
-        ValueError: if the pieces do not end in their only `Aggregator`.
+        ValueError: if the pieces are not in that order.
 
     Example:
         >>> import jax.numpy as jnp
@@ -143,28 +168,37 @@ def chain(*pieces: PreAggregator | Aggregator) -> Aggregator:
         >>> update.round(3).tolist()
         [0.6000000238418579, 0.800000011920929]
     """
-    *pre, rule = pieces or (None,)
-    if not isinstance(rule, Aggregator) or not all(isinstance(p, PreAggregator) for p in pre):
+    before = [piece for piece in pieces if isinstance(piece, PreAggregator)]
+    behind = [piece for piece in pieces if isinstance(piece, PostAggregator)]
+    rules = [piece for piece in pieces if isinstance(piece, Aggregator)]
+    if len(rules) != 1 or pieces != (*before, *rules, *behind):
         raise ValueError(
-            "chain: needs any number of PreAggregators followed by exactly one Aggregator; stateless_pre and "
-            "stateless make them of functions"
+            "chain: needs any number of PreAggregators, exactly one Aggregator, then any number of "
+            "PostAggregators; stateless_pre, stateless and stateless_post make them of functions"
         )
-    last: Aggregator = rule
+    rule, place = rules[0], len(before)
 
     def init(num_clients: int, num_params: int) -> State:
         return tuple(piece.init(num_clients, num_params) for piece in pieces)
 
     def aggregate(updates: Array, state: State, context: Context) -> tuple[Array, State, Info]:
         states = []
-        key, ids = context.key, context.client_ids
-        for i, (piece, piece_state) in enumerate(zip(pre, state[:-1], strict=True)):
+        given, rows = context, updates
+
+        def keyed(i: int, context: Context) -> Context:
             # Two pieces that both draw must not draw the same numbers.
-            context = context._replace(key=None if key is None else jax.random.fold_in(key, i))
-            updates, new, context = piece.transform(updates, piece_state, context)  # type: ignore[union-attr]
+            return context._replace(key=None if given.key is None else jax.random.fold_in(given.key, i))
+
+        for i, piece in enumerate(before):
+            rows, new, context = piece.transform(rows, state[i], keyed(i, context))
             states.append(new)
-        update, new, info = last.aggregate(updates, state[-1], context._replace(key=key))
-        mixed = ids is not None and context.client_ids is None
-        return update, (*states, new), {} if mixed else info
+        update, new, info = rule.aggregate(rows, state[place], context._replace(key=given.key))
+        states.append(new)
+        for i, last in enumerate(behind, place + 1):
+            update, new = last.transform(update, updates, state[i], keyed(i, given))
+            states.append(new)
+        mixed = given.client_ids is not None and context.client_ids is None
+        return update, tuple(states), {} if mixed else info
 
     return Aggregator(init, aggregate, all(piece.streams for piece in pieces))
 
@@ -180,5 +214,13 @@ def from_registry(rules: Mapping[str, Entry], name: str, **hyper: Any) -> Aggreg
 def pre_from_registry(pieces: Mapping[str, Entry], name: str, **hyper: Any) -> PreAggregator:
     """The `PreAggregator` of a registry entry."""
     entry = pieces[name]
+    if make := entry.facts["make"]:
+        return make(**hyper)._replace(streams=entry.facts["streams"])
     facts = {fact: entry.facts[fact] for fact in ("mixes_rows", "streams")}
     return stateless_pre(entry.function, **facts, **hyper)
+
+
+def post_from_registry(pieces: Mapping[str, Entry], name: str, **hyper: Any) -> PostAggregator:
+    """The `PostAggregator` of a registry entry."""
+    entry = pieces[name]
+    return stateless_post(entry.function, streams=entry.facts["streams"], **hyper)

@@ -1,4 +1,4 @@
-"""Rules and pre-aggregators: how a function becomes one, and where it is found by its name."""
+"""Rules and what runs before and after them: how a function becomes one, and is found by its name."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -7,8 +7,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from jax import Array
 
-from fljax.base import Aggregator, Info
-from fljax.numerics.checks import compute_dtype, named, output_dtype, shown
+from fljax.base import Aggregator, Info, PreAggregator
+from fljax.numerics.checks import ArgumentError, compute_dtype, named, output_dtype, real_array, shown
 from fljax.numerics.rows import stack_or_rows
 from fljax.registry import Registry
 
@@ -20,8 +20,9 @@ T = TypeVar("T")
 # that follow a gradient, with a subset of the rule's parameters.
 # `streams`: it takes `Rows`, a stack that is never whole, as well.
 RULES = Registry("rule", make=None, surrogate=None, streams=False)
-# `mixes_rows`: row i of the result is not client i any more.
-PRE_AGGREGATORS = Registry("pre-aggregator", mixes_rows=False, streams=False)
+# `mixes_rows`: row i of the result is not client i any more. `make`: as for rules.
+PRE_AGGREGATORS = Registry("pre-aggregator", make=None, mixes_rows=False, streams=False)
+POST_AGGREGATORS = Registry("post-aggregator", streams=False)
 
 
 class Rule(Protocol[P]):
@@ -120,6 +121,7 @@ def register_pre_aggregator(
     title: str | None = None,
     assumes: str = "",
     source: str = "",
+    make: Callable[..., PreAggregator] | None = None,
     mixes_rows: bool = False,
     streams: bool = False,
 ) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
@@ -130,6 +132,7 @@ def register_pre_aggregator(
         title: what tables and figures call it; default the name.
         assumes: the condition on n and f under which its guarantee holds.
         source: where it was published, with the year.
+        make: hyper-parameters to `PreAggregator`, for one that carries a state from round to round.
         mixes_rows: whether row i of the result is not client i any more; the rule that follows then sees
             neither client ids nor weights.
         streams: as for `register_rule`; it makes `Rows` of `Rows`.
@@ -152,10 +155,75 @@ def register_pre_aggregator(
             return result.astype(output_dtype(updates))
 
         piece = _like(function, _on_stack(called, function, finish, streams), Array)
-        register = PRE_AGGREGATORS.register(
-            called, title=title, source=source, assumes=assumes, mixes_rows=mixes_rows, streams=streams
-        )
+        facts = {"make": make, "mixes_rows": mixes_rows, "streams": streams}
+        register = PRE_AGGREGATORS.register(called, title=title, source=source, assumes=assumes, **facts)
         return register(piece)
+
+    return decorate
+
+
+def register_post_aggregator(
+    name: str | None = None,
+    *,
+    title: str | None = None,
+    assumes: str = "",
+    source: str = "",
+    streams: bool = False,
+) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
+    """A decorator that makes a post-aggregator of a pure function from (d,) to (d,), and registers it.
+
+    The function takes the rule's update (d,) first, then other arrays by position: `updates` (n, d), the
+    clients' rows, and what has the name of a field of `Context`; then hyper-parameters by keyword only. It
+    gets the update in float32 where it is in half precision; what it returns goes out in the type that came
+    in.
+
+    Args:
+        name: what a configuration calls it; default the function's name.
+        title: what tables and figures call it; default the name.
+        assumes: the condition under which its guarantee holds.
+        source: where it was published, with the year.
+        streams: whether it reads `updates` by the functions of fljax/numerics/rows.py alone, or not at all.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        ValueError: for a name that is taken or no name, or what is no function of an update.
+
+    Example:
+        >>> from fljax.aggregators import POST_AGGREGATORS, register_post_aggregator
+        >>> @register_post_aggregator(title="Half")
+        ... def half(update):
+        ...     return update / 2
+        >>> half(jnp.array([2.0, 4.0])).tolist()
+        [1.0, 2.0]
+        >>> POST_AGGREGATORS.remove("half")
+    """
+
+    def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
+        called = name_of("post-aggregator", function, name, of="an update")
+        compute: Callable[..., Any] = function
+        first = next(iter(inspect.signature(function).parameters))
+
+        def call(*args: Any, **kwargs: Any) -> Array:
+            if not args and first not in kwargs:
+                return compute(**kwargs)  # Python says what is missing
+            given, *others = args or (kwargs.pop(first),)
+            with named(called):
+                update = real_array(first, given, "(d,)")
+                if update.ndim != 1:
+                    raise ArgumentError(f"{first} must be (d,), got shape {update.shape}")
+                result = compute(update.astype(compute_dtype(update)), *others, **kwargs)
+            if getattr(result, "shape", None) != update.shape:
+                raise ValueError(
+                    f"{called}: must return an update of shape {update.shape}, got {shown(result)}"
+                )
+            return result.astype(output_dtype(update))
+
+        register = POST_AGGREGATORS.register(
+            called, title=title, source=source, assumes=assumes, streams=streams
+        )
+        return register(_like(function, call, Array))
 
     return decorate
 

@@ -246,8 +246,8 @@ def make_rule(config: ExperimentConfig, updates: Any, cuda: bool) -> Callable[[A
     given = {
         name: value for name, value in rule.parameters.items() if (rule.name, name) != ("mean", "weights")
     }
-    if rule.pre:
-        raise NoCounterpart("no pre-aggregators")
+    if rule.pre or rule.post:
+        raise NoCounterpart("no pre-aggregators or post-aggregators")
     if rule.name == "trimmed_mean" and given.keys() == {"trim"} and isinstance(given["trim"], int):
         return _order_statistics(updates, slice(given["trim"], n - given["trim"]), cuda)
     if given or rule.name not in ("mean", "median", "fltrust"):
@@ -591,7 +591,8 @@ def check_fedavg(config: ExperimentConfig) -> Local:
         NoCounterpart: naming what it has no counterpart of.
     """
     local = check(config)
-    if config.attack.name != "none" or config.aggregator.name != "mean" or config.aggregator.pre:
+    rule = config.aggregator
+    if config.attack.name != "none" or rule.name != "mean" or rule.pre or rule.post:
         raise NoCounterpart("no counterpart of attacks and of rules but the mean")
     return local
 

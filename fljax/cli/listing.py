@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, SCHEDULES
 from fljax.clients import CLIENT_ALGORITHMS
 from fljax.config.components import (
@@ -69,9 +69,11 @@ def _rules() -> list[Listed]:
         return Listed(name, rule.summary, rule.function, parameters, facts, table, rule.title)
 
     before = 'aggregator = { name = "median", pre = [{}] }'
+    behind = 'aggregator = { name = "median", post = [{}] }'
     return [
         *(entry(name, rule, "aggregator = {}") for name, rule in RULES.items()),
         *(entry(name, rule, before) for name, rule in PRE_AGGREGATORS.items()),
+        *(entry(name, rule, behind) for name, rule in POST_AGGREGATORS.items()),
     ]
 
 
@@ -153,8 +155,8 @@ def list_table(kind: str) -> Table:
     for header in (KINDS[kind].summary, "parameters", *entries[0].facts):
         table.add_column(header)
     for entry in entries:
-        name = f"pre: {entry.name}" if entry.name in PRE_AGGREGATORS else entry.name
-        cells = (name, entry.summary, _shown(entry.parameters), *entry.facts.values())
+        place = "pre: " * (entry.name in PRE_AGGREGATORS) + "post: " * (entry.name in POST_AGGREGATORS)
+        cells = (place + entry.name, entry.summary, _shown(entry.parameters), *entry.facts.values())
         table.add_row(*map(Text, cells))
     return table
 

@@ -16,11 +16,13 @@ import pydantic
 from jax import Array
 
 from fljax.aggregators import (
+    POST_AGGREGATORS,
     PRE_AGGREGATORS,
     RULES,
     Aggregator,
     chain,
     from_registry,
+    post_from_registry,
     pre_from_registry,
     stateless,
 )
@@ -62,6 +64,8 @@ FORM = frozenset({"num_classes", "num_tokens", "every_token"})
 # attack would be.
 COUNTS = ("num_malicious", "trim")
 ACTUAL = "actual"
+# What runs before and after a rule, by the key of its table.
+PIECES = {"pre": PRE_AGGREGATORS, "post": POST_AGGREGATORS}
 
 
 def parse_tables(where: str, tables: Any) -> list[Component]:
@@ -160,22 +164,24 @@ def _bind(
 
 
 def bind_rule(config: AggregatorConfig) -> Bound:
-    """The configured rule, its pre-aggregators among its parts.
+    """The configured rule; what runs before and after it is among its parts.
 
     Raises:
         ConfigError: for a name or a parameter that there is not.
     """
     entry = RULES.find(config.name)
-    pieces = [(piece, PRE_AGGREGATORS.find(piece.name)) for piece in config.pre]
     parts = {
-        f"pre.{number}": _bind("pre-aggregator", found, piece, keyword_parameters(found.function))
-        for number, (piece, found) in enumerate(pieces)
+        f"{key}.{number}": _bind(
+            registry.kind, found := registry.find(piece.name), piece, keyword_parameters(found.function)
+        )
+        for key, registry in PIECES.items()
+        for number, piece in enumerate(getattr(config, key))
     }
     return _bind("aggregator", entry, config, rule_parameters(entry.function), parts=parts)
 
 
 def make_aggregator(rule: Bound) -> Aggregator:
-    """A rule behind its pre-aggregators."""
+    """A rule with what runs before and after it."""
     try:
         given = {name: value for name, value in rule.given.items() if name != "weights"}
         aggregator = from_registry(RULES, rule.name, **given)
@@ -183,7 +189,7 @@ def make_aggregator(rule: Bound) -> Aggregator:
         raise ConfigError(first_line(error)) from None
     if rule.given.get("weights") == "uniform":
         aggregator = _unweighted(aggregator)
-    return _behind(rule, aggregator)
+    return _among_pieces(rule, aggregator)
 
 
 def make_surrogate(rule: Bound) -> Aggregator | None:
@@ -193,13 +199,20 @@ def make_surrogate(rule: Bound) -> Aggregator | None:
         return None
     taken = keyword_parameters(function)
     given = {name: value for name, value in rule.given.items() if name in taken}
-    return _behind(rule, stateless(function, **given))
+    return _among_pieces(rule, stateless(function, **given))
 
 
-def _behind(rule: Bound, aggregator: Aggregator) -> Aggregator:
-    """An aggregator behind the pre-aggregators of a rule."""
-    pieces = [pre_from_registry(PRE_AGGREGATORS, piece.name, **piece.given) for piece in rule.parts.values()]
-    return chain(*pieces, aggregator) if pieces else aggregator
+def _among_pieces(rule: Bound, aggregator: Aggregator) -> Aggregator:
+    """An aggregator in place of a rule, with what runs before and after that."""
+    made: dict[str, list[Any]] = {"pre": [], "post": []}
+    try:
+        for key, part in rule.parts.items():
+            kind = key.partition(".")[0]
+            make = pre_from_registry if kind == "pre" else post_from_registry
+            made[kind].append(make(PIECES[kind], part.name, **part.given))
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from None
+    return chain(*made["pre"], aggregator, *made["post"]) if rule.parts else aggregator
 
 
 def _unweighted(aggregator: Aggregator) -> Aggregator:

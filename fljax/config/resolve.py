@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import optax
 
 from fljax.attacks import scheduled
-from fljax.base import Attack, Task
+from fljax.base import Attack, Task, Trigger, asks
 from fljax.config import keys
 from fljax.config.components import (
     Bound,
@@ -19,6 +19,7 @@ from fljax.config.components import (
 )
 from fljax.config.optimizers import Optimizer, make_optimizer, make_schedule
 from fljax.config.schema import Component, ExperimentConfig
+from fljax.engine.evaluate import natural_columns
 
 
 class Training(NamedTuple):
@@ -42,12 +43,13 @@ class Resolved(NamedTuple):
     """The components of a round. Their numbers can be replaced by traced ones, without another check.
 
     Attributes:
-        rule: with its pre-aggregators.
+        rule: with what runs before and after it.
         attack: the attack.
         active: which clients would attack in a round; None for all of them in every round.
         local: training of the clients.
         server: training of the server.
         client: what clients do.
+        natural: further attacks, whose triggers are evaluated.
     """
 
     rule: Bound
@@ -56,6 +58,7 @@ class Resolved(NamedTuple):
     local: Training
     server: Training
     client: Bound
+    natural: tuple[Bound, ...] = ()
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -91,6 +94,20 @@ class Resolved(NamedTuple):
         attack = make_attack(self.attack, task)
         return attack if self.active is None else scheduled(attack, self.active)
 
+    def natural_triggers(self, task: Task) -> dict[str, Trigger]:
+        """The triggers of the further attacks on a task, by column; none of those that are made by attacking.
+
+        Raises:
+            ConfigError: for a value that one of the attacks does not take.
+        """
+        found = {}
+        columns = natural_columns(each.name for each in self.natural)
+        for column, attack in zip(columns, self.natural, strict=True):
+            trigger = make_attack(attack, task).trigger
+            if trigger is not None and not asks(trigger.embed, "state"):
+                found[column] = trigger
+        return found
+
 
 def resolve(config: ExperimentConfig) -> Resolved:
     """Find the components of a round and check their parameters.
@@ -118,6 +135,7 @@ def resolve(config: ExperimentConfig) -> Resolved:
         _training("local", config.local),
         _training("server", config.server),
         bind_client(config.client),
+        tuple(bind_attack(each) for each in config.attack.natural or ()),
     )
 
 

@@ -24,10 +24,12 @@ LATER = frozenset(
         "metrics",
         "stop",
         "validation",
+        "aggregator.post",
         "client",
         "data.normalize",
         "local.epochs",
         "local.augment",
+        "attack.natural",
         "streaming",
     },
 )
@@ -111,14 +113,16 @@ class DataConfig(Component):
 
 
 class AggregatorConfig(Component):
-    """A rule, and the pre-aggregators that run before it.
+    """A rule, and what runs before and after it.
 
     Attributes:
         name: a registry name (`fljax list rules`).
         pre: pre-aggregators in order, each a table with a name.
+        post: post-aggregators in order, each a table with a name.
     """
 
     pre: Annotated[tuple[Component, ...], Field(strict=False)] = ()
+    post: Annotated[tuple[Component, ...], Field(strict=False)] = ()
 
 
 class AttackConfig(Component):
@@ -130,11 +134,16 @@ class AttackConfig(Component):
         in_cohort: how many malicious clients every round's cohort holds, drawn from that pool; None leaves it
             to chance.
         schedule: when they attack (`fljax list schedules`); None for every round.
+        natural: further attacks, names or tables, whose triggers are put on test examples, too, although
+            nobody trains on them: under "none" the natural success of these triggers. None for no others.
     """
 
     fraction: Share = 0.2
     in_cohort: Whole | None = None
     schedule: Component | None = None
+    natural: (
+        Annotated[tuple[Annotated[Component, BeforeValidator(_table_of)], ...], Field(strict=False)] | None
+    ) = None
 
 
 class LocalConfig(_Table):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES
 from fljax.clients import CLIENT_ALGORITHMS
 from fljax.config.components import find_attack
 from fljax.config.schema import AggregatorConfig, AttackConfig, Component, jsonable
@@ -91,9 +91,10 @@ def axis_text(key: str, label: str) -> str:
 
 
 def rule_title(config: AggregatorConfig) -> str:
-    """A rule's name in the literature, with what runs before it."""
+    """A rule's name in the literature, with what runs before and after it."""
     before = [PRE_AGGREGATORS.find(piece.name).title for piece in config.pre]
-    return " + ".join([*before, RULES.find(config.name).title])
+    behind = [POST_AGGREGATORS.find(piece.name).title for piece in config.post]
+    return " + ".join([*before, RULES.find(config.name).title, *behind])
 
 
 def attack_title(config: AttackConfig) -> str:

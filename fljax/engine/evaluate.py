@@ -1,7 +1,7 @@
 """Testing error, attack success rate and further metrics of a model."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -18,6 +18,23 @@ from fljax.numerics.sharding import over_rows
 # The column of the error on the examples that the server holds back for validation.
 VALIDATION_ERROR = "validation_error"
 VALIDATION = Metric("validation error", kind="error", panel="validation error")
+# The columns of triggers that nobody trains on begin with this.
+NATURAL = "natural_success_"
+
+
+def natural_columns(names: Iterable[str]) -> list[str]:
+    """The columns of the natural success of triggers, by their attacks' names.
+
+    Example:
+        >>> natural_columns(["badnets", "blended", "badnets"])
+        ['natural_success_badnets', 'natural_success_blended', 'natural_success_badnets_2']
+    """
+    counts: Counter[str] = Counter()
+    found = []
+    for name in names:
+        counts[name] += 1
+        found.append(f"{NATURAL}{name}" + f"_{counts[name]}" * (counts[name] > 1))
+    return found
 
 
 class Evaluation(NamedTuple):
@@ -77,6 +94,7 @@ def make_evaluation(
     measures: Sequence[Measure] = (),
     losses: Losses | None = None,
     triggers: Mapping[str, Trigger] | None = None,
+    natural: Mapping[str, Trigger] | None = None,
     num_classes: int | None = None,
     num_clients: int = 0,
 ) -> Callable[..., Evaluation]:
@@ -90,6 +108,7 @@ def make_evaluation(
         measures: the configured metrics.
         losses: the loss, for metrics of it.
         triggers: the triggers that metrics take one by one; of these, those on all test examples.
+        natural: further triggers, without a state, whose success is measured, by column.
         num_classes: M, for metrics by class.
         num_clients: an upper bound on `Beside.clients` + 1.
 
@@ -119,6 +138,21 @@ def make_evaluation(
         def hits(x: Array, wanted: Any) -> Array:
             return jnp.argmax(predict(x), axis=-1) == wanted
 
+        def on_examples(trigger: Trigger) -> Array:
+            rare = jnp.asarray(trigger.examples)
+            return jnp.mean(_map_examples(partial(hits, wanted=trigger.target), rare, batch_size))
+
+        def success_of(trigger: Trigger) -> Array:
+            if trigger.examples is not None:
+                return on_examples(trigger)
+
+            def hit(example: tuple[Array, Array]) -> Array:
+                x, y = example
+                return hits(trigger.embed(x), trigger.wanted(y)) & trigger.counted(y)
+
+            found = _map_examples(hit, (test_x, test_y), batch_size)
+            return jnp.sum(found) / jnp.sum(trigger.counted(test_y))
+
         def batch(example: tuple[Array, Array]) -> dict[str, Any]:
             x, y = example
             outputs = predict(x)
@@ -141,9 +175,7 @@ def make_evaluation(
         error = _error(found["wrong"])
         success = jnp.full((), jnp.nan)
         if trigger is not None and trigger.examples is not None:
-            success = jnp.mean(
-                _map_examples(partial(hits, wanted=trigger.target), jnp.asarray(trigger.examples), batch_size)
-            )
+            success = on_examples(trigger)
         elif trigger is not None:
             success = jnp.sum(found["hit"]) / jnp.sum(trigger.counted(test_y))
         # Unlike a dictionary it keeps its order through a compiled program.
@@ -154,6 +186,8 @@ def make_evaluation(
                 return _wrong(predict(beside.x[position]), beside.y[position])  # type: ignore[index]
 
             further[VALIDATION_ERROR] = _error(_map_examples(held, beside.validation, batch_size))
+        for column, each in (natural or {}).items():
+            further[column] = success_of(each)
         if measures:
             given = found | {
                 "labels": test_y,

@@ -181,3 +181,39 @@ def backdoor(labels: Array, answers: Mapping[str, Array], targets: Mapping[str, 
         found[f"{name}_success"] = jnp.sum((answer == targets[name]) & other) / jnp.sum(other)
         found[f"{name}_error"] = jnp.sum((answer != labels) & other) / jnp.sum(other)
     return found
+
+
+@register_metric(title="backdoor by class", kind="share")
+def backdoor_by_class(
+    labels: Array, answers: Mapping[str, Array], targets: Mapping[str, int], num_classes: int
+) -> dict[str, Array]:
+    """Success of each trigger of an attack on the test examples of each class: source-specific success.
+
+    Args:
+        labels: (N,) int32.
+        answers: by trigger, the labels that the model gives triggered examples.
+        targets: by trigger, the label that the attacker wants.
+        num_classes: M.
+
+    Returns:
+        For each trigger and class NAME_CLASS, the share answered with the target; NaN for the target's own
+        class, and for one without a test example. Nothing where no attack has a trigger.
+
+    Example:
+        >>> answers, targets = {"corner": jnp.array([0, 0, 2])}, {"corner": 0}
+        >>> found = backdoor_by_class(jnp.array([1, 1, 2]), answers, targets, 3)
+        >>> {name: float(value) for name, value in found.items()}
+        {'corner_0': nan, 'corner_1': 1.0, 'corner_2': 0.0}
+
+    Source: Tolpegin et al., "Data poisoning attacks against federated learning systems", ESORICS 2020, who
+    measure one class.
+    """
+    if labels.ndim != 1:
+        raise ValueError(f"metric backdoor_by_class: needs one class per example, got labels {labels.shape}")
+    found: dict[str, Array] = {}
+    for name, answer in answers.items():
+        other = (labels != targets[name]).astype(jnp.float32)
+        member = (labels[:, None] == jnp.arange(num_classes)) * other[:, None]
+        rates = (answer == targets[name]).astype(jnp.float32) @ member / jnp.sum(member, axis=0)
+        found |= {f"{name}_{label}": rates[label] for label in range(num_classes)}
+    return found

@@ -16,6 +16,7 @@ from fljax.numerics.safe import (
     largest_entries,
     ordinary,
     pairwise_distances,
+    saturation,
     scale_rows,
     square_norms,
     unit,
@@ -124,9 +125,17 @@ def _careful_distances(rows: Array, origin: Array, distances: Array) -> Array:
     lengths = jnp.where(zero, 1.0, lengths)
     back = (2.0 * length * along + squares) / (lengths * (lengths + length))
     turned = scaled / lengths[:, None] - back[:, None] * direction
-    found = pairwise_distances(jnp.where((finite & ~zero)[:, None], turned, jnp.nan))
+    usable = finite & ~zero
+    # A copy of another row, so that what has no direction is no centre for the others.
+    turned = jnp.where(usable[:, None], turned, turned[jnp.argmax(usable)])
+    found = pairwise_distances(turned)
     # The square of the unit alone could vanish.
     distances = jnp.minimum(0.5 * jnp.square(found.unit * jnp.sqrt(found.squares)), 2.0)
+    # Where most rows all but coincide, others are too far away to be told apart in their unit.
+    products = dot(turned, turned.T)
+    halves = 0.5 * jnp.diagonal(products)
+    plain = jnp.clip(halves[:, None] + halves[None, :] - products, 0.0, 2.0)
+    distances = jnp.where(found.squares < saturation(rows.dtype, len(rows)), distances, plain)
     distances = jnp.where(zero[:, None] | zero[None, :], 1.0, distances)
     distances = jnp.where(finite[:, None] & finite[None, :], distances, jnp.inf)
     return jnp.where(jnp.eye(len(rows), dtype=bool), 0.0, distances)

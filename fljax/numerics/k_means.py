@@ -136,7 +136,7 @@ def k_means(squares: Array, valid: Array, num_clusters: int) -> Array:
     Example:
         >>> points = jnp.array([0.0, 1.0, 8.0, 9.0, 10.0])
         >>> k_means(jnp.square(points[:, None] - points), jnp.ones(5, bool), 2).tolist()
-        [1, 1, 0, 0, 0]
+        [0, 0, 1, 1, 1]
     """
     n = squares.shape[0]
     squares = jnp.where(valid[:, None] & valid[None, :], squares, 0.0)

@@ -33,7 +33,7 @@ def bottlenecks(distances: Array) -> Array:
         joined, step, nearest, found = state
         new = jnp.argmin(jnp.where(joined, jnp.inf, step))
         # Where all others are infinitely far, the argmin may be one that has joined.
-        new = jnp.where(joined[new], jnp.argmin(joined), new)
+        new = jnp.where(joined[new], jnp.argmin(joined), new).astype(jnp.int32)
         row = jnp.where(joined, jnp.maximum(found[nearest[new]], step[new]), found[new])
         found = found.at[new].set(row).at[:, new].set(row)
         closer = distances[new] < step
@@ -95,14 +95,14 @@ def two_clusters(distances: Array, valid: Array, linkage: Linkage = "average") -
         [0, 1, 0, 1, 0]
     """
     n = distances.shape[0]
-    rows = jnp.arange(n)
+    rows = jnp.arange(n, dtype=jnp.int32)
     pairs = valid[:, None] & valid[None, :] & ~jnp.eye(n, dtype=bool)
     above = rows[:, None] < rows[None, :]
 
     def join(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         apart, labels, sizes = state
         nearest = jnp.min(apart)
-        pair = jnp.argmax(above & (apart <= (1 + SLACK) * nearest))
+        pair = jnp.argmax(above & (apart <= (1 + SLACK) * nearest)).astype(jnp.int32)
         kept, gone = pair // n, pair % n
         one, other = apart[kept], apart[gone]
         if linkage == "average":
@@ -119,7 +119,7 @@ def two_clusters(distances: Array, valid: Array, linkage: Linkage = "average") -
 
     start = (
         jnp.where(pairs, distances, jnp.inf),
-        jnp.where(valid, rows, -1).astype(jnp.int32),
+        jnp.where(valid, rows, -1),
         valid.astype(distances.dtype),
     )
     return jax.lax.fori_loop(0, jnp.sum(valid) - 2, join, start)[1]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.numerics.blocks import fold_blocks, map_blocks, rows_of
-from fljax.numerics.checks import Int, is_static
+from fljax.numerics.checks import Int, as_number, is_static
 from fljax.numerics.safe import for_all
 from fljax.numerics.sharding import column_devices
 
@@ -248,14 +248,53 @@ def trimmed_sum(updates: Array, trim: Int, rows: list[Array] | None) -> Array:
         trim: 0 ≤ trim < n/2; may be traced.
         rows: `sorted_rows(updates)`; None to bisect.
     """
-    n = updates.shape[0]
+    return ranked_sum(updates, trim, updates.shape[0] - trim, rows)
+
+
+def ranked_sum(updates: Array, first: Int, end: Int, rows: list[Array] | None) -> Array:
+    """Sum of the values of every coordinate from the rank `first` to the one before `end`, (d,).
+
+    Args:
+        updates: (n, d).
+        first: counted from 0; may be traced.
+        end: first < end ≤ n; may be traced.
+        rows: `sorted_rows(updates)`; None to bisect.
+    """
+    return ranked(updates, first, end, rows).total
+
+
+class Ranked(NamedTuple):
+    """The values of every coordinate from one rank to another, (d,) each.
+
+    Attributes:
+        first: the smallest of them.
+        last: the largest of them.
+        total: their sum.
+    """
+
+    first: Array
+    last: Array
+    total: Array
+
+
+def ranked(updates: Array, first: Int, end: Int, rows: list[Array] | None) -> Ranked:
+    """The values of every coordinate between two ranks; arguments as for `ranked_sum`."""
+    # What is known stays known while something else is traced.
+    first, end = as_number(first), as_number(end)
     if rows is not None:
-        if is_static(trim):
-            return sum_rows(rows[trim : n - trim])
-        inside = [(rank >= trim) & (rank < n - trim) for rank in range(n)]
-        # `where`, not a product: a dropped infinity times zero would be NaN.
-        return sum_rows([jnp.where(keep, row, 0.0) for keep, row in zip(inside, rows, strict=True)])
-    low, high = select_ranks(updates, [trim, n - 1 - trim])
+        if is_static(first) and is_static(end):
+            return Ranked(rows[first], rows[end - 1], sum_rows(rows[first:end]))
+
+        def total(inside: Callable[[int], Array | bool]) -> Array:
+            # `where`, not a product: a dropped infinity times zero would be NaN.
+            return sum_rows([jnp.where(inside(rank), row, 0.0) for rank, row in enumerate(rows)])
+
+        return Ranked(
+            total(lambda rank: rank == first),
+            total(lambda rank: rank == end - 1),
+            total(lambda rank: (rank >= first) & (rank < end)),
+        )
+    low, high = select_ranks(updates, [first, end - 1])
 
     def parts(row: Array) -> tuple[Array, ...]:
         masks = (row == low, row == high, row <= low, row < high)
@@ -264,9 +303,23 @@ def trimmed_sum(updates: Array, trim: Int, rows: list[Array] | None) -> Array:
 
     between, at_low, at_high, num_low, num_high, up_to_low, below_high = fold_rows(parts, updates)
     low, high = followed(low, at_low, num_low), followed(high, at_high, num_high)
-    of_low, of_high = up_to_low - trim, n - trim - below_high
+    of_low, of_high = up_to_low - first, end - below_high
     ties = times(low, of_low) + times(high, of_high)
-    return jnp.where(low == high, times(low, n - 2 * trim), between + ties)
+    return Ranked(low, high, jnp.where(low == high, times(low, end - first), between + ties))
+
+
+def median_of_some(updates: Array, some: Array) -> Array:
+    """The median of every coordinate over the marked rows, (d,); 0 if none is.
+
+    Args:
+        updates: (n, d); rows that are not marked may hold anything.
+        some: (n,) bool, rows that are finite.
+    """
+    marked = jnp.where(some[:, None], updates, jnp.inf)
+    count = jnp.sum(some)
+    first, end = jnp.maximum(count - 1, 0) // 2, count // 2 + 1
+    total = ranked_sum(marked, first, end, sorted_rows(marked))
+    return jnp.where(count > 0, total / (end - first), 0.0)
 
 
 def times(value: Array, count: Array | int) -> Array:
@@ -345,7 +398,7 @@ def _last_columns(rows: Array, limit: Array, missing: Array) -> Array:
     columns = jnp.arange(rows.shape[1])
 
     def narrow(i: Array, last: Array) -> Array:
-        tried = last | (1 << (rows.shape[1].bit_length() - 1 - i))
+        tried = last | (1 << (rows.shape[1].bit_length() - 1 - i)).astype(jnp.int32)
         at_limit = (_magnitudes(rows) == limit[:, None]) & (columns < tried[:, None])
         return jnp.where(jnp.sum(at_limit, axis=1, dtype=jnp.int32) < missing, tried, last)
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
 from fljax.report.heat_maps import heat_maps
+from fljax.report.leaderboard import leaderboard_pictures
 from fljax.report.lines import lines
 from fljax.report.outcomes import attack_ends
 from fljax.report.panels import ERROR, SUCCESS, Panel, Picture
@@ -60,6 +61,7 @@ def _pictures(results: Results) -> Iterator[Picture]:
     if len(combinations) <= MOST_TABLES and (len(results.real_attacks) > 1 or len(combinations) == 1):
         drawn.append(_comparisons(results, summary, combinations))
     drawn.append(heat_maps(results, summary, worst, [labels for labels, _ in combinations]))
+    drawn.append(leaderboard_pictures(results))
     drawn.append(study_maps(results, summary, [labels for labels, _ in combinations]))
     names: set[str] = set()
     for each in drawn:
@@ -204,7 +206,7 @@ def _points(
 
 def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str]) -> list[Panel]:
     """Errors over the rounds for every attack, then success rates for every backdoor."""
-    made = []
+    made, ends = [], attack_ends(cells)
     for column in results.shown:
         courses = panels.courses(cells, column)
         for attack in attacks:
@@ -212,5 +214,5 @@ def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str])
             # A single evaluation is a point: it is among the final values.
             if any(len(course) > 1 for course in mine.values()):
                 lines = {rule: panels.spread(each) for rule, each in mine.items()}
-                made.append(Panel(attack, column, lines, attack_ends(cells).get(attack)))
+                made.append(Panel(attack, column, lines, ends.get(attack)))
     return made

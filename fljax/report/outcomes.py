@@ -1,12 +1,14 @@
 """The numbers of whole runs for every cell, those that compare with the run without attack among them."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from fljax.config.titles import NO_ATTACK
+from fljax.engine.evaluate import natural_columns
 from fljax.engine.metrics import Metric
 from fljax.simulation.outcomes import (
     AFTERWARDS,
@@ -18,7 +20,14 @@ from fljax.simulation.outcomes import (
     outcomes,
 )
 
-DERIVED: dict[str, Metric] = OUTCOMES | IMPACTS
+NATURAL_SUCCESS = "natural_success_rate"
+DERIVED: dict[str, Metric] = {
+    **OUTCOMES,
+    **IMPACTS,
+    NATURAL_SUCCESS: Metric("attack success rate without attack", brief="natural success", kind="share"),
+}
+# Keys of an attack's table that say nothing about its trigger.
+_NOT_OF_TRIGGERS = {"fraction", "in_cohort", "schedule", "natural"}
 
 
 class Study(NamedTuple):
@@ -40,6 +49,12 @@ class Study(NamedTuple):
 
 
 STUDIES = (
+    Study(
+        "natural",
+        "Backdoors beside their natural success",
+        ("attack_success_rate", NATURAL_SUCCESS),
+        "Attack success rate, and after a slash that of the same trigger in the same runs without attack.",
+    ),
     Study(
         "detection",
         "Detection of attackers",
@@ -85,9 +100,19 @@ def with_outcomes(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Metric]]
         if row["attack"] != NO_ATTACK and twin is not None:
             diverged = bool(row["diverged"]), bool(rows[twin]["diverged"])
             found[place] |= impacts(curves[place], curves[twin], diverged)
+            column = _natural_column(config["attack"], configs[twin]["attack"])
+            found[place][NATURAL_SUCCESS] = rows[twin].get(column, math.nan)
     numbers = pd.DataFrame(found, index=frame.index, columns=list(DERIVED)).astype(float)
     numbers = numbers.dropna(axis="columns", how="all")
     return frame.assign(**numbers), {name: DERIVED[name] for name in numbers}
+
+
+def _natural_column(attack: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    """The column of an attack's trigger in a run without attack; nothing if it was not measured there."""
+    mine = {key: value for key, value in attack.items() if key not in _NOT_OF_TRIGGERS}
+    measured = plain.get("natural") or []
+    columns = natural_columns(str(each.get("name")) for each in measured)
+    return columns[measured.index(mine)] if mine in measured else ""
 
 
 def attack_ends(cells: pd.DataFrame) -> dict[str, int]:

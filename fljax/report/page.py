@@ -17,11 +17,12 @@ from fljax.config.titles import words
 from fljax.report.comparison import Place, compare
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables
+from fljax.report.leaderboard import all_sections
 from fljax.report.outcomes import DERIVED
 from fljax.report.panels import ERROR
 from fljax.report.results import Results
 from fljax.report.selection import Choice, choice_caption, choice_table
-from fljax.report.summary import STATISTICS, Table, ranked, remarks, sections, state, summarize
+from fljax.report.summary import STATISTICS, Table, ranked, remarks, state, summarize
 from fljax.simulation.lines import EVALUATED, metric_of
 
 # Not shown for every cell: long, or the same everywhere.
@@ -91,7 +92,7 @@ def page(
         sections=[
             ("Beside published numbers", *compare(compared, results.when)),
             *([_chosen(results, choices)] if choices else []),
-            *(("Tables" if k == 0 else "", *section) for k, section in enumerate(sections(results))),
+            *(("Tables" if k == 0 else "", *section) for k, section in enumerate(all_sections(results))),
         ],
         remarks=remarks(results),
         leading=pictured[:first],

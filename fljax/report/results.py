@@ -14,6 +14,7 @@ from pyarrow import compute
 
 from fljax.config.plugins import load_recorded
 from fljax.config.titles import NO_ATTACK
+from fljax.engine.evaluate import NATURAL
 from fljax.engine.metrics import Metric
 from fljax.errors import ConfigError, DataError, unknown_name
 from fljax.files import read_json
@@ -90,9 +91,13 @@ class Results:
 
     @property
     def shown(self) -> list[str]:
-        """The metrics of an evaluation that have tables and panels: those of few columns."""
+        """The metrics of an evaluation that have tables and panels: those of few columns.
+
+        The natural success of a trigger is shown beside the attack's.
+        """
         counts = Counter(metric.panel for metric in self.evaluated.values())
-        return [name for name, metric in self.evaluated.items() if counts[metric.panel] <= MOST_OF_ONE]
+        few = [name for name, metric in self.evaluated.items() if counts[metric.panel] <= MOST_OF_ONE]
+        return [name for name in few if not name.startswith(NATURAL)]
 
     @property
     def is_run(self) -> bool:
@@ -171,9 +176,9 @@ def load_results(folder: str | Path, value: str = "last") -> Results:
     if value not in VALUES:
         raise ConfigError(unknown_name("value", value, VALUES))
     results = _load(Path(folder))
+    results = results.at_best() if value == "best" else results
     frame, derived = with_outcomes(results.frame)
-    results = replace(results, frame=frame, derived=derived)
-    return results.at_best() if value == "best" else results
+    return replace(results, frame=frame, derived=derived)
 
 
 def _load(folder: Path) -> Results:

@@ -59,7 +59,7 @@ def _figure(
     ratios = [table.shape[1] for table in means.values()]
     axes = body.subplots(1, len(columns), squeeze=False, width_ratios=ratios)[0]
     for panel, (name, table) in zip(axes, means.items(), strict=True):
-        metric = results.derived[name]
+        metric = results.derived.get(name) or results.evaluated[name]
         _fill(panel, table, metric, bounds if name == study.columns[0] else None)
         panel.set_title(wrapped(metric.short, 12 + 8 * table.shape[1]), fontsize=9)
         if panel is not axes[0]:

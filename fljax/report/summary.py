@@ -254,9 +254,10 @@ def _of_study(study: Study, line: dict[str, Any] | None, results: Results) -> st
     """The means of a study's numbers, with slashes between them; nothing if there is none."""
     if line is None:
         return ""
-    metrics = {name: metric for name, metric in results.derived.items() if name in study.columns}
+    described = {**results.evaluated, **results.derived}
+    metrics = {name: described[name] for name in study.columns if name in described}
     means = {name: float(line[f"{name}_mean"]) for name in metrics}
-    if all(map(math.isnan, means.values())):
+    if all(math.isnan(mean) for name, mean in means.items() if name in results.derived):
         return ""
     texts = ["–" if math.isnan(mean) else FORMATS[metrics[name].kind](mean) for name, mean in means.items()]
     bound = "≥ " * bool(study.bound in results.derived and line[f"{study.bound}_max"] > 0)

@@ -7,9 +7,10 @@ from rich.text import Text
 
 from fljax.host.terminal import Table as RichTable
 from fljax.report.comparison import Place, compare
+from fljax.report.leaderboard import all_sections
 from fljax.report.results import Results
 from fljax.report.selection import Choice, choice_caption, choice_table
-from fljax.report.summary import Entry, Table, remarks, sections, state
+from fljax.report.summary import Entry, Table, remarks, state
 
 MARKDOWN = {"best": "**{}**", "worst": "*{}*", "differs": "**{}**", "": "{}"}
 STYLES = {"best": "bold green", "worst": "italic red", "differs": "bold yellow", "": ""}
@@ -48,7 +49,7 @@ def markdown_tables(results: Results, compared: Sequence[Place] = (), choices: S
     parts = [*map(markdown_table, beside.tables), *([beside.caption] if compared else [])]
     if choices:
         parts += [markdown_table(choice_table(choices, results.value)), choice_caption(results)]
-    for made, text in sections(results):
+    for made, text in all_sections(results):
         parts += [*map(markdown_table, made), text]
     parts += remarks(results)
     return "\n\n".join(parts) + "\n"
@@ -70,7 +71,7 @@ def rich_tables(
     beside, shown = compare(compared, results.when), []
     if choices:
         shown += _rich([choice_table(choices, results.value)], choice_caption(results))
-    made = sections(results)
+    made = all_sections(results)
     for tables, text in made:
         shown += _rich(tables, f"{text} {state(results)}." if tables is made[-1].tables else text)
     return shown + (_rich(beside.tables, beside.caption) if beside.tables else [])

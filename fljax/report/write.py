@@ -11,6 +11,7 @@ from fljax.host.csvs import to_csv
 from fljax.report.comparison import Place, comparison_frame, places
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables, pictures
+from fljax.report.leaderboard import leaderboard_frame
 from fljax.report.page import page
 from fljax.report.results import Results, load_results
 from fljax.report.selection import Choice, choice_frame, choose, declared
@@ -71,6 +72,8 @@ def write_report(
             results.frame.drop(columns=[*results.lists, "config"], errors="ignore")
         )
         contents["table.csv"] = frame_to_csv(means(results))
+        if (board := leaderboard_frame(results)).size:
+            contents["leaderboard.csv"] = frame_to_csv(board)
         contents["curves.csv"] = frame_to_csv(long_curves(results))
         if compared:
             contents["published.csv"] = frame_to_csv(comparison_frame(compared))

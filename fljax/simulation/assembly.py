@@ -498,6 +498,7 @@ def compose(
         measures=parts.measures,
         losses=parts.loss,
         triggers=alone | dict(chosen_attack.triggers),
+        natural=resolved.natural_triggers(parts.task),
         num_classes=parts.dataset.num_classes,
         num_clients=num_test_clients(parts.dataset),
     )

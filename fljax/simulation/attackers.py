@@ -8,6 +8,7 @@ from fljax.attacks.wrappers import NO_ATTACK
 from fljax.config.components import (
     ACTUAL,
     COUNTS,
+    PIECES,
     bind_rule,
     make_aggregator,
 )
@@ -25,7 +26,8 @@ def without_actual(config: AggregatorConfig, count: int = 0) -> AggregatorConfig
         return {**table, **numbers}
 
     table = settled(config.model_dump())
-    return AggregatorConfig.model_validate({**table, "pre": [settled(piece) for piece in table["pre"]]})
+    pieces = {key: [settled(piece) for piece in table[key]] for key in PIECES}
+    return AggregatorConfig.model_validate({**table, **pieces})
 
 
 def with_actual(config: AggregatorConfig, num_malicious: int, num_rows: int) -> AggregatorConfig:
@@ -44,7 +46,7 @@ def with_actual(config: AggregatorConfig, num_malicious: int, num_rows: int) -> 
         >>> with_actual(rule, 4, 20).parameters, with_actual(rule, 12, 20).parameters
         ({'trim': 4}, {'trim': 9})
     """
-    if not any(ACTUAL in table.parameters.values() for table in (config, *config.pre)):
+    if not any(ACTUAL in table.parameters.values() for table in (config, *config.pre, *config.post)):
         return config
     return without_actual(config, _largest_taken(_as_text(config), num_malicious, num_rows))
 

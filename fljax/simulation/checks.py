@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.aggregators import RULES
 from fljax.attacks import ATTACKS
 from fljax.base import Aggregator, Attack, Context, Knowledge, Lacking, asks, draws
+from fljax.config.components import PIECES
 from fljax.config.resolve import Resolved
 from fljax.data import Format
 from fljax.engine.round import NOT_OF_MESSAGES
@@ -218,7 +219,7 @@ def check_pieces(
 def cannot_stream(
     resolved: Resolved, rule: Aggregator | None = None, attack: Attack | None = None
 ) -> str | None:
-    """The sentence for a rule, a pre-aggregator or an attack that reads all rows at once; None if none does.
+    """The sentence for a rule, a piece around it or an attack that reads all rows at once; None if none does.
 
     Args:
         resolved: those that the configuration names.
@@ -227,7 +228,11 @@ def cannot_stream(
     """
     pieces: list[tuple[str, Any, Any, Any]] = [
         ("aggregator", resolved.rule, rule, RULES),
-        *(("pre-aggregator", part, rule, PRE_AGGREGATORS) for part in resolved.rule.parts.values()),
+        *(
+            (registry.kind, part, rule, registry)
+            for key, part in resolved.rule.parts.items()
+            if (registry := PIECES[key.partition(".")[0]])
+        ),
         ("attack", resolved.attack, attack, ATTACKS),
     ]
     for kind, named, given, registry in pieces:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fljax.engine.evaluate import VALIDATION, VALIDATION_ERROR, Evaluation
+from fljax.engine.evaluate import NATURAL, VALIDATION, VALIDATION_ERROR, Evaluation
 from fljax.engine.loop import Record
 from fljax.engine.metrics import Metric, described
 from fljax.engine.round import RoundMetrics
@@ -42,6 +42,9 @@ def metric_of(column: str) -> Metric:
     """The description of a column of a line."""
     if column in MEASURED:
         return MEASURED[column]
+    if column.startswith(NATURAL):
+        title = f"natural success: {column.removeprefix(NATURAL).replace('_', ' ')}"
+        return Metric(title, kind="share", panel="natural success")
     return VALIDATION if column == VALIDATION_ERROR else described_column(column)
 
 

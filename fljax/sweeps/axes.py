@@ -34,6 +34,8 @@ class SweepConfig(pydantic.BaseModel):
         published: tables whose published numbers the report shows beside these, a name or several.
         select: axes along which the report chooses, for every rule the value with the smallest worst
             validation error over the attacks; "aggregator" for variants of the same rule.
+        natural: whether cells without attack measure how often the triggers of the other cells' attacks
+            succeed by themselves.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -46,6 +48,7 @@ class SweepConfig(pydantic.BaseModel):
     include: list[dict[str, Any]] = []
     published: str | list[str] = []
     select: list[str] = []
+    natural: bool = False
 
 
 class Sweep(NamedTuple):
@@ -167,6 +170,8 @@ def make_sweep(
         points += [given] if own else [{**given, "seed": seed} for seed in seeds or ()]
     if not points:
         raise ConfigError("sweep: no cells are left; is everything excluded?")
+    if parsed.natural:
+        points = _with_natural(points)
     axes, cells = make_cells(values, points, told)
     for axis in parsed.select:
         if axis not in axes or axis in ("attack", "seed"):
@@ -208,6 +213,30 @@ def _rule(table: Mapping[str, Any], points: Sequence[Mapping[str, Any]], base: A
     axes = points[0] if points else {}
     kept = {key: value for key, value in table.items() if key in axes}
     return kept | dict(dotted({key: value for key, value in table.items() if key not in axes}, base))
+
+
+def _with_natural(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points, of which those without attack have the attacks of the others as `natural`."""
+    of_all = {"fraction", "in_cohort", "schedule", "natural"}
+    for key in dict.fromkeys(key for point in points for key in point):
+        if key.startswith("attack.") and key.split(".")[1] not in of_all:
+            raise ConfigError(
+                f"sweep.natural: does not go with the axis {key}; list the attacks with their values"
+            )
+    tables = {id(table): table for point in points if (table := point.get("attack"))}
+    others: list[dict[str, Any]] = []
+    for table in tables.values():
+        trigger = {key: value for key, value in table.items() if key not in of_all}
+        if table["name"] != "none" and trigger not in others:
+            others.append(trigger)
+    # One table for all cells that shared one.
+    filled = {key: {**table, "natural": others} for key, table in tables.items() if table["name"] == "none"}
+    if not filled or not others:
+        raise ConfigError('sweep.natural: needs "none" and another attack among the attacks of the sweep')
+    return [
+        {**point, "attack": filled[id(point["attack"])]} if id(point.get("attack")) in filled else point
+        for point in points
+    ]
 
 
 def _without(points: list[dict[str, Any]], rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

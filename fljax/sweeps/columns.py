@@ -68,6 +68,13 @@ def _column(key: str, spec: Any, base: ExperimentConfig) -> Column:
         spec = known[spec](base)
     if isinstance(spec, dict):
         spec = _range(where, spec)
+    if isinstance(spec, list):  # a preset among the values stands for its own
+        named = PRESETS.get(key, {})
+        spec = [
+            value
+            for each in spec
+            for value in (named[each](base) if isinstance(each, str) and each in named else [each])
+        ]
     if not isinstance(spec, list) or not spec:
         raise ConfigError(f"{where}: must be a list of values, a range or a preset, got {spec!r}")
     return [component_value(key, value, where) for value in spec]

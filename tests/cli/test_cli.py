@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 import fljax
-from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, Task
 from fljax.cli.details import config_line
 from fljax.cli.listing import KINDS, list_table
@@ -318,7 +318,7 @@ def test_wrong_usage_has_status_2(cli, words):
 # --- lists and help ----------------------------------------------------------------------------------
 
 REGISTRIES = {
-    "rules": [*RULES, *PRE_AGGREGATORS],
+    "rules": [*RULES, *PRE_AGGREGATORS, *POST_AGGREGATORS],
     "attacks": [*ATTACKS, "none"],
     "datasets": DATASETS,
     "models": MODELS,

@@ -518,6 +518,7 @@ FULL = {
         "fraction": 0.25,
         "in_cohort": 2,
         "schedule": {"name": "periodic", "on": 5, "off": 5},
+        "natural": [{"name": "badnets"}],
     },
     "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
     "metrics": ["test_loss", {"name": "client_errors"}],

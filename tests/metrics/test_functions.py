@@ -80,12 +80,26 @@ def triggered():
     return found
 
 
+def triggered_by_class():
+    found = {}
+    for name, trigger in TRIGGERS.items():
+        for label in range(M):
+            answers = [
+                np.argmax(np.asarray(trigger.embed(jnp.asarray(x))))
+                for x, y in zip(X, Y, strict=True)
+                if y == label != trigger.target
+            ]
+            found[f"{name}_{label}"] = np.mean(np.array(answers) == trigger.target) if answers else math.nan
+    return found
+
+
 OF_CLASSES = {
     "test_loss": loss,
     "per_class_error": of_classes,
     "top5_error": top5,
     "client_errors": of_clients,
     "backdoor": triggered,
+    "backdoor_by_class": triggered_by_class,
 }
 OF_NUMBERS = {
     "rmse": lambda z, y: np.sqrt(np.mean((z - y) ** 2)),

@@ -6,10 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fljax
+from fljax.config.schema import parse_config
 from fljax.report import load_results, write_report
 from fljax.report.outcomes import STUDIES
 from fljax.report.run import run_figure
 from fljax.report.summary import sections
+from fljax.simulation.experiment import assemble
+from fljax.sweeps import make_sweep
 from tests.support.sweep_folders import cell, write_sweep
 
 ROUNDS = [50, 100, 150, 200, 250]
@@ -92,16 +96,17 @@ def test_studies_have_tables_of_their_own(folder):
 
 def test_studies_are_in_every_file(folder, tmp_path):
     names = {path.name for path in write_report(folder, tmp_path / "out")}
-    assert {f"{study.name}.png" for study in STUDIES} <= names
+    mine = [study for study in STUDIES if study.name != "natural"]
+    assert {f"{study.name}.png" for study in mine} <= names
     table = pd.read_csv(tmp_path / "out" / "table.csv").set_index(["aggregator", "attack"])
-    mine = table.loc["FedAvg", "BadNets"]
-    assert (mine["lifespan_mean"], mine["lifespan_censored_max"]) == (150, 1)
+    line = table.loc["FedAvg", "BadNets"]
+    assert (line["lifespan_mean"], line["lifespan_censored_max"]) == (150, 1)
     cells = pd.read_csv(tmp_path / "out" / "results.csv")
     impact = cells[(cells["attack"] == "Trim attack") & (cells["seed"] == 1)]["impact_best"]
     np.testing.assert_allclose(impact, 0.15)
     for name in ("report.html", "report.md"):
         text = (tmp_path / "out" / name).read_text(encoding="utf-8")
-        assert all(study.title in text for study in STUDIES)
+        assert all(study.title in text for study in mine)
         assert "≥ 150 / 0.80" in text
 
 
@@ -143,3 +148,50 @@ def test_the_end_of_an_attack_is_drawn():
         assert [100, 100] in [list(line.get_xdata()) for line in axes.get_lines()]
     texts = [text.get_text() for text in panels["detection of attackers"].get_legend().get_texts()]
     assert texts == ["precision", "recall", "false-positive rate"]
+
+
+def test_the_natural_success_of_a_trigger_is_measured_where_nobody_attacks(tmp_path):
+    values = {
+        "rounds": 2, "eval_every": 2, "num_clients": 6, "aggregator": {"name": "mean"}, "root": {"size": 20},
+        "data": {"name": "synthetic", "num_train": 200, "num_test": 60}, "local": {"learning_rate": 0.3},
+        "model": {"name": "logistic_regression"}, "seed": 3,
+    }  # fmt: skip
+    badnets = {"name": "badnets", "target": 1, "every": 2, "fraction": 0.4}
+    sweep = make_sweep(values, {"natural": True, "axes": {"attack": ["none", "sign_flip", badnets]}})
+    plain = sweep.cells[0].config
+    assert [each.name for each in plain.attack.natural] == ["sign_flip", "badnets"]
+    fljax.sweep(sweep, tmp_path / "sweep", progress=False, workers=1)
+    # By a loop over the test examples, with the model of the run without attack.
+    experiment = assemble(plain)
+    result = fljax.run(plain, progress=False)
+    weights, bias = (np.asarray(result.params["Dense_0"][name]) for name in ("kernel", "bias"))
+    hits, count = 0, 0
+    for x, y in zip(experiment.dataset.test_x, experiment.dataset.test_y, strict=True):
+        if y != 1:
+            marked = np.where(np.arange(x.size) % 2 == 1, 0.0, np.ravel(x))
+            hits, count = hits + (np.argmax(marked @ weights + bias) == 1), count + 1
+    assert 0 < hits < count
+    assert list(result.metrics["natural_success_badnets"]) == pytest.approx([hits / count])
+    assert "natural_success_sign_flip" not in result.metrics
+    results = load_results(tmp_path / "sweep")
+    rates = results.frame.set_index("attack")["natural_success_rate"]
+    np.testing.assert_allclose(
+        rates[["no attack", "Sign flipping", "BadNets"]], [np.nan, np.nan, hits / count]
+    )
+    found = table_of(results, "Backdoors beside their natural success")
+    assert found["BadNets", "FedAvg"].endswith(f" / {hits / count:.2f}")
+    assert found["Sign flipping", "FedAvg"] == ""
+
+
+def test_what_has_no_natural_success_is_said():
+    def refused(match, attacks, **axes):
+        with pytest.raises(fljax.ConfigError, match=match):
+            make_sweep({"num_clients": 4}, {"natural": True, "axes": {"attack": attacks, **axes}})
+
+    refused('needs "none" and another attack', ["badnets"])
+    refused('needs "none" and another attack', ["none"])
+    refused("does not go with the axis attack.target", ["none", "badnets"], **{"attack.target": [0, 1]})
+    refused("unknown attack 'badnet'", ["none", "badnet"])
+    table = {"name": "none", "natural": ["badnet"]}
+    with pytest.raises(fljax.ConfigError, match="unknown attack 'badnet'"):
+        fljax.build(parse_config({"num_clients": 4, "attack": table}))

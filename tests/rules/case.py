@@ -1,5 +1,6 @@
 """A row of the table of rules: how to call one, what it survives, what holds of it, and data to try it on."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from fljax.aggregators import RULES
+from fljax.aggregators import POST_AGGREGATORS, RULES, mean
 from fljax.base import Head, Layers
+from fljax.numerics.checks import compute_dtype, output_dtype
 from tests.support.programs import optimized
 
 N, D = 12, 37
@@ -55,8 +57,10 @@ def make(
         "history": (updates + 2 * center + spread * random.normal(size=(n, d))).astype(np.float32),
         "key": jax.random.key(seed),
         "params": (center + 2.0 * random.normal(size=d)).astype(np.float32),
+        "scores": (random.uniform(0.05, 0.1, n) + 0.2 * (np.arange(n) % 4 == 1)).astype(np.float32),
     }
-    others["scores"] = random.normal(size=n).astype(np.float32)
+    if uneven:
+        others["scores"] = random.uniform(0.0, 0.2, n).astype(np.float32)
     others["root_x"] = random.uniform(size=(6, 2)).astype(np.float32)
     target = others["params"] + center.astype(np.float32)
     return updates, {**others, **model_of(d), "root_loss": Partial(quadratic, target)}
@@ -150,6 +154,17 @@ def norm(factor: float, of: str) -> Callable[[Poisoned], bool]:
     )
 
 
+def behind_the_mean(piece: Callable[..., Any]) -> Callable[..., Any]:
+    """A post-aggregator as a rule."""
+    reads = ["updates"] if "updates" in inspect.signature(piece).parameters else []
+
+    def rule(updates: Any, *arrays: Any, **hyper: Any) -> Any:
+        update = mean(updates.astype(compute_dtype(updates)))
+        return piece(update, *[updates] * len(reads), *arrays, **hyper).astype(output_dtype(updates))
+
+    return rule
+
+
 @dataclass(frozen=True, eq=False)
 class RuleCase:
     """A rule with its arguments for n = 12 rows and what is to hold for it.
@@ -205,7 +220,8 @@ class RuleCase:
 
     @property
     def function(self) -> Callable[..., Any]:
-        return self.registry[self.name].function
+        function = self.registry[self.name].function
+        return behind_the_mean(function) if self.registry is POST_AGGREGATORS else function
 
     @property
     def id(self) -> str:

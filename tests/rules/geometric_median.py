@@ -61,6 +61,11 @@ def nearly_minimizes_distances(case, updates, others, result):
     if unit is None:
         unit = weighted_median(np.linalg.norm(rows - point, axis=1), weights)
     smoothing = max(case.hyper.get("smoothing", 1e-6) * unit, 1e-150)
+    return no_better_point(rows, point, weights, smoothing, slack=2 * smoothing)
+
+
+def no_better_point(rows, point, weights, smoothing, slack):
+    """Neither more Weiszfeld steps nor any row have a smaller sum of distances, up to the slack of one."""
 
     def excess(other):
         """Sum of distances at `point` less that at `other`."""
@@ -76,7 +81,7 @@ def nearly_minimizes_distances(case, updates, others, result):
         share = weights / np.maximum(smoothing, np.linalg.norm(rows - better, axis=1))
         better = share @ rows / share.sum()
     near = np.sort(np.linalg.norm(rows - point, axis=1))[: 2 * len(rows) // 3].mean()
-    allowed = weights.sum() * (1e-3 * near + 1e-5 * np.linalg.norm(point) + 2 * smoothing)
+    allowed = weights.sum() * (1e-3 * near + 1e-5 * np.linalg.norm(point) + slack)
     return max(excess(other) for other in (better, *rows)) <= allowed
 
 

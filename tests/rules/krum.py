@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.rules.case import RuleCase, near
-from tests.rules.rounding import means_of_smallest, of_crowd, pair_noise, some_follow, wide
+from tests.rules.rounding import means_of_smallest, some_follow, squares_and_noise, wide
 
 
 def krum_scores(updates, num_malicious, power=2, num_neighbors=None):
@@ -39,11 +39,7 @@ def krum_scores_and_noise(rows, num_malicious, power=2, num_neighbors=None):
     """The float64 scores, and how far float32 may be off."""
     scores = krum_scores(rows, num_malicious, power, num_neighbors)
     count = len(rows) - num_malicious - 2 if num_neighbors is None else num_neighbors
-    squares, noise = np.square(rows[:, None] - rows[None]).sum(-1), pair_noise(rows)
-    # All squares that overflow in the unit of the distances are one number.
-    overflow = 1e36 * of_crowd(rows)[1]
-    beyond = (squares > overflow) & (overflow > 0)
-    noise = np.where(beyond, np.maximum(noise, squares - overflow), noise)
+    squares, noise = squares_and_noise(rows)
     if power == 1:
         low, high = np.sqrt(np.maximum(squares - noise, 0.0)), np.sqrt(squares + noise)
         noise = np.maximum(np.sqrt(squares) - low, high - np.sqrt(squares))

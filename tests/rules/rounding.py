@@ -63,6 +63,14 @@ def pair_noise(rows):
     return ROUNDING * (crowd[:, None] + crowd[None]) + 1e-36 * unit
 
 
+def squares_and_noise(rows):
+    """The squared distances, and how far off they may be in float32, where what overflows is one number."""
+    squares, noise = np.square(rows[:, None] - rows[None]).sum(-1), pair_noise(rows)
+    overflow = 1e36 * of_crowd(rows)[1]
+    beyond = (squares > overflow) & (overflow > 0)
+    return squares, np.where(beyond, np.maximum(noise, squares - overflow), noise)
+
+
 def means_of_smallest(values, keys, noise, count):
     """The means, and the magnitudes, of every `count` values that rounding may call those of smallest key."""
     low, high = keys - noise, keys + noise

@@ -48,7 +48,7 @@ from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.signatures import keyword_parameters
 from tests.attacks.case import told
 from tests.rules.case import first_rows, make
-from tests.rules.table import PRE_CASES, RULE_CASES
+from tests.rules.table import POST_CASES, PRE_CASES, RULE_CASES
 
 KEY = jax.random.key(0)
 CASES = first_rows(RULE_CASES) + first_rows(PRE_CASES)
@@ -135,8 +135,8 @@ def numeric(function):
 
 
 def every_number():
-    for case in CASES:
-        for name in numeric(case.function):
+    for case in (*CASES, *first_rows(POST_CASES)):
+        for name in numeric(case.registry[case.name].function):
             yield f"{case.name}.{name}", partial(call_rule, case), name
     for kind, registry, call in (
         ("soft ", SURROGATES, call_surrogate),

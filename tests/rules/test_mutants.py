@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.rules.case import SAMPLES, on_samples
-from tests.rules.table import MUTANTS, PRE_CASES, RULE_CASES
+from tests.rules.table import MUTANTS, POST_CASES, PRE_CASES, RULE_CASES
 
-ALL = RULE_CASES + PRE_CASES
+ALL = RULE_CASES + PRE_CASES + POST_CASES
 
 
 def tells_apart(case, candidates):

@@ -246,20 +246,29 @@ def test_geometric_median_is_optimal_in_float32(problem):
 # Entry, hyper-parameter, and its largest value for n = 12 rows.
 LARGEST = [
     ("trimmed_mean", "trim", 5),
+    ("winsorized_mean", "trim", 5),
     ("mean_around_median", "num_malicious", 5),
     ("phocas", "trim", 5),
     ("krum", "num_malicious", 4),
     ("multi_krum", "num_malicious", 4),
     ("bulyan", "num_malicious", 2),
+    ("faba", "num_malicious", 5),
+    ("aksel", "num_malicious", 5),
+    ("foundation", "num_malicious", 5),
     ("norm_filter", "num_malicious", 5),
     ("nearest_to_pivot", "num_malicious", 5),
     ("minimum_diameter", "num_malicious", 5),
     ("smallest_spectrum", "num_malicious", 5),
     ("covariance_filter", "num_malicious", 5),
     ("divide_and_conquer", "num_malicious", 5),
+    ("spectral_filter", "num_malicious", 5),
     ("adaptive_clip", "num_malicious", 5),
     ("nnm", "num_malicious", 5),
 ]
+
+
+# What else they need.
+REQUIRED = {"spectral_filter": {"sigma": 1.9}}
 
 
 def test_every_bound_is_in_the_table():
@@ -278,7 +287,7 @@ def test_bounds(name, hyper, largest):
     arrays = [others["key"]] if name == "divide_and_conquer" else []
 
     def call(value):
-        return rule(updates, *arrays, **{hyper: value})
+        return rule(updates, *arrays, **REQUIRED.get(name, {}), **{hyper: value})
 
     with pytest.raises(ValueError, match=rf"^{name}: {hyper}={largest + 1} needs .*, got n=12$"):
         call(largest + 1)
@@ -361,7 +370,19 @@ def test_errors_name_rule_and_numbers(build, message):
 def test_every_rule_says_that_it_takes_a_matrix(name):
     function = {**RULES, **PRE_AGGREGATORS}[name].function
     title = "foolsgold" if name == "foolsgold" else function.__name__
-    others = {**make()[1], "trim": 1, "num_malicious": 1, "radius": 1.0, "bucket_size": 2}
+    others = {
+        **make()[1],
+        "sigma": 1.0,
+        "bound": 1.0,
+        "step": 1.0,
+        "num_sent": 1,
+        "std": 1.0,
+        "trim": 1,
+        "num_malicious": 1,
+        "radius": 1.0,
+        "bucket_size": 2,
+        "threshold": 1,
+    }
     parameters = list(inspect.signature(function).parameters.values())[1:]
     arrays = [
         others[p.name] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES, on_pytrees
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES, on_pytrees
 from tests.rules.case import CALLED, IN_SPACE, PER_ROW, D, N, Poisoned, compiled, first_rows, make, on_samples
-from tests.rules.table import PRE_CASES, RULE_CASES
+from tests.rules.table import POST_CASES, PRE_CASES, RULE_CASES
 from tests.support.collectives import on_two_devices
 from tests.support.programs import optimized
 
-ALL = RULE_CASES + PRE_CASES
+ALL = RULE_CASES + PRE_CASES + POST_CASES
 # For what does not depend on the arguments: one row of each entry.
 ONE_EACH = first_rows(ALL)
 
@@ -31,6 +31,7 @@ def as_type(others, dtype):
 def test_every_registry_entry_has_a_row():
     assert {case.name for case in RULE_CASES} == set(RULES)
     assert {case.name for case in PRE_CASES} == set(PRE_AGGREGATORS)
+    assert {case.name for case in POST_CASES} == set(POST_AGGREGATORS)
 
 
 @each(ALL)
@@ -260,7 +261,8 @@ def test_gradient_equals_finite_differences(case):
         np.testing.assert_allclose(slope, (above - below) / (2 * step), rtol=1e-5, atol=1e-7)
 
 
-@each([c for c in ONE_EACH if c.differentiable and c.name != "mean"])
+# What is tested behind the mean has its gradient.
+@each([c for c in ONE_EACH if c.differentiable and c.name != "mean" and c.registry is not POST_AGGREGATORS])
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
 def test_a_hostile_row_keeps_its_nan_out_of_the_gradient(case, value):
     """Of FedAvg's result, NaN, there is no gradient; every other rule's has a zero in its place."""
@@ -299,7 +301,7 @@ OF_FINITE_ROWS = {
     "smallest_spectrum",
 }
 # Entry by entry, a NaN is an extreme value: too many of them are the median.
-BY_COORDINATE = {"median", "trimmed_mean", "mean_around_median", "phocas"}
+BY_COORDINATE = {"median", "trimmed_mean", "winsorized_mean", "mean_around_median", "phocas"}
 
 
 @each([c for c in ONE_EACH if c.tolerated and c.name not in BY_COORDINATE])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.rules.case import N, make
-from tests.rules.table import PRE_CASES, RULE_CASES
+from tests.rules.table import POST_CASES, PRE_CASES, RULE_CASES
 
 D = 3
 
@@ -27,7 +27,7 @@ stacks = st.one_of(
 )
 
 
-@pytest.mark.parametrize("case", RULE_CASES + PRE_CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", RULE_CASES + PRE_CASES + POST_CASES, ids=lambda case: case.id)
 def test_result_is_one_that_rounding_allows(case):
     compiled = jax.jit(lambda updates, others: case.call(updates, others))
     arrays = [make(seed, d=D)[1] for seed in range(4)]

@@ -7,13 +7,13 @@ import pytest
 from fljax.aggregators import RULES, geometric_median
 from fljax.numerics.rows import Rows, by_row, chunk_size, stacked, sum_rows
 from tests.rules.case import N, compiled, make
-from tests.rules.table import PRE_CASES, RULE_CASES
+from tests.rules.table import POST_CASES, PRE_CASES, RULE_CASES
 from tests.rules.test_rules import HOSTILE
 
 CHUNK = 5  # two chunks, and two rows that are left over
 CASES = [
     case
-    for case in [*RULE_CASES, *PRE_CASES]
+    for case in [*RULE_CASES, *PRE_CASES, *POST_CASES]
     if case.registry[case.name].facts["streams"]
     # From the median of all rows it does not stream.
     and (case.name != "geometric_median" or "start" in case.hyper)

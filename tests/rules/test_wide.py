@@ -7,12 +7,14 @@ import pytest
 
 from fljax.numerics.safe import largest_entries, row_norms, squares_to
 from tests.rules.case import N, Poisoned, compiled, make
-from tests.rules.table import PRE_CASES, RULE_CASES
+from tests.rules.table import POST_CASES, PRE_CASES, RULE_CASES
 from tests.support.programs import optimized
 
 D = 5000
 # Random coordinates that miss the hostile one cannot show it.
-CASES = [c for c in RULE_CASES + PRE_CASES if c.tolerated and c.hyper.get("subspace_size", D) >= D]
+CASES = [
+    c for c in RULE_CASES + PRE_CASES + POST_CASES if c.tolerated and c.hyper.get("subspace_size", D) >= D
+]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e38], ids=str)

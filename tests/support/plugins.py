@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.clients import CLIENT_ALGORITHMS
 from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
@@ -16,6 +16,7 @@ from fljax.tracking import TRACKERS
 REGISTRIES = (
     RULES,
     PRE_AGGREGATORS,
+    POST_AGGREGATORS,
     ATTACKS,
     DATASETS,
     PARTITIONS,
@@ -57,6 +58,12 @@ def halfway(updates, weights=None, *, share: float | jax.Array = 0.5):
 def signs(updates):
     """The sign of every entry."""
     return jnp.sign(updates)
+
+
+@fljax.register_post_aggregator(title="Halved")
+def halved(update):
+    """Half of the update."""
+    return update / 2
 
 
 @fljax.register_attack("push", title="Push", assumes="own update", optimises="disturbance")

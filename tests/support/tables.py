@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from fljax.aggregators import PRE_AGGREGATORS, RULES
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.clients import CLIENT_ALGORITHMS
 from fljax.data import AUGMENTATIONS, DATASETS, PARTITIONS
@@ -38,7 +38,11 @@ def tables() -> dict[str, str]:
             ("rule", "in the literature", "tolerates f when", "streams", "source"),
             (
                 (f"{before}`{name}`", entry.title, entry.assumes, streams(entry), entry.source)
-                for before, registry in (("", RULES), ("pre: ", PRE_AGGREGATORS))
+                for before, registry in (
+                    ("", RULES),
+                    ("pre: ", PRE_AGGREGATORS),
+                    ("post: ", POST_AGGREGATORS),
+                )
                 for name, entry in registry.items()
             ),
         ),

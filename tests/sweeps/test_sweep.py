@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fljax
-from fljax.aggregators import PRE_AGGREGATORS, RULES, Context
+from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES, Context
 from fljax.attacks import ATTACKS, Knowledge, Task
 from fljax.attacks.wrappers import TASK_ARGUMENTS
 from fljax.config.components import bind_attack, bind_rule, make_aggregator, make_attack
@@ -542,6 +542,17 @@ OWN: dict[str, dict[str, tuple[float, float]]] = {
     "layer_backdoor": {"threshold": (0.5, 0.9)},
     "bulyan": {"num_malicious": (0, 1)},
     "krum": {"num_neighbors": (1, 6)},
+    "huber": {"tolerance": (1e-6, 1e-5), "radius": (0.2, 2.0)},
+    "residual_reweighting": {"bound": (0.5, 2.0), "threshold": (0.1, 0.5)},
+    "crfl": {"radius": (0.5, 1.0), "growth": (0.0, 0.5), "cap": (5.0, 6.0), "std": (0.0, 0.1)},
+    "afa": {"width": (0.5, 2.0), "growth": (0.1, 0.5)},
+    "flod": {"step": (0.5, 1.0), "threshold": (0.5, 0.8)},
+    "sparse_fed": {"num_sent": (2, 6), "decay": (0.5, 0.9)},
+    "zeno_pp": {"rate": (0.1, 0.2), "rho": (0.05, 0.01), "epsilon": (0.0, 1.0)},
+    "spectral_filter": {"sigma": (0.01, 0.3)},
+    "robust_learning_rate": {"threshold": (1.0, 5.0)},
+    "flip_disputed": {"threshold": (1.0, 5.0)},
+    "quantile_clip": {"start": (0.5, 2.0), "rate": (0.1, 0.2), "noise": (0.0, 1.0)},
     "geometric_median": {"tolerance": (1e-6, 1e-5), "smoothing": (1e-6, 2.0)},
 }
 # What else a component needs.
@@ -559,7 +570,12 @@ NEEDED: dict[str, dict[str, Any]] = {
 
 
 def _traceables():
-    registries = (("rule", RULES, ()), ("pre", PRE_AGGREGATORS, ()), ("attack", ATTACKS, TASK_ARGUMENTS))
+    registries = (
+        ("rule", RULES, ()),
+        ("pre", PRE_AGGREGATORS, ()),
+        ("post", POST_AGGREGATORS, ()),
+        ("attack", ATTACKS, TASK_ARGUMENTS),
+    )
     for kind, registry, hidden in registries:
         for name, entry in registry.items():
             found = traceable_parameters(entry.function, hidden)
@@ -598,7 +614,7 @@ def _component(kind, name, given):
             return made.corrupt(updates, malicious, made.init(N, D), known)[0]
 
         return attack
-    table = {"name": "mean", "pre": [{"name": name, **given}]} if kind == "pre" else {"name": name, **given}
+    table = {"name": name, **given} if kind == "rule" else {"name": "mean", kind: [{"name": name, **given}]}
 
     def aggregate(traced):
         made = make_aggregator(bind_rule(AggregatorConfig(**table)).replaced(traced))
@@ -609,7 +625,7 @@ def _component(kind, name, given):
 
 @pytest.mark.parametrize(("kind", "name", "found"), list(_traceables()))
 def test_two_values_in_one_program_give_what_each_gives_alone(kind, name, found):
-    functions = {"rule": RULES, "pre": PRE_AGGREGATORS, "attack": ATTACKS}[kind]
+    functions = {"rule": RULES, "pre": PRE_AGGREGATORS, "post": POST_AGGREGATORS, "attack": ATTACKS}[kind]
     hidden = TASK_ARGUMENTS if kind == "attack" else ()
     needed = {
         key: PAIRS[key][0] if key in PAIRS else None
@@ -619,7 +635,7 @@ def test_two_values_in_one_program_give_what_each_gives_alone(kind, name, found)
     whole = {key: kind_of for key, (kind_of, _) in found.items()}
     pairs = PAIRS | OWN.get(name, {})
     pair = [needed | {key: whole[key](pairs[key][i]) for key in found} | NEEDED.get(name, {}) for i in (0, 1)]
-    prefix = "pre.0." if kind == "pre" else ""
+    prefix = f"{kind}.0." if kind in ("pre", "post") else ""
     traced = {
         f"{prefix}{key}": jnp.array([values[key] for values in pair], np.int32 if whole[key] is int else None)
         for key in found
