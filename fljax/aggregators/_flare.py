@@ -50,8 +50,9 @@ def flare(
     Example:
         >>> rows = jnp.array([[0.1], [0.12], [0.08], [5.0]])
         >>> both = lambda params, x: jnp.tanh(x * params)
-        >>> print(flare.explained(rows, jnp.ones(1), both, jnp.ones((2, 1)))[1]["weights"].round(2))
-        [0.41 0.41 0.15 0.02]
+        >>> info = flare.explained(rows, jnp.ones(1), both, jnp.ones((2, 1)))[1]
+        >>> print("{:.2f} {:.2f} {:.2f} {:.2f}".format(*info["weights"]))
+        0.41 0.41 0.15 0.02
 
     Source: Wang, Xiao, Chen, Hu, Lou, Hou, "FLARE: defending federated learning against model poisoning
     attacks via latent space representations", AsiaCCS 2022. BackFed weighs by votes / Σ votes and divides
