@@ -89,13 +89,15 @@ def timed(prepare: Any, call: Any, repeats: int, seconds: float) -> dict[str, An
 
 
 def time_attack(name: str, hyper: dict[str, Any], n: int, d: int, m: int, args: Any) -> dict[str, Any]:
-    attack = make(name, Task(10, m), hyper)
+    attack = make(name, Task(10, m, init_params=lambda key: jax.random.normal(key, (d,))), hyper)
     rule = partial(trimmed_mean, trim=TRIM * n // 100)
     surrogate = partial(SURROGATES["trimmed_mean"], trim=TRIM * n // 100)
     known = context(d, n)
 
     def corrupt(updates: Any, malicious: Any, state: Any, context: Context) -> Any:
-        return attack.corrupt(updates, malicious, state, Knowledge(context, rule, surrogate))
+        return attack.corrupt(
+            updates, malicious, state, Knowledge(context, rule, surrogate, run_key=jax.random.key(1))
+        )
 
     updates, malicious = jnp.asarray(draw(n, d, 0)), jnp.arange(n) < m
     state = attack.init(n, d)

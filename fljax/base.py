@@ -134,6 +134,7 @@ class Knowledge(NamedTuple):
         surrogate: a smooth version of `rule`, for attacks that follow a gradient; None where there is none.
         local_rate: scalar, the local learning rate β; with `batch_size` the unit of published constants.
         batch_size: scalar, the number of examples in a client's batch, on average over the cohort.
+        run_key: typed PRNG key, the same in every round of a run: for what attackers draw once.
     """
 
     context: Context
@@ -141,6 +142,7 @@ class Knowledge(NamedTuple):
     surrogate: Callable[[Array], Array] | None = None
     local_rate: Array | None = None
     batch_size: Array | None = None
+    run_key: Array | None = None
 
 
 class Aggregator(NamedTuple):
@@ -332,11 +334,14 @@ class Task(NamedTuple):
         num_classes: number of labels; None for regression.
         max_malicious: an upper bound on the malicious rows in one stack, for static shapes; None for n.
         image_shape: (height, width, channels), or None for plain features.
+        init_params: a typed PRNG key to the model's parameters (d,) as they may be before the first round;
+            None where there is no model.
     """
 
     num_classes: int | None
     max_malicious: int | None = None
     image_shape: tuple[int, int, int] | None = None
+    init_params: Callable[[Array], Array] | None = None
 
 
 Params = Any

@@ -81,7 +81,7 @@ def test_attackers_know_the_round_and_what_is_no_array():
         ),
         (
             lambda: on_updates(lambda updates, malicious, factor=2.0: updates, Task(10)),
-            "takes factor, which this round does not provide .it has malicious, key,.* batch_size.$",
+            "takes factor, which this round does not provide .it has malicious, key,.* run_key.$",
         ),
     ],
 )

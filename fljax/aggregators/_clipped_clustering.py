@@ -93,7 +93,11 @@ def clipped_clustering_aggregator(*, linkage: Linkage = "average", num_rounds: i
     make=clipped_clustering_aggregator,
 )
 def clipped_clustering(
-    updates: Array, past_norms: Array | None = None, *, linkage: Linkage = "average"
+    updates: Array,
+    past_norms: Array | None = None,
+    *,
+    linkage: Linkage = "average",
+    num_rounds: int = 1000,
 ) -> tuple[Array, Info]:
     """The mean of the larger of two clusters by angle, clipped to the median of all norms received so far.
 
@@ -111,12 +115,15 @@ def clipped_clustering(
         past_norms: (k,) norms of the rows of earlier rounds, +inf for none; None for a first round.
         linkage: the distance of two clusters: the mean ("average"), the largest ("complete") or the smallest
             ("single") of those of their rows.
+        num_rounds: over how many rounds norms are kept, as for `clipped_clustering_aggregator`; here those
+            count that are given.
 
     Returns:
         (d,), in the type of `updates`.
 
     Raises:
-        ValueError: if `updates` is not (n, d), or `linkage` is not one of the three.
+        ValueError: if `updates` is not (n, d), `linkage` is not one of the three, or `num_rounds` is no whole
+            number above 0.
 
     Example:
         >>> rows = jnp.array([[1.0, 0.0], [3.0, 0.0], [2.0, 0.0], [-9.0, 1.0]])
@@ -130,6 +137,7 @@ def clipped_clustering(
     complete linkage and hands similarities to the clustering where distances belong.
     """
     option("linkage", linkage, LINKAGES)
+    whole("num_rounds", num_rounds, smallest=1)
     stack = contained(updates)
     norms = safe_norms(stack)
     received = _lengths(norms)

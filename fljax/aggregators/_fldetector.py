@@ -188,7 +188,7 @@ def fldetector_aggregator(*, num_rounds: int = 10, start: int = 50) -> Aggregato
     source="Zhang et al. 2022",
     make=fldetector_aggregator,
 )
-def fldetector(updates: Array, scores: Array) -> tuple[Array, Info]:
+def fldetector(updates: Array, scores: Array, *, num_rounds: int = 10, start: int = 50) -> tuple[Array, Info]:
     """FLDetector: the mean of the clients whose updates are as their last ones foretell.
 
     A client's score says how far its updates are from what its last ones and the model's change foretell.
@@ -203,12 +203,15 @@ def fldetector(updates: Array, scores: Array) -> tuple[Array, Info]:
     Args:
         updates: (n, d).
         scores: (n,), each client's score; NaN for none, with which it is kept.
+        num_rounds: N, over how many rounds a score is the mean, as for `fldetector_aggregator`, which makes
+            the scores; here they are given.
+        start: the first round with distances, as for `fldetector_aggregator`.
 
     Returns:
         (d,), in the type of `updates`; 0 if nobody is left.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit, or a number is out of range.
 
     Example:
         >>> scores = jnp.array([0.10, 0.11, 0.09, 0.12, 0.10, 0.24, 0.24])
@@ -221,6 +224,8 @@ def fldetector(updates: Array, scores: Array) -> tuple[Array, Info]:
     found, and what is left is also aggregated by the median, the trimmed mean or Krum. FLPoison pairs a step
     with the change of the round before, and its gap statistic always sees a cluster more.
     """
+    whole("num_rounds", num_rounds, smallest=1)
+    whole("start", start, smallest=1)
     given = shaped("scores", scores, updates.shape[:1], ", one per row").astype(updates.dtype)
     stack = contained(updates)
     given = jax.lax.stop_gradient(given)

@@ -52,20 +52,36 @@ from fljax.attacks._constant import constant as constant
 from fljax.attacks._alie import alie as alie
 from fljax.attacks._alie import alie_factor as alie_factor
 from fljax.attacks._optimized_alie import optimized_alie as optimized_alie
+from fljax.attacks._byz_mean import byz_mean as byz_mean
+from fljax.attacks._hybrid_sparse import HybridSparseState as HybridSparseState
+from fljax.attacks._hybrid_sparse import hybrid_sparse as hybrid_sparse
 from fljax.attacks._ipm import ipm as ipm
 from fljax.attacks._optimized_ipm import optimized_ipm as optimized_ipm
 from fljax.attacks._min_max import min_max as min_max
 from fljax.attacks._min_sum import min_sum as min_sum
+from fljax.attacks._dyn_opt import dyn_opt as dyn_opt
+from fljax.attacks._stat_opt import stat_opt as stat_opt
+from fljax.attacks._drive_to import drive_to as drive_to
+from fljax.attacks._distance_fitted import distance_fitted as distance_fitted
+from fljax.attacks._sybil_noise import SybilState as SybilState
+from fljax.attacks._sybil_noise import sybil_noise as sybil_noise
 from fljax.attacks._mimic import mimic as mimic
 from fljax.attacks._mimic_warmup import MimicState as MimicState
 from fljax.attacks._mimic_warmup import mimic_warmup as mimic_warmup
+from fljax.attacks._mpaf import mpaf as mpaf
+from fljax.attacks._poisoned_fl import PoisonedFLState as PoisonedFLState
+from fljax.attacks._poisoned_fl import poisoned_fl as poisoned_fl
+from fljax.attacks._rop import ROPState as ROPState
+from fljax.attacks._rop import rop as rop
 from fljax.attacks._free_rider import FreeRiderState as FreeRiderState
+from fljax.attacks._free_rider import ReplayState as ReplayState
 from fljax.attacks._free_rider import free_rider as free_rider
 from fljax.attacks._trim_attack import trim_attack as trim_attack
 from fljax.attacks._fltrust_attack import fltrust_attack as fltrust_attack
 from fljax.attacks._optimize_attack import optimize_attack as optimize_attack
 
 # isort: on
+from fljax.attacks.base_model import BaseModel as BaseModel
 from fljax.attacks.registry import (
     ATTACKS,
     SCHEDULES,
@@ -91,13 +107,19 @@ __all__ = [
     "SCHEDULES",
     "SURROGATES",
     "Attack",
+    "BaseModel",
     "Context",
     "AttackEntry",
     "FreeRiderState",
+    "HybridSparseState",
     "Knowledge",
     "MimicState",
     "NeurotoxinState",
+    "PoisonedFLState",
+    "ROPState",
+    "ReplayState",
     "Schedule",
+    "SybilState",
     "Task",
     "Trigger",
     "WorstCaseState",

@@ -21,6 +21,7 @@ from fljax.attacks.searches.fltrust import (
     walk_vectors,
 )
 from fljax.attacks.searches.rows import craft_rows
+from fljax.attacks.signs import signs_of_run
 from fljax.attacks.units import Unit, gradient_in_updates
 from fljax.attacks.wrappers import malicious_rows
 from fljax.numerics.checks import compute_dtype, option, real, shaped, whole
@@ -38,6 +39,7 @@ from fljax.numerics.safe import (
 Search = Literal["zeroth_order", "gradient", "optimum"]
 Probes = Literal["projected", "drawn"]
 Start = Literal["trim", "honest"]
+Direction = Literal["result", "persistent"]
 # A vector whose part outside a subspace is shorter than this share of it lies in the subspace.
 INSIDE = 100.0
 
@@ -168,6 +170,7 @@ def fltrust_attack(
     key: Array,
     local_rate: Array | None = None,
     batch_size: Array | None = None,
+    run_key: Array | None = None,
     *,
     probe_variance: float | Array = 0.5,
     probe_step: float | Array = 0.005,
@@ -177,6 +180,7 @@ def fltrust_attack(
     search: Search = "zeroth_order",
     probes: Probes = "projected",
     start: Start | None = None,
+    direction: Direction = "result",
     unit: Unit = "sum",
     max_malicious: int | None = None,
 ) -> Array:
@@ -203,6 +207,7 @@ def fltrust_attack(
             ‖g_0‖, so that the unit g_0 is measured in decides how long the steps are: h is that of
             gradients, and an update is −β times a gradient.
         batch_size: scalar b, the examples of a batch; None for 1.
+        run_key: typed PRNG key, the same in every round, for `direction="persistent"`.
         probe_variance: σ².
         probe_step: γ.
         learning_rate: η.
@@ -216,6 +221,8 @@ def fltrust_attack(
             (`walk_projections` says why).
         start: "trim", or "honest": the attackers' own rows, which have trust to begin with. None for the
             paper's "trim" with "zeroth_order", else "honest".
+        direction: s, the sign of FLTrust's "result", or signs drawn once for the whole run ("persistent", in
+            the Trim attack's rows as well): what one round does is not undone by the next.
         unit: which gradient g_0 is measured in. "sum", of the loss summed over a batch, as in the group's
             code: one unit is β/b in the updates. "mean", of the mean loss: β, with steps of 1/b the length.
             "optimum" does not depend on it.
@@ -245,6 +252,7 @@ def fltrust_attack(
     option("search", search, get_args(Search))
     option("probes", probes, get_args(Probes))
     option("start", start, get_args(Start))
+    option("direction", direction, get_args(Direction))
     probe_variance = real("probe_variance", probe_variance, above=0, finite=True)
     probe_step = real("probe_step", probe_step, above=0, finite=True)
     learning_rate = real("learning_rate", learning_rate, at_least=0, finite=True)
@@ -258,7 +266,8 @@ def fltrust_attack(
         _direction(jnp.asarray(root_update, dtype)),
         row_norms(jnp.asarray(root_update, dtype)[None])[0],
     )
-    sign = jnp.sign(before)
+    persistent = direction == "persistent"
+    sign = signs_of_run(run_key, d, dtype) if persistent else jnp.sign(before)
 
     # A row without trust may hold anything.
     trust = jnp.where(malicious, 0.0, info["trust_scores"])
@@ -283,7 +292,14 @@ def fltrust_attack(
         start_key, probe_key = jax.random.split(key)
         begin = jnp.where(finite_rows(stack)[:, None], stack, 0.0)
         if start == "trim":
-            begin = trim_attack(begin, malicious, start_key, max_malicious=max_malicious)
+            begin = trim_attack(
+                begin,
+                malicious,
+                start_key,
+                run_key=run_key,
+                direction="persistent" if persistent else "sum",
+                max_malicious=max_malicious,
+            )
         # What fills the array has no trust.
         starts = jax.lax.map(_direction, begin.at[rows].get(mode="fill", fill_value=0.0))
         if search == "zeroth_order" and probes == "drawn":

@@ -10,7 +10,20 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Knowledge, State
 from fljax.numerics.checks import ArgumentError, is_static, option, real
+from fljax.numerics.rows import by_row
 from fljax.numerics.subset_statistics import replaced
+
+
+class ReplayState(NamedTuple):
+    """The memory of free-riders that send what they trained once.
+
+    Attributes:
+        seen: (num_clients,) bool, the clients that have trained.
+        sent: (num_clients, d), their updates.
+    """
+
+    seen: Array
+    sent: Array
 
 
 class FreeRiderState(NamedTuple):
@@ -37,33 +50,35 @@ class FreeRiderState(NamedTuple):
 )
 def free_rider(
     *,
-    kind: Literal["zero", "noise", "delta"] = "zero",
+    kind: Literal["zero", "noise", "delta", "replay"] = "zero",
     std: float | None = None,
     power: float = 1.0,
     multiplier: float = 1.0,
     max_malicious: int | None = None,
 ) -> Attack:
-    """Free-riding: malicious clients send nothing, noise or the model's last change instead of training.
+    """Free-riding: malicious clients send nothing, noise or what is known already instead of training.
 
     With the global model w_t of round t = 0, 1, … (counted from the first the attacker sees), for malicious i
 
         g'_i = 0 ("zero"),
         g'_i = k σ max(t, 1)^(−γ) · N(0, I) ("noise"),
-        g'_i = w_t − w_(t−1) + k σ · N(0, I) ("delta"; 0 in place of the change in round 0).
+        g'_i = w_t − w_(t−1) + k σ · N(0, I) ("delta"; 0 in place of the change in round 0),
+        g'_i = g_i of its first round + k σ · N(0, I) ("replay"; honest in that round).
 
     Args:
         kind: what is sent.
-        std: σ. None for 0 with "delta", and with "noise" for the published guess: the mean absolute entry of
-            w_1 − w_0, and 0 in round 0.
+        std: σ. None for 0 with "delta" and "replay", and with "noise" for the published guess: the mean
+            absolute entry of w_1 − w_0, and 0 in round 0.
         power: γ ≥ 0, how fast the noise fades.
         multiplier: k ≥ 0.
         max_malicious: an upper bound on the number of malicious rows, to draw fewer random numbers.
 
     Returns:
-        The `Attack`, with a `FreeRiderState`; row i draws from `fold_in(key, i)`.
+        The `Attack`, with a `FreeRiderState`, or a `ReplayState` of all clients' updates; row i draws from
+        `fold_in(key, i)`.
 
     Raises:
-        ValueError: if `kind` is none of the three or a number is negative; while tracing, if a context
+        ValueError: if `kind` is none of the four or a number is negative; while tracing, if a context
             lacks the `params` or the `key` that is needed.
 
     Example:
@@ -78,10 +93,11 @@ def free_rider(
     Source: "zero" and "noise" are the plain and the disguised attack of Fraboni, Vidal & Lorenzi, "Free-rider
     attacks on model aggregation in federated learning", AISTATS 2021 (γ = 1, σ as in the authors' code);
     "delta" is the delta weights attack of Lin, Du & Liu, "Free-riders in federated learning: attacks and
-    defenses", 2019, with σ = 0.001 their advanced one. FedML's lazy worker sends a zero model, not a zero
-    update, and its other modes never begin, since its count of rounds does not advance.
+    defenses", 2019, with σ = 0.001 their advanced one; "replay" is what FedML's lazy worker is meant to be.
+    As coded that sends a zero model, not a zero update, and its other modes never begin, since its count of
+    rounds does not advance.
     """
-    option("kind", kind, ("zero", "noise", "delta"))
+    option("kind", kind, ("zero", "noise", "delta", "replay"))
     sigma = None if std is None else real("std", std, at_least=0, finite=True)
     gamma = real("power", power, at_least=0, finite=True)
     k = real("multiplier", multiplier, at_least=0, finite=True)
@@ -113,4 +129,28 @@ def free_rider(
             size = size * fading
         return draw_around(sent, malicious, context.key, size, "own", max_malicious), state
 
+    def init_replay(num_clients: int, num_params: int) -> ReplayState:
+        return ReplayState(jnp.zeros((num_clients,), bool), jnp.zeros((num_clients, num_params)))
+
+    def replay(
+        updates: Array, malicious: Array, state: ReplayState, knowledge: Knowledge
+    ) -> tuple[Array, ReplayState]:
+        context = knowledge.context
+        ids = jnp.arange(len(updates)) if context.client_ids is None else context.client_ids
+        riding, first = malicious & state.seen[ids], malicious & ~state.seen[ids]
+        before = state.sent[ids]
+        sent = replaced(updates, riding, lambda rows, own: own.astype(rows.dtype), before)
+        trained = by_row(lambda rows: rows, updates).astype(before.dtype)
+        after = ReplayState(
+            state.seen.at[ids].set(state.seen[ids] | malicious),
+            state.sent.at[ids].set(jnp.where(first[:, None], trained, before)),
+        )
+        if sigma is None or (is_static(sigma) and sigma == 0):
+            return sent, after
+        if context.key is None:
+            raise ArgumentError(f"kind={kind!r} needs a key, which this round does not provide")
+        return draw_around(sent, riding, context.key, k * sigma, "own", max_malicious), after
+
+    if kind == "replay":
+        return Attack(init_replay, replay, streams=True)
     return Attack(init, corrupt, streams=True)

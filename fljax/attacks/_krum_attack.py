@@ -9,6 +9,7 @@ from jax import Array
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.krum import largest_selected, make_contest
 from fljax.attacks.searches.rows import craft_rows
+from fljax.attacks.signs import signs_of_run
 from fljax.attacks.units import Unit, gradient_in_updates
 from fljax.attacks.wrappers import malicious_rows
 from fljax.numerics.checks import Int, bounded, compute_dtype, option, real
@@ -26,12 +27,13 @@ def krum_attack(
     key: Array,
     local_rate: Array | None = None,
     batch_size: Array | None = None,
+    run_key: Array | None = None,
     *,
     num_malicious: Int | None = None,
     threshold: float | Array = 1e-5,
     spread: float | Array = 0.01,
     knowledge: Sight = "full",
-    direction: Literal["krum", "sum"] = "krum",
+    direction: Literal["krum", "sum", "persistent"] = "krum",
     lambda_init: Literal["bound", "one"] = "bound",
     supporters: Literal["ball", "copies"] = "ball",
     power: int = 2,
@@ -68,13 +70,15 @@ def krum_attack(
         local_rate: scalar β, the local learning rate; None for 1. `threshold`, `spread` and λ = 1 are
             absolute numbers in units of a gradient, and an update is −β times a gradient.
         batch_size: scalar b, the examples of a batch; None for 1.
+        run_key: typed PRNG key, the same in every round, for `direction="persistent"`.
         num_malicious: f, 0 to n − 3, a traced value is clamped; None for min(m, n − 3). Not used with partial
             knowledge.
         threshold: of λ, above 0, in gradient units.
         spread: ε, at least 0, in gradient units.
         knowledge: "full" (all rows) or "partial" (the attackers' own).
         direction: with full knowledge, s is the sign of Krum's choice ("krum") or of the sum of the honest
-            rows ("sum").
+            rows ("sum"); "persistent" with either, signs drawn once for the whole run, so that what one round
+            does is not undone by the next.
         lambda_init: where the halving starts, the "bound" or "one" unit.
         supporters: a uniform draw from a cube, scaled to a length uniform in [0, ε] ("ball"), or "copies".
         power: of the distances in Krum's score, 2 or 1. The bound is proved for 1.
@@ -119,6 +123,8 @@ def krum_attack(
     one = gradient_in_updates(unit, local_rate, batch_size, dtype)
     count = jnp.sum(malicious)
     rows = malicious_rows(malicious, max_malicious)
+    if direction == "persistent":
+        s = signs_of_run(run_key, updates.shape[1], dtype)
     if knowledge == "full":
         if num_malicious is None:
             f: Int = jnp.minimum(count, n - 3)
@@ -126,7 +132,8 @@ def krum_attack(
             needs = "n > num_malicious + 2 rows"
             f = bounded("num_malicious", num_malicious, largest=n - 3, needs=needs, n=n)
         squares, length = reduce_distances(stack, lambda block: block.squares.T)
-        s = _direction(stack, malicious, squares, n - f - 2, power, direction)
+        if direction != "persistent":
+            s = _direction(stack, malicious, squares, n - f - 2, power, direction)
         # The lowest of the rows that tie is selected: those before the first malicious one win.
         before = jnp.arange(n) < jnp.argmax(malicious)
         contest = make_contest(
@@ -148,7 +155,8 @@ def krum_attack(
         finite = safe_norms(own).finite
         own, pool = jnp.where(finite[:, None], own, 0.0), malicious[some] & finite
         squares, length = reduce_distances(own, lambda block: block.squares.T)
-        s = jnp.sign(mean_of(pool, own))
+        if direction != "persistent":
+            s = jnp.sign(mean_of(pool, own))
         # m rows and c copies leave Krum with f = c for m + c − c − 2 neighbours. The rows win ties.
         contest = make_contest(
             own,
@@ -193,6 +201,6 @@ def _direction(
 
 def _check(knowledge: str, direction: str, lambda_init: str, supporters: str) -> None:
     option("knowledge", knowledge, ("full", "partial"))
-    option("direction", direction, ("krum", "sum"))
+    option("direction", direction, ("krum", "sum", "persistent"))
     option("lambda_init", lambda_init, ("bound", "one"))
     option("supporters", supporters, ("ball", "copies"))

@@ -1,6 +1,6 @@
 """Mimicry of the honest client that stands out most."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,12 @@ from fljax.attacks.registry import register_attack
 from fljax.attacks.wrappers import from_factory
 from fljax.base import Attack, Knowledge, State
 from fljax.numerics.averages import weighted_rows
-from fljax.numerics.checks import option, whole
-from fljax.numerics.rows import by_row, row_at
+from fljax.numerics.checks import flag, option, whole
+from fljax.numerics.rows import Rows, by_row, row_at
 from fljax.numerics.safe import dot, unit
 from fljax.numerics.subset_statistics import honest_rows, mean_of, replaced
+
+Choice = Literal["sum", "last", "smallest"]
 
 
 class MimicState(NamedTuple):
@@ -23,7 +25,8 @@ class MimicState(NamedTuple):
         rounds: int32 scalar, how many rounds of warm-up are over.
         mean: (d,), the running mean of the honest updates.
         direction: (d,), the estimate z of the direction of largest variance, of length 1.
-        scores: (num_clients,), each client's projection on z, added up over the rounds or the last one.
+        scores: (num_clients,), each client's projection on z, added up over the rounds or the last one;
+            its negative where the smallest is chosen.
     """
 
     rounds: Array
@@ -40,7 +43,9 @@ class MimicState(NamedTuple):
     make=from_factory,
     streams=True,
 )
-def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", seed: int = 0) -> Attack:
+def mimic_warmup(
+    *, warmup: int = 1, choose: Choice = "sum", fixed: bool = True, spread: bool = False, seed: int = 0
+) -> Attack:
     """Mimic the honest client that stands out most along the direction of largest variance.
 
     In round t = 0, 1, … of the warm-up, with the honest updates x_i and their mean x̄,
@@ -49,21 +54,25 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
         z ← t/(1 + t) z + c / ((1 + t) ‖c‖), normalised,
 
     from a random z. Every malicious row is a copy of the honest client i with the largest |Σ_t ⟨x_i, z⟩| over
-    the rounds so far ("sum"), or the largest ⟨x_i, z⟩ of the last round of the warm-up it was in ("last").
+    the rounds so far ("sum"), or the largest ⟨x_i, z⟩ of the last round of the warm-up it was in ("last"), or
+    the smallest of those ("smallest").
     After the warm-up that client stays the same; where clients are sampled, it is the best one that is
     present.
 
     Args:
         warmup: for how many rounds z and the choice are learnt; at least 1.
         choose: "sum" as in the paper, with the projections on the z of each round; "last" as in the authors'
-            code.
+            code; "smallest" as there with `argmax=False`.
+        fixed: whether the choice is final after the warm-up; else projections on its last z go on to decide,
+            those of every round. For a z that is learnt on and on, let the warm-up last.
+        spread: whether the k-th malicious row copies the k-th best client, instead of all the best.
         seed: of the first z.
 
     Returns:
         The `Attack`, with a `MimicState`.
 
     Raises:
-        ValueError: if `warmup` is below 1 or `choose` is neither.
+        ValueError: if `warmup` is below 1, `choose` is none of the three or a switch is no boolean.
 
     Example:
         >>> from fljax.attacks import Context, Knowledge
@@ -80,7 +89,8 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
     """
     warmup = whole("warmup", warmup, smallest=1)
     seed = whole("seed", seed)
-    option("choose", choose, ("sum", "last"))
+    option("choose", choose, get_args(Choice))
+    fixed, spread = flag("fixed", fixed), flag("spread", spread)
 
     def init(num_clients: int, num_params: int) -> MimicState:
         start = jax.random.normal(jax.random.key(seed), (num_params,))
@@ -99,17 +109,23 @@ def mimic_warmup(*, warmup: int = 1, choose: Literal["sum", "last"] = "sum", see
         ids = jnp.arange(updates.shape[0]) if ids is None else ids
         # A cohort without an honest client teaches nothing.
         learning = (state.rounds < warmup) & ~jnp.all(malicious)
-        state = _learn(updates, ~malicious, ids, state, choose == "sum", learning)
+        if not fixed:
+            # The z of the warm-up's last round is that of all rounds after it.
+            later = ~learning & ~jnp.all(malicious)
+            state = _scored(updates, ~malicious, ids, state, choose, later)
+        state = _learn(updates, ~malicious, ids, state, choose, learning)
         scores = jnp.abs(state.scores[ids]) if choose == "sum" else state.scores[ids]
-        row = jnp.argmax(jnp.where(honest_rows(malicious), scores, -jnp.inf))
-        copied = row_at(row, updates)
+        scores = jnp.where(honest_rows(malicious), scores, -jnp.inf)
+        if spread:
+            return _spread(updates, malicious, scores), state
+        copied = row_at(jnp.argmax(scores), updates)
         return replaced(updates, malicious, lambda rows: copied), state
 
     return Attack(init, corrupt, streams=True)
 
 
 def _learn(
-    updates: Array, honest: Array, ids: Array, state: MimicState, add: bool, learning: Array
+    updates: Array, honest: Array, ids: Array, state: MimicState, choose: Choice, learning: Array
 ) -> MimicState:
     """The state after one more round of warm-up, or the old one if an honest update is not finite.
 
@@ -122,11 +138,8 @@ def _learn(
     deviations = jnp.where(honest, _products(updates, z) - _products(mean, z), 0.0)
     step = weighted_rows(deviations, updates) - jnp.sum(deviations) * mean
     direction = _direction(old * z + new * _direction(step))
-    projections = _products(updates, direction)
     learning &= jnp.isfinite(jnp.sum(direction) + jnp.sum(mean))
-    before = state.scores[ids]
-    total = before.astype(dtype) + projections if add else projections
-    scores = state.scores.at[ids].set(jnp.where(learning & honest, total.astype(before.dtype), before))
+    scores = _scored(updates, honest, ids, state._replace(direction=direction), choose, learning).scores
 
     def learnt(new: Array, old: Array) -> Array:
         return jnp.where(learning, new.astype(old.dtype), old)
@@ -137,6 +150,30 @@ def _learn(
         direction=learnt(direction, state.direction),
         scores=scores,
     )
+
+
+def _scored(
+    updates: Array, honest: Array, ids: Array, state: MimicState, choose: Choice, counts: Array
+) -> MimicState:
+    """The state with the projections of this round's honest rows in the scores, if they count."""
+    before = state.scores[ids]
+    total = _products(updates, state.direction.astype(updates.dtype))
+    if choose == "sum":
+        total = before.astype(total.dtype) + total
+    elif choose == "smallest":
+        total = -total
+    scores = jnp.where(counts & honest & jnp.isfinite(total), total.astype(before.dtype), before)
+    return state._replace(scores=state.scores.at[ids].set(scores))
+
+
+def _spread(updates: Array, malicious: Array, scores: Array) -> Array:
+    """The stack with a copy of the k-th best row in the k-th malicious one, from the first on again."""
+    best = jnp.argsort(-scores)
+    copied = best[(jnp.cumsum(malicious) - 1) % jnp.maximum(jnp.sum(~malicious), 1)]
+    if isinstance(updates, Rows):
+        whole_stack = by_row(lambda rows: rows, updates)
+        return replaced(updates, malicious, lambda rows, own: whole_stack[own], copied)
+    return jnp.where(malicious[:, None], updates[copied], updates)
 
 
 def _products(rows: Array, direction: Array) -> Array:

@@ -126,6 +126,13 @@ def bottom_mask(values: Array, share: float | Array) -> Array:
     d = values.shape[0]
     # A product that rounding put just below a whole number is that number.
     count = jnp.int32(int(share * d + 1e-9) if is_static(share) else jnp.floor(share * d * (1 + 1e-6)))
+    sizes, limit = size_at(values, count)
+    below, at = sizes < limit, sizes == limit
+    return below | (at & (jnp.cumsum(at) <= count - jnp.sum(below)))
+
+
+def size_at(values: Array, count: Array | int) -> tuple[Array, Array]:
+    """The sizes of all entries (d,), as numbers that are ordered as they are, and the `count`-th smallest."""
     # Floats of one sign are ordered as their bits are.
     sizes = lax.bitcast_convert_type(jnp.abs(values).astype(jnp.float32), jnp.uint32)
 
@@ -133,6 +140,4 @@ def bottom_mask(values: Array, share: float | Array) -> Array:
         place = low | (jnp.uint32(1) << (30 - i).astype(jnp.uint32))
         return jnp.where(jnp.sum(sizes < place) < count, place, low)
 
-    limit = lax.fori_loop(0, 31, narrow, jnp.uint32(0))
-    below, at = sizes < limit, sizes == limit
-    return below | (at & (jnp.cumsum(at) <= count - jnp.sum(below)))
+    return sizes, lax.fori_loop(0, 31, narrow, jnp.uint32(0))

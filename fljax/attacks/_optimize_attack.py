@@ -9,12 +9,14 @@ from jax import Array, lax
 
 from fljax.attacks._trim_attack import trim_attack
 from fljax.attacks.registry import register_attack
+from fljax.attacks.signs import signs_of_run
 from fljax.attacks.wrappers import malicious_rows
 from fljax.numerics.checks import ArgumentError, compute_dtype, option, real, whole
 from fljax.numerics.safe import finite_rows, row_norms
 from fljax.numerics.subset_statistics import along, honest_rows, mean_of
 
 Start = Literal["best", "honest", "trim", "negative_mean", "shifted_mean"]
+Direction = Literal["rule", "persistent"]
 # How far the honest mean is shifted against s: shares of a typical honest row's length.
 SHIFTS = (2.0, 0.5, 0.125, 0.03125)
 # What starts are made of: shares of the attackers' own rows, Trim rows, the honest mean and the shift.
@@ -57,10 +59,12 @@ def optimize_attack(
     rule: Callable[[Array], Array],
     surrogate: Callable[[Array], Array] | None = None,
     key: Array | None = None,
+    run_key: Array | None = None,
     *,
     steps: int = 20,
     learning_rate: float | Array = 0.3,
     start: Start = "best",
+    direction: Direction = "rule",
     max_malicious: int | None = None,
 ) -> Array:
     """Gradient ascent on the damage sᵀ(g − g') through any rule, over the malicious rows.
@@ -80,12 +84,15 @@ def optimize_attack(
             tells where to go. Rules that select rows have none for those they do not select. That of the
             sorting network behind `median` and `trimmed_mean` takes XLA gigabytes to compile at n = 100.
         key: typed PRNG key of the Trim rows among the starts; None draws the same ones every time.
+        run_key: typed PRNG key, the same in every round, for `direction="persistent"`.
         steps: T; the rule runs T times on iterates and 7 times on starts, one after the other. 0 leaves the
             best start as it is.
         learning_rate: share of L that the first step moves a row.
         start: "honest", the rows as they are; "trim", those of `trim_attack`; "negative_mean", minus the
             honest mean for all; "shifted_mean", the honest mean minus λ L s/√d for all, with the best of four
             λ from 2 to 1/32; "best", the best of these. Where one does no damage, the honest rows.
+        direction: s, the sign of the rule's result ("rule"), or signs drawn once for the whole run
+            ("persistent", in the Trim rows as well): what one round does is not undone by the next.
         max_malicious: an upper bound on the number of malicious rows, to follow fewer gradients; the result
             does not depend on it. Rows beyond it stay honest.
 
@@ -108,6 +115,7 @@ def optimize_attack(
     trimmed mean by hand.
     """
     option("start", start, get_args(Start))
+    option("direction", direction, get_args(Direction))
     steps = whole("steps", steps)
     learning_rate = real("learning_rate", learning_rate, above=0, finite=True)
     rows = malicious_rows(malicious, max_malicious)
@@ -118,12 +126,15 @@ def optimize_attack(
 
     known = honest_rows(malicious) & finite_rows(updates)
     length = _typical_norm(updates, known)
+    given = signs_of_run(run_key, updates.shape[1], own.dtype) if direction == "persistent" else None
+    trims = start in ("best", "trim")
     sign, found = _best_start(
         updates,
         rule,
         sent,
         names=tuple(STARTS) if start == "best" else (start,),
-        trim_rows=_trim_rows(updates, malicious, key, rows) if start in ("best", "trim") else None,
+        sign=given,
+        trim_rows=_trim_rows(updates, malicious, key, rows, run_key, direction) if trims else None,
         own=own,
         mean=mean_of(known, updates).astype(own.dtype),
         length=length,
@@ -162,11 +173,25 @@ def optimize_attack(
     return sent(found.best)
 
 
-def _trim_rows(updates: Array, malicious: Array, key: Array | None, rows: Array) -> Array:
+def _trim_rows(
+    updates: Array,
+    malicious: Array,
+    key: Array | None,
+    rows: Array,
+    run_key: Array | None,
+    direction: Direction,
+) -> Array:
     """The malicious rows of the Trim attack on the finite updates, (m, d)."""
     clean = jnp.where(finite_rows(updates)[:, None], updates, 0.0)
     key = jax.random.key(0) if key is None else key
-    crafted = trim_attack(clean, malicious, key, max_malicious=max(rows.shape[0], 1))
+    crafted = trim_attack(
+        clean,
+        malicious,
+        key,
+        run_key=run_key,
+        direction="sum" if direction == "rule" else direction,
+        max_malicious=max(rows.shape[0], 1),
+    )
     return crafted.at[rows].get(mode="fill", fill_value=0.0)
 
 
@@ -176,24 +201,26 @@ def _best_start(
     sent: Callable[[Array], Array],
     *,
     names: tuple[str, ...],
+    sign: Array | None,
     trim_rows: Array | None,
     own: Array,
     mean: Array,
     length: Array,
 ) -> tuple[Array, _Found]:
-    """The sign of the rule's result before the attack, and the best of the starts with −sᵀg'.
+    """The signs s, and the best of the starts with −sᵀg'.
 
     Args:
         updates: (n, d).
         rule: (n, d) to (d,).
         sent: crafted rows (m, d) to the stack (n, d) with them.
         names: of the starts.
+        sign: (d,), s; None for the sign of the rule's result before the attack.
         trim_rows: (m, d), where one of the starts needs them.
         own: (m, d), the malicious rows as they are.
         mean: (d,), of the honest rows.
         length: scalar, of a typical honest row.
     """
-    d = updates.shape[1]
+    d, given = updates.shape[1], sign
     # The honest rows come first: they give s.
     table = STARTS["honest"] + tuple(row for name in names if name != "honest" for row in STARTS[name])
     trimmed = own if trim_rows is None else trim_rows.astype(own.dtype)
@@ -208,12 +235,13 @@ def _best_start(
         sign, found = carry
         number, shares = item
         after = rule(sent(made(shares, sign)))
-        sign = jnp.where(number == 0, jnp.sign(after).astype(sign.dtype), sign)
+        if given is None:
+            sign = jnp.where(number == 0, jnp.sign(after).astype(sign.dtype), sign)
         value = -along(sign, after)
         return (sign, _better(found, value, shares)), None
 
     shares = jnp.asarray(table, own.dtype)
     nothing = _Found(jnp.asarray(-jnp.inf, own.dtype), shares[0])
-    begin = (jnp.zeros((d,), own.dtype), nothing)
+    begin = (jnp.zeros((d,), own.dtype) if given is None else given, nothing)
     (sign, found), _ = lax.scan(attempt, begin, (jnp.arange(len(table)), shares))
     return sign, _Found(found.value, made(found.best, sign))

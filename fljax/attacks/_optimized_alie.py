@@ -1,6 +1,7 @@
 """ALIE with the factor that does the round's own rule most damage."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jax import Array
@@ -8,8 +9,10 @@ from jax import Array
 from fljax.attacks._alie import alie_factor, mean_and_deviation
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.factor import plan, send_best
-from fljax.numerics.checks import whole
+from fljax.numerics.checks import option, whole
 from fljax.numerics.subset_statistics import Sight, known_rows
+
+Signs = Literal["positive", "both"]
 
 
 @register_attack(
@@ -26,6 +29,7 @@ def optimized_alie(
     evaluations: int = 20,
     smallest: float = 0.125,
     largest: float = 64.0,
+    signs: Signs = "positive",
     knowledge: Sight = "full",
 ) -> Array:
     """ALIE with the factor searched for through the round's rule and its pre-aggregators.
@@ -43,6 +47,8 @@ def optimized_alie(
         evaluations: how often the rule is run, one after the other in the memory of one stack; at least 1.
         smallest: the first factor of the grid.
         largest: the last factor of the grid; a linear rule gets more and more damaged by larger ones.
+        signs: of the factors on the grid: "positive", or "both", a grid half as fine and its negative. On
+            honest rows that are not symmetric about their mean the sign matters.
         knowledge: what μ and σ are taken over: "full", the honest rows, or "partial", the attackers' own.
 
     Returns:
@@ -61,8 +67,9 @@ def optimized_alie(
     while that improves, then only larger factors in shrinking steps. Its factors are positive on gradients;
     these are on updates, the sign of the authors' ALIE (see `alie`).
     """
+    option("signs", signs, get_args(Signs))
     evaluations = whole("evaluations", evaluations, smallest=1)
-    grid, shrinking = plan(evaluations - 1, smallest, largest)
+    grid, shrinking = plan(evaluations - 1, smallest, largest, both_signs=signs == "both")
     published = alie_factor(updates.shape[0], jnp.sum(malicious)).astype(updates.dtype)
     factors = jnp.concatenate([published[None], jnp.asarray(grid, updates.dtype)])
     mean, deviation = mean_and_deviation(known_rows(malicious, knowledge), updates)

@@ -9,6 +9,7 @@ from jax import Array
 
 from fljax.attacks.registry import register_attack
 from fljax.attacks.searches.rows import craft_rows
+from fljax.attacks.signs import signs_of_run
 from fljax.attacks.wrappers import malicious_rows
 from fljax.numerics.checks import ArgumentError, flag, option, real, shaped
 from fljax.numerics.subset_statistics import (
@@ -33,10 +34,11 @@ def trim_attack(
     key: Array,
     rule: Callable[[Array], Array] | None = None,
     root_update: Array | None = None,
+    run_key: Array | None = None,
     *,
     stretch: float | Array = 2.0,
     knowledge: Sight = "full",
-    direction: Literal["sum", "rule"] = "sum",
+    direction: Literal["sum", "rule", "persistent"] = "sum",
     pool: Literal["honest", "all"] = "honest",
     law: Literal["uniform", "divide", "fixed"] = "uniform",
     include_root: bool = False,
@@ -60,9 +62,12 @@ def trim_attack(
         key: typed PRNG key; row i draws from `fold_in(key, i)`.
         rule: (n, d) -> (d,), the attacked rule, for `direction="rule"`.
         root_update: (d,), the server's own update, for `include_root`.
+        run_key: typed PRNG key, the same in every round, for `direction="persistent"`.
         stretch: b > 1, how far beyond the extreme.
         knowledge: "full" (all honest rows) or "partial" (the attackers' own).
-        direction: s is the sign of the "sum" of all rows, or of what the `rule` makes of them.
+        direction: s is the sign of the "sum" of all rows or of what the "rule" makes of them, or drawn once
+            for the whole run ("persistent", with partial knowledge in place of ŝ): what one round does is not
+            undone by the next.
         pool: whose extremes, the "honest" rows' or those of "all" rows, the attackers' honest ones included.
         law: "uniform"; "divide": x/r or r·x with r uniform in [1, b]; "fixed": x/b or b·x, and with partial
             knowledge μ_j − 3.5 ŝ_j σ_j, the same for all.
@@ -75,7 +80,8 @@ def trim_attack(
 
     Raises:
         ValueError: if the shapes do not fit, an option is not one of those named or does not go with partial
-            knowledge, the rule or the root update is missing, or a static `stretch` is not above 1.
+            knowledge, the rule, the root update or the run's key is missing, or a static `stretch` is not
+            above 1.
 
     Example:
         >>> rows = jnp.array([[1.0], [2.0], [3.0], [9.0]])
@@ -96,7 +102,9 @@ def trim_attack(
     if knowledge == "partial":
         center = mean_of(malicious, updates)
         deviation = deviation_of(malicious, updates, center)
-        step = -jnp.sign(center) * deviation
+        drawn = direction == "persistent"
+        sign = signs_of_run(run_key, center.size, center.dtype) if drawn else jnp.sign(center)
+        step = -sign * deviation
         if law == "fixed":
             return craft_rows(updates, rows, _same, center + 0.5 * (NEAREST + FARTHEST) * step)
         return craft_rows(updates, rows, _within, key, center + NEAREST * step, (FARTHEST - NEAREST) * step)
@@ -106,7 +114,10 @@ def trim_attack(
     server = None
     if include_root:
         server = shaped("root_update", root_update, updates.shape[1:])
-    sign = _direction(updates, malicious, rule, server, direction)
+    if direction == "persistent":
+        sign = signs_of_run(run_key, updates.shape[1], updates.dtype)
+    else:
+        sign = _direction(updates, malicious, rule, server, direction)
     seen = jnp.ones((n,), bool) if pool == "all" else honest_rows(malicious)
     low, high = extreme_of(seen, updates, largest=False), extreme_of(seen, updates, largest=True)
     if server is not None:
@@ -163,15 +174,15 @@ def _direction(
 
 def _check(knowledge: str, direction: str, pool: str, law: str, include_root: bool) -> None:
     option("knowledge", knowledge, ("full", "partial"))
-    option("direction", direction, ("sum", "rule"))
+    option("direction", direction, ("sum", "rule", "persistent"))
     option("pool", pool, ("honest", "all"))
     option("law", law, ("uniform", "divide", "fixed"))
     if knowledge == "partial":
         # What only an attacker who sees the honest rows can do.
-        usual = {"direction": (direction, "sum"), "pool": (pool, "honest")}
-        for name, (given, needed) in usual.items():
-            if given != needed:
-                raise ArgumentError(f'{name}="{given}" must be "{needed}" with knowledge="partial"')
+        if direction == "rule":
+            raise ArgumentError('direction="rule" must be "sum" or "persistent" with knowledge="partial"')
+        if pool != "honest":
+            raise ArgumentError(f'pool="{pool}" must be "honest" with knowledge="partial"')
         if include_root:
             raise ArgumentError('include_root=True must be False with knowledge="partial"')
         if law == "divide":

@@ -97,8 +97,11 @@ def worst_case(
         rows = malicious_rows(malicious, max_malicious)
         candidates, states = [], []
         for i, (attack, own) in enumerate(zip(attacks, state.states, strict=True)):
-            key = None if context.key is None else jax.random.fold_in(context.key, i)
-            known = knowledge._replace(context=context._replace(key=key))
+            key, run_key = (
+                None if key is None else jax.random.fold_in(key, i)
+                for key in (context.key, knowledge.run_key)
+            )
+            known = knowledge._replace(context=context._replace(key=key), run_key=run_key)
             stack, own = attack.corrupt(updates, malicious, own, known)
             candidates.append(stack.at[rows].get(mode="clip"))
             states.append(own)

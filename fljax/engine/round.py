@@ -337,7 +337,12 @@ def make_round(
         )
 
         def receive(
-            stack: Any, key: Array, root: Array | None, attack_state: Any, aggregator_state: Any
+            stack: Any,
+            key: Array,
+            run_key: Array,
+            root: Array | None,
+            attack_state: Any,
+            aggregator_state: Any,
         ) -> tuple[Array, Info, Any, Any]:
             """What the rule makes of a stack that the attackers have changed, and the states of both."""
             chex.assert_shape(stack, (cohort_size, state.params.size))
@@ -353,6 +358,7 @@ def make_round(
                 surrogate=None if surrogate is None else foresee(surrogate),
                 local_rate=jnp.asarray(rate, stack.dtype),
                 batch_size=_examples_per_batch(client_training.batch_size, data.counts[client_ids]),
+                run_key=run_key,
             )
             sent, attack_state = attack.corrupt(stack, malicious, attack_state, knowledge)
             known = known._replace(key=named_key(key, "aggregate"))
@@ -361,9 +367,16 @@ def make_round(
             return update, info, attack_state, aggregator_state
 
         states = attack_state, state.aggregator_state
-        update, info, attack_state, aggregator_state = receive(stacks[0], key, root, *states)
+        run_key = named_key(state.key, "attackers")
+        update, info, attack_state, aggregator_state = receive(stacks[0], key, run_key, root, *states)
         messages = [
-            receive(stack, jax.random.fold_in(named_key(key, "message"), number), None, *states)
+            receive(
+                stack,
+                jax.random.fold_in(named_key(key, "message"), number),
+                jax.random.fold_in(named_key(run_key, "message"), number),
+                None,
+                *states,
+            )
             for number, (stack, *states) in enumerate(
                 zip(stacks[1:], kept.attack_states, kept.aggregator_states, strict=True)
             )

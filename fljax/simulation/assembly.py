@@ -242,12 +242,6 @@ def make_parts(
     num_malicious = int(data.malicious.sum())
     in_cohort = config.attack.in_cohort if attacked else None
     check_cohort(in_cohort, cohort_size, num_malicious, num_clients)
-    shape = dataset.input_shape
-    task = Task(
-        dataset.num_classes,
-        min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
-        (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
-    )
     # A rule is the same with and without attack: it is told of those who would attack.
     potential = num_malicious if attacked else num_attackers(config.attack.fraction, num_clients)
     expected = config.attack.in_cohort
@@ -257,6 +251,13 @@ def make_parts(
     config = config.model_copy(update={"aggregator": rule})
     made, notes = build_model(config, model, dataset)
     notes = (*dataset.notes, *notes)
+    shape = dataset.input_shape
+    task = Task(
+        dataset.num_classes,
+        min(num_malicious, cohort_size) if in_cohort is None else in_cohort,
+        (shape[0], shape[1], shape[2]) if len(shape) == 3 else None,
+        lambda key: ravel_pytree(made.init(key))[0],
+    )
     chosen = make_objective(config, dataset, loss, metrics)
     check_stop(config.stop, [*chosen.columns, *([VALIDATION_ERROR] if config.validation else [])])
     return Parts(

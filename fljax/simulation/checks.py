@@ -159,7 +159,13 @@ def check_pieces(
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
-        known = Knowledge(context, rule=foresee, local_rate=jnp.ones(()), batch_size=jnp.ones(()))
+        known = Knowledge(
+            context,
+            rule=foresee,
+            local_rate=jnp.ones(()),
+            batch_size=jnp.ones(()),
+            run_key=jax.random.key(0),
+        )
         rows: Any = stacked(updates, -(-cohort_size // 2)) if streams else updates
         sent: Any
         sent, _ = attack.corrupt(rows, malicious, states[1], known)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -16,7 +16,14 @@ from fljax.base import asks
 KEY = jax.random.key(0)
 N, D = 9, 31
 SHAPE = (8, 8, 1)
-TASK = Task(num_classes=10, max_malicious=None, image_shape=SHAPE)
+
+
+def fresh_model(key: jax.Array, d: int = D) -> jax.Array:
+    """A model before its first round."""
+    return 3.0 * jax.random.normal(key, (d,))
+
+
+TASK = Task(num_classes=10, max_malicious=None, image_shape=SHAPE, init_params=fresh_model)
 
 
 def make(seed: int = 0, n: int = N, d: int = D, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +72,17 @@ def model_of_round(round: int, d: int) -> np.ndarray:
     return np.full(d, 0.5 * round**2)
 
 
+def random_walk(round: int, d: int) -> np.ndarray:
+    """A global model whose coordinates move in different directions."""
+    return np.random.default_rng(5).normal(size=(round + 1, d)).sum(0)
+
+
+@cache
+def signs_of_run(d: int) -> np.ndarray:
+    """(d,) the signs that are drawn once in a run whose `run_key` is `KEY`."""
+    return np.asarray(jax.random.rademacher(KEY, (d,)), np.float64)
+
+
 def normal_draws(updates: np.ndarray, malicious: np.ndarray) -> tuple[np.ndarray]:
     """(m, d) standard normal numbers, those of row i from `fold_in(KEY, i)`."""
     return (_draws(jax.random.normal, updates, malicious),)
@@ -98,6 +116,7 @@ class AttackCase:
         draws: `draws(updates, malicious)`, the random numbers that the documentation promises.
         rule: what attackers know of the rule.
         rounds: the compared round is the last of so many with the same updates and a moving model.
+        model: the global model (d,) of a round.
         breaking: the rows are meant to break what is not robust.
         rtol: tolerance of the comparison with the reference, relative, and absolute in units of the largest
             entry of the updates.
@@ -114,6 +133,7 @@ class AttackCase:
     draws: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, ...]] | None = None
     rule: Callable[[jax.Array], jax.Array] = median
     rounds: int = 1
+    model: Callable[[int, int], np.ndarray] = model_of_round
     breaking: bool = False
     rtol: float = 1e-5
     twins: tuple[str, ...] = ()
@@ -133,7 +153,8 @@ class AttackCase:
 
     def sent(self, updates: Any, malicious: jax.Array, root: jax.Array | None = None) -> Any:
         """The stack or the `Rows` with the attack in it, in a round with this update of the server's own."""
-        attack, (n, d) = self.attack(), updates.shape
+        n, d = updates.shape
+        attack = self.attack(TASK._replace(init_params=partial(fresh_model, d=d)))
         state = attack.init(n, d)
         for r in range(self.rounds):
             context = Context(
@@ -141,10 +162,12 @@ class AttackCase:
                 round=r,
                 client_ids=jnp.arange(n),
                 weights=jnp.ones(n),
-                params=jnp.asarray(model_of_round(r, d), jnp.float32),
+                params=jnp.asarray(self.model(r, d), jnp.float32),
                 root_update=root,
             )
-            sent, state = attack.corrupt(updates, malicious, state, Knowledge(context, rule=self.rule))
+            sent, state = attack.corrupt(
+                updates, malicious, state, Knowledge(context, rule=self.rule, run_key=KEY)
+            )
         return sent
 
     def expected(

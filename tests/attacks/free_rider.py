@@ -13,6 +13,8 @@ def free_rider(rows, malicious, noise, kind="zero", std=None, power=1.0, multipl
     models = [model_of_round(r, d) for r in range(t + 1)]
     if kind == "zero":
         return np.zeros(d)
+    if kind == "replay":
+        return rows[malicious] + multiplier * (std or 0.0) * noise
     if kind == "delta":
         return models[t] - models[t - 1] + multiplier * (std or 0.0) * noise
     sigma = np.abs(models[1] - models[0]).mean() if std is None else std
@@ -29,6 +31,8 @@ CASES = [
     _case("noise of its own", kind="noise", std=0.3, power=0.5),
     _case("delta", kind="delta"),
     _case("noisy delta", kind="delta", std=0.1, multiplier=3.0),
+    # The same rows in every round; test_worked_numbers.py has others.
+    _case("noisy replay", kind="replay", std=0.2),
 ]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.attacks.case import AttackCase
+from tests.attacks.case import AttackCase, signs_of_run
 
 
 def krum_choice(rows, f, power=2):
@@ -51,7 +51,10 @@ def search(
     n, m = len(rows), int(sum(malicious))
     f = min(m, n - 3) if f is None else f
     benign = rows[~malicious]
-    s = np.sign(rows[krum_choice(rows, f, power)] if direction == "krum" else sum(benign))
+    if direction == "persistent":
+        s = signs_of_run(rows.shape[1])
+    else:
+        s = np.sign(rows[krum_choice(rows, f, power)] if direction == "krum" else sum(benign))
     start = size = start_of(benign, n, m, f, s, unit, lambda_init)
     while True:
         trial = rows.copy()
@@ -64,10 +67,12 @@ def search(
         size /= 2
 
 
-def search_partial(updates, malicious, threshold=1e-5, unit=1.0, lambda_init="bound", power=2):
+def search_partial(
+    updates, malicious, threshold=1e-5, unit=1.0, lambda_init="bound", power=2, direction="krum"
+):
     """(λ, s, how many crafted rows competed), from the attackers' own rows."""
     own = np.asarray(updates, np.float64)[malicious]
-    s = np.sign(sum(own) / len(own))
+    s = signs_of_run(own.shape[1]) if direction == "persistent" else np.sign(sum(own) / len(own))
     copies = 0
     while True:
         copies += 1
@@ -101,7 +106,7 @@ CASES = [
     _case(),
     _case("partial", knowledge="partial"),
     _case("copies", direction="sum", supporters="copies", power=1),
-    _case("from one", lambda_init="one"),
+    _case("from one, persistent", lambda_init="one", direction="persistent"),
     AttackCase("krum_attack", variant="supporters"),
 ]
 
@@ -116,6 +121,7 @@ MUTANTS = {
         "λ from one": _with(lambda_init="one"),
         "λ from the bound": _with(lambda_init="bound"),
         "the sign of the sum": _with(direction="sum"),
+        "a sign of its own": _with(direction="persistent"),
         "a Krum with distances": _with(power=1),
         "a Krum with squares": _with(power=2),
         "twice λ": lambda updates, malicious, **hyper: 2 * krum_attack(updates, malicious, **hyper),

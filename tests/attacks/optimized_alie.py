@@ -9,12 +9,23 @@ from tests.attacks.pools import deviation, mean, pool_of
 
 
 def optimized_alie(
-    rows, malicious, evaluations, smallest, largest, knowledge="full", ddof=0, refine=True, base=None
+    rows,
+    malicious,
+    evaluations,
+    smallest,
+    largest,
+    knowledge="full",
+    signs="positive",
+    ddof=0,
+    refine=True,
+    base=None,
 ):
     """Allouah et al. 2023, through the rule `redescending`."""
     pool = pool_of(rows, malicious, knowledge)
     center, along = mean(pool) if base is None else base, deviation(pool, ddof)
-    grid = np.geomspace(smallest, largest, -(-(evaluations - 1) // 2))
+    parts = 4 if signs == "both" else 2
+    grid = np.geomspace(smallest, largest, -(-(evaluations - 1) // parts))
+    grid = [*grid, *-grid] if signs == "both" else grid
     factors = [alie_factor(len(rows), int(malicious.sum())), *grid]
     steps = evaluations - len(factors) if refine else 0
     best, _ = line_search(rows, malicious, redescending, center, along, factors, steps, largest)
@@ -25,6 +36,9 @@ HYPER = {"evaluations": 12, "smallest": 0.25, "largest": 8.0}
 PARTIAL = {**HYPER, "knowledge": "partial"}
 CASES = [
     AttackCase("optimized_alie", optimized_alie, HYPER, rule=redescending),
+    AttackCase(
+        "optimized_alie", optimized_alie, {**HYPER, "signs": "both"}, variant="both", rule=redescending
+    ),
     AttackCase(
         "optimized_alie",
         optimized_alie,
@@ -41,6 +55,8 @@ def _with(**changes):
 
 MUTANTS = {
     "optimized_alie": {
+        "of one sign": _with(signs="positive"),
+        "of both signs": _with(signs="both"),
         "the grid alone": _with(refine=False),
         "the published factor": lambda rows, malicious, **hyper: alie(rows, malicious, knowledge="full"),
         "deviation of the sample": _with(ddof=1),

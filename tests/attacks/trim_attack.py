@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.attacks.case import AttackCase, uniform_draws
+from tests.attacks.case import AttackCase, signs_of_run, uniform_draws
 from tests.attacks.pools import deviation, mean
 
 
@@ -84,8 +84,12 @@ def trim_attack(
     if knowledge == "partial":
         center, spread = mean(rows[malicious]), deviation(rows[malicious], 0)
         steps = 3 + (0.5 if law == "fixed" else uniforms)
-        return center - side * np.sign(center) * steps * spread
-    s = side * np.sign(np.median(rows, axis=0) if direction == "rule" else sum(rows))
+        s = signs_of_run(len(center)) if direction == "persistent" else np.sign(center)
+        return center - side * s * steps * spread
+    if direction == "persistent":
+        s = side * signs_of_run(rows.shape[1])
+    else:
+        s = side * np.sign(np.median(rows, axis=0) if direction == "rule" else sum(rows))
     extreme = trim_extreme(rows if pool == "all" else rows[~malicious], s)
     if law == "divide":
         return np.array([trim_beyond(extreme, s, 1 + (stretch - 1) * draw) for draw in uniforms])
@@ -101,6 +105,7 @@ CASES = [
     _case("demo", pool="all", law="divide"),
     _case("fixed", law="fixed", stretch=3.0),
     _case("through the rule", direction="rule"),
+    _case("persistent", direction="persistent"),
     _case("partial", knowledge="partial"),
 ]
 
@@ -116,6 +121,7 @@ MUTANTS = {
         "with the direction": _with(side=-1),
         "the sign of the sum": _with(direction="sum"),
         "the sign of the median": _with(direction="rule"),
+        "a sign of its own": _with(direction="persistent"),
         "beyond the honest values": _with(pool="honest"),
         "beyond all values": _with(pool="all"),
         "another stretch": _with(stretch=2.5),

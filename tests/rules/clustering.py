@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.rules.case import RuleCase
+from tests.rules.case import N, RuleCase
 from tests.rules.flame import cosine_distances, jittered, usable
 from tests.rules.foolsgold import finite_rows
 from tests.rules.norm_filter import no_longer_than_honest
@@ -106,7 +106,7 @@ CASES = [
         translation=False,
         duplicates=True,
         accepts=averages_a_cluster,
-        largest=150,
+        largest=N,
     ),
     RuleCase(
         "clustering",
@@ -114,7 +114,7 @@ CASES = [
         {"linkage": "single"},
         translation=False,
         accepts=averages_a_cluster,
-        largest=150,
+        largest=N,
     ),
     RuleCase(
         "clipped_clustering",
@@ -125,7 +125,7 @@ CASES = [
         translation=False,
         duplicates=True,
         accepts=averages_a_cluster,
-        largest=150,
+        largest=N,
     ),
 ]
 

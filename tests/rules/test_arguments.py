@@ -54,7 +54,9 @@ KEY = jax.random.key(0)
 CASES = first_rows(RULE_CASES) + first_rows(PRE_CASES)
 ROWS, OTHERS = make()
 MASK = np.arange(12) < 3
-TASK = Task(num_classes=10, image_shape=(8, 8, 1))
+TASK = Task(
+    num_classes=10, image_shape=(8, 8, 1), init_params=lambda key: jax.random.normal(key, ROWS.shape[1:])
+)
 # What has no default; every other parameter keeps its own.
 NEEDED = {
     "gaussian": {"std": 1.0},
@@ -113,7 +115,7 @@ def call_attack(name, **changed):
 
     def sent(updates):
         context = Context(key=KEY, round=0, params=updates[0], root_update=updates[1])
-        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0))
+        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0), run_key=KEY)
         return made.corrupt(updates, jnp.asarray(MASK), made.init(*ROWS.shape), known)[0]
 
     jax.eval_shape(sent, ROWS)
@@ -335,7 +337,7 @@ def test_attacks_check_updates_and_mask(name):
         others = {"attacks": [attack_from_registry("scale", TASK)]} if name == "worst_case" else {}
         made = attack_from_registry(name, TASK, **NEEDED.get(name, {}), **others)
         context = Context(KEY, 0, params=ROWS[0], root_update=ROWS[1])
-        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0))
+        known = Knowledge(context, rule=lambda rows: jnp.mean(rows, 0), run_key=KEY)
         return made.corrupt(updates, malicious, made.init(*ROWS.shape), known)
 
     integers = (ROWS.astype(int), "of a floating type, got int32")

@@ -259,14 +259,24 @@ def test_presets():
     assert len(paper.cells) == 30
     everything = make_sweep(BASE, {"axes": {"aggregator": "all", "attack": "all"}})
     names = {c.config.aggregator.name for c in everything.cells}
-    # A radius has no value that fits every task.
-    assert names == set(RULES) - {"centered_clipping"}
+    # A radius has no value that fits every task, nor has a number of votes.
+    needy = {"centered_clipping", "crfl", "flod", "huber", "sparse_fed", "spectral_filter"}
+    assert names == set(RULES) - needy - {"robust_learning_rate"}
     attacks = {c.config.attack.name for c in everything.cells}
     # Nor has the radius of an attack.
     assert attacks == {"none", *ATTACKS} - {"worst_case", "projected_gradient", "train_and_scale"}
     assert len(everything.cells) == len(names) * len(attacks)
     told = {c.config.aggregator.parameters.get("num_malicious", "actual") for c in everything.cells}
     assert told == {"actual"}
+
+
+def test_a_preset_among_values_stands_for_its_own():
+    table = {"name": "centered_clipping", "radius": 0.5}
+    found = make_sweep(BASE, {"axes": {"aggregator": ["paper", table], "attack": ["none"]}}).axes
+    titles = ["FedAvg", "Krum", "Trim-mean", "Median", "FLTrust", "Centred clipping"]
+    assert found["aggregator"] == titles
+    with pytest.raises(ConfigError, match="unknown rule 'papers'"):
+        make_sweep(BASE, {"axes": {"aggregator": ["papers"]}})
 
 
 @pytest.mark.parametrize("key", ["aggregator", "attack"])

@@ -48,7 +48,6 @@ def push(
         start: γ the published search tries first.
         tolerance: the step at which it stops.
     """
-    option("direction", direction, get_args(Direction))
     option("search", search, ("exact", "published"))
     start = fixed_real("start", start, above=0, finite=True)
     tolerance = fixed_real("tolerance", tolerance, above=0)
@@ -57,14 +56,7 @@ def push(
     rate = known_rate(local_rate)
     rows = known_rows(malicious, knowledge)
     mean = mean_of(rows, updates)
-    along = -mean
-    if direction in ("std", "minus_std"):
-        along = deviation_of(rows, updates, mean, ddof=1)
-        along = along if direction == "std" else -along
-    elif direction == "sign":
-        along = -jnp.sign(mean)
-    length = jnp.sqrt(dot(along, along))
-    towards = jnp.where(length > TINY, along / jnp.maximum(length, TINY), 0.0)
+    towards, length = perturbation(direction, rows, updates, mean)
     distance = farthest(rows, updates, mean, towards)
     if search == "published":
         step = jnp.ones((), updates.dtype) if direction == "unit" else length
@@ -72,6 +64,26 @@ def push(
             step = step * rate
         distance = _as_published(distance, step, start, tolerance)
     return jnp.where(malicious[:, None], mean + distance * towards, updates)
+
+
+def perturbation(direction: Direction, rows: Array, updates: Array, mean: Array) -> tuple[Array, Array]:
+    """p/‖p‖, 0 where p is, and ‖p‖.
+
+    Args:
+        direction: p: −μ ("unit"), σ ("std"), −σ ("minus_std") or −sign(μ) ("sign").
+        rows: (n,) bool, the known rows, which σ is taken over.
+        updates: (n, d).
+        mean: (d,), μ.
+    """
+    option("direction", direction, get_args(Direction))
+    along = -mean
+    if direction in ("std", "minus_std"):
+        along = deviation_of(rows, updates, mean, ddof=1)
+        along = along if direction == "std" else -along
+    elif direction == "sign":
+        along = -jnp.sign(mean)
+    length = jnp.sqrt(dot(along, along))
+    return jnp.where(length > TINY, along / jnp.maximum(length, TINY), 0.0), length
 
 
 def _as_published(distance: Array, step: Array, start: float, tolerance: float) -> Array:
