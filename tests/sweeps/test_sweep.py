@@ -557,6 +557,7 @@ OWN: dict[str, dict[str, tuple[float, float]]] = {
 }
 # What else a component needs.
 NEEDED: dict[str, dict[str, Any]] = {
+    "aksel": {"count": "n-f"},
     "fltrust_attack": {"sweeps": 1, "steps": 1, "start": "honest"},
     "optimize_attack": {"steps": 2},
     "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
