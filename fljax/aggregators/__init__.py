@@ -65,7 +65,13 @@ from fljax.aggregators._fltrust import trust_scores as trust_scores
 from fljax.aggregators._flod import flod as flod
 from fljax.aggregators._zeno_pp import zeno_pp as zeno_pp
 from fljax.aggregators._root_only import root_only as root_only
+from fljax.aggregators._deepsight import deepsight as deepsight
 from fljax.aggregators._lasa import lasa as lasa
+from fljax.aggregators._fl_defender import fl_defender as fl_defender
+from fljax.aggregators._fl_defender import fl_defender_aggregator as fl_defender_aggregator
+from fljax.aggregators._lfighter import lfighter as lfighter
+from fljax.aggregators._flare import flare as flare
+from fljax.aggregators._zeno import zeno as zeno
 from fljax.aggregators._nnm import nnm as nnm
 from fljax.aggregators._bucketing import bucketing as bucketing
 from fljax.aggregators._clip import clip as clip

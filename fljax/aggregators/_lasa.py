@@ -54,7 +54,7 @@ def lasa(
 
     Example:
         >>> rows = jnp.array([[1.0, 2.0, 0.5], [2.0, 1.0, 0.4], [1.5, 1.5, 0.6], [-9.0, -9.0, 9.0]])
-        >>> print(lasa(rows, [(2, 1), (1,)], average="dense").round(3))
+        >>> print(lasa(rows, Layers([(2, 1), (1,)]), average="dense").round(3))
         [0.795 0.794 0.499]
 
     Source: Xu, Zhang, Hu, "Achieving Byzantine-resilient federated learning via layer-adaptive sparsified

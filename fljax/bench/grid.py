@@ -7,6 +7,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
 
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.aggregators.combining import array_arguments
@@ -162,7 +166,8 @@ def plan(
 
 def array_shapes(n: int, d: int) -> dict[str, tuple[int, ...]]:
     """The arrays a rule can ask for by name, besides updates and key."""
-    return {"root_update": (d,), "center": (d,), "params": (d,), "history": (n, d), "weights": (n,)}
+    vectors = dict.fromkeys(("root_update", "center", "params"), (d,))
+    return {**vectors, "history": (n, d), "weights": (n,), "scores": (n,)}
 
 
 def model_facts(d: int) -> dict[str, Any]:
@@ -173,7 +178,22 @@ def model_facts(d: int) -> dict[str, Any]:
     width = min(30, rest)
     inner = [(width, rest // width), (rest % width,)] if width else []
     layers = Layers(((classes,), (features, classes), *inner))
-    return {"layers": layers, "head": Head(classes, features, classes, bias=0)}
+    head = Head(classes, features, classes, bias=0)
+    x = jnp.asarray(np.random.default_rng(0).uniform(size=(100, 64)), jnp.float32)
+
+    def features_of(params: Array, x: Array) -> Array:
+        first = jnp.resize(params[(features + 1) * classes :], (x.shape[1], features))
+        return jnp.tanh(x @ first.astype(x.dtype))
+
+    def predict(params: Array, x: Array) -> Array:
+        kernel = params[classes : (features + 1) * classes].reshape(features, classes)
+        return features_of(params, x) @ kernel + params[:classes]
+
+    def root_loss(params: Array) -> Array:
+        return -jnp.mean(jax.nn.log_softmax(predict(params, x))[:, 0])
+
+    functions = {"predict": predict, "features": features_of, "root_loss": root_loss}
+    return {"layers": layers, "head": head, "root_x": x, **jax.tree.map(Partial, functions)}
 
 
 def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:

@@ -88,8 +88,9 @@ def make_stack(n: int, d: int, flipped: int, dtype: str, device: jax.Device, lim
         "params": zero,
         "history": updates,
         "weights": put(jnp.ones(n, dtype)),
+        "scores": put(jnp.zeros(n, dtype)),
         "key": put(jax.random.key(0)),
-        **model_facts(d),
+        **put(model_facts(d)),
     }
     # float32 whatever the type, as many bytes: on a CPU some types are slow for another reason than memory.
     x = put(jnp.ones((n, -(-updates.nbytes // (4 * n))), jnp.float32))

@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from fljax.aggregators import POST_AGGREGATORS, RULES, mean
 from fljax.base import Head, Layers
@@ -15,6 +17,10 @@ from fljax.numerics.checks import compute_dtype, output_dtype
 from tests.support.programs import optimized
 
 N, D = 12, 37
+
+
+# What calls a model with every row, which devices that hold columns must put together first.
+CALLED = {"predict", "features", "root_loss"}
 
 
 # Arrays with one entry per row of the updates: they move with the rows.
@@ -55,7 +61,9 @@ def make(
     }
     if uneven:
         others["scores"] = random.uniform(0.0, 0.2, n).astype(np.float32)
-    return updates, {**others, **model_of(d)}
+    others["root_x"] = random.uniform(size=(6, 2)).astype(np.float32)
+    target = others["params"] + center.astype(np.float32)
+    return updates, {**others, **model_of(d), "root_loss": Partial(quadratic, target)}
 
 
 def model_of(d: int) -> dict[str, Any]:
@@ -65,7 +73,29 @@ def model_of(d: int) -> dict[str, Any]:
     rest = d - (features + 1) * classes
     inner = rest // 5
     shapes = [(classes,), (features, classes), (inner,), (4, inner), (rest - 5 * inner,)]
-    return {"layers": Layers(shapes), "head": Head(classes, features, classes, bias=0)}
+    head = Head(classes, features, classes, bias=0)
+    called = {"predict": Partial(predict), "features": Partial(features_of)}
+    return {"layers": Layers(shapes), "head": head, **called}
+
+
+def quadratic(target: Any, params: Any) -> Any:
+    """A loss that is smallest at the target."""
+    return 0.5 * ((params - target) ** 2).sum()
+
+
+def features_of(params: Any, x: Any) -> Any:
+    """The inputs of the last layer of a small network, from arrays of NumPy or JAX."""
+    xp = np if isinstance(params, np.ndarray) else jnp
+    head = model_of(params.size)["head"]
+    inner = xp.resize(params[(head.num_features + 1) * head.num_classes :], (2, head.num_features))
+    return xp.tanh(x @ inner + 0.5 * xp.arange(head.num_features))
+
+
+def predict(params: Any, x: Any) -> Any:
+    """Its outputs."""
+    head = model_of(params.size)["head"]
+    kernel = params[head.kernel : (head.num_features + 1) * head.num_classes]
+    return features_of(params, x) @ kernel.reshape(head.num_features, -1) + params[: head.num_classes]
 
 
 # What every rule is compared with its reference on; test_mutants.py says that this tells rules apart.

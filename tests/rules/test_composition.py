@@ -39,8 +39,7 @@ def context_of(others, key):
         weights=others["weights"],
         params=others["center"],
         root_update=others["root_update"],
-        layers=others["layers"],
-        head=others["head"],
+        **{name: others[name] for name in ("layers", "head", "predict", "features", "root_x", "root_loss")},
     )
 
 

@@ -232,7 +232,7 @@ def each_device_even(part: Component) -> int:
 
     updates, others = stacks(3)
     even = D // 8 * 8
-    others = {name: v[..., :even] if np.shape(v)[-1:] == (D,) else v for name, v in others.items()}
+    others = jax.tree.map(lambda v: v[..., :even] if np.shape(v)[-1:] == (D,) else v, others)
     others = {name: {**others, **model_of(even)}[name] for name in part.reads}
     return _held(_on(part, Layout(8, columns=even), [(updates[:, :even], others)])[0])
 
