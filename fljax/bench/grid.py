@@ -215,9 +215,18 @@ def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
     n, d, f, given = cell.work
     parameters = inspect.signature(function).parameters
     needed = [name for name, p in list(parameters.items())[1:] if p.default is inspect.Parameter.empty]
-    arrays = [name for name in array_arguments(function) if name in needed]
+    # Without its key a rule that adds noise would be another one.
+    arrays = [name for name in array_arguments(function) if name in needed or name == "key"]
     # Shorter than the rows of `measure.draw`, so that clipping has all its work to do.
-    values = {"radius": math.sqrt(d), "bucket_size": 2, **dict.fromkeys(COUNTS, f), **given}
+    values = {
+        "radius": math.sqrt(d),
+        "bucket_size": 2,
+        "threshold": 0.4 * n,  # of n votes
+        "num_sent": max(1, d // 100),
+        **dict.fromkeys(("sigma", "step", "bound"), 1.0),  # the noise of the rows has deviation 1
+        **dict.fromkeys(COUNTS, f),
+        **given,
+    }
     facts = model_facts(d)
     missing = set(needed) - values.keys() - array_shapes(n, d).keys() - facts.keys() - {"key"}
     if missing:
