@@ -215,8 +215,9 @@ def resolve(cell: Cell) -> tuple[Callable[..., Any], list[str], dict[str, Any]]:
     n, d, f, given = cell.work
     parameters = inspect.signature(function).parameters
     needed = [name for name, p in list(parameters.items())[1:] if p.default is inspect.Parameter.empty]
-    # Without its key a rule that adds noise would be another one.
-    arrays = [name for name in array_arguments(function) if name in needed or name == "key"]
+    # A rule that takes them may do without, but only if it is told to.
+    usual = {*needed, "key", "params"}
+    arrays = [name for name in array_arguments(function) if name in usual]
     # Shorter than the rows of `measure.draw`, so that clipping has all its work to do.
     values = {
         "radius": math.sqrt(d),
