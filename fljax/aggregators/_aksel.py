@@ -40,6 +40,7 @@ def aksel(
             out of range.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> rows = jnp.array([[0.0], [1.0], [2.0], [5.0], [50.0]])
         >>> aksel(rows).tolist(), aksel(rows, num_malicious=1, count="n-f").tolist()
         ([1.0], [2.0])

@@ -31,6 +31,7 @@ def flip_disputed(update: Array, updates: Array, *, threshold: Float) -> Array:
         ValueError: if the shapes do not fit, or a static `threshold` is not finite.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> rows = jnp.array([[1.0, 3.0], [1.0, -1.0], [4.0, 1.0]])
         >>> flip_disputed(jnp.array([1.0, 1.0]), rows, threshold=3).tolist()
         [1.0, -1.0]

@@ -102,8 +102,9 @@ def quantile_clip(
         ValueError: if `updates` is not (n, d) or a static number is out of range.
 
     Example:
-        >>> quantile_clip(jnp.array([[3.0, 4.0], [0.0, 0.5]]), start=1.0).round(2).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.5]]
+        >>> rows = quantile_clip(jnp.array([[3.0, 4.0], [0.0, 0.5]]), start=1.0)
+        >>> [f"{entry:.2f}" for entry in rows.ravel()]
+        ['0.60', '0.80', '0.00', '0.50']
 
     Source: Andrew, Thakkar, McMahan, Ramaswamy, "Differentially private learning with adaptive clipping",
     NeurIPS 2021. Flower has the same defaults; noise on the update itself is `add_noise`.

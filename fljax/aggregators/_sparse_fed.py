@@ -107,8 +107,8 @@ def sparse_fed(
 
     Example:
         >>> rows = jnp.array([[3.0, 4.0, 0.0], [0.0, 0.0, 0.2]])
-        >>> sparse_fed(rows, radius=1.0, num_sent=1).round(2).tolist()
-        [0.0, 0.4000000059604645, 0.0]
+        >>> [f"{entry:.2f}" for entry in sparse_fed(rows, radius=1.0, num_sent=1)]
+        ['0.00', '0.40', '0.00']
 
     Source: Panda, Mahloujifar, Bhagoji, Chakraborty, Mittal, "SparseFed: Mitigating model poisoning attacks
     in federated learning with sparsification", AISTATS 2022, and the authors' code. LASA's copy starts both

@@ -54,8 +54,8 @@ def spectral_filter(
 
     Example:
         >>> rows = jnp.array([[0.0], [1.0], [2.0], [1.0], [60.0]])
-        >>> spectral_filter(rows, num_malicious=1, sigma=1.0).round(2).tolist()
-        [1.0]
+        >>> [f"{entry:.2f}" for entry in spectral_filter(rows, num_malicious=1, sigma=1.0)]
+        ['1.01']
 
     Source: after Diakonikolas, Kamath, Kane, Li, Moitra, Stewart, "Being robust (in high dimensions) can be
     practical", ICML 2017; for federated learning Zhu, Wang, Pang, Wang, Jiao, Song, Jordan, "Byzantine-robust

@@ -60,8 +60,8 @@ def zeno_pp(
 
     Example:
         >>> rows = jnp.array([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [3.0, 4.0]])
-        >>> print(zeno_pp(rows, jnp.array([1.0, 0.0])).round(2))
-        [0.8 0.4]
+        >>> [f"{entry:.2f}" for entry in zeno_pp(rows, jnp.array([1.0, 0.0]))]
+        ['0.80', '0.40']
 
     Source: Xie, Koyejo, Gupta, "Zeno++: Robust fully asynchronous SGD", ICML 2020. Defaults are those of the
     authors' code, which computes the score with the length that a row had before it was rescaled.

@@ -191,6 +191,7 @@ def register_post_aggregator(
         ValueError: for a name that is taken or no name, or what is no function of an update.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from fljax.aggregators import POST_AGGREGATORS, register_post_aggregator
         >>> @register_post_aggregator(title="Half")
         ... def half(update):
