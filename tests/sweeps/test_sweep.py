@@ -30,6 +30,7 @@ from fljax.sweeps.program import compile_group
 from fljax.sweeps.timing import estimate_seconds
 from fljax.sweeps.traced import signature
 from tests.attacks.quadratic import one_round, simulated
+from tests.rules.case import model_of
 
 BASE: dict[str, Any] = {
     "rounds": 4,
@@ -541,6 +542,13 @@ OWN: dict[str, dict[str, tuple[float, float]]] = {
     "chameleon": {"norm": (0.5, 5.0), "pull": (1.0, 6.0), "temperature": (0.1, 1.0)},
     "layer_backdoor": {"threshold": (0.5, 0.9)},
     "bulyan": {"num_malicious": (0, 1)},
+    "flame": {"noise_multiplier": (0.0, 0.5)},
+    "alignins": {"sign_limit": (0.5, 3.0), "direction_limit": (0.5, 3.0)},
+    "lasa": {"norm_limit": (0.5, 3.0), "sign_limit": (0.5, 3.0)},
+    "deepsight": {"max_share": (0.0, 1.0)},  # no cluster counts, or all
+    "flare": {"temperature": (0.5, 5.0)},
+    "zeno": {"penalty": (0.0, 10.0)},
+    "stat_opt": {"start": (0.1, 10.0)},
     "krum": {"num_neighbors": (1, 6)},
     "huber": {"tolerance": (1e-6, 1e-5), "radius": (0.2, 2.0)},
     "residual_reweighting": {"bound": (0.5, 2.0), "threshold": (0.1, 0.5)},
@@ -591,7 +599,8 @@ def _stack():
 
 def _context():
     known = {"client_ids": jnp.arange(N), "weights": jnp.ones(N), "params": jnp.ones(D)}
-    return Context(key=jax.random.key(1), root_update=_stack().mean(0), **known)
+    root = {"root_update": _stack().mean(0), "root_x": jnp.eye(2), "root_loss": lambda w: jnp.sum(w**2)}
+    return Context(key=jax.random.key(1), **root, **known, **model_of(D))
 
 
 def _component(kind, name, given):
