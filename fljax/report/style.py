@@ -22,7 +22,10 @@ COLORS = (
     *("#E69F00", "#4020C0", "#D55E00", "#882255"),
 )
 BENIGN, MALICIOUS, ROOT = COLORS[0], COLORS[7], COLORS[2]
-STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)), (0, (8, 1.5, 1, 1, 1, 1.5)))
+STYLES = (
+    *("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)), (0, (8, 1.5, 1, 1, 1, 1.5))),
+    *((0, (12, 2)), (0, (9, 1.5, 3, 1.5))),
+)
 MARKERS = "os^DvP<X>p"
 REFERENCE: dict[str, Any] = {"color": "#555555", "ls": ":", "lw": 1.3}
 # The line at the end of an attack.
