@@ -76,7 +76,7 @@ def lasa(
     rows = divide(jnp.where(valid[:, None], stack, 0.0), jnp.where(longest > 0, longest, 1.0)[:, None])
 
     members = columns_of(layers)
-    in_matrix = jnp.any(members & jnp.array([len(shape) > 1 for shape in layers.shapes]), axis=1)
+    in_matrix = jnp.any(members & jnp.array([len(shape) > 1 for shape in layers.shapes], bool), axis=1)
     kept = sparse_part(stack, valid, in_matrix, layers, share)
     sparse = jnp.where(kept, rows, 0.0)
 

@@ -9,12 +9,13 @@ from jax import Array
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info
 from fljax.numerics.averages import weighted_rows
+from fljax.numerics.blocks import fold_columns
 from fljax.numerics.checks import ArgumentError, Float, option, real, shaped
 from fljax.numerics.cosines import cosine_distances
 from fljax.numerics.eigen import eigenpairs
 from fljax.numerics.neighbors import first_in_order
 from fljax.numerics.safe import contained, distances_to, dot, largest_entries, row_norms
-from fljax.numerics.sharding import column_devices
+from fljax.numerics.sharding import whole_on_cpu
 from fljax.numerics.weights import relative_weights
 
 # Directions in which the three metrics vary by less, beside the others, are rounding.
@@ -37,7 +38,6 @@ def _manhattan_sums(rows: Array, valid: Array) -> Array:
 
     On a CPU it is read by blocks of columns, of which all pairs are made while they are in the cache.
     """
-    d = rows.shape[1]
 
     def of_block(block: Array) -> Array:
         def of_row(row: Array) -> Array:
@@ -46,14 +46,9 @@ def _manhattan_sums(rows: Array, valid: Array) -> Array:
 
         return jax.lax.map(of_row, block)
 
-    if jax.default_backend() != "cpu" or column_devices() > 1 or d < 2 * COLUMNS:
+    if not whole_on_cpu() or rows.shape[1] < 2 * COLUMNS:
         return of_block(rows)
-
-    def add(i: Array, sums: Array) -> Array:
-        return sums + of_block(jax.lax.dynamic_slice_in_dim(rows, i * COLUMNS, COLUMNS, axis=1))
-
-    rest = of_block(rows[:, d // COLUMNS * COLUMNS :])
-    return jax.lax.fori_loop(0, d // COLUMNS, add, rest)
+    return fold_columns(of_block, COLUMNS, rows)
 
 
 def _whitened(features: Array, valid: Array) -> Array:

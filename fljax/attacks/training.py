@@ -84,9 +84,10 @@ def backdoored(
         updates, inner = data.corrupt(updates, malicious, state[1], knowledge)
         return updates, (own, inner)
 
+    inner_prepare: Any = data.prepare
+
     def prepare(state: State, attackers: Attackers) -> State:
-        assert data.prepare is not None
-        return state[0], data.prepare(state[1], attackers)
+        return state[0], inner_prepare(state[1], attackers)
 
     def seen(trigger: Trigger) -> Trigger:
         return trigger._replace(embed=_of_inner(trigger.embed))

@@ -10,14 +10,13 @@ over the client axis takes over a second at (100, 139,960) on two CPU cores (ben
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.numerics.blocks import fold_blocks, map_blocks, rows_of
 from fljax.numerics.checks import Int, as_number, is_static
 from fljax.numerics.safe import for_all
-from fljax.numerics.sharding import column_devices
+from fljax.numerics.sharding import whole_on_cpu
 
 # Above this many rows the network's compile time (it grows with n log² n) outweighs its speed.
 LARGEST_NETWORK = 128
@@ -444,8 +443,7 @@ def top_of_rows(rows: Array, count: Int) -> TopOfRows:
         return limit, above, jnp.sum(magnitudes >= limit[:, None], axis=1, dtype=jnp.int32)
 
     # Devices that hold columns count all rows at a time: every count is a word between them.
-    by_row = jax.default_backend() == "cpu" and column_devices() == 1
-    limit, above, up_to = map_blocks(limits, n, 1 if by_row else n)
+    limit, above, up_to = map_blocks(limits, n, 1 if whole_on_cpu() else n)
     fine = for_all(jnp.all(up_to == count))
     last = lax.cond(fine, _no_ties, _last_columns, rows, limit, count - above)
     return TopOfRows(limit, last)

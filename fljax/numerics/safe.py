@@ -17,7 +17,8 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 from jax.lax import Precision
 
-from fljax.numerics.sharding import column_devices
+from fljax.numerics.blocks import fold_columns
+from fljax.numerics.sharding import whole_on_cpu
 
 # Squared norms in this range leave room for sums and products of two of them in float32.
 SMALLEST_SQUARE, LARGEST_SQUARE = 1e-24, 1e30
@@ -243,17 +244,9 @@ def scaled_squares(rows: Array, point: Array, scales: Array, inverses: Array) ->
     """
     n, d = rows.shape
     size = max(LEAST_COLUMNS, BLOCK // max(n, 1) // LEAST_COLUMNS * LEAST_COLUMNS)
-    whole = jax.default_backend() != "cpu" or column_devices() > 1
-    if whole or n * d <= 4 * BLOCK or d < 2 * size:
+    if not whole_on_cpu() or n * d <= 4 * BLOCK or d < 2 * size:
         return _squares(rows, point, scales, inverses)
-
-    def add(i: Array, sums: Array) -> Array:
-        block = jax.lax.dynamic_slice_in_dim(rows, i * size, size, axis=1)
-        return sums + _squares(block, jax.lax.dynamic_slice_in_dim(point, i * size, size), scales, inverses)
-
-    start = d // size * size
-    rest = _squares(rows[:, start:], point[start:], scales, inverses)
-    return jax.lax.fori_loop(0, d // size, add, rest)
+    return fold_columns(lambda rows, point: _squares(rows, point, scales, inverses), size, rows, point)
 
 
 @scaled_squares.defjvp

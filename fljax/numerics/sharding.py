@@ -43,6 +43,11 @@ def column_devices() -> int:
     return 1 if mesh is None else mesh.shape[CLIENTS_AXIS]
 
 
+def whole_on_cpu() -> bool:
+    """True where a device of a CPU has all columns: what fits its cache is then worth a loop."""
+    return jax.default_backend() == "cpu" and column_devices() == 1
+
+
 def constrained(array: Array, spec: PartitionSpec) -> Array:
     """The array, laid out on the mesh as it says; without a mesh it is what it was."""
     mesh = _mesh.get()

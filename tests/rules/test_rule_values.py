@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from jax.tree_util import Partial
 
 from fljax.aggregators import (
     RULES,
@@ -31,6 +32,7 @@ from fljax.aggregators import (
     trimmed_mean,
     trust_scores,
 )
+from fljax.base import Layers
 from fljax.numerics.order_statistics import LARGEST_NETWORK, midpoint, sorting_network
 from fljax.numerics.safe import divide
 from tests.rules.case import IN_SPACE, first_rows, make
@@ -415,10 +417,24 @@ def test_numbers_out_of_range_are_named(build, message):
         build()
 
 
+# There is no last layer to read, and there are no entries to send.
+REFUSED = {
+    **dict.fromkeys(("deepsight", "fl_defender", "lfighter"), "head reaches to entry 12"),
+    "sparse_fed": "num_sent=2",
+}
+
+
 @pytest.mark.parametrize("case", first_rows(RULE_CASES), ids=lambda case: case.name)
 def test_a_model_without_parameters(case):
     updates, others = make()
     others = {name: value[..., :0] if name in IN_SPACE else value for name, value in others.items()}
+    unchanged = Partial(lambda params, x: x)
+    others |= {"layers": Layers(()), "predict": unchanged, "features": unchanged}
+    others["root_loss"] = Partial(jnp.sum)
+    if said := REFUSED.get(case.name):
+        with pytest.raises(ValueError, match=f"{case.name}: {said}"):
+            jax.jit(case.call)(updates[:, :0], others)
+        return
     assert jax.jit(case.call)(updates[:, :0], others).shape == (0,)
 
 
