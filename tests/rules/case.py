@@ -192,6 +192,7 @@ class RuleCase:
         accepts: what must hold of a result on any finite input; see py.
         largest: how many rows its reference, or its own search, can take.
         twins: names of other entries that these arguments make the same rule.
+        mapped_rtol: how far a vmapped call may be from single ones, as for attacks.
     """
 
     name: str
@@ -216,6 +217,7 @@ class RuleCase:
     accepts: Callable[..., bool] | None = None
     largest: int = 1000
     twins: tuple[str, ...] = ()
+    mapped_rtol: float = 1e-5
     registry: Mapping[str, Any] = field(default_factory=lambda: RULES)
 
     @property
