@@ -46,8 +46,8 @@ def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True)
         ValueError: for a static `num_malicious` out of range, or more than the search can leave out.
 
     Example:
-        >>> minimum_diameter(jnp.array([[0.0], [1.0], [2.5], [3.0], [50.0]]), num_malicious=2).tolist()
-        [2.1666667461395264]
+        >>> minimum_diameter(jnp.array([[0.0], [1.0], [2.0], [4.0], [50.0]]), num_malicious=2).tolist()
+        [1.0]
 
     Source: El Mhamdi et al., "Genuinely distributed Byzantine machine learning", PODC 2020; the rule is
     Rousseeuw's minimal volume idea of 1985. ByzFL goes through all subsets, which ends at about n = 20, and

@@ -29,8 +29,8 @@ def winsorized_mean(updates: Array, *, trim: Int) -> Array:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> winsorized_mean(jnp.array([[1.0], [2.0], [4.0], [5.0], [90.0]]), trim=1).tolist()
-        [3.5999999046325684]
+        >>> winsorized_mean(jnp.array([[1.0], [2.0], [4.0], [6.0], [90.0]]), trim=1).tolist()
+        [4.0]
 
     Source: Tukey, "The future of data analysis", Annals of Mathematical Statistics 1962, who names it after
     Winsor. CRYPTO-KU's library has it as a capped trimmed mean.

@@ -7,7 +7,7 @@ import os
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -37,6 +37,7 @@ EXAMPLES: Mapping[Any, str] = {
     int: "4",
     float: "0.5",
     str: '"mine.npz"',
+    float | Literal["median"]: '"median"',
     str | Sequence[str]: '"image"',
     Sequence[Attack]: '[{ name = "sign_flip" }, { name = "alie" }]',
 }

@@ -416,7 +416,7 @@ def test_every_name_has_a_line_of_a_configuration_and_a_meaning_for_every_parame
         else:
             partition_options(config.partition)
             make_aggregator(bind_rule(config.aggregator))
-            make_attack(bind_attack(config.attack), Task(10, 4, (8, 8, 1)))
+            make_attack(bind_attack(config.attack), Task(10, 4, (8, 8, 1), lambda key: np.zeros(3)))
 
 
 def test_a_log_is_as_wide_as_columns_says(cli, monkeypatch):

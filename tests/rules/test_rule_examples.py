@@ -262,6 +262,7 @@ LARGEST = [
     ("covariance_filter", "num_malicious", 5),
     ("divide_and_conquer", "num_malicious", 5),
     ("spectral_filter", "num_malicious", 5),
+    ("zeno", "num_malicious", 11),
     ("adaptive_clip", "num_malicious", 5),
     ("nnm", "num_malicious", 5),
 ]
@@ -269,6 +270,7 @@ LARGEST = [
 
 # What else they need.
 REQUIRED = {"spectral_filter": {"sigma": 1.9}}
+ARRAYS = {"divide_and_conquer": ["key"], "zeno": ["params", "root_loss"]}
 
 
 def test_every_bound_is_in_the_table():
@@ -284,7 +286,7 @@ def test_every_bound_is_in_the_table():
 def test_bounds(name, hyper, largest):
     rule = {**RULES, **PRE_AGGREGATORS}[name].function
     updates, others = make()
-    arrays = [others["key"]] if name == "divide_and_conquer" else []
+    arrays = [others[array] for array in ARRAYS.get(name, [])]
 
     def call(value):
         return rule(updates, *arrays, **REQUIRED.get(name, {}), **{hyper: value})
