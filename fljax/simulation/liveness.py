@@ -138,11 +138,21 @@ def _turns(eqn: Any) -> list[Any]:
 
 def _copied(eqn: Any) -> int:
     """The bytes of the copies that a loop over arrays needs: the largest it reads, the largest it makes."""
-    if eqn.primitive.name != "scan" or not eqn.params["num_carry"]:
+    if eqn.primitive.name != "scan":
         return 0
-    handed_on = eqn.params["num_carry"]
-    read = eqn.invars[eqn.params["num_consts"] + handed_on :]
-    return sum(max([0, *(_bytes(v.aval) for v in each)]) for each in (read, eqn.outvars[handed_on:]))
+    # A turn sees one slice of these, and of everything else the whole; versions of JAX name the counts apart.
+    turn = eqn.params["jaxpr"].jaxpr
+    read = [
+        outer.aval for outer, v in zip(eqn.invars, turn.invars, strict=True) if outer.aval.ndim > v.aval.ndim
+    ]
+    made = [
+        outer.aval
+        for outer, v in zip(eqn.outvars, turn.outvars, strict=True)
+        if outer.aval.ndim > v.aval.ndim
+    ]
+    if len(made) == len(eqn.outvars):
+        return 0  # nothing is carried
+    return sum(max([0, *map(_bytes, avals)]) for avals in (read, made))
 
 
 def _bytes(aval: Any) -> int:
