@@ -25,13 +25,13 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from fljax.base import draws
 from fljax.bench import grid, jobs, measure, rounds
 from fljax.config.loading import apply_overrides
 from fljax.errors import ConfigError, DataError, first_line
@@ -151,15 +151,20 @@ def checks(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
     def data(case: Any) -> float:
         attack, worst = case.attack(), 0.0
         for x, y, is_copy in attack_case.BATCHES:
-            key = (attack_case.KEY,) if draws(attack.poison_data) else ()
-            poisoned = jax.jit(attack.poison_data)(x, y, is_copy, np.int32(1), *key)
+            further = attack_case.told(attack)
+            predict = further.pop("predict", None)
+            fixed = {} if predict is None else {"predict": predict}
+            poison = jax.jit(partial(attack.poison_data, **fixed))
+            poisoned = poison(x, y, is_copy, np.int32(1), **further)
             for found, wanted in zip(poisoned, case.data(x, y, is_copy, 1, **case.hyper), strict=True):
                 worst = max(worst, excess(found, wanted, 1e-6, 1e-12))
         return worst
 
     def training(case: Any) -> float:
         expected = expected_by_rounds(case.trained, **case.hyper)
-        return excess(sent_by_rounds(attack_of(case)), expected, 2e-5, 2e-5)
+        # By default the products of local training are as coarse as the device likes them.
+        with jax.default_matmul_precision("highest"):
+            return excess(sent_by_rounds(attack_of(case)), expected, 2e-5, 2e-5)
 
     def firsts(cases: Any) -> list[Any]:
         return list({case.name: case for case in reversed(cases)}.values())[::-1]

@@ -5,7 +5,6 @@ nothing but jax.
 """
 
 import importlib
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 _LAZY = {
@@ -91,7 +90,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     if name == "__version__":
-        return metadata.version("fljax")
+        return importlib.import_module("fljax.host.installed").own_version()
     if name not in _LAZY:
         raise AttributeError(f"module 'fljax' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -56,7 +56,7 @@ def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Arr
     population = jnp.maximum(count, size)
     tops = population - size + jnp.arange(size, dtype=jnp.int32)
     draws = jax.random.randint(key, (size,), 0, tops + 1)
-    if size > LARGEST_LOOP:
+    if size > LARGEST_LOOP or not _steps_are_cheap():
         numbers = jnp.where(_taken(draws, draws - (population - size)), tops, draws)
         return numbers, numbers < count
 
@@ -66,6 +66,11 @@ def sample_without_replacement(key: Array, count: Array, size: int) -> tuple[Arr
 
     numbers = lax.fori_loop(0, size, place, jnp.full((size,), -1, jnp.int32))
     return numbers, numbers < count
+
+
+def _steps_are_cheap() -> bool:
+    """Elsewhere than on a CPU a step of a loop is a launch of several kernels."""
+    return jax.default_backend() == "cpu"
 
 
 def _taken(draws: Array, links: Array) -> Array:
@@ -79,9 +84,12 @@ def _taken(draws: Array, links: Array) -> Array:
     """
     size = draws.shape[0]
     places = jnp.arange(size, dtype=jnp.int32)
-    in_order, origin = lax.sort((draws, places), num_keys=1)
-    again = jnp.concatenate([jnp.zeros(1, bool), in_order[1:] == in_order[:-1]])
-    taken = jnp.zeros(size, bool).at[origin].set(again, unique_indices=True)
+    if size > LARGEST_LOOP:
+        in_order, origin = lax.sort((draws, places), num_keys=1)
+        again = jnp.concatenate([jnp.zeros(1, bool), in_order[1:] == in_order[:-1]])
+        taken = jnp.zeros(size, bool).at[origin].set(again, unique_indices=True)
+    else:
+        taken = jnp.any((draws == draws[:, None]) & (places < places[:, None]), axis=1)
     links = jnp.where((links >= 0) & (links < places), links, places)
     for _ in range(size.bit_length()):
         taken, links = taken | taken[links], links[links]

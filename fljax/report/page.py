@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from fljax.config.titles import words
+from fljax.host.installed import own_version
 from fljax.report.comparison import Place, compare
 from fljax.report.facts import facts, heading
 from fljax.report.figures import Picture, before_tables
@@ -100,7 +101,7 @@ def page(
         grids=_grids(results),
         config=json.dumps(results.config, indent=2, ensure_ascii=False) if results.config else "",
         versions=_versions(results.frame),
-        version=importlib.metadata.version("fljax"),
+        version=own_version(),
         script=_base64(bundle.read_bytes()),
         style=bundle.with_suffix(".css").read_text(encoding="utf-8"),
         licence=importlib.metadata.distribution("itables").read_text("licenses/LICENSE") or "",

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from fljax.host.installed import own_version
+
 
 def environment(devices: int = 1) -> dict[str, Any]:
     """Device and versions, as summary.json records them; `devices` are how many share the work."""
@@ -14,7 +16,7 @@ def environment(devices: int = 1) -> dict[str, Any]:
     return {
         "device": f"{device.platform}: {device.device_kind}" + f" × {devices}" * (devices > 1),
         "versions": {
-            "fljax": version("fljax"),
+            "fljax": own_version(),
             "python": platform.python_version(),
             **{package: version(package) for package in packages},
         },

@@ -64,7 +64,8 @@ def _checked(module: Any, form: Format) -> tuple[Model, tuple[str, ...]]:
     if form.moments is not None:
         model = behind_normalization(model, form.moments)
     params = jax.eval_shape(model.init, key)
-    if jax.default_backend() == "cpu" and num_convolutions(params) > 0:
+    # Measured on a CPU and a GPU, see benchmarks/README.md.
+    if jax.default_backend() in ("cpu", "gpu") and num_convolutions(params) > 0:
         model = for_clients(model)
     return model, check_model(model, params, form, key)
 

@@ -67,17 +67,20 @@ def test_the_last_of_a_million_clients_is_drawn_like_the_first():
         assert stats.kstest(kind / 10**6, "uniform").pvalue > 1e-3
 
 
-def test_large_subsets_are_those_of_floyd_s_algorithm():
+def test_subsets_are_those_of_floyd_s_algorithm_however_they_are_found():
     counts = jnp.arange(1, 41).repeat(20)
     keys = jax.random.split(jax.random.key(0), len(counts))
 
-    def sample(largest_loop):
+    def sample(largest_loop, steps_are_cheap):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(batches, "LARGEST_LOOP", largest_loop)
+            patch.setattr(batches, "_steps_are_cheap", lambda: steps_are_cheap)
             return jax.jit(jax.vmap(lambda *of: sample_without_replacement(*of, 16)))(keys, counts)
 
-    for one, other in zip(sample(0), sample(16), strict=True):
-        np.testing.assert_array_equal(one, other)
+    by_loop, by_sort, by_pairs = sample(16, True), sample(0, True), sample(16, False)
+    for found in (by_sort, by_pairs):
+        for one, other in zip(by_loop, found, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 # --- what a round costs -------------------------------------------------------------------------------
