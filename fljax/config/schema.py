@@ -31,6 +31,7 @@ LATER = frozenset(
         "local.augment",
         "attack.natural",
         "streaming",
+        "precision",
     },
 )
 
@@ -305,6 +306,8 @@ class ExperimentConfig(_Table):
         streaming: whether a round trains a chunk of clients after the other and adds up what the rule makes
             of each, anew in every pass over them, instead of holding all updates at once; "auto" where those
             do not fit the memory and rule and attack can do without.
+        precision: of the model's forward and backward passes: what the device takes for products of float32,
+            float32 itself, or bfloat16. Updates, rules and attacks are in float32 whatever it is.
         seed: the seed of everything that has none of its own in `seeds`.
         client: what clients do in a round, and what stays with them (`fljax list clients`).
         loss: what clients and server minimise (`fljax list losses`).
@@ -324,6 +327,7 @@ class ExperimentConfig(_Table):
     client_chunk: Count | Literal["auto"] = "auto"
     devices: DevicesConfig | Literal["auto"] = "auto"
     streaming: bool | Literal["auto"] = "auto"
+    precision: Literal["default", "highest", "bfloat16"] = "default"
     seed: Whole = 0
     seeds: SeedsConfig = SeedsConfig()
     data: DataConfig = DataConfig(name="digits")

@@ -111,7 +111,9 @@ def client_conv(
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
     strides = (window_strides[0], window_strides[1])
     pads = tuple((low, high) for low, high in padding)
-    return _conv(lhs, rhs, strides, pads, options.get("precision"))
+    # What is the default now is not where the backward pass is traced.
+    precision = options.get("precision") or jax.config.jax_default_matmul_precision
+    return _conv(lhs, rhs, strides, pads, precision)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -14,6 +14,7 @@ from fljax.data import Dataset, Format
 from fljax.data.moments import Moments
 from fljax.errors import ConfigError, first_line
 from fljax.models import Model, as_model, for_clients
+from fljax.models.precision import Precision, in_precision
 from fljax.simulation.checks import check_model
 
 # Clients of which the largest has so many times the mean's examples are better trained a few at once.
@@ -25,8 +26,8 @@ def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple
     form = dataset.format
     try:
         if model is None:
-            return _configured_model(config.model.model_dump_json(), form)
-        return _checked(model, form)
+            return _configured_model(config.model.model_dump_json(), form, config.precision)
+        return _checked(model, form, config.precision)
     except ConfigError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -37,10 +38,10 @@ def build_model(config: ExperimentConfig, model: Any, dataset: Dataset) -> tuple
 
 
 @lru_cache(maxsize=16)
-def _configured_model(table: str, form: Format) -> tuple[Model, tuple[str, ...]]:
+def _configured_model(table: str, form: Format, precision: Precision) -> tuple[Model, tuple[str, ...]]:
     """Cached, so that runs of the same model share its compiled initialisation."""
     module = make_model(Component.model_validate_json(table), form)
-    model, notes = _checked(module, form)
+    model, notes = _checked(module, form, precision)
     state = None if model.init_state is None else jax.jit(model.init_state)
     return model._replace(init=jax.jit(model.init), init_state=state), notes
 
@@ -59,7 +60,7 @@ def _compiled_fast(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1})
 
 
-def _checked(module: Any, form: Format) -> tuple[Model, tuple[str, ...]]:
+def _checked(module: Any, form: Format, precision: Precision) -> tuple[Model, tuple[str, ...]]:
     model, key = as_model(module, form.input_shape, form.input_dtype), jax.random.key(0)
     if form.moments is not None:
         model = behind_normalization(model, form.moments)
@@ -67,6 +68,7 @@ def _checked(module: Any, form: Format) -> tuple[Model, tuple[str, ...]]:
     # Measured on a CPU and a GPU, see benchmarks/README.md.
     if jax.default_backend() in ("cpu", "gpu") and num_convolutions(params) > 0:
         model = for_clients(model)
+    model = in_precision(model, precision)
     return model, check_model(model, params, form, key)
 
 

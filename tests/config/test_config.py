@@ -492,6 +492,7 @@ FULL = {
     "client_chunk": 2,
     "devices": {"runs": 1, "clients": 2},
     "streaming": False,
+    "precision": "highest",
     "seed": 5,
     "seeds": {"init": 1},
     "data": {"name": "synthetic", "normalize": True, "num_train": 300, "separation": 2},
