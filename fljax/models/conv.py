@@ -112,7 +112,7 @@ def client_conv(
     strides = (window_strides[0], window_strides[1])
     pads = tuple((low, high) for low, high in padding)
     # What is the default now is not where the backward pass is traced.
-    precision = options.get("precision") or jax.config.jax_default_matmul_precision
+    precision = options.get("precision") or jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return _conv(lhs, rhs, strides, pads, precision)
 
 
