@@ -20,7 +20,7 @@ def program(folder: Path, *words: object, **variables: str) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "inputs", "megabytes"),
-    [("config", 1500, 1500), ("data", 4000, 800), ("folders", 800, 1500), ("command", 12, 1500)],
+    [("config", 500, 1500), ("data", 1500, 800), ("folders", 300, 1500), ("command", 5, 1500)],
 )
 def test_whatever_goes_in_is_read_or_refused(tmp_path, record_property, kind, inputs, megabytes):
     counts = program(tmp_path, FUZZER, kind, 0, inputs)
@@ -35,9 +35,9 @@ def test_sweeps_killed_again_and_again_do_not_differ(tmp_path, record_property):
     # Half a program, written by a process that was killed, is for no other test.
     own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     program(tmp_path, KILLER, "whole", 0, 0, **own)
-    counts = program(tmp_path, KILLER, "killed", 10, 0, **own)
+    counts = program(tmp_path, KILLER, "killed", 6, 0, **own)
     record_property("killed sweeps", counts)
-    assert counts["killed"] == 10
+    assert counts["killed"] == 6
     assert counts["folders"] == len(list((tmp_path / "killed").glob("*.npz")))
     with np.load(tmp_path / "whole" / "0.npz") as whole:
         for path in (tmp_path / "killed").glob("*.npz"):

@@ -120,6 +120,7 @@ CASES = [
         {"max_iterations": 1000},
         ("max_iterations",),
         tolerated=5,
+        largest=300,
         hostile=near(7.0),
         rtol=(1e-4, 1e-4),
         accepts=nearly_minimizes_distances,

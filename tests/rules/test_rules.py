@@ -1,15 +1,28 @@
 """Generic properties, each for every row of every rule."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES, on_pytrees
-from tests.rules.case import CALLED, IN_SPACE, PER_ROW, D, N, Poisoned, compiled, first_rows, make, on_samples
+from tests.rules.case import (
+    CALLED,
+    IN_SPACE,
+    PER_ROW,
+    D,
+    N,
+    Poisoned,
+    compiled,
+    first_rows,
+    make,
+    on_samples,
+    quickly_compiled,
+)
 from tests.rules.table import POST_CASES, PRE_CASES, RULE_CASES
 from tests.support.collectives import on_two_devices
-from tests.support.programs import optimized
 
 ALL = RULE_CASES + PRE_CASES + POST_CASES
 # For what does not depend on the arguments: one row of each entry.
@@ -52,15 +65,25 @@ def test_float64_is_kept(case):
         np.testing.assert_allclose(result, case.expected(updates, others), rtol=rtol, atol=rtol / 10)
 
 
+def without_addresses(traced):
+    """The text of a traced function, functions in it by name alone."""
+    return re.sub("0x[0-9a-f]+", "", str(traced))
+
+
 @each(ONE_EACH)
 def test_bfloat16_accumulates_in_float32(case):
     updates, others = make()
     half = jnp.asarray(updates, jnp.bfloat16)
     others = as_type(as_type(others, jnp.bfloat16), jnp.float32)
-    result = compiled(case)(half, others)
-    assert result.dtype == jnp.bfloat16
-    exact = compiled(case)(half.astype(jnp.float32), others)
-    np.testing.assert_array_equal(result, exact.astype(jnp.bfloat16))
+
+    def widened(updates, others):
+        return case.call(updates.astype(jnp.float32), others).astype(jnp.bfloat16)
+
+    found, expected = (jax.make_jaxpr(rule)(half, others) for rule in (case.call, widened))
+    assert found.out_avals[0].dtype == jnp.bfloat16
+    # Nearly always it is the same program, which need not be compiled.
+    if without_addresses(found) != without_addresses(expected):
+        np.testing.assert_array_equal(*(jax.jit(rule)(half, others) for rule in (case.call, widened)))
 
 
 @each(ONE_EACH)
@@ -76,7 +99,7 @@ def test_vmap_equals_a_loop(case):
     stacks = [make(seed) for seed in range(3)]
     stacks[1][0][2, 3] = np.nan if case.tolerated else 7.0
     updates, others = jax.tree.map(lambda *arrays: jnp.stack(arrays), *stacks)
-    mapped = optimized(jax.vmap(lambda u, o: case.call(u, o)))(updates, others)
+    mapped = jax.jit(jax.vmap(lambda u, o: case.call(u, o)))(updates, others)
     looped = np.stack([compiled(case)(u, o) for u, o in stacks])
     np.testing.assert_allclose(mapped, looped, rtol=case.mapped_rtol, atol=1e-6)
 
@@ -85,7 +108,7 @@ def test_vmap_equals_a_loop(case):
 def test_traced_hyper_parameters_give_the_static_result_in_one_program(case):
     traces = []
 
-    @optimized
+    @jax.jit
     def traced(updates, others, hyper):
         traces.append(1)
         return case.call(updates, others, **hyper)
@@ -93,11 +116,12 @@ def test_traced_hyper_parameters_give_the_static_result_in_one_program(case):
     for seed in range(3):
         updates, others = make(seed)
         result = traced(updates, others, {name: case.hyper[name] for name in case.traced})
-        np.testing.assert_allclose(result, compiled(case)(updates, others), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(result, compiled(case)(updates, others), rtol=3e-6, atol=3e-6)
     assert len(traces) == 1
 
 
-@each(ONE_EACH)
+# All of them, and attacks, on more devices: tests/test_columns.py.
+@each([c for c in ONE_EACH if c.name in ("median", "krum", "fltrust", "divide_and_conquer", "nnm")])
 def test_on_two_devices_only_small_sums_are_exchanged(case):
     updates, others = make()
     result, exchanged = on_two_devices(lambda stack: case.call(stack, others), updates)
@@ -154,7 +178,7 @@ def test_scaling(case):
     updates, others = make()
     straight = compiled(case)(updates, others)
     # Without units it is the program that the other tests run.
-    in_units = optimized(lambda updates, others, units: case.call(updates, others, **units))
+    in_units = jax.jit(lambda updates, others, units: case.call(updates, others, **units))
     for factor in np.asarray(case.scaling, np.float32):
         scaled = {name: value * factor if name in IN_SPACE else value for name, value in others.items()}
         units = {name: case.hyper[name] * abs(factor) for name in case.units}
@@ -171,7 +195,10 @@ def test_repeating_the_stack_changes_nothing(case):
     updates, others = make()
     twice = {name: np.concatenate([v, v]) if name in PER_ROW else v for name, v in others.items()}
     np.testing.assert_allclose(
-        compiled(case)(np.tile(updates, (2, 1)), twice), compiled(case)(updates, others), rtol=1e-5, atol=1e-6
+        quickly_compiled(case)(np.tile(updates, (2, 1)), twice),
+        compiled(case)(updates, others),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 

@@ -13,7 +13,7 @@ from fljax.simulation.experiment import assemble
 from tests.support.run_folders import VALUES as SMALL
 from tests.support.run_folders import bits, environment, read_lines
 
-KILLS = 24
+KILLS = 12
 VALUES = SMALL | {"rounds": 3000, "eval_every": 3, "checkpoint_every": "auto"}
 # Imports once, then a fork for every attempt, which is killed at a random moment, also while it compiles.
 ATTEMPTS = """
