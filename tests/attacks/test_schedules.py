@@ -165,7 +165,7 @@ NEEDED = {
 
 
 def after_a_round(attack):
-    experiment = assemble(config(attack))
+    experiment = assemble(config(attack, aggregator={"name": "mean"}))
     state, _ = jax.jit(experiment.step)(experiment.state.run, experiment.state.data)
     return np.asarray(state.params)
 
