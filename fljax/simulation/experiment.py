@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from fljax.base import Aggregator, Attack, ClientAlgorithm
 from fljax.config.components import as_aggregator, as_attack
+from fljax.config.loading import check_loaded
 from fljax.config.plugins import load_plugins
 from fljax.config.schema import PURPOSES, ExperimentConfig, StopConfig
 from fljax.data import Dataset
@@ -232,6 +233,7 @@ def assemble(
         ConfigError: if a component is unknown, the pieces do not fit, or the run cannot fit the memory.
         DataError: if the data cannot be read.
     """
+    check_loaded(config)
     pieces: dict[str, Any] = {"aggregator": aggregator, "attack": attack, "client": client}
     settled = _settle(config, dataset, model, loss=loss, metrics=metrics, memory=memory, **pieces)
     parts, composed, devices = settled.parts, settled.composed, settled.devices
@@ -335,6 +337,7 @@ def run(
         WriteError: if a file cannot be written.
         OutOfMemoryError: if memory runs out all the same.
     """
+    check_loaded(config)
     load_plugins(config.plugins)
     trackers = make_trackers(track, None if out is None else Path(out))
     experiment = assemble(config, memory=memory, **components)

@@ -83,6 +83,9 @@ def load_sweep(
     Raises:
         ConfigError: one sentence; it names the cell where only one is wrong.
     """
+    if not isinstance(path, (str, Path)):
+        given = "None" if path is None else f"a value of type {type(path).__name__}"
+        raise ConfigError(f"a sweep is a path or what fljax.sweeps.make_sweep returns, got {given}")
     overrides = overrides or {}
     mine = keys.within(overrides, "sweep")
     values = read_toml(path)

@@ -722,3 +722,18 @@ def test_build_takes_components_in_place_of_the_configuration():
     # The server goes along the aggregate, not against it.
     np.testing.assert_allclose(after.run.params - state.run.params, 0.25, rtol=1e-5)
     np.testing.assert_allclose(metrics.update_norm, 0.25 * np.sqrt(210), rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 10}, 3, None], ids=["values", "a number", "None"])
+def test_what_is_no_configuration_is_refused_wherever_one_is_wanted(wrong):
+    for call in (fljax.run, fljax.build, fljax.experiment.assemble):
+        with pytest.raises(ConfigError, match=r"^a configuration is what fljax.load_config makes of .*, got"):
+            call(wrong)
+    with pytest.raises(ConfigError, match=r"^a sweep is a path or what .*make_sweep returns, got"):
+        fljax.sweep(wrong)
+    if not isinstance(wrong, dict):
+        with pytest.raises(ConfigError, match=r"^load_config takes a path or a dictionary of values, got"):
+            fljax.load_config(wrong)
+    else:
+        with pytest.raises(ConfigError, match=r"^load_config reads a file or plain values"):
+            fljax.load_config(parse_config(wrong))
