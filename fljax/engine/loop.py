@@ -222,13 +222,29 @@ def compile_program(
     start = time.perf_counter()
     given = state, put(no_metrics(eval_every), mesh), data, np.int32(0), np.int32(eval_every)
     tested = state.params, *test, state.model_state, beside_of(state, beside)
-    compiled_chunk = compiled(chunk, given, mesh, donate_argnums=0, results=given[:2])
-    compiled_evaluate = compiled(evaluate, tested, mesh)
+    small = are_small(state.params, data)
+    compiled_chunk = compiled(chunk, given, mesh, donate_argnums=0, results=given[:2], small=small)
+    compiled_evaluate = compiled(evaluate, tested, mesh, small=small)
     return Program(compiled_chunk, compiled_evaluate, time.perf_counter() - start)
 
 
+def are_small(params: Any, data: RoundData) -> bool:
+    """Whether the updates of all clients are so few numbers that a program had better be compiled quickly.
+
+    Args:
+        params: of the model, or of those of all runs.
+        data: the round's data.
+    """
+    return data.counts.shape[-1] * sum(leaf.size for leaf in jax.tree.leaves(params)) <= SMALL
+
+
 def compiled(
-    function: Callable[..., Any], given: tuple[Any, ...], mesh: Mesh | None, results: Any = None, **how: Any
+    function: Callable[..., Any],
+    given: tuple[Any, ...],
+    mesh: Mesh | None,
+    results: Any = None,
+    small: bool = False,
+    **how: Any,
 ) -> Any:
     """A function compiled for some arguments, for the devices that they lie on.
 
@@ -237,10 +253,11 @@ def compiled(
         given: its arguments.
         mesh: the devices; None for one.
         results: arrays, or their shapes, that lie as the results shall; None for a whole on every device.
+        small: whether the work is, see `are_small`.
         **how: to `jax.jit`.
     """
     if mesh is None:
-        return _compile(jax.jit(function, **how).lower(*given))
+        return _compile(jax.jit(function, **how).lower(*given), small)
 
     def places(tree: Any) -> Any:
         whole = NamedSharding(mesh, WHOLE)
@@ -251,25 +268,40 @@ def compiled(
     # Shapes alone: arrays would bring their mesh with them, which a function of one device cannot capture.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), given)
     with using(mesh):
-        return _compile(jax.jit(function, **how).lower(*shapes))
+        return _compile(jax.jit(function, **how).lower(*shapes), small)
 
 
 # XLA's own choice on a CPU but for convolutions: Eigen takes a half to a quarter of YNNPACK's time for them.
 CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 }
+# Where stacks are small: half of the time to compile, the same of a round (benchmarks/README.md).
+QUICK_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+# Entries of the updates of all clients, in all runs of a program, up to which they are small.
+SMALL = 2**20
+# Options that this version of XLA does not have.
+_missing: set[str] = set()
 
 
-def _compile(lowered: Any) -> Any:
-    """The compiled program; an XLA that does not know the options, or is told otherwise, goes its own way."""
+def _compile(lowered: Any, small: bool) -> Any:
+    """The compiled program; options that XLA does not know are left out, and those of XLA_FLAGS win."""
+    options: dict[str, Any] = {}
+    if jax.default_backend() == "cpu":
+        options |= CPU_OPTIONS
+        if small and not jax.config.read("jax_disable_most_optimizations"):
+            options |= QUICK_OPTIONS
     told = os.environ.get("XLA_FLAGS", "")
-    if jax.default_backend() == "cpu" and not any(option in told for option in CPU_OPTIONS):
+    while True:
+        options = {
+            name: value for name, value in options.items() if name not in _missing and name not in told
+        }
         try:
-            return lowered.compile(compiler_options=CPU_OPTIONS)
+            return lowered.compile(compiler_options=options or None)
         except jax.errors.JaxRuntimeError as error:
-            if not any(option in str(error) for option in CPU_OPTIONS):
+            unknown = {name for name in options if name in str(error)}
+            if not unknown:
                 raise
-    return lowered.compile()
+            _missing.update(unknown)
 
 
 def train(

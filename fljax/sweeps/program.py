@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from fljax.engine.evaluate import Beside, Evaluation
-from fljax.engine.loop import Bound, beside_of, compiled, no_metrics, some_rounds
+from fljax.engine.loop import Bound, are_small, beside_of, compiled, no_metrics, some_rounds
 from fljax.engine.mesh import WHOLE, of_runs, placed, put, state_specs
 from fljax.engine.round import RoundMetrics
 from fljax.engine.state import RoundData, RunState
@@ -122,12 +122,13 @@ def compile_group(group: Group) -> GroupProgram:
         specs = state_specs(one, mesh, first.num_clients)
         state = placed(state, mesh, of_runs(specs) if size > 1 else specs)
     blank = blank_metrics(size, group.config.eval_every, mesh)
-    compiled_start = compiled(begun_of, begun, mesh, results=state)
+    small = are_small(given.params, given.data)
+    compiled_start = compiled(begun_of, begun, mesh, results=state, small=small)
     read = state, blank, given.data, given.traced, np.int32(0), np.int32(group.config.eval_every)
-    compiled_chunk = compiled(chunk, read, mesh, donate_argnums=0, results=(state, blank))
+    compiled_chunk = compiled(chunk, read, mesh, donate_argnums=0, results=(state, blank), small=small)
     beside = beside_of(state, beside_test(given))
     test = given.test_x, given.test_y, given.test_rows, given.model_state, beside
-    compiled_evaluate = compiled(evaluate, (given.params, *test), mesh)
+    compiled_evaluate = compiled(evaluate, (given.params, *test), mesh, small=small)
     seconds = time.perf_counter() - begin
     return GroupProgram(
         size=size,

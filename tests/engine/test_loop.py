@@ -1,10 +1,14 @@
 """Compiling a round: options of XLA that another version may not know."""
 
+from importlib.metadata import version
+
 import jax
 import jax.numpy as jnp
 import pytest
 
+from fljax.config.schema import parse_config
 from fljax.engine import loop
+from fljax.simulation.experiment import assemble, compile_experiment
 
 
 def convolved(x, kernel):
@@ -21,7 +25,36 @@ def test_a_program_compiles_whether_xla_knows_the_options(monkeypatch, options):
 def test_this_version_knows_the_options():
     """Where it does not, convolutions are slow without a word: look for the option's new name."""
     given = jnp.ones((2, 5, 5, 1)), jnp.ones((3, 3, 1, 1))
-    jax.jit(convolved).lower(*given).compile(compiler_options=loop.CPU_OPTIONS)
+    options = loop.CPU_OPTIONS | (loop.QUICK_OPTIONS if version("jaxlib").startswith("0.10.") else {})
+    jax.jit(convolved).lower(*given).compile(compiler_options=options)
+
+
+@pytest.fixture
+def as_users_compile():
+    """Tests are compiled with hardly an optimisation."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+def test_small_programs_are_compiled_quickly(monkeypatch, as_users_compile):
+    seen = []
+    compile_ = jax.stages.Lowered.compile
+
+    def spy(lowered, compiler_options=None):
+        seen.append(compiler_options)
+        return compile_(lowered, compiler_options)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", spy)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    config = {"num_clients": 20, "rounds": 1, "eval_every": 1, "model": {"name": "mlp", "hidden": [4]}}
+    for values, quick in ((config, True), ({**config, "model": {"name": "mlp", "hidden": [3000]}}, False)):
+        seen.clear()
+        compile_experiment(assemble(parse_config(values)))
+        programs = [options for options in seen if options and loop.CPU_OPTIONS.keys() <= options.keys()]
+        assert len(programs) == 2  # rounds and evaluation
+        for options in programs:
+            assert (loop.QUICK_OPTIONS.keys() <= options.keys()) is quick
 
 
 def test_other_errors_of_the_compiler_are_told():
