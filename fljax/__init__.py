@@ -12,6 +12,7 @@ _LAZY = {
     "run": "fljax.simulation.experiment",
     "sweep": "fljax.sweeps.run",
     "load_config": "fljax.config.loading",
+    "load_run": "fljax.report.saved_run",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from fljax.losses import register_loss
     from fljax.metrics import register_metric
     from fljax.models import register_model
+    from fljax.report.saved_run import load_run
     from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
     from fljax.tracking import register_tracker
@@ -68,6 +70,7 @@ __all__ = [
     "__version__",
     "build",
     "load_config",
+    "load_run",
     "register_attack",
     "register_augmentation",
     "register_client_algorithm",

@@ -30,7 +30,7 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
     config = _read_table(folder / RUN_FILES[0])
     load_recorded(config)
     summary = _read_table(folder / "summary.json") if (folder / "summary.json").is_file() else {}
-    lines = _read_lines(folder / RUN_FILES[1])
+    lines = read_lines_of(folder / RUN_FILES[1])
     last = lines[-1]
     rounds, planned = int(last["round"]), config.get("rounds")
     seconds = sum(number for line in lines if (number := _number(line.get("seconds"))) is not None)
@@ -81,8 +81,12 @@ def _read_table(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The evaluations; the end of a line that is being written is left out."""
+def read_lines_of(path: Path) -> list[dict[str, Any]]:
+    """The evaluations of a metrics.jsonl; the end of a line that is being written is left out.
+
+    Raises:
+        DataError: if a line is no evaluation, or there is none.
+    """
     texts = read_lines(path).decode("utf-8", errors="replace").split("\n")[:-1]
     lines = []
     for number, text in enumerate(texts, 1):

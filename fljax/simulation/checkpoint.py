@@ -87,6 +87,7 @@ def load_checkpoint(
     run: str | None = None,
     note: Callable[[str], None] = lambda _: None,
     diverged: bool = False,
+    aside: bool = True,
 ) -> Checkpoint | None:
     """The newest checkpoint that is whole, or None if there is none at all.
 
@@ -95,9 +96,10 @@ def load_checkpoint(
         like: a state of the same structure, for types and shapes.
         metrics: of an evaluation interval, for theirs.
         run: what the checkpoint must say as `about["run"]`, if it says anything.
-        note: told of every damaged checkpoint, which gets another name.
+        note: told of every damaged checkpoint.
         diverged: whether a checkpoint of an earlier version, which does not say so itself, may hold numbers
             that are not finite.
+        aside: whether damaged checkpoints get another name, so that nobody tries them again.
 
     Returns:
         The checkpoint, its state bit for bit as it was saved.
@@ -113,8 +115,11 @@ def load_checkpoint(
             problems[path] = str(error)
             continue
         for bad, why in problems.items():
-            note(f"{bad} {why}; it is put aside, and the run goes on from round {_round(found.state)}")
-            bad.replace(bad.with_name(f"{bad.name}.damaged"))
+            if aside:
+                note(f"{bad} {why}; it is put aside, and the run goes on from round {_round(found.state)}")
+                bad.replace(bad.with_name(f"{bad.name}.damaged"))
+            else:
+                note(f"{bad} {why}; the state is that of round {_round(found.state)}")
         return found
     if problems:
         first, *others = (f"{path.name} {why}" for path, why in problems.items())
