@@ -2,20 +2,16 @@ import gc
 import os
 import signal
 from contextlib import suppress
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
+
+from tests.support.processes import QUICKLY
 
 # All of this before jax starts, and for the processes that tests start. Two host devices: the sharded tests
 # need them. Most of a test's time is compilation: XLA's older emitter of loops and no more optimisations than
 # needed take a quarter of its time. `optimized` in support/programs.py compiles as users do.
 os.environ["XLA_FLAGS"] = " ".join(
-    [
-        *os.environ.get("XLA_FLAGS", "").split(),
-        "--xla_force_host_platform_device_count=2",
-        # XLA ends a process that gives it a flag it does not know.
-        *(["--xla_cpu_use_fusion_emitters=false"] if version("jaxlib").startswith("0.10.") else []),
-    ]
+    [*os.environ.get("XLA_FLAGS", "").split(), "--xla_force_host_platform_device_count=2", QUICKLY]
 )
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # A worker has a core: threads of NumPy's and scikit-learn's that wait for one burn the others' time.

@@ -20,7 +20,7 @@ def program(folder: Path, *words: object, **variables: str) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "inputs", "megabytes"),
-    [("config", 500, 1500), ("data", 1500, 800), ("folders", 300, 1500), ("command", 5, 1500)],
+    [("config", 500, 1500), ("data", 1500, 800), ("folders", 300, 1500), ("command", 8, 1500)],
 )
 def test_whatever_goes_in_is_read_or_refused(tmp_path, record_property, kind, inputs, megabytes):
     counts = program(tmp_path, FUZZER, kind, 0, inputs)

@@ -13,13 +13,13 @@ from fljax.engine.state import RoundData
 from fljax.simulation.devices import largest_divisor, mesh_of
 from fljax.simulation.experiment import assemble, compile_experiment, run_experiment
 from tests.support.meshes import BASE, distance
-from tests.support.processes import lines_of
+from tests.support.processes import QUICKLY, lines_of
 
 
 @pytest.mark.slow
 def test_runs_and_sweeps_on_meshes_are_those_on_one_device():
     variables = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=4 {QUICKLY}",
         # A program for several devices of a CPU is not read back from the cache as it was written.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
     }

@@ -15,6 +15,7 @@ from fljax import ConfigError, run
 from fljax.config.schema import parse_config
 from fljax.engine.processes import agreed, any_of, told
 from fljax.host.processes import join
+from tests.support.processes import QUICKLY
 
 BASE = {
     "rounds": 4,
@@ -36,7 +37,7 @@ def start(folder, count, config):
     """The processes of a job on this machine, each with one device."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = os.environ | {"XLA_FLAGS": QUICKLY, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     words = [
         "run",
         folder / "config.json",

@@ -43,6 +43,14 @@ N, D = 19, 20_003
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
+# Tried along an axis of runs as well, one of every way to compute; whole sweeps: tests/engine/test_mesh.py.
+ALONG_RUNS = (
+    *("mean", "median", "phocas", "sign_majority", "fltrust", "krum", "bulyan", "nnm", "geometric_median"),
+    *("centered_clipping", "divide_and_conquer", "foolsgold", "norm_filter", "covariance_filter", "clip"),
+    *("sign_guard", "flame", "trim_attack", "fltrust_attack", "alie"),
+)
+
+
 class Component(NamedTuple):
     """What is compared: `function(stack, others) -> array`, and which of `others` it reads."""
 
@@ -294,8 +302,7 @@ def main() -> None:
     for part in components():
         if given.only not in part.id or not (part.first or given.all):
             continue
-        # Attacks along an axis of runs: tests/engine/test_mesh.py.
-        both = part.first and part.kind != "attack" and not given.table
+        both = part.first and part.name in ALONG_RUNS and not given.table
         for layout in (Layout(8), Layout(4, runs=2)) if both else (Layout(8),):
             line = compare(part, layout)
             print(json.dumps(line), flush=True)

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# XLA's older emitter of loops takes less time. XLA ends a process that gives it a flag it does not know.
+QUICKLY = "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
 
 
 def lines_of(*words: object, folder: Path = ROOT, **variables: str) -> list[str]:
