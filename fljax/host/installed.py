@@ -7,7 +7,7 @@ def own_version() -> str:
     """As it is installed; "unknown" where a checkout is only on the path.
 
     Example:
-        >>> own_version() in ("unknown", metadata.version("fljax"))
+        >>> own_version() == "unknown" or own_version()[0].isdigit()
         True
     """
     try:
