@@ -52,9 +52,10 @@ def test_small_programs_are_compiled_quickly(monkeypatch, as_users_compile):
         seen.clear()
         compile_experiment(assemble(parse_config(values)))
         programs = [options for options in seen if options and loop.CPU_OPTIONS.keys() <= options.keys()]
-        assert len(programs) == 2  # rounds and evaluation
+        # Rounds and evaluation; one more where XLA did not know an option.
+        assert len(programs) >= 2
         for options in programs:
-            assert (loop.QUICK_OPTIONS.keys() <= options.keys()) is quick
+            assert ("xla_backend_optimization_level" in options) is quick
 
 
 def test_other_errors_of_the_compiler_are_told():
