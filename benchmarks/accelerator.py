@@ -151,11 +151,8 @@ def checks(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
     def data(case: Any) -> float:
         attack, worst = case.attack(), 0.0
         for x, y, is_copy in attack_case.BATCHES:
-            further = attack_case.told(attack)
-            predict = further.pop("predict", None)
-            fixed = {} if predict is None else {"predict": predict}
-            poison = jax.jit(partial(attack.poison_data, **fixed))
-            poisoned = poison(x, y, is_copy, np.int32(1), **further)
+            poison = jax.jit(partial(attack.poison_data, **attack_case.told(attack)))
+            poisoned = poison(x, y, is_copy, np.int32(1))
             for found, wanted in zip(poisoned, case.data(x, y, is_copy, 1, **case.hyper), strict=True):
                 worst = max(worst, excess(found, wanted, 1e-6, 1e-12))
         return worst

@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -318,7 +319,8 @@ def layers(small: bool) -> Iterator[tuple[Row, Callable[[], Row]]]:
     """Whole rounds of FedAvg."""
     n, many = (4, 400) if small else (100, 8000)
     random = np.random.default_rng(0)
-    path = Path("images.npz")
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name) / "images.npz"
     images = {f"{part}_x": random.random((many, 28, 28, 1), np.float32) for part in ("train", "test")}
     labels = {f"{part}_y": random.integers(0, 10, many).astype(np.int32) for part in ("train", "test")}
     np.savez(path, **images, **labels)

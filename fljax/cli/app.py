@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from rich.console import Console
 from fljax.cli.completion import LISTS, listed_names, one_of, published_tables, rules
 from fljax.cli.places import free_path, name_of
 from fljax.errors import ConfigError, DataError, JobError, OutOfMemoryError, SweepError, under_way, unforeseen
+from fljax.host.installed import own_version
 from fljax.host.signals import WAITS_FOR, saving, status_of, watching
 from fljax.host.terminal import Table
 from fljax.host.toml import parse_toml
@@ -81,7 +81,7 @@ def _main(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"fljax {metadata.version('fljax')}")
+        typer.echo(f"fljax {own_version()}")
         raise typer.Exit
 
 

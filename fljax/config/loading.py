@@ -163,22 +163,23 @@ def load_config(
         >>> load_config(old.resolved(), {"rounds": 40}) == old.model_copy(update={"rounds": 40})
         True
     """
-    if isinstance(config, ExperimentConfig):
-        raise ConfigError("load_config reads a file or plain values; a configuration is `resolved()` first")
-    if not isinstance(config, (str, Path, Mapping)):
-        raise ConfigError(f"load_config takes a path or a dictionary of values, got {_kind(config)}")
+    if isinstance(config, (str, Path)):
+        return parse_config(read_with(config, overrides or {}))
     if isinstance(config, Mapping):
         return parse_config(apply_overrides(finite_or_not(config), overrides or {}))
-    return parse_config(read_with(config, overrides or {}))
+    if isinstance(config, ExperimentConfig):
+        raise ConfigError("load_config reads a file or plain values; a configuration is `resolved()` first")
+    raise ConfigError(f"load_config takes a path or a dictionary of values, got {of_type(config)}")
 
 
 def check_loaded(config: Any) -> None:
     """Raise a ConfigError for anything but a configuration, which says where one comes from."""
     if not isinstance(config, ExperimentConfig):
         raise ConfigError(
-            f"a configuration is what fljax.load_config makes of a file or values, got {_kind(config)}"
+            f"a configuration is what fljax.load_config makes of a file or values, got {of_type(config)}"
         )
 
 
-def _kind(value: Any) -> str:
+def of_type(value: Any) -> str:
+    """What somebody gave, for messages about something of another kind."""
     return "None" if value is None else f"a value of type {type(value).__name__}"

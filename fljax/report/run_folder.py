@@ -82,7 +82,7 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 def read_lines_of(path: Path) -> list[dict[str, Any]]:
-    """The evaluations of a metrics.jsonl; the end of a line that is being written is left out.
+    """The evaluations of a metrics.jsonl without their digests; an unfinished last line is left out.
 
     Raises:
         DataError: if a line is no evaluation, or there is none.
@@ -96,6 +96,7 @@ def read_lines_of(path: Path) -> list[dict[str, Any]]:
             line = None
         if not isinstance(line, dict) or _number(line.get("round")) is None:
             raise DataError(f"{path} is damaged: line {number} is no evaluation")
+        line.pop("check", None)
         lines.append(line)
     if not lines:
         raise DataError(f"{path.parent} has no results yet: {path.name} is empty")

@@ -18,7 +18,6 @@ from fljax.report.run_folder import RUN_FILES, read_lines_of
 from fljax.simulation.checkpoint import load_checkpoint
 from fljax.simulation.experiment import assemble
 from fljax.simulation.lines import columns
-from fljax.simulation.model import build_model
 
 
 class SavedRun(NamedTuple):
@@ -70,15 +69,12 @@ def load_run(folder: str | Path, **components: Any) -> SavedRun:
     values = read_json(folder / RUN_FILES[0])
     load_recorded(values if isinstance(values, dict) else {})
     config = load_config(folder / RUN_FILES[0])
-    lines = [
-        {name: value for name, value in line.items() if name != "check"}
-        for line in read_lines_of(folder / RUN_FILES[1])
-    ]
+    lines = read_lines_of(folder / RUN_FILES[1])
     experiment = assemble(config, **components)
     found = load_checkpoint(folder / "checkpoints", experiment.state.run, note=warnings.warn, aside=False)
     if found is None:
         raise DataError(f"{folder} has no checkpoint yet, and so no model")
-    model, _ = build_model(config, components.get("model"), experiment.dataset)
+    model = experiment.model
     params, state = experiment.unravel(found.state.params), found.state.model_state
     kept = () if model.init_state is None else (state,)
     summary = folder / "summary.json"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fljax.base import Aggregator, Attack, ClientAlgorithm
+from fljax.base import Aggregator, Attack, ClientAlgorithm, Model
 from fljax.config.components import as_aggregator, as_attack
 from fljax.config.loading import check_loaded
 from fljax.config.plugins import load_plugins
@@ -72,6 +72,7 @@ class Experiment:
     Attributes:
         config: the configuration.
         dataset: the loaded data.
+        model: the model.
         step: one round, `(RunState, RoundData) -> (RunState, RoundMetrics)`.
         evaluate: `(params, test_x, test_y, model_state=(), beside=NOTHING_BESIDE) -> Evaluation`.
         beside: what an evaluation reads beside the test set.
@@ -85,6 +86,7 @@ class Experiment:
 
     config: ExperimentConfig
     dataset: Dataset
+    model: Model
     step: Step
     evaluate: Callable[..., Evaluation]
     beside: Beside
@@ -250,6 +252,7 @@ def assemble(
     return Experiment(
         config=config,
         dataset=parts.dataset,
+        model=parts.model,
         step=composed.step,
         evaluate=composed.evaluate,
         beside=put(beside_of(parts, without_clients(read) if composed.by_device else read), mesh),

@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field
 
 from fljax.config import keys
-from fljax.config.loading import apply_overrides, read_toml
+from fljax.config.loading import apply_overrides, of_type, read_toml
 from fljax.config.plugins import beside, load_plugins
 from fljax.config.schema import ExperimentConfig, Whole, explain, jsonable, parse_config
 from fljax.errors import ConfigError, unknown_name
@@ -84,8 +84,7 @@ def load_sweep(
         ConfigError: one sentence; it names the cell where only one is wrong.
     """
     if not isinstance(path, (str, Path)):
-        given = "None" if path is None else f"a value of type {type(path).__name__}"
-        raise ConfigError(f"a sweep is a path or what fljax.sweeps.make_sweep returns, got {given}")
+        raise ConfigError(f"a sweep is a path or what fljax.sweeps.make_sweep returns, got {of_type(path)}")
     overrides = overrides or {}
     mine = keys.within(overrides, "sweep")
     values = read_toml(path)

@@ -53,10 +53,13 @@ def products(jaxpr):
 
 def made(model, precision):
     model = in_precision(model, precision)
-    params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2))
-    return gradient(model, params, jnp.stack([X, X])), jax.make_jaxpr(
-        lambda params, x: gradient(model, params, x)
-    )(params, jnp.stack([X, X]))
+    given = of_two_clients(model)
+    return gradient(model, *given), jax.make_jaxpr(lambda params, x: gradient(model, params, x))(*given)
+
+
+def of_two_clients(model):
+    """Parameters and inputs."""
+    return jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2)), jnp.stack([X, X])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -75,11 +78,7 @@ def test_every_product_of_both_passes_is_computed_so(name):
         assert 1e-4 < off < 3e-2
     usual, traced = made(MODELS[name], "default")
     assert all(eqn.params["precision"] is None for eqn in products(traced.jaxpr))
-    jax.tree.map(np.testing.assert_array_equal, usual, gradient(MODELS[name], *_given(MODELS[name])))
-
-
-def _given(model):
-    return jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2)), jnp.stack([X, X])
+    jax.tree.map(np.testing.assert_array_equal, usual, gradient(MODELS[name], *of_two_clients(MODELS[name])))
 
 
 def test_what_a_model_keeps_has_its_type_and_it_may_draw():

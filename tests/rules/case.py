@@ -249,12 +249,6 @@ def compiled(case: RuleCase) -> Callable[..., Any]:
     return optimized(lambda updates, others: case.call(updates, others))
 
 
-@lru_cache
-def quickly_compiled(case: RuleCase) -> Callable[..., Any]:
-    """The rule for other shapes and types, in a quarter of the time."""
-    return jax.jit(lambda updates, others: case.call(updates, others))
-
-
 def first_rows(cases: Sequence[RuleCase]) -> list[RuleCase]:
     """One row of each registry entry."""
     return list({(case.name, id(case.registry)): case for case in reversed(cases)}.values())[::-1]
