@@ -30,7 +30,8 @@ import fljax
 from fljax.config.schema import parse_config
 from fljax.models import as_model, conv, for_clients
 from fljax.models.layers import max_pool_2x2
-from fljax.numerics.order_statistics import ranked, sorted_rows, sorting_network, sum_rows
+from fljax.numerics.order_statistics import LARGEST_NETWORK, ranked, sorted_rows, sorting_network, sum_rows
+from fljax.numerics.rank_kernel import select_ranks_in_registers
 from fljax.simulation.environment import environment
 
 Row = dict[str, Any]
@@ -82,59 +83,24 @@ def network(x: Array, first: int, end: int, columns: int, warps: int, interpret:
     return by_blocks(kernel, x, columns, warps, interpret)
 
 
-def bisection(x: Array, first: int, end: int, columns: int, warps: int, interpret: bool) -> Found:
-    """Bisection of the float's bits, on a block that is read once."""
-    n = len(x)
-    rows = jnp.arange(1 << (n - 1).bit_length())
-
-    def ordered(bits: Array) -> Array:
-        return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-
-    def kernel(source: Any, at: Array, inside: Array) -> Found:
-        there = (jnp.arange(len(rows)) < n)[:, None] & inside[None]
-        place = jnp.minimum(jnp.arange(len(rows)), n - 1)[:, None], at[None]
-        values = triton.load(source.at[place], mask=there, other=jnp.inf)
-        keys = ordered(lax.bitcast_convert_type(jnp.where(values != values, jnp.inf, values), jnp.int32))
-
-        def find(rank: int) -> Array:
-            def narrow(i: Array, low: Array) -> Array:
-                tried = low + (jnp.int32(1) << (31 - i))
-                below = jnp.sum((keys < tried[None]).astype(jnp.int32), axis=0)
-                return jnp.where(below <= rank, tried, low)
-
-            return lax.fori_loop(0, 32, narrow, jnp.full((columns,), -(2**31), jnp.int32))
-
-        low, high = find(first), find(end - 1)
-        small, large = (lax.bitcast_convert_type(ordered(key), jnp.float32) for key in (low, high))
-        up_to, below = keys <= low[None], keys < high[None]
-        between = jnp.sum(jnp.where(below & ~up_to, values, 0.0), axis=0)
-        of_low = jnp.sum(up_to.astype(jnp.int32), axis=0) - first
-        of_high = end - jnp.sum(below.astype(jnp.int32), axis=0)
-        total = jnp.where(low == high, small * (end - first), between + small * of_low + large * of_high)
-        return small, large, total
-
-    return by_blocks(kernel, x, columns, warps, interpret)
-
-
 def order(small: bool) -> Iterator[tuple[Row, Callable[[], Row]]]:
     """Sum of the middle values of every coordinate."""
     for n, d in [(12, 1000)] if small else [(100, 139_960), (100, 1_000_000), (1000, 1_000_000)]:
         x = jax.random.normal(jax.random.key(n), (n, d))
         first, end = n // 5, n - n // 5
-        blocks = [(32, 4), (16, 4)] if n > 128 else [(32, 4), (64, 8), (16, 4)]
+        ranks = jnp.array([first, end - 1])
         ways: dict[str, Callable[[Array], Any]] = {
             "read": lambda x: (jnp.sum(x, axis=0),),
             **{
-                f"bisection kernel, {c} columns, {w} warps": functools.partial(
-                    bisection, first=first, end=end, columns=c, warps=w, interpret=small
+                f"ranks in registers, {held} a thread": functools.partial(
+                    select_ranks_in_registers, ranks=ranks, held=held, interpret=small
                 )
-                for c, w in blocks
+                for held in (32, 64, 128)
             },
-            "bisection, XLA": lambda x, first=first, end=end: ranked(x, first, end, None),
+            "as the library": lambda x, first=first, end=end: ranked(x, first, end, sorted_rows(x)),
         }
-        if n <= 128:
+        if n <= LARGEST_NETWORK:
             ways |= {
-                "network, XLA": lambda x, first=first, end=end: ranked(x, first, end, sorted_rows(x)),
                 "sorted, axis 0": lambda x, first=first, end=end: (jnp.sort(x, axis=0)[first:end].sum(0),),
                 **{
                     f"network kernel, {c} columns, {w} warps": functools.partial(

@@ -1,7 +1,7 @@
 """Runs of the paper's experiments that are kept: sweeps, and the small files of their reports.
 
 python benchmarks/paper.py har      # Tables III to VI and the figures on UCI HAR
-python benchmarks/paper.py mnist    # five cells of Table III (b) at full length, and which server
+python benchmarks/paper.py mnist    # Table III (b) at full length, three seeds of five cells; which server, which direction
 python benchmarks/paper.py short    # the other data sets, shortened
 
 A sweep that is there is continued; the folders of the sweeps stay under runs/paper/.
@@ -34,7 +34,12 @@ RUNS = {
         "server_uci_har": [],
         "scaling_uci_har": [],
     },
-    "mnist": {"root_mnist_0.5": [], "table3_mnist_0.5_selected": []},
+    "mnist": {
+        "root_mnist_0.5": [],
+        "table3_mnist_0.5_selected": ["sweep.seeds=3"],
+        "direction_mnist_0.5": [],
+        "table3_mnist_0.5": [],
+    },
     "short": {
         "short_fashion_mnist": ["rounds=100", "eval_every=10", "sweep.axes.attack=['none', 'trim_attack']"],
         "short_mnist_0.1": ["rounds=200", "eval_every=20", "sweep.axes.attack=['none']", FEW_RULES],

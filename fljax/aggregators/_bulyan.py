@@ -8,10 +8,10 @@ from fljax.base import Info
 from fljax.numerics.checks import Int, tolerated
 from fljax.numerics.neighbors import Nearest, first_row, squared_distances
 from fljax.numerics.order_statistics import (
-    LARGEST_NETWORK,
     fold_rows,
     median_of_rows,
     midpoint,
+    network_sorts,
     select_ranks,
     sorted_rows,
     sum_nearest,
@@ -111,7 +111,7 @@ def bulyan(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[
     selected, first = _picks(squares, finite, f)
     theta = n - 2 * f
     # With too few finite rows, the first pick stands for those that are missing.
-    if isinstance(theta, int) and theta <= LARGEST_NETWORK:
+    if isinstance(theta, int) and network_sorts(theta, updates.dtype):
         # Picked rows in their order; they are read where they lie.
         ids = jnp.nonzero(selected, size=theta)[0]
         ids = jnp.where(finite[ids], ids, first)

@@ -4,22 +4,27 @@ Up to `LARGEST_NETWORK` rows: a sorting network of element-wise minimum and maxi
 XLA fuses into one kernel that reads the matrix once; comparators whose outputs nobody reads are dropped by
 the compiler. Beyond that, and where a rank is not known while compiling: bisection of the float's bits, two
 bits per pass over the matrix, counting the entries below; it needs no memory besides the matrix. `jnp.sort`
-over the client axis takes over a second at (100, 139,960) on two CPU cores (benchmarks/README.md).
+over the client axis takes over a second at (100, 139,960) on two CPU cores (benchmarks/README.md). On a GPU
+one kernel bisects in registers (`rank_kernel`), and networks are for few rows: XLA cuts longer ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fljax.numerics.blocks import fold_blocks, map_blocks, rows_of
 from fljax.numerics.checks import Int, as_number, is_static
+from fljax.numerics.rank_kernel import kernel_selects, select_ranks_in_registers
 from fljax.numerics.safe import for_all
-from fljax.numerics.sharding import whole_on_cpu
+from fljax.numerics.sharding import by_itself, whole_on_cpu
 
 # Above this many rows the network's compile time (it grows with n log² n) outweighs its speed.
 LARGEST_NETWORK = 128
+# The same where there is a kernel that selects.
+LARGEST_BESIDE_KERNEL = 32
 # Rows that one step of a pass over the matrix reads; measured on a CPU, see benchmarks/README.md.
 ROWS_PER_STEP = 32
 BITS_PER_PASS = 2
@@ -54,6 +59,11 @@ def sorting_network(n: int) -> list[tuple[int, int]]:
     return pairs
 
 
+def network_sorts(n: int, dtype: jnp.dtype) -> bool:
+    """True if a sorting network is the way for n rows, where `sorted_rows` is not None."""
+    return n <= (LARGEST_BESIDE_KERNEL if kernel_selects(n, dtype) else LARGEST_NETWORK)
+
+
 def sorted_rows(updates: Array | Sequence[Array]) -> list[Array] | None:
     """The rows sorted in every coordinate, smallest first, NaN counted as +inf; None for too many rows.
 
@@ -61,11 +71,11 @@ def sorted_rows(updates: Array | Sequence[Array]) -> list[Array] | None:
         updates: (n, d), or n rows (d,).
 
     Returns:
-        n arrays (d,), the k-th with each coordinate's k-th smallest value, or None beyond `LARGEST_NETWORK`.
-        Use them in sums or use few of them: returning all 128 takes minutes to compile.
+        n arrays (d,), the k-th with each coordinate's k-th smallest value, or None where `network_sorts` is
+        False. Use them in sums or use few of them: returning all 128 takes minutes to compile.
     """
     n = len(updates)
-    if n > LARGEST_NETWORK:
+    if not network_sorts(n, updates[0].dtype):
         return None
     # Row by row: one operation on the stack would be written to memory before the network reads it.
     rows = [updates[i] for i in range(n)]
@@ -154,6 +164,20 @@ def select_ranks(
         >>> [value.tolist() for value in select_ranks(jnp.array([[5.0], [1.0], [3.0]]), [0, 1])]
         [[1.0], [3.0]]
     """
+    if kernel_selects(len(updates), updates.dtype):
+        values = lax.stop_gradient(updates if transform is None else jax.vmap(transform)(updates))
+        wanted = jnp.stack([jnp.asarray(rank, jnp.int32) for rank in ranks])
+        found: Iterable[Array] = by_itself(select_ranks_in_registers, values, wanted)
+    else:
+        found = _select_by_passes(updates, ranks, transform)
+    # Processors that flush small numbers to zero cannot tell them from zero: neither does the result.
+    tiny = jnp.finfo(updates.dtype).tiny
+    return tuple(jnp.where(jnp.abs(value) < tiny, 0.0, value) for value in found)
+
+
+def _select_by_passes(
+    updates: Array, ranks: Sequence[Int], transform: Callable[[Array], Array] | None
+) -> Iterable[Array]:
     d = updates.shape[1]
     dtype = updates.dtype
     bits = jnp.finfo(dtype).bits
@@ -187,9 +211,7 @@ def select_ranks(
 
     start = tuple(jnp.zeros((d,), unsigned) for _ in wanted)
     found = lax.fori_loop(0, bits // BITS_PER_PASS, narrow, start)
-    values = (_from_order(place, dtype) for place in found)
-    # Processors that flush small numbers to zero cannot tell them from zero: neither does the result.
-    return tuple(jnp.where(jnp.abs(value) < jnp.finfo(dtype).tiny, 0.0, value) for value in values)
+    return (_from_order(place, dtype) for place in found)
 
 
 def followed(value: Array, total: Array, count: Array) -> Array:

@@ -76,15 +76,16 @@ def dots(
     step = 0.76 / max(len(looks), 3)
     for i, (rule, look) in enumerate(looks.items()):
         mine = summary[(summary["aggregator"] == rule) & summary["attack"].isin(attacks)]
-        place = mine["attack"].astype(str).map(groups) + (i - (len(looks) - 1) / 2) * step
-        lost = mine["diverged"] > 0
+        place = np.array([groups[attack] for attack in mine["attack"]], float)
+        place += (i - (len(looks) - 1) / 2) * step
+        lost = (mine["diverged"] > 0).to_numpy()
         for x, y in zip(place[lost], mine[f"{column}_mean"][lost], strict=True):
             # Without any value it is at the upper end.
             at_end: Any = {"xy": (x, 0.93), "xycoords": ("data", "axes fraction")}
             where = at_end if np.isnan(y) else {"xy": (x, y)}
             panel.annotate(DAGGER, xytext=(3, 3), textcoords="offset points", color=look.color, **where)
-        known = mine[f"{column}_mean"].notna()
-        mine, at = mine[known], place[known].to_numpy(float)
+        known = mine[f"{column}_mean"].notna().to_numpy()
+        mine, at = mine[known], place[known]
         if mine.empty:
             continue
         mean, low, high = (mine[f"{column}_{end}"].to_numpy(float) for end in ("mean", "min", "max"))

@@ -46,8 +46,7 @@ def drawn(monkeypatch):
     return draw
 
 
-@pytest.fixture
-def backdoored(tmp_path):
+def a_run(folder, done=lambda rule, attack: True):
     """What `make run` is like: FedAvg alone without attack, small errors beside a large one, a backdoor."""
     errors = {"Krum attack": (0.04, 0.9, 0.07), "Scaling attack": (0.038, 0.11, 0.042)}
     success = {"Scaling attack": (1.0, 0.02, 0.01)}
@@ -58,7 +57,12 @@ def backdoored(tmp_path):
     ]
     cells.append(row("FedAvg", "no attack", 0.03))
     axes = {"aggregator": list(NAMES), "attack": [*errors, "no attack"]}
-    return write_sweep(tmp_path / "sweep", axes, cells)
+    return write_sweep(folder, axes, [each for each in cells if done(each["aggregator"], each["attack"])])
+
+
+@pytest.fixture
+def backdoored(tmp_path):
+    return a_run(tmp_path / "sweep")
 
 
 def panels(figure):
@@ -249,3 +253,15 @@ def test_any_two_colours_are_told_apart(sight):
         assert np.linalg.norm(seen[a] - seen[b]) > 15, (a, b)
     # None is faint on white.
     assert all(lab(color, np.eye(3))[0] < 75 for color in COLORS)
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        lambda rule, attack: (rule, attack) != ("FLTrust", "Scaling attack"),
+        lambda rule, attack: attack == "Scaling attack" and rule == "Krum",
+    ],
+    ids=["a rule without its backdoor", "one cell"],
+)
+def test_a_sweep_under_way_is_drawn(drawn, tmp_path, done):
+    assert "comparison" in drawn(a_run(tmp_path / "sweep", done))
