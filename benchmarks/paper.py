@@ -1,7 +1,7 @@
 """Runs of the paper's experiments that are kept: sweeps, and the small files of their reports.
 
 python benchmarks/paper.py har      # Tables III to VI and the figures on UCI HAR
-python benchmarks/paper.py mnist    # Table III (b) at full length, three seeds of five cells; which server, which direction
+python benchmarks/paper.py mnist    # Table III (b) at full length, which server, which direction
 python benchmarks/paper.py short    # the other data sets, shortened
 
 A sweep that is there is continued; the folders of the sweeps stay under runs/paper/.
