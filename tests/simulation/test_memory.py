@@ -24,7 +24,7 @@ from fljax.host.limits import Limit, available, device_memory, group_limits, roo
 from fljax.simulation import experiment as running
 from fljax.simulation.experiment import assemble
 from fljax.simulation.memory import Need, Part, check_compiled, is_out_of_memory, program_bytes, what_fits
-from tests.support.programs import DEFAULTS
+from tests.support.programs import FUSED
 
 BASE = {
     "rounds": 2,
@@ -116,7 +116,7 @@ def test_the_estimate_is_that_of_the_compiler(name):
     def rounds(state, data):
         return jax.lax.fori_loop(0, 2, lambda _, state: step(state, data)[0], state)
 
-    compiled = jax.jit(rounds, donate_argnums=0).lower(state, data).compile(compiler_options=DEFAULTS)
+    compiled = jax.jit(rounds, donate_argnums=0).lower(state, data).compile(compiler_options=FUSED)
     # The test set is there while the rounds are done.
     said = program_bytes(compiled) + experiment.dataset.test_x.nbytes
     assert said / 1.3 < experiment.need.total < said * 1.3
