@@ -332,8 +332,9 @@ def report_command(
         list[str] | None,
         typer.Option(
             "--format",
-            help="md, csv, png or html; default all of them.",
-            autocompletion=one_of("md", "csv", "png", "html"),
+            help="md, csv, png or html, default all of these; for a paper tex (booktabs tables) and pdf "
+            "(vector figures); may be repeated.",
+            autocompletion=one_of("md", "csv", "png", "html", "tex", "pdf"),
         ),
     ] = None,
     published: Annotated[
@@ -357,13 +358,28 @@ def report_command(
             "over the attacks; default what the sweep's file names."
         ),
     ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            help="95 % confidence intervals of the means beside standard deviations: student (Student's t, "
+            "from 2 seeds on) or bootstrap (percentiles; too narrow with fewer than 10 seeds).",
+            autocompletion=one_of("student", "bootstrap"),
+        ),
+    ] = None,
+    width: Annotated[
+        str,
+        typer.Option(
+            help="Width of pdf figures: column (3.33 inches), page (7 inches), or a number of inches.",
+            autocompletion=one_of("column", "page"),
+        ),
+    ] = "column",
 ) -> None:
     """Write tables, figures and an HTML page of a sweep."""
     from fljax.report import FORMATS, load_chosen, places, rich_tables, write_report
 
     console = _console()
-    files = write_report(sweep, out, formats or FORMATS, published, value, select)
-    results, choices = load_chosen(sweep, value, select)
+    files = write_report(sweep, out, formats or FORMATS, published, value, select, interval or "", width)
+    results, choices = load_chosen(sweep, value, select, interval or "")
     for table in rich_tables(results, places(results, published), choices):
         console.print(table)
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
