@@ -385,6 +385,21 @@ def report_command(
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
 
 
+@app.command("watch")
+def watch_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, or a run's.")],
+    once: Annotated[bool, typer.Option("--once", help="Show it once and leave.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 1.0,
+) -> None:
+    """Follow a sweep or a run that another process writes, until it is finished."""
+    from fljax.cli.watch import watch
+
+    try:
+        watch(_console(), folder, once, every)
+    except KeyboardInterrupt as error:  # the way to leave
+        raise typer.Exit(status_of(error)) from None
+
+
 @app.command("data")
 def data_command(
     config: ConfigPath,
