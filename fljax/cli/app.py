@@ -385,6 +385,25 @@ def report_command(
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
 
 
+@app.command("compare")
+def compare_command(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, or a sweep's.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    value: Annotated[
+        str,
+        typer.Option(
+            help="last: numbers after the last round; best: of each run's round with the lowest test error.",
+            autocompletion=one_of("last", "best"),
+        ),
+    ] = "last",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, of sweeps every metric.")] = False,
+) -> None:
+    """Show two runs or two sweeps side by side: configurations, final metrics, differences."""
+    from fljax.cli.compare import show_comparison
+
+    show_comparison(_console(), first, second, value, as_json)
+
+
 @app.command("watch")
 def watch_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, or a run's.")],

@@ -97,11 +97,11 @@ def against(best: str, cells: pd.DataFrame) -> dict[str, float]:
         difference = (table[rule] - table[best]).to_numpy()
         difference = difference[np.isfinite(difference)]
         if len(difference) >= FEWEST:
-            found[rule] = _paired(difference)
+            found[rule] = paired(difference)
     return dict(zip(found, holm(list(found.values())).tolist(), strict=True))
 
 
-def _paired(difference: np.ndarray) -> float:
+def paired(difference: np.ndarray) -> float:
     """The two-sided p-value of a mean difference of 0; of differences that are all alike 1 or 0."""
     if np.ptp(difference) < ROUNDING:
         return float(abs(difference[0]) < ROUNDING)

@@ -459,7 +459,7 @@ def test_a_run_begins_without_what_reads_tables_and_plots():
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("fljax ", ["run", "sweep", "report", "data", "bench", "list", "cache", "watch"]),
+        ("fljax ", ["run", "sweep", "report", "data", "bench", "list", "cache", "watch", "compare"]),
         ("fljax l", ["list"]),
         ("fljax list ", list(KINDS)),
         ("fljax list p", ["partitions"]),

@@ -169,7 +169,7 @@ def test_a_sweep_writes_how_far_it_is_and_leaves_nothing_when_it_is_done(tmp_pat
     (running,) = json.loads(path.read_text())["running"]
     assert running == {"what": "FedAvg, no attack", "cells": count, "rounds": 3, "of": 10}
     error = ValueError("too\nlong")
-    status.finished(Finished(todo[0], plan.groups[0], [], 0.0, error), [])
+    status.finished(Finished(plan.groups[0], todo[0], [], 0.0, error), [])
     status.close(done=False)
     left = json.loads(path.read_text())
     assert left["ended"]
