@@ -385,6 +385,20 @@ def report_command(
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
 
 
+@app.command("export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, finished or under way.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file; default RUN/model.safetensors.")
+    ] = None,
+) -> None:
+    """Write the model of a run as a safetensors file."""
+    from fljax.report.export import export_run
+
+    path = export_run(folder, out)
+    _console().print(f"written: {path}", markup=False, soft_wrap=True, highlight=False)
+
+
 @app.command("compare")
 def compare_command(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, or a sweep's.")],

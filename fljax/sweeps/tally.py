@@ -158,7 +158,8 @@ class StatusFile(Watcher):
             return
         # Nobody's results are lost with it: a full disk is told of where they are written.
         with suppress(OSError):
-            write_atomically(self._path, to_json(self._state() | {"ended": ended}, indent=1).encode())
+            content = to_json(self._state() | {"ended": ended}, indent=1).encode()
+            write_atomically(self._path, content, lasting=False)
         self._next = time.monotonic() + WRITTEN_EVERY
 
     def _state(self) -> dict[str, Any]:

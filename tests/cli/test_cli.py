@@ -317,6 +317,10 @@ def test_wrong_usage_has_status_2(cli, words):
 
 # --- lists and help ----------------------------------------------------------------------------------
 
+COMMANDS = [
+    *("run", "sweep", "report", "data", "bench", "list", "cache"),
+    *("watch", "compare", "export", "init", "doctor"),
+]
 REGISTRIES = {
     "rules": [*RULES, *PRE_AGGREGATORS, *POST_AGGREGATORS],
     "attacks": [*ATTACKS, "none"],
@@ -459,7 +463,7 @@ def test_a_run_begins_without_what_reads_tables_and_plots():
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("fljax ", ["run", "sweep", "report", "data", "bench", "list", "cache", "watch", "compare"]),
+        ("fljax ", COMMANDS),
         ("fljax l", ["list"]),
         ("fljax list ", list(KINDS)),
         ("fljax list p", ["partitions"]),

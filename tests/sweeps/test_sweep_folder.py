@@ -1186,4 +1186,4 @@ def test_a_signal_saves_and_says_how_to_go_on(workplace, name):
     assert f"interrupted; continue with: {again}" in stdout
     # What the command says is a log: no escape sequences.
     assert "\x1b" not in stdout
-    assert names(out) <= {"sweep.json", "batches", ".lock"}
+    assert names(out) <= {"sweep.json", "status.json", "batches", ".lock"}
