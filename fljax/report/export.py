@@ -54,7 +54,7 @@ def export_run(folder: str | Path, out: str | Path | None = None, **components: 
     if path.is_dir():
         raise ConfigError(f"--out {str(path)!r} is a folder")
     run = load_run(folder, **components)
-    arrays = _named(run.params, "") | _named(run.model_state, STATE)
+    arrays = named_arrays(run.params, "") | named_arrays(run.model_state, STATE)
     about = {
         "round": str(run.round),
         "config_sha256": hashlib.sha256((folder / RUN_FILES[0]).read_bytes()).hexdigest(),
@@ -68,11 +68,11 @@ def export_run(folder: str | Path, out: str | Path | None = None, **components: 
     return path
 
 
-def _named(tree: Any, prefix: str) -> dict[str, np.ndarray]:
+def named_arrays(tree: Any, prefix: str) -> dict[str, np.ndarray]:
     """The arrays of a tree by their paths.
 
     Example:
-        >>> list(_named({"Dense_0": {"bias": np.zeros(2)}}, ""))
+        >>> list(named_arrays({"Dense_0": {"bias": np.zeros(2)}}, ""))
         ['Dense_0.bias']
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.device_get(tree))

@@ -12,7 +12,7 @@ import fljax
 from fljax.config.schema import parse_config
 from fljax.errors import ConfigError, DataError
 from fljax.models import ResNet20
-from fljax.report.export import _named
+from fljax.report.export import named_arrays
 from tests.support.command import command
 from tests.support.run_folders import bits
 
@@ -124,10 +124,10 @@ def test_an_export_is_whole_or_not_there(saved, tmp_path, monkeypatch, capsys):
 
 def test_names_and_the_order_of_bytes():
     turned = np.arange(6.0).reshape(2, 3).T
-    named = _named({"a": {"b": turned}, "c": [np.float32(2)]}, "")
+    named = named_arrays({"a": {"b": turned}, "c": [np.float32(2)]}, "")
     assert list(named) == ["a.b", "c.0"]
     np.testing.assert_array_equal(load(save(named))["a.b"], turned)
     assert load(save(named))["c.0"].shape == ()
-    assert list(_named(np.zeros(3), "")) == ["params"]
+    assert list(named_arrays(np.zeros(3), "")) == ["params"]
     with pytest.raises(ConfigError, match=r"two parameters would have the name a\.b"):
-        _named({"a": {"b": 1.0}, "a.b": 2.0}, "")
+        named_arrays({"a": {"b": 1.0}, "a.b": 2.0}, "")
