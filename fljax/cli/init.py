@@ -163,7 +163,7 @@ def configuration(name: str, wishes: Wishes) -> str:
     what = f"{len(rules)} rules under {len(attacks)} attacks" if is_sweep else f"{_title(rules[0])} {under}"
     command = "sweep" if is_sweep else "run"
     lines = [
-        f"# {what} on {data.name}. Every key and its default: README.md, Configuration.",
+        f"# {what} on {data.name}. Every key and its default are in fljax's documentation.",
         f"# Run it:           fljax {command} {name}",
         f"# Change a value:   fljax {command} {name} --set rounds=100",
         "# Other names:      fljax list rules, attacks, datasets, partitions, models",

@@ -30,6 +30,7 @@ class Difference(NamedTuple):
         a, b: means over these seeds; NaN where there is no such quantity.
         difference: the mean of b − a over these seeds.
         spread: its standard deviation over them, NaN for one.
+        same: whether every seed has the same number in both, or in neither.
         p_value: of a paired t-test, Holm's over the places of this metric; NaN with fewer than five seeds.
     """
 
@@ -39,6 +40,7 @@ class Difference(NamedTuple):
     b: float
     difference: float
     spread: float
+    same: bool
     p_value: float
 
 
@@ -65,11 +67,8 @@ class Contrast(NamedTuple):
     def equal(self) -> bool:
         """True if both have the same places, and every number there is the same in both."""
         measured = [each for row in self.differences for each in row if each.metric != SPEED]
-        return (
-            bool(measured)
-            and not (self.only_a or self.only_b)
-            and all(_same(each.a, each.b) for each in measured)
-        )
+        whole = bool(measured) and not (self.only_a or self.only_b)
+        return whole and all(each.same for each in measured)
 
 
 def contrast(a: str | Path, b: str | Path, value: str = "last") -> Contrast:
@@ -167,13 +166,14 @@ def _values(rows: Iterable[Mapping[str, Any]], name: str) -> np.ndarray:
 def _difference(name: str, a: np.ndarray, b: np.ndarray) -> Difference:
     """Of the seeds that have the number in both; without any, of those that have it in one."""
     known = np.isfinite(a) & np.isfinite(b)
+    same = np.array_equal(a, b, equal_nan=True)
     if not known.any():
-        return Difference(name, 0, _mean(a), _mean(b), math.nan, math.nan, math.nan)
+        return Difference(name, 0, _mean(a), _mean(b), math.nan, math.nan, same, math.nan)
     a, b = a[known], b[known]
     apart = b - a
     spread = float(apart.std()) if len(apart) > 1 else math.nan
     p_value = paired(apart) if len(apart) >= FEWEST else math.nan
-    return Difference(name, len(apart), _mean(a), _mean(b), float(apart.mean()), spread, p_value)
+    return Difference(name, len(apart), _mean(a), _mean(b), float(apart.mean()), spread, same, p_value)
 
 
 def _corrected(rows: list[list[Difference]]) -> list[list[Difference]]:
@@ -193,10 +193,6 @@ def _known(row: Iterable[Difference]) -> list[Difference]:
 def _mean(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else math.nan
-
-
-def _same(a: float, b: float) -> bool:
-    return a == b or (math.isnan(a) and math.isnan(b))
 
 
 def title_of(name: str) -> str:

@@ -81,6 +81,11 @@ def test_a_sweep_and_its_copy_are_equal(cli, tmp_path):
     assert outcome.status == 0
     assert "The configurations are the same." in outcome.out
     assert "Every number that was measured is the same in both." in outcome.out
+    # The same mean of other numbers is not the same.
+    sweep(tmp_path / "turned", BEFORE[[1, 0]], range(2))
+    assert not contrast("a", "turned").equal
+    sweep(tmp_path / "lost", np.array([0.1, np.nan]), range(2))
+    assert not contrast("a", "lost").equal
 
 
 def test_a_terminal_shows_both_and_the_difference(cli, tmp_path):
