@@ -137,7 +137,7 @@ class StatusFile(Watcher):
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
         with self._lock:
             self._tally.has_finished(finished, rows)
-            self._write()
+            self._write(now=True)  # the next event may be long in coming
         self._then.finished(finished, rows)
 
     def begin(self) -> None:
@@ -156,8 +156,9 @@ class StatusFile(Watcher):
     def _write(self, now: bool = False, ended: bool = False) -> None:
         if not now and time.monotonic() < self._next:
             return
-        # Nobody's results are lost with it: a full disk is told of where they are written.
-        with suppress(OSError):
+        # Nobody's results are lost with it: a full disk is told of where they are written. Nor with a label that
+        # cannot be encoded.
+        with suppress(OSError, UnicodeError):
             content = to_json(self._state() | {"ended": ended}, indent=1).encode()
             write_atomically(self._path, content, lasting=False)
         self._next = time.monotonic() + WRITTEN_EVERY
