@@ -156,8 +156,7 @@ class StatusFile(Watcher):
     def _write(self, now: bool = False, ended: bool = False) -> None:
         if not now and time.monotonic() < self._next:
             return
-        # Nobody's results are lost with it: a full disk is told of where they are written. Nor with a label that
-        # cannot be encoded.
+        # Nobody's results are lost with it: a full disk is told of where they are written.
         with suppress(OSError, UnicodeError):
             content = to_json(self._state() | {"ended": ended}, indent=1).encode()
             write_atomically(self._path, content, lasting=False)
