@@ -13,6 +13,7 @@ _LAZY = {
     "sweep": "fljax.sweeps.run",
     "load_config": "fljax.config.loading",
     "load_run": "fljax.report.saved_run",
+    "export_run": "fljax.report.export",
     "ConfigError": "fljax.errors",
     "DataError": "fljax.errors",
     "register_attack": "fljax.attacks",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from fljax.losses import register_loss
     from fljax.metrics import register_metric
     from fljax.models import register_model
+    from fljax.report.export import export_run
     from fljax.report.saved_run import load_run
     from fljax.simulation.experiment import build, run
     from fljax.sweeps.run import sweep
@@ -69,6 +71,7 @@ __all__ = [
     "DataError",
     "__version__",
     "build",
+    "export_run",
     "load_config",
     "load_run",
     "register_attack",

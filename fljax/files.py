@@ -133,8 +133,13 @@ def writing(path: Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, lasting: bool = True) -> None:
     """Write a file so that its name never holds less than all of it: write beside it, flush, rename.
+
+    Args:
+        path: the file.
+        content: its bytes.
+        lasting: whether to wait until they are on the disk.
 
     Raises:
         WriteError: if that fails; the file is what it was.
@@ -144,8 +149,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         try:
             with partial.open("wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if lasting:
+                    file.flush()
+                    os.fsync(file.fileno())
             partial.replace(path)
         except BaseException:
             with suppress(OSError):

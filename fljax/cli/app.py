@@ -1,4 +1,4 @@
-"""The command line: run, sweep, report, data, bench, list, cache."""
+"""The command line: what each command takes; what it does is imported when it is called."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from fljax.cli.completion import LISTS, listed_names, one_of, published_tables, rules
+from fljax.cli.completion import LISTS, listed_names, names_of, one_of, published_tables
 from fljax.cli.places import free_path, name_of
 from fljax.errors import ConfigError, DataError, JobError, OutOfMemoryError, SweepError, under_way, unforeseen
 from fljax.host.installed import own_version
@@ -46,6 +46,12 @@ Track = Annotated[
         autocompletion=one_of("csv", "jsonl", "tensorboard", "wandb", "mlflow"),
     ),
 ]
+
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help: what one would type."""
+    # The first character keeps the lines as they are.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _console() -> Console:
@@ -85,7 +91,15 @@ def _main(
         raise typer.Exit
 
 
-@app.command()
+@app.command(
+    "run",
+    epilog=_examples(
+        "fljax run configs/quickstart.toml",
+        "fljax run configs/quickstart.toml --set aggregator.name=median",
+        "fljax run configs/quickstart.toml --out runs/demo --resume",
+        "fljax run configs/mnist_quick.toml --dry-run",
+    ),
+)
 def run(
     config: ConfigPath,
     settings: Settings = None,
@@ -239,7 +253,16 @@ def _last_and_best(absent: str, last: float | None, best: Mapping[str, Any]) -> 
     return f"{text} (last), best {best['value']:.4f} in round {best['round']}"
 
 
-@app.command("sweep")
+@app.command(
+    "sweep",
+    short_help="Run all cells of a [sweep] table.",
+    epilog=_examples(
+        "fljax sweep configs/rules_by_attacks.toml",
+        "fljax sweep configs/digits_seeds.toml --set sweep.seeds=5 --out runs/five",
+        "fljax sweep configs/digits_seeds.toml --out runs/seeds --resume",
+        "fljax sweep configs/rules_by_attacks.toml --dry-run",
+    ),
+)
 def sweep_command(
     config: SweepPath,
     settings: Settings = None,
@@ -324,7 +347,15 @@ def _note(console: Console, text: str) -> None:
     console.print(f"note: {text}", markup=False, soft_wrap=True, highlight=False)
 
 
-@app.command("report")
+@app.command(
+    "report",
+    short_help="Write a sweep's tables, figures and HTML page.",
+    epilog=_examples(
+        "fljax report runs/table3",
+        "fljax report runs/table3 --format tex --format pdf --interval student",
+        "fljax report runs/table3 --value best --published table3_uci_har",
+    ),
+)
 def report_command(
     sweep: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, or a run's.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; default DIR/report.")] = None,
@@ -332,8 +363,9 @@ def report_command(
         list[str] | None,
         typer.Option(
             "--format",
-            help="md, csv, png or html; default all of them.",
-            autocompletion=one_of("md", "csv", "png", "html"),
+            help="md, csv, png or html, default all of these; for a paper tex (booktabs tables) and pdf "
+            "(vector figures); may be repeated.",
+            autocompletion=one_of("md", "csv", "png", "html", "tex", "pdf"),
         ),
     ] = None,
     published: Annotated[
@@ -357,19 +389,174 @@ def report_command(
             "over the attacks; default what the sweep's file names."
         ),
     ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            help="95 % confidence intervals of the means beside standard deviations: student (Student's t, "
+            "from 2 seeds on) or bootstrap (percentiles; too narrow with fewer than 10 seeds).",
+            autocompletion=one_of("student", "bootstrap"),
+        ),
+    ] = None,
+    width: Annotated[
+        str,
+        typer.Option(
+            help="Width of pdf figures: column (3.33 inches), page (7 inches), or a number of inches.",
+            autocompletion=one_of("column", "page"),
+        ),
+    ] = "column",
 ) -> None:
     """Write tables, figures and an HTML page of a sweep."""
     from fljax.report import FORMATS, load_chosen, places, rich_tables, write_report
 
     console = _console()
-    files = write_report(sweep, out, formats or FORMATS, published, value, select)
-    results, choices = load_chosen(sweep, value, select)
+    files = write_report(sweep, out, formats or FORMATS, published, value, select, interval or "", width)
+    results, choices = load_chosen(sweep, value, select, interval or "")
     for table in rich_tables(results, places(results, published), choices):
         console.print(table)
     console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
 
 
-@app.command("data")
+@app.command(
+    "export",
+    epilog=_examples(
+        "fljax export runs/demo",
+        "fljax export runs/demo --out fltrust.safetensors",
+    ),
+)
+def export_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, finished or under way.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file; default RUN/model.safetensors.")
+    ] = None,
+) -> None:
+    """Write the model of a run as a safetensors file."""
+    from fljax.report.export import export_run
+
+    path = export_run(folder, out)
+    _console().print(f"written: {path}", markup=False, soft_wrap=True, highlight=False)
+
+
+@app.command(
+    "compare",
+    short_help="Show two runs or two sweeps side by side.",
+    epilog=_examples(
+        "fljax compare runs/before runs/after",
+        "fljax compare runs/before runs/after --json",
+    ),
+)
+def compare_command(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, or a sweep's.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    value: Annotated[
+        str,
+        typer.Option(
+            help="last: numbers after the last round; best: of each run's round with the lowest test error.",
+            autocompletion=one_of("last", "best"),
+        ),
+    ] = "last",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, of sweeps every metric.")] = False,
+) -> None:
+    """Show two runs or two sweeps side by side: configurations, final metrics, differences."""
+    from fljax.cli.compare import show_comparison
+
+    show_comparison(_console(), first, second, value, as_json)
+
+
+@app.command(
+    "watch",
+    short_help="Follow a sweep or a run of another process.",
+    epilog=_examples(
+        "fljax watch runs/table3",
+        "fljax watch runs/table3 --once",
+    ),
+)
+def watch_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, or a run's.")],
+    once: Annotated[bool, typer.Option("--once", help="Show it once and leave.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 1.0,
+) -> None:
+    """Follow a sweep or a run that another process writes, until it is finished."""
+    from fljax.cli.watch import watch
+
+    try:
+        watch(_console(), folder, once, every)
+    except KeyboardInterrupt as error:  # the way to leave
+        raise typer.Exit(status_of(error)) from None
+
+
+@app.command(
+    "init",
+    short_help="Write a commented configuration.",
+    epilog=_examples(
+        "fljax init mine.toml",
+        "fljax init mine.toml --data mnist --rule fltrust --attack trim_attack",
+        "fljax init mine.toml --rule median --rule fltrust --attack alie --seeds 5",
+    ),
+)
+def init_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The TOML file to write; never overwritten.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="The data set; default digits.", autocompletion=names_of("datasets")),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Default one that suits the data.", autocompletion=names_of("models")),
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(help="Default one that suits the data.", autocompletion=names_of("partitions")),
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The aggregation rule, default fltrust; several make a sweep.",
+            autocompletion=names_of("rules"),
+        ),
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The attack, or none; default trim_attack; several make a sweep.",
+            autocompletion=names_of("attacks"),
+        ),
+    ] = None,
+    clients: Annotated[int | None, typer.Option(help="Default 20.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Share of malicious clients; default 0.2.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Default 500.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="More than one makes a sweep.")] = None,
+) -> None:
+    """Write a commented configuration, from flags or, without any, from a few questions."""
+    from fljax.cli.init import Wishes, write_configuration
+
+    wishes = Wishes(
+        data, model, partition, tuple(rule or ()), tuple(attack or ()), clients, fraction, rounds, seeds
+    )
+    write_configuration(_console(), file, wishes)
+
+
+@app.command(
+    "doctor",
+    short_help="Say what this machine has and what is missing.",
+    epilog=_examples(
+        "fljax doctor",
+    ),
+)
+def doctor_command() -> None:
+    """Say what this machine has: versions, devices, data sets, compiled programs, extras."""
+    from fljax.cli.doctor import show_doctor
+
+    show_doctor(_console())
+
+
+@app.command(
+    "data",
+    short_help="Show who holds which examples.",
+    epilog=_examples(
+        "fljax data configs/quickstart.toml",
+        "fljax data configs/quickstart.toml --set partition.bias=0.9",
+    ),
+)
 def data_command(
     config: ConfigPath,
     settings: Settings = None,
@@ -386,11 +573,17 @@ bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
 app.add_typer(bench, name="bench")
 
 
-@bench.command("aggregators")
+@bench.command(
+    "aggregators",
+    epilog=_examples(
+        "fljax bench aggregators --rule krum --rule fltrust --n 100 --n 1000",
+        "fljax bench aggregators --preset paper --peers",
+    ),
+)
 def bench_aggregators(
     rule: Annotated[
         list[str] | None,
-        typer.Option(help="A rule or pre-aggregator; default all.", autocompletion=rules),
+        typer.Option(help="A rule or pre-aggregator; default all.", autocompletion=names_of("rules")),
     ] = None,
     n: Annotated[list[int] | None, typer.Option("--n", help="Rows (clients); default 100.")] = None,
     d: Annotated[list[int] | None, typer.Option("--d", help="Columns (parameters); default 139960.")] = None,
@@ -443,7 +636,14 @@ def bench_aggregators(
     command.run(_console(), len(cells), measured, folder, limits, peer, shown)
 
 
-@bench.command("rounds")
+@bench.command(
+    "rounds",
+    short_help="Time whole rounds, part by part.",
+    epilog=_examples(
+        "fljax bench rounds --preset paper",
+        "fljax bench rounds configs/quickstart.toml --vary 'num_clients=[20, 40, 80]'",
+    ),
+)
 def bench_rounds(
     config: Annotated[
         Path | None,
@@ -485,7 +685,15 @@ def bench_rounds(
     command.run(_console(), len(planned), measured, folder, limits, peer, shown)
 
 
-@app.command("list")
+@app.command(
+    "list",
+    short_help="List what a configuration can name.",
+    epilog=_examples(
+        "fljax list rules",
+        "fljax list rules krum",
+        "fljax list attacks --plugin my_attacks",
+    ),
+)
 def list_command(
     kind: Annotated[
         str | None,
@@ -510,7 +718,14 @@ def list_command(
     show_list(_console(), kind, name)
 
 
-@app.command("cache")
+@app.command(
+    "cache",
+    short_help="Show or drop the compiled programs that are kept.",
+    epilog=_examples(
+        "fljax cache",
+        "fljax cache --clear",
+    ),
+)
 def cache_command(
     clear: Annotated[bool, typer.Option("--clear", help="Drop them.")] = False,
 ) -> None:

@@ -88,13 +88,36 @@ class RoundMetrics(NamedTuple):
         ),
     ]
     detection_precision: Annotated[
-        Array, Metric(f"{DETECTION}: precision", kind="share", partial=True, panel=DETECTION)
+        Array,
+        Metric(
+            f"{DETECTION}: precision",
+            brief="precision",
+            kind="share",
+            partial=True,
+            panel=DETECTION,
+            better="high",
+        ),
     ]
     detection_recall: Annotated[
-        Array, Metric(f"{DETECTION}: recall", kind="share", partial=True, panel=DETECTION)
+        Array,
+        Metric(
+            f"{DETECTION}: recall",
+            brief="recall",
+            kind="share",
+            partial=True,
+            panel=DETECTION,
+            better="high",
+        ),
     ]
     false_positive_rate: Annotated[
-        Array, Metric(f"{DETECTION}: false-positive rate", kind="share", partial=True, panel=DETECTION)
+        Array,
+        Metric(
+            f"{DETECTION}: false-positive rate",
+            brief="false-positive rate",
+            kind="share",
+            partial=True,
+            panel=DETECTION,
+        ),
     ]
     finite: Annotated[Array, Metric("finite", recorded=False)]
 

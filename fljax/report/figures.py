@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,19 +21,25 @@ from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, NO_ATTACK, Results
 from fljax.report.run import run_figure
 from fljax.report.study_maps import study_maps
-from fljax.report.style import REFERENCE, Look, error_axis, sheet, stacked, tidy, to_png
+from fljax.report.style import REFERENCE, Look, drawing, error_axis, paper_width, sheet, stacked, tidy
 from fljax.report.summary import MOST_TABLES, describe, outcome, select, summarize, worst_cases
 from fljax.simulation.lines import EVALUATED
 
 # With more rules to a group of points, or more groups, they are hard to follow; the heat map has the numbers.
 MOST_RULES = 10
 MOST_GROUPS = 7
+# Inches that a group of points needs.
+LEAST_SLOT = 0.8
 
 
-def pictures(results: Results) -> list[Picture]:
-    """All figures of a sweep that have something to show, the most telling first."""
-    # A dollar in a label is no formula.
-    with matplotlib.rc_context({"text.parse_math": False}):
+def pictures(results: Results, page: float | None = None) -> list[Picture]:
+    """All figures of a sweep that have something to show, the most telling first.
+
+    Args:
+        results: the sweep.
+        page: the width in inches that they have on paper; None for a screen.
+    """
+    with drawing(page):
         return list(_run_picture(results) if results.is_run else _pictures(results))
 
 
@@ -49,7 +55,7 @@ def _run_picture(results: Results) -> Iterator[Picture]:
     metrics = {name.removeprefix("curve_"): np.asarray(row[name], float) for name in results.lists}
     (end,) = attack_ends(results.frame).values() or (None,)
     figure = run_figure(metrics, heading(results), facts(results, results.frame), end)
-    yield Picture("curves", "What was measured over the rounds.", to_png(figure))
+    yield Picture("curves", "What was measured over the rounds.", figure)
 
 
 def _pictures(results: Results) -> Iterator[Picture]:
@@ -68,7 +74,7 @@ def _pictures(results: Results) -> Iterator[Picture]:
         for picture in each:
             name = _file_name(picture.name, names)
             names.add(name)
-            yield picture._replace(name=name)
+            yield replace(picture, name=name)
 
 
 def _file_name(name: str, taken: set[str]) -> str:
@@ -93,22 +99,26 @@ def _comparisons(
         if not (points or curves):
             continue
         title = f"{heading(results)}: {describe(labels)}" if labels else heading(results)
-        figure = _comparison(
-            results,
-            mine,
-            cells,
-            title=title,
-            points=points,
-            curves=curves,
-            reference=reference,
-            attacks=attacks,
-        )
         end = f"_{number}" if len(combinations) > 1 else ""
-        text = "Mean and range of the seeds" if results.seeds > 1 else "Values"
-        end_of = " at the end" if results.value == "last" else f" {results.when}"
-        where = [end_of] * points + [" over the rounds"] * bool(curves)
-        text = f"{describe(labels)}. {text}{' and'.join(where)}.".removeprefix(". ")
-        yield Picture(f"comparison{end}", text, to_png(figure))
+        of = "Mean and range of the seeds" if results.seeds > 1 else "Values"
+        last = " at the end" if results.value == "last" else f" {results.when}"
+        # On a page each is a figure of its own.
+        split = paper_width() is not None and points and bool(curves)
+        both = [("comparison", True, []), ("courses", False, curves)]
+        for name, with_points, with_curves in both if split else [("comparison", points, curves)]:
+            figure = _comparison(
+                results,
+                mine,
+                cells,
+                title=title,
+                points=with_points,
+                curves=with_curves,
+                reference=reference,
+                attacks=attacks,
+            )
+            where = [last] * with_points + [" over the rounds"] * bool(with_curves)
+            text = f"{describe(labels)}. {of}{' and'.join(where)}.".removeprefix(". ")
+            yield Picture(f"{name}{end}", text, figure)
 
 
 def _comparison(
@@ -127,7 +137,7 @@ def _comparison(
     looks = {rule: look[rule] for rule in look if rule in set(summary["aggregator"])}
     planted = _planted(summary, attacks) if points else []
     columns, rows = panels.shape(len(curves))
-    width = max(2.9 * columns + 0.5, 8.5 if points else 5.5)
+    width = paper_width() or max(2.9 * columns + 0.5, 8.5 if points else 5.5)
     shapes = "both" if curves and points else "lines" if curves else "points"
     others = [panels.reference_handle()] if reference is not None else []
     if points and (summary["diverged"] > 0).any():
@@ -135,12 +145,17 @@ def _comparison(
             Line2D([], [], ls="", marker=f"${panels.DAGGER}$", color="#444444", ms=7, label="a seed diverged")
         )
     legend = panels.legend(width, looks, shapes, [*others, *_crosses(planted, summary)])
-    heights = [legend.height, *[3.1] * points, *[2.4 * rows] * bool(curves)]
+    slots = len(attacks) + len(planted)
+    # Side by side as long as the names of the attacks can be read; else one below the other.
+    beside = not planted or width / slots >= LEAST_SLOT
+    height, lower = (3.1, 2.4) if paper_width() is None else (2.1, 1.6)
+    of_points = [height] * (points + (points and not beside))
+    heights = [legend.height, *of_points, *[lower * rows] * bool(curves)]
     figure, body = sheet(width, sum(heights), title, facts(results, cells))
     parts = stacked(body, heights)
     legend.draw(parts[0])
     if points:
-        _points(parts[1], looks, attacks, planted, summary, reference)
+        _points(parts[1:3], width, looks, attacks, planted, summary, reference, beside)
     if curves:
         baseline = panels.courses(cells, "test_error").get((NO_ATTACK, BASELINE))
         level = None if reference is None or baseline is None else panels.spread(baseline)["mean"]
@@ -180,17 +195,24 @@ def _crosses(planted: Sequence[str], summary: pd.DataFrame) -> list[Line2D]:
 
 
 def _points(
-    part: Any,
+    parts: Sequence[Any],
+    width: float,
     looks: dict[str, Look],
     attacks: Sequence[str],
     planted: Sequence[str],
     summary: pd.DataFrame,
     reference: float | None,
+    beside: bool,
 ) -> None:
-    """Errors of all attacks; beside them, on an axis of their own, the backdoors' success rates."""
-    ratios = [len(attacks), len(planted) + 0.2] if planted else [1]
-    axes = part.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-    panels.dots(axes[0], looks, attacks, summary, "test_error")
+    """Errors of all attacks; beside them, or below, on an axis of their own, the backdoors' success rates."""
+    if beside:
+        ratios = [len(attacks), len(planted) + 0.2] if planted else [1]
+        axes = list(parts[0].subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0])
+    else:
+        axes = [part.subplots() for part in parts]
+    letters = max(int(15 * width / (len(attacks) + len(planted) * beside)), 8)
+    letters = min(letters, 18)
+    panels.dots(axes[0], looks, attacks, summary, "test_error", letters)
     mine = summary[summary["attack"].isin(attacks)]
     values = [mine[f"test_error_{end}"] for end in ("mean", "min", "max")]
     error_axis([axes[0]], [*values, [np.nan if reference is None else reference]])
@@ -198,7 +220,7 @@ def _points(
         axes[0].axhline(reference, **REFERENCE)
     axes[0].set_ylabel(EVALUATED[ERROR].title, fontsize=9)
     if planted:
-        panels.dots(axes[1], looks, planted, summary, SUCCESS)
+        panels.dots(axes[1], looks, planted, summary, SUCCESS, letters if beside else 18)
         panels.success_axis(axes[1])
         axes[1].set_ylabel(EVALUATED[SUCCESS].title, fontsize=9)
     tidy(axes)

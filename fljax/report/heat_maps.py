@@ -15,10 +15,10 @@ from matplotlib.ticker import FuncFormatter
 from fljax.config.titles import axis_title
 from fljax.report import panels
 from fljax.report.facts import facts, heading
-from fljax.report.panels import SUCCESS, Picture, wrapped
+from fljax.report.panels import SUCCESS, Picture, longest, wrapped
 from fljax.report.ranking import BROKEN, CROSS, Outcome, marks
 from fljax.report.results import Results
-from fljax.report.style import sheet, to_png
+from fljax.report.style import paper_width, sheet
 from fljax.report.summary import (
     MOST_COLUMNS,
     MOST_ROWS,
@@ -53,6 +53,8 @@ def _fill(panel: Any, columns: Sequence[str], rows: Sequence[tuple[str, Sequence
         [math.nan if each.outcome is None else min(each.outcome.harm, 1.0) for each in row] for _, row in rows
     ]
     colors = matplotlib.colormaps["YlOrRd"].with_extremes(bad="#eeeeee")
+    # On a page one number is below the other.
+    between = " / " if paper_width() is None else "\n/ "
     image = panel.imshow(np.array(harm), cmap=colors, norm=HARM, aspect="auto")
     for j, (_, row) in enumerate(rows):
         for i, (each, mark, diverged) in enumerate(row):
@@ -60,7 +62,7 @@ def _fill(panel: Any, columns: Sequence[str], rows: Sequence[tuple[str, Sequence
                 continue
             text = "—" if math.isnan(each.test_error) else f"{each.test_error:.3f}"
             if not math.isnan(each.attack_success_rate):
-                text += f" / {each.success:.2f}" + f" {CROSS}" * each.broken
+                text += f"{between}{each.success:.2f}" + f" {CROSS}" * each.broken
             text += f" {panels.DAGGER}" * diverged
             look: Any = {"ha": "center", "va": "center", "fontsize": 7.5}
             look |= {"color": "white" if min(each.harm, 1.0) > 0.45 else "black"}
@@ -68,7 +70,7 @@ def _fill(panel: Any, columns: Sequence[str], rows: Sequence[tuple[str, Sequence
             if each.broken:
                 panel.add_patch(Rectangle((i - 0.47, j - 0.44), 0.94, 0.88, fill=False, ec="black", lw=1.4))
     panel.set_xticks(range(len(columns)), [wrapped(name, 14) for name in columns], fontsize=8)
-    panel.set_yticks(range(len(rows)), [wrapped(name, 34) for name, _ in rows], fontsize=8)
+    panel.set_yticks(range(len(rows)), [wrapped(name, longest()) for name, _ in rows], fontsize=8)
     panel.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     panel.spines[:].set_visible(False)
     # White lines between the cells.
@@ -133,7 +135,7 @@ def heat_maps(
     text += " The best rule is bold." * (len(results.rules) > 1)
     text += f" {CROSS} and a frame: the backdoor succeeds (rate ≥ {BROKEN})." * broken
     text += f" {panels.DAGGER} At least one seed diverged." * bool((summary["diverged"] > 0).any())
-    yield Picture("heat_map", text, to_png(_heat_map(results, maps, bool(slash))))
+    yield Picture("heat_map", text, _heat_map(results, maps, bool(slash)))
 
 
 def _heat_map(results: Results, maps: Sequence[Map], slash: bool) -> Figure:
@@ -144,9 +146,16 @@ def _heat_map(results: Results, maps: Sequence[Map], slash: bool) -> Figure:
     down = len(results.rules) if turned else max(len(one.rows) for one in maps)
     columns = 2 if len(maps) > 2 and across <= 6 else 1
     lines = -(-len(maps) // columns)
-    margin = 0.07 * min(max(map(len, names)), 34) + (0.5 if maps[0].corner else 0.2)
-    width = max(((0.98 if slash else 0.72) * across + margin) * columns + 0.9, 5.5)
-    figure, body = sheet(width, (0.33 * down + 0.75) * lines, heading(results), facts(results, results.frame))
+    margin = 0.07 * min(max(map(len, names)), longest()) + (0.5 if maps[0].corner else 0.2)
+    page, place = paper_width(), (0.98 if slash else 0.72, 0.33)
+    if page is None:
+        width = max((place[0] * across + margin) * columns + 0.9, 5.5)
+    else:
+        place = 0.48, 0.34 if slash else 0.24
+        columns, lines = 1, len(maps)
+        width = max(place[0] * across + margin, page)
+    height = (place[1] * down + 0.75) * lines
+    figure, body = sheet(width, height, heading(results), facts(results, results.frame))
     axes = body.subplots(lines, columns, squeeze=False)
     for panel in axes.flat[len(maps) :]:
         panel.set_visible(False)
@@ -162,6 +171,8 @@ def _heat_map(results: Results, maps: Sequence[Map], slash: bool) -> Figure:
             (panel.set_xlabel if turned else panel.set_ylabel)(one.corner, fontsize=9)
         if one.title:
             panel.set_title(one.title, fontsize=9)
+    if page is not None:
+        return figure  # the numbers are in their places
     bar = body.colorbar(image, ax=axes, aspect=30, pad=0.01, ticks=HARM_TICKS)
     bar.set_label("larger of test error\nand success rate" if slash else "test error", fontsize=8)
     bar.ax.tick_params(labelsize=7)

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from fljax.report.facts import facts
 from fljax.report.panels import Picture
 from fljax.report.ranking import Outcome
 from fljax.report.results import BASELINE, NO_ATTACK, Results
-from fljax.report.style import sheet, tidy, to_png
+from fljax.report.style import paper_width, sheet, tidy
 from fljax.report.summary import MOST_TABLES, Entry, Section, Table, describe, sections, select
 
 # A table of fewer rules or attacks is read at a glance.
@@ -219,29 +220,49 @@ def leaderboard_pictures(results: Results) -> Iterator[Picture]:
     """The standings as figures: the harm of every attack to every rule, in order."""
     for labels, made in leaderboards(results):
         figure = _figure(results, select(results.frame, labels), labels, made)
-        text = "The harm of every attack to every rule (grey), its mean (black) and the worst case (red)."
+        text = "The harm of every attack to every rule, its mean, and the worst case with its attack."
         text = f"{describe(labels)}. {text}".removeprefix(". ")
-        yield Picture("leaderboard", text, to_png(figure))
+        yield Picture("leaderboard", text, figure)
 
 
 def _figure(
     results: Results, cells: pd.DataFrame, labels: dict[str, str], made: Sequence[Standing]
 ) -> Figure:
     title = f"Leaderboard: {describe(labels)}" if labels else "Leaderboard"
-    figure, body = sheet(8.0, 0.27 * len(made) + 0.8, title, facts(results, cells))
+    figure, body = sheet(paper_width() or 8.0, 0.27 * len(made) + 1.05, title, facts(results, cells))
     panel: Any = body.subplots()
+    looks: tuple[dict[str, Any], ...] = (
+        {"marker": "o", "ms": 4, "color": "#888888", "alpha": 0.5, "mew": 0, "label": "an attack"},
+        {"marker": "|", "ms": 11, "mew": 2, "color": "black", "label": "mean over the attacks"},
+        {"marker": "D", "ms": 5, "color": "#D55E00", "label": "worst case"},
+    )
     real = cells[cells["attack"] != NO_ATTACK].astype({"attack": str, "aggregator": str})
     means = real.groupby(["aggregator", "attack"])[["test_error", "attack_success_rate"]].mean()
     for place, standing in enumerate(made):
         harms = [Outcome(*line).harm for line in means.loc[standing.rule].itertuples(index=False)]
         shown = [harm for harm in harms if np.isfinite(harm)]
-        panel.plot(shown, [place] * len(shown), "o", ms=4, color="#888888", alpha=0.5, mew=0)
-        panel.plot([standing.mean], [place], "|", ms=11, mew=2, color="black")
-        panel.plot([standing.worst], [place], "D", ms=5, color="#D55E00")
+        for look, values in zip(looks, (shown, [standing.mean], [standing.worst]), strict=True):
+            panel.plot(values, [place] * len(values), ls="", clip_on=False, **look)
+        if np.isfinite(standing.worst):
+            # On the side where there is room.
+            left = standing.worst > 0.6 and max([0.0, *(h for h in shown if h < standing.worst)]) < 0.5
+            side: Any = {"ha": "right" if left else "left", "va": "center", "fontsize": 7.5}
+            panel.annotate(
+                standing.attack,
+                (standing.worst, place),
+                xytext=(-7 if left else 7, 0),
+                textcoords="offset points",
+                color="#A04000",
+                **side,
+            )
     panel.set_yticks(range(len(made)), [f"{each.rank}  {each.rule}" for each in made], fontsize=8)
     panel.set_ylim(len(made) - 0.5, -0.5)
     panel.set_xlim(-0.02, max([1.02, *(each.worst for each in made if np.isfinite(each.worst))]))
     panel.set_xlabel("larger of test error and attack success rate", fontsize=9)
+    handles = [Line2D([], [], ls="", **look) for look in looks]
+    body.legend(
+        handles=handles, ncols=3, fontsize=8, frameon=False, loc="outside upper left", handletextpad=0.2
+    )
     tidy([panel], "x")
     return figure
 

@@ -11,7 +11,7 @@ from fljax.report import panels
 from fljax.report.facts import facts, heading, look_of
 from fljax.report.panels import SUCCESS, Panel, Picture
 from fljax.report.results import BASELINE, NO_ATTACK, Results, label
-from fljax.report.style import sheet, stacked, to_png
+from fljax.report.style import paper_width, sheet, stacked
 from fljax.report.summary import MOST_TABLES, WORST_CASE, describe, select
 
 
@@ -34,7 +34,7 @@ def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -
             text = f"{describe(labels)}. {what} {results.when} over {axis_title(axis)}.".removeprefix(". ")
             if summary["test_error_mean"].isna().any():
                 text += " A gap in a line: every seed diverged."
-            yield Picture(f"lines_{axis}{end}", text, to_png(figure))
+            yield Picture(f"lines_{axis}{end}", text, figure)
 
 
 def over_axis(
@@ -76,13 +76,13 @@ def over_axis(
     if sum(panel.column == SUCCESS for panel in shown) == 2 and worst is not None:
         del shown[-1]
     columns, rows = panels.shape(len(shown))
-    width = max(2.9 * columns + 0.5, 5.5)
+    width = paper_width() or max(2.9 * columns + 0.5, 5.5)
     at = np.array([axis_number(axis, value) for value in values])
     reference = pd.Series(plain["test_error_mean"].iloc[0], index=at) if is_reference else None
     look = look_of(results)
     found = {rule: look[rule] for rule in results.rules if any(rule in panel.lines for panel in shown)}
     legend = panels.legend(width, found, "both", [panels.reference_handle()] if is_reference else [])
-    heights = [legend.height, 2.5 * rows]
+    heights = [legend.height, (2.5 if paper_width() is None else 1.7) * rows]
     figure, body = sheet(width, sum(heights), title, said)
     top, rest = stacked(body, heights)
     legend.draw(top)

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import math
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from fljax.report.outcomes import DERIVED
 from fljax.report.panels import ERROR
 from fljax.report.results import Results
 from fljax.report.selection import Choice, choice_caption, choice_table
-from fljax.report.summary import STATISTICS, Table, ranked, remarks, state, summarize
+from fljax.report.summary import ENDS, STATISTICS, Table, ranked, remarks, state, summarize
 from fljax.simulation.lines import EVALUATED, metric_of
 
 # Not shown for every cell: long, or the same everywhere.
@@ -120,7 +121,7 @@ def _grids(results: Results) -> list[Grid]:
         summary = ranked(summarize(results), [*results.further, "attack"])
         front = ["aggregator", "attack", *results.further]
         # Of whole runs the means are enough here.
-        hidden = {f"{name}_{end}" for name in results.derived for end in STATISTICS[1:]}
+        hidden = {f"{name}_{end}" for name in results.derived for end in (*STATISTICS[1:], *ENDS)}
         rest = [name for name in summary if name not in hidden.union(front)]
         summary = summary[[*front, *rest]].sort_values(front)
         grids.append(_grid("means", "Means over the seeds", summary, lists - {"diverged"}))
@@ -158,7 +159,7 @@ def _heads(name: str) -> str:
     if name in _TITLES:
         return _TITLES[name]
     metric, _, end = name.rpartition("_")
-    if end in STATISTICS:
+    if end in (*STATISTICS, *ENDS):
         described = DERIVED.get(metric) or metric_of(metric)
         return f"{_SHORT.get(metric, described.short)}: {end}"
     if name in DERIVED:
@@ -167,12 +168,9 @@ def _heads(name: str) -> str:
 
 
 def _shown(text: str) -> Markup:
-    """A mean with its deviation in a line of its own, so that more columns fit beside each other."""
-    mean, plus, rest = text.partition(" ± ")
-    if not plus:
-        return escape(text)
-    deviation, space, end = rest.partition(" ")
-    return Markup("{}<small>± {}</small>").format(f"{mean}{space}{end}", deviation)
+    """A mean with its deviation and interval in a line of their own, which leaves room for columns."""
+    found = re.fullmatch(r"(\S+) (± \S+(?: \[[^]]*\])?)(.*)", text)
+    return Markup("{}<small>{}</small>").format(found[1] + found[3], found[2]) if found else escape(text)
 
 
 def _entry(value: Any) -> tuple[str, Any]:

@@ -2,28 +2,39 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, NO_ATTACK
-from fljax.report.style import END, REFERENCE, Look, error_axis, tidy
+from fljax.report.style import END, REFERENCE, Look, error_axis, paper_width, tidy, to_png
 from fljax.report.summary import outcome
 from fljax.simulation.lines import metric_of
 
 ERROR, SUCCESS = "test_error", "attack_success_rate"
 DAGGER = "†"
+# Inches of a panel on a page.
+NARROWEST = 1.65
 
 
-class Picture(NamedTuple):
-    """A drawn figure: file name without ending, what it shows, content of the PNG file."""
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: file name without ending, what it shows, and the figure."""
 
     name: str
     caption: str
-    png: bytes
+    figure: Figure
+
+    @cached_property
+    def png(self) -> bytes:
+        """Content of the PNG file."""
+        return to_png(self.figure)
 
 
 def courses(cells: pd.DataFrame, column: str) -> dict[tuple[str, str], pd.DataFrame]:
@@ -60,6 +71,7 @@ def dots(
     attacks: Sequence[str],
     summary: pd.DataFrame,
     column: str,
+    letters: int = 18,
 ) -> None:
     """For every attack a group of one marker per rule, with the range of the seeds; broken ones are hollow.
 
@@ -69,6 +81,7 @@ def dots(
         attacks: the groups.
         summary: of `summarize`.
         column: which quantity.
+        letters: of an attack's name that fit on a line.
     """
     for j in range(1, len(attacks), 2):
         panel.axvspan(j - 0.5, j + 0.5, color="#f3f3f3", lw=0, zorder=0)
@@ -101,7 +114,7 @@ def dots(
             panel.plot(at[broken], mean[broken], ms=6.5, mew=1.3, mfc="white", zorder=3, **shape)
             panel.plot(at[broken], mean[broken], "kx", ms=9, mew=1.3, zorder=4, clip_on=False)
     panel.set_xlim(-0.5, len(attacks) - 0.5)
-    panel.set_xticks(range(len(attacks)), [wrapped(attack, 18) for attack in attacks])
+    panel.set_xticks(range(len(attacks)), [wrapped(attack, letters) for attack in attacks])
     panel.tick_params(axis="x", length=0)
 
 
@@ -109,6 +122,11 @@ def success_axis(panel: Any) -> None:
     """Limits and the line above which a backdoor has succeeded."""
     panel.set_ylim(-0.02, 1.02)
     panel.axhline(BROKEN, color="#999999", lw=0.8, ls=(0, (4, 3)), zorder=1)
+
+
+def longest() -> int:
+    """The letters of a name in front of a row that fit on a line."""
+    return 34 if paper_width() is None else 16
 
 
 def wrapped(name: str, width: int) -> str:
@@ -149,9 +167,10 @@ def legend(width: float, looks: dict[str, Look], shapes: str, others: Iterable[L
         style |= {"marker": "" if shapes == "lines" else look.marker, "ms": 6, "mew": 0.5, "lw": 1.6}
         handles.append(Line2D([], [], color=look.color, label=rule, **style))
     handles += others
-    return Legend(
-        handles, _fitting([0.068 * len(str(each.get_label())) + 0.62 for each in handles], width - 0.2)
-    )
+    # A typeface like Times is narrow.
+    letter = 0.068 if paper_width() is None else 0.055
+    widths = [letter * len(str(each.get_label())) + 0.62 for each in handles]
+    return Legend(handles, _fitting(widths, width - 0.2))
 
 
 def _fitting(widths: Sequence[float], width: float) -> int:
@@ -177,8 +196,10 @@ class Panel(NamedTuple):
 
 
 def shape(count: int) -> tuple[int, int]:
-    """Columns and lines for panels: few columns, so that they can be read on a narrow screen."""
+    """Columns and lines for panels: few columns, to be read on a narrow screen or to fit a page."""
     columns = count if count <= 3 else 2 if count == 4 else 3 if count <= 9 else 4
+    page = paper_width()
+    columns = columns if page is None else min(columns, int(page / NARROWEST))
     return max(columns, 1), -(-count // max(columns, 1))
 
 
@@ -223,7 +244,7 @@ def draw(
             if each.column == SUCCESS
             else f", {metric.short}"
         )
-        panel.set_title(wrapped(each.title + what, 38), fontsize=9)
+        panel.set_title(wrapped(each.title + what, 38 if paper_width() is None else 26), fontsize=9)
         panel.set_ylabel(metric.title, fontsize=9)
         if k + columns >= len(shown):
             panel.set_xlabel(xlabel, fontsize=9)

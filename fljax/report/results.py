@@ -20,6 +20,7 @@ from fljax.errors import ConfigError, DataError, unknown_name
 from fljax.files import read_json
 from fljax.report.outcomes import with_outcomes
 from fljax.report.run_folder import RUN_FILES, read_run
+from fljax.report.uncertainty import INTERVALS
 from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, metric_of
 from fljax.sweeps.tables import parts_of, read_parquet
 
@@ -53,6 +54,8 @@ class Results:
         derived: the numbers of whole runs that cells have, by column.
         value: "last" where numbers are those after the last round, "best" where they are those of each cell's
             round with the lowest test error.
+        interval: the confidence intervals that tables have beside standard deviations, of
+            `fljax.report.uncertainty.INTERVALS`; "" for none.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Results:
     evaluated: Mapping[str, Metric] = field(default_factory=lambda: EVALUATED)
     derived: Mapping[str, Metric] = field(default_factory=dict)
     value: str = "last"
+    interval: str = ""
 
     @property
     def when(self) -> str:
@@ -157,7 +161,7 @@ def _curve(row: Mapping[str, Any], name: str) -> np.ndarray:
     return np.asarray([math.nan] if values is None else values, float)
 
 
-def load_results(folder: str | Path, value: str = "last") -> Results:
+def load_results(folder: str | Path, value: str = "last", interval: str = "") -> Results:
     """Read a sweep's folder, or a run's.
 
     Args:
@@ -165,20 +169,23 @@ def load_results(folder: str | Path, value: str = "last") -> Results:
             config.json and metrics.jsonl.
         value: "last" for the numbers after the last round, "best" for those of each cell's round with the
             lowest test error.
+        interval: "student" or "bootstrap" for confidence intervals of the means; "" for none.
 
     Returns:
         The `Results`; a run's are those of a sweep of one cell.
 
     Raises:
-        ConfigError: if there is no such value.
+        ConfigError: if there is no such value or interval.
         DataError: if this is no such folder, no cell is done, or a file is damaged.
     """
     if value not in VALUES:
         raise ConfigError(unknown_name("value", value, VALUES))
+    if interval and interval not in INTERVALS:
+        raise ConfigError(unknown_name("interval", interval, INTERVALS))
     results = _load(Path(folder))
     results = results.at_best() if value == "best" else results
     frame, derived = with_outcomes(results.frame)
-    return replace(results, frame=frame, derived=derived)
+    return replace(results, frame=frame, derived=derived, interval=interval)
 
 
 def _load(folder: Path) -> Results:

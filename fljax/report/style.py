@@ -2,10 +2,13 @@
 
 import io
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
@@ -34,6 +37,35 @@ END: dict[str, Any] = {"color": "#999999", "lw": 1.0, "ls": (0, (1, 2)), "zorder
 WIDE = 6.0
 # Colours of a picture that is written; lines and letters have few.
 MOST_COLORS = 255
+
+
+# Inches of a column and of a page of the two-column styles of IEEE, ACM and USENIX, which differ by a tenth.
+PAPER_WIDTHS = {"column": 3.33, "page": 7.0}
+# A typeface like Times, as these styles have; letters that it lacks come from the next.
+_PAPER_STYLE: Any = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
+    "axes.linewidth": 0.6,
+}
+_paper: ContextVar[float | None] = ContextVar("paper", default=None)
+
+
+@contextmanager
+def drawing(page: float | None = None) -> Iterator[None]:
+    """Figures drawn meanwhile are for a screen, or for a page of this width in inches: without headings."""
+    # A dollar in a label is no formula.
+    style: Any = {"text.parse_math": False, **(_PAPER_STYLE if page is not None else {})}
+    token = _paper.set(page)
+    try:
+        with matplotlib.rc_context(style):
+            yield
+    finally:
+        _paper.reset(token)
+
+
+def paper_width() -> float | None:
+    """The inches that a figure may be wide on the page it is drawn for; None on a screen."""
+    return _paper.get()
 
 
 class Look(NamedTuple):
@@ -124,8 +156,11 @@ def sheet(width: float, height: float, heading: str, facts: str) -> tuple[Figure
         facts: what it was measured on; wrapped.
 
     Returns:
-        The figure, and the part to draw in.
+        The figure, and the part to draw in. On paper heading and facts are the caption's business.
     """
+    if paper_width() is not None:
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, stacked(figure, [height])[0]
     # Lines end between facts, not within one.
     lines = []
     for line in facts.splitlines() or [""]:
@@ -166,14 +201,23 @@ def to_png(figure: Figure) -> bytes:
     """A figure as the content of a PNG file, with few colours so that it is small."""
     figure.set_dpi(144)
     canvas = FigureCanvasAgg(figure)
-    # Not savefig, which draws twice to find a layout.
-    canvas.draw()
+    # Fitted to the pixels, small bold letters would lose their weight.
+    with matplotlib.rc_context({"text.hinting": "no_hinting"}):
+        canvas.draw()  # not savefig, which draws twice to find a layout
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     small = io.BytesIO()
     picture.quantize(MOST_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
         small, "png"
     )
     return small.getvalue()
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """A figure as the content of a PDF file, the same bytes for the same figure."""
+    content = io.BytesIO()
+    with matplotlib.rc_context(_PAPER_STYLE):
+        figure.savefig(content, format="pdf", metadata={"CreationDate": None})
+    return content.getvalue()
 
 
 def save(figure: Figure, path: Path) -> None:

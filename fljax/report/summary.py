@@ -13,6 +13,15 @@ from fljax.engine.metrics import Metric
 from fljax.report.outcomes import STUDIES, Study
 from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
+from fljax.report.uncertainty import (
+    ALIKE,
+    FEWEST,
+    against,
+    alike,
+    explain_alike,
+    explain_interval,
+    interval_columns,
+)
 from fljax.simulation.lines import EVALUATED
 
 WORST_CASE = "worst case"
@@ -22,8 +31,9 @@ MOST_TABLES = 8
 MOST_ROWS = 60
 # More columns than this become rows, if there are fewer rows.
 MOST_COLUMNS = 10
-# Of the seeds, in the order of their columns.
+# Of the seeds, in the order of their columns, and the ends of confidence intervals where there are any.
 STATISTICS = ("mean", "std", "min", "max")
+ENDS = ("low", "high")
 
 
 class Entry(NamedTuple):
@@ -62,14 +72,17 @@ def summarize(results: Results) -> pd.DataFrame:
 
     Returns:
         A row per combination of the further axes, attack and rule: seeds, diverged (how many), and mean, std,
-        min and max of every metric of an evaluation and of every number of a whole run; NaN where there is no
-        such quantity.
+        min and max (with `results.interval` also low and high) of every metric of an evaluation and of every
+        number of a whole run; NaN where there is no such quantity.
     """
     names = [*results.evaluated, *results.derived]
-    return statistics(results.frame, [*results.further, "attack", "aggregator"], names)
+    by = [*results.further, "attack", "aggregator"]
+    return statistics(results.frame, by, names, results.interval)
 
 
-def statistics(cells: pd.DataFrame, by: Sequence[str], names: Iterable[str] = EVALUATED) -> pd.DataFrame:
+def statistics(
+    cells: pd.DataFrame, by: Sequence[str], names: Iterable[str] = EVALUATED, interval: str = ""
+) -> pd.DataFrame:
     """The columns of `summarize` for some metrics, a row for each combination of values of some columns."""
     groups = cells.groupby(list(by), observed=True)
     columns: dict[str, pd.Series] = {"seeds": groups.size(), "diverged": groups["diverged"].sum()}
@@ -80,6 +93,7 @@ def statistics(cells: pd.DataFrame, by: Sequence[str], names: Iterable[str] = EV
             (values.mean(), values.std(ddof=0), values.min(), values.max()),
             strict=True,
         )
+        columns |= interval_columns(groups, name, interval) if interval else {}
     return pd.DataFrame(columns).reset_index()
 
 
@@ -113,7 +127,8 @@ def worst_cases(results: Results, summary: pd.DataFrame) -> pd.DataFrame:
         **{
             f"{name}_{end}": (backdoor if name == "attack_success_rate" else worst)[f"{name}_{end}"]
             for name in results.evaluated
-            for end in STATISTICS
+            for end in (*STATISTICS, *ENDS)
+            if f"{name}_{end}" in real
         },
         "worst_attack": worst["attack"].astype(str),
         "worst_backdoor": backdoor["attack"].astype(object),
@@ -130,7 +145,9 @@ def ranked(summary: pd.DataFrame, within: Sequence[str]) -> pd.DataFrame:
     return summary.assign(rank=order, broken=[each.broken for each in outcomes])
 
 
-def tables(results: Results, worst_case: bool = True, study: Study | None = None) -> list[Table]:
+def tables(
+    results: Results, worst_case: bool = True, study: Study | None = None, better: str = "low"
+) -> list[Table]:
     """The sweep as tables, never averaged over anything but seeds.
 
     One attack: one table, a row per combination of the further axes. Few combinations: one table each, a row
@@ -140,12 +157,13 @@ def tables(results: Results, worst_case: bool = True, study: Study | None = None
         results: the sweep.
         worst_case: whether there is a row of the worst case.
         study: numbers that are shown in place of error and success rate, without worst cases.
+        better: whether the "low" or the "high" values are the best.
     """
     summary = summarize(results)
     with_worst = worst_case and study is None and len(results.real_attacks) > 1
     worst = worst_cases(results, summary) if with_worst else None
     combinations = [labels for labels, _ in results.combinations()]
-    row = partial(_row, results, study=study)
+    row = partial(_row, results, study=study, better=better)
     if len(combinations) > MOST_ROWS:
         return []
     if len(combinations) > 1 and len(results.real_attacks) < 2:
@@ -220,19 +238,46 @@ def _turned(table: Table) -> Table:
     return Table(table.title, corner, columns, rows)
 
 
-def _row(results: Results, found: pd.DataFrame, study: Study | None = None) -> list[Entry]:
+def _row(
+    results: Results, found: pd.DataFrame, study: Study | None = None, better: str = "low"
+) -> list[Entry]:
     """An entry per rule from at most one line of the summary for each."""
     lines = {line["aggregator"]: line for line in found.to_dict("records")}
     if study is not None:
         return [Entry(_of_study(study, lines.get(rule), results)) for rule in results.rules]
     outcomes = [outcome(lines[rule]) if rule in lines else None for rule in results.rules]
+    marked = marks(outcomes)
+    same = alike(p_values(results, found, better))
     return [
-        Entry(_text(lines.get(rule), results.seeds), mark, each is not None and each.broken)
-        for rule, mark, each in zip(results.rules, marks(outcomes), outcomes, strict=True)
+        Entry(_text(lines.get(rule), results.seeds, rule in same), mark, each is not None and each.broken)
+        for rule, mark, each in zip(results.rules, marked, outcomes, strict=True)
     ]
 
 
-def _text(line: dict[str, Any] | None, seeds: int) -> str:
+def p_values(results: Results, found: pd.DataFrame, better: str = "low") -> dict[str, float]:
+    """p-values of the difference from the best rule in one row of a table, by rule.
+
+    Args:
+        results: the sweep.
+        found: the lines of `summarize` in the row.
+        better: as for `tables`.
+
+    Returns:
+        Those of `against`; none of the worst cases, where no rule is the best, and with too few seeds.
+    """
+    if results.seeds < FEWEST or "complete" in found or len(found) < 2:
+        return {}
+    lines = found.to_dict("records")
+    wanted = "best" if better == "low" else "worst"
+    marked = marks([outcome(line) for line in lines])
+    best = next((line for line, mark in zip(lines, marked, strict=True) if mark == wanted), None)
+    if best is None:
+        return {}
+    cells = select(results.frame, {axis: best[axis] for axis in (*results.further, "attack")})
+    return against(str(best["aggregator"]), cells)
+
+
+def _text(line: dict[str, Any] | None, seeds: int, same: bool = False) -> str:
     if line is None:
         return ""
     mean, success = line["test_error_mean"], line["attack_success_rate_mean"]
@@ -240,10 +285,12 @@ def _text(line: dict[str, Any] | None, seeds: int) -> str:
     is_worst_case = "complete" in line
     if line["seeds"] > 1 and not math.isnan(mean) and not is_worst_case:
         text += f" ± {line['test_error_std']:.3f}"
+        if not math.isnan(line.get("test_error_low", math.nan)):
+            text += f" [{line['test_error_low']:.3f}, {line['test_error_high']:.3f}]"
     if not math.isnan(success):
         text += f" / {success:.2f}" + f" {CROSS}" * outcome(line).broken
     complete = line["complete"] if is_worst_case else line["seeds"] >= seeds
-    return text + _signs(line, complete)
+    return text + f" {ALIKE}" * same + _signs(line, complete)
 
 
 def _signs(line: dict[str, Any], complete: bool) -> str:
@@ -297,7 +344,7 @@ def sections(results: Results) -> list[Section]:
         metric = results.evaluated[name]
         frame = results.frame.assign(test_error=results.frame[name], attack_success_rate=math.nan)
         own = replace(results, frame=frame)
-        made = [_named(table, metric) for table in tables(own, worst_case=metric.better == "low")]
+        made = [_named(table, metric) for table in tables(own, metric.better == "low", better=metric.better)]
         if made:
             found.append(Section(made, caption(own, made, metric)))
     for study in studies(results):
@@ -344,6 +391,9 @@ def caption(results: Results, made: Iterable[Table], metric: Metric | None = Non
         both = " and the largest mean success rate" if slash else ""
         largest = "error" if metric is None else "value"
         sentences.append(f"The {WORST_CASE} is a rule's largest mean {largest}{both} over the attacks.")
+    if results.interval:
+        counts = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True).size()
+        sentences.append(explain_interval(results.interval, counts.tolist()))
     return " ".join([*sentences, *_explained(made)])
 
 
@@ -351,6 +401,7 @@ def _explained(made: Iterable[Table]) -> list[str]:
     """The meaning of the signs that occur in tables."""
     texts = [entry.text for table in made for _, row in table.rows for entry in row]
     signs = {
+        ALIKE: explain_alike(),
         "†": "† At least one seed diverged.",
         "‡": "‡ Not everything behind the number is there yet.",
     }

@@ -20,6 +20,7 @@ from fljax.sweeps.cells import Told
 from fljax.sweeps.executors.base import Finished, Watcher
 from fljax.sweeps.folder import Row
 from fljax.sweeps.plan import Batch, Group, Plan, too_large
+from fljax.sweeps.tally import Tally, what
 
 # Rows of the table of finished cells.
 SHOWN = 10
@@ -100,20 +101,11 @@ class SweepDisplay(Watcher):
     def __init__(self, console: Console, plan: Plan, todo: Sequence[Batch]) -> None:
         self._console, self._plan = console, plan
         self._lock = threading.Lock()
-        self._rounds = {group.number: group.config.rounds for group in plan.groups}
-        self._total = sum(len(batch.cells) * self._rounds[batch.group] for batch in todo)
-        self._cells = sum(len(batch.cells) for batch in todo)
-        self._before = len(plan.sweep.cells) - self._cells
-        # Rounds times cells: done of the batches under way, done of all, done of all by an earlier run.
-        self._under_way: dict[str, int] = {}
-        self.done_rounds, self._kept_rounds, self._done_cells = 0, 0, 0
-        self._compiling: set[int] = set()
-        self._compiled: set[int] = set()
-        self._groups = len({batch.group for batch in todo})
+        self.tally = Tally(plan, todo)
         self._latest: deque[Row] = deque(maxlen=SHOWN)
-        self._begin = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         self._bar = Bar(console, "cells")
-        self._task = self._bar.add_task("", total=len(plan.sweep.cells), completed=self._before)
+        self._task = self._bar.add_task("", total=len(plan.sweep.cells), completed=self.tally.before)
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -132,19 +124,15 @@ class SweepDisplay(Watcher):
 
     def compiling(self, group: Group) -> None:
         with self._lock:
-            self._compiling.add(group.number)
+            self.tally.is_compiling(group)
 
     def compiled(self, group: Group, seconds: float) -> None:
         with self._lock:
-            self._compiling.discard(group.number)
-            self._compiled.add(group.number)
+            self.tally.has_compiled(group)
 
     def progress(self, batch: Batch, rounds: int, kept: bool) -> None:
-        name = batch.cells[0].id
         with self._lock:
-            self._under_way[name] = self._under_way.get(name, 0) + rounds
-            self.done_rounds += rounds
-            self._kept_rounds += kept * rounds
+            self.tally.progressed(batch, rounds, kept)
             if time.monotonic() - self._last_line > SILENCE:
                 self._log(f"{self._head()}{self._state()}")
 
@@ -154,12 +142,9 @@ class SweepDisplay(Watcher):
     def finished(self, finished: Finished, rows: Sequence[Row]) -> None:
         """Show a batch that is done."""
         with self._lock:
-            # Where a cell diverged, and on Ray, they were not all told.
-            told = self._under_way.pop(finished.batch.cells[0].id, 0)
-            self.done_rounds += len(finished.batch.cells) * self._rounds[finished.batch.group] - told
-            self._done_cells += len(rows)
+            self.tally.has_finished(finished, rows)
             self._latest.extend(rows)
-            self._bar.update(self._task, completed=self._before + self._done_cells)
+            self._bar.update(self._task, completed=self.tally.before + self.tally.cells)
             self._log(self._line(finished, rows))
 
     # --- what is shown ---
@@ -170,13 +155,12 @@ class SweepDisplay(Watcher):
             self._console.print(line, markup=False, soft_wrap=True, highlight=False)
 
     def _head(self) -> str:
-        return f"{self._before + self._done_cells}/{len(self._plan.sweep.cells)} cells  "
+        return f"{self.tally.before + self.tally.cells}/{len(self._plan.sweep.cells)} cells  "
 
     def _line(self, finished: Finished, rows: Sequence[Row]) -> str:
         cell = finished.batch.cells[0]
-        what = f"{cell.axes['aggregator']}, {cell.axes['attack']}"
         count = len(finished.batch.cells)
-        head = f"{self._head()}{what}"
+        head = f"{self._head()}{what(cell.axes)}"
         if finished.error is not None:
             return f"{head}: {count} cells failed: {type(finished.error).__name__}"
         errors = ", ".join(f"{row['test_error']:.3f}{' †' if row['diverged'] else ''}" for row in rows[:3])
@@ -184,34 +168,43 @@ class SweepDisplay(Watcher):
         return f"{head}: test error {errors}{more}  {self._state()}"
 
     def _state(self) -> str:
-        seconds = max(time.monotonic() - self._begin, 1e-9)
-        done = self.done_rounds - self._kept_rounds
-        parts = [f"program {len(self._compiled)}/{self._groups}", per_second(done / seconds)]
-        if self._compiling:
-            parts.append(f"compiling {len(self._compiling)}")
-        left = self._total - self.done_rounds
-        if done > 0 and left > 0:
-            parts.append(f"{duration(seconds * left / done)} left")
+        tally = self.tally
+        parts = [f"program {len(tally.compiled)}/{tally.programs}", per_second(tally.per_second)]
+        if tally.compiling:
+            parts.append(f"compiling {len(tally.compiling)}")
+        left = tally.seconds_left
+        if left is not None:
+            parts.append(f"{duration(left)} left")
         return "  ".join(parts)
 
     def render(self) -> Stack:
         with self._lock:
             self._bar.update(self._task, description=self._state())
             rows = list(self._latest)
-        # As many of the latest as leave room for the bar.
-        stacks = (self._stack(rows[first:]) for first in range(len(rows)))
-        room = self._console.height - 1
-        fitting = (stack for stack in stacks if len(self._console.render_lines(stack, pad=False)) <= room)
-        return next(fitting, Stack(self._bar))
+        return fitting(self._console, rows, self._stack, Stack(self._bar))
 
     def _stack(self, rows: Sequence[Row]) -> Stack:
-        table = Table(title="latest cells", title_justify="left")
         axes = [name for name, values in self._plan.sweep.axes.items() if len(values) > 1]
-        for name in [*axes, *(metric.short for metric in EVALUATED.values())]:
-            table.add_column(name)
-        for row in rows:
-            table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
-        return Stack(table, self._bar)
+        return Stack(latest_table(rows, axes), self._bar)
+
+
+def latest_table(rows: Sequence[Row], axes: Sequence[str]) -> Table:
+    """The last cells that are done: where they are on the axes, and their final metrics."""
+    table = Table(title="latest cells", title_justify="left")
+    for name in [*axes, *(metric.short for metric in EVALUATED.values())]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(escape(str(row[name])) for name in axes), *_numbers(row))
+    return table
+
+
+def fitting(
+    console: Console, rows: Sequence[Row], made: Callable[[Sequence[Row]], Stack], least: Stack
+) -> Stack:
+    """What is made of as many of the latest rows as leave room for it on a terminal."""
+    stacks = (made(rows[first:]) for first in range(len(rows)))
+    room = console.height - 1
+    return next((each for each in stacks if len(console.render_lines(each, pad=False)) <= room), least)
 
 
 def _numbers(row: Row) -> list[str]:

@@ -26,6 +26,7 @@ from fljax.sweeps.executors.base import Executor, Finished, Watcher, Work
 from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.folder import Row, SweepFolder, description, make_rows
 from fljax.sweeps.plan import Batch, Plan, check_fits, make_plan
+from fljax.sweeps.tally import StatusFile
 from fljax.sweeps.tracked import tracked
 from fljax.tracking import Started, make_trackers
 
@@ -164,6 +165,7 @@ def run_plan(
     with ExitStack() as stack:
         folder = stack.enter_context(SweepFolder(out, plan.sweep, resume))
         todo = missing(plan, folder.finished)
+        status = StatusFile(out, plan, todo, watcher)
         notes = other_versions(folder.rows) if todo else []
         notes += left_behind(folder, plan, todo) if todo and executor.in_process else []
         for note in notes:
@@ -171,8 +173,10 @@ def run_plan(
         # Left at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on.
         batches: Iterable[Finished] = ()
         if todo:
-            batches = stack.enter_context(executor.run(Work(plan, todo, watcher, saved, stop)))
+            batches = stack.enter_context(executor.run(Work(plan, todo, status, saved, stop)))
         folder.start()
+        status.begin()
+        stack.callback(lambda: status.close(len(folder.finished) == len(plan.sweep.cells)))
         started = Started("sweep", plan.sweep.name, description(plan.sweep), out, resumed=resume)
         stack.enter_context(trackers.following(started, watcher.note))
         number = {cell.id: cell.number for cell in plan.sweep.cells}
@@ -193,7 +197,7 @@ def run_plan(
                 folder.add(rows)
                 tell(rows)
                 folder.forget(batch_id(batch.batch))
-            watcher.finished(batch, rows)
+            status.finished(batch, rows)
         folder.merge()
         if len(folder.finished) + sum(len(f.batch.cells) for f in failures) < len(plan.sweep.cells):
             stop.check()

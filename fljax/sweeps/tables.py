@@ -11,6 +11,8 @@ from fljax.files import open_regular, reading
 
 # Where the rows are that have come since the whole table was written.
 PARTS = "parts"
+# What a sweep under way is doing.
+STATUS = "status.json"
 MOST_BYTES = 20_000_000_000
 MOST_ROWS = 1_000_000  # cells of a sweep
 

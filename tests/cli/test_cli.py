@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
 import fljax
 from fljax.aggregators import POST_AGGREGATORS, PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS, Task
+from fljax.cli.app import app
+from fljax.cli.completion import registered
 from fljax.cli.details import config_line
 from fljax.cli.listing import KINDS, list_table
 from fljax.config.components import (
@@ -61,6 +64,7 @@ attack = [{ name = "sign_flip", fraction = 0.2, factor = 1000 }]
 """
 )
 
+ROOT = Path(fljax.__file__).parents[1]
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x9b]")
 
 
@@ -317,6 +321,10 @@ def test_wrong_usage_has_status_2(cli, words):
 
 # --- lists and help ----------------------------------------------------------------------------------
 
+COMMANDS = [
+    *("run", "sweep", "report", "data", "bench", "list", "cache"),
+    *("watch", "compare", "export", "init", "doctor"),
+]
 REGISTRIES = {
     "rules": [*RULES, *PRE_AGGREGATORS, *POST_AGGREGATORS],
     "attacks": [*ATTACKS, "none"],
@@ -459,7 +467,7 @@ def test_a_run_begins_without_what_reads_tables_and_plots():
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("fljax ", ["run", "sweep", "report", "data", "bench", "list", "cache"]),
+        ("fljax ", COMMANDS),
         ("fljax l", ["list"]),
         ("fljax list ", list(KINDS)),
         ("fljax list p", ["partitions"]),
@@ -467,7 +475,9 @@ def test_a_run_begins_without_what_reads_tables_and_plots():
         ("fljax list models ", list(MODELS)),
         ("fljax list nothing ", []),
         ("fljax bench aggregators --rule nn", ["nnm"]),
-        ("fljax report runs/x --format p", ["png"]),
+        ("fljax init x.toml --attack tri", ["trim_attack"]),
+        ("fljax init x.toml --data dig", ["digits"]),
+        ("fljax report runs/x --format pn", ["png"]),
         ("fljax report runs/x --published table3_u", ["table3_uci_har"]),
         ("fljax sweep x.toml --executor r", ["ray"]),
         ("fljax run ti", []),  # files are the shell's own business
@@ -480,6 +490,37 @@ def test_the_shell_completes_commands_and_names(cli, monkeypatch, words, offered
     outcome = cli()
     assert outcome.err == ""
     assert sorted(outcome.out.split()) == sorted(offered)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_are_completed_without_importing_what_registers_them(kind):
+    assert registered(kind) == sorted(entry.name for entry in KINDS[kind].entries())
+    code = f"from fljax.cli.completion import registered; registered({kind!r})"
+    assert imported(code, {"jax", "numpy"}) == "[]\n"
+
+
+def commands(group, path=()):
+    for name, each in group.commands.items():
+        if hasattr(each, "commands"):
+            yield from commands(each, (*path, name))
+        else:
+            yield [*path, name], each
+
+
+@pytest.mark.parametrize(
+    ("words", "one"), list(commands(get_command(app))), ids=lambda value: str(value)[:30]
+)
+def test_help_has_examples_that_could_be_typed(cli, words, one):
+    text = cli(*words, "--help").out
+    assert max(map(len, text.splitlines())) <= 80
+    lines = [line.strip() for line in text.partition("Examples:")[2].splitlines() if line.strip()]
+    assert lines
+    for line in lines:
+        typed = shlex.split(line)
+        assert typed[: len(words) + 1] == ["fljax", *words]
+        given = typed[len(words) + 1 :]
+        one.make_context(words[-1], given)  # an option that is not there is an error
+        assert all((ROOT / word).exists() for word in given if word.startswith("configs/"))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from fljax.aggregators import RULES
 from fljax.report import load_results
@@ -27,21 +26,11 @@ def row(rule, attack, error, success=None, **others):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """Figures by name as they are drawn, instead of as PNG."""
-    figures: list[Figure] = []
+def drawn():
+    """Figures by name."""
 
-    def keep(figure):
-        figures.append(figure)
-        return b""
-
-    for module in ("figures", "lines", "heat_maps", "study_maps"):
-        monkeypatch.setattr(f"fljax.report.{module}.to_png", keep)
-
-    def draw(folder):
-        figures.clear()
-        names = [picture.name for picture in pictures(load_results(folder))]
-        return dict(zip(names, figures, strict=True))
+    def draw(folder, page=None):
+        return {picture.name: picture.figure for picture in pictures(load_results(folder), page)}
 
     return draw
 

@@ -693,7 +693,7 @@ def test_a_log_is_not_silent_for_long_and_knows_what_was_done_before(fake, plan,
     left = duration(10 / 4 * (total - 2 * len(first.cells) - 4))
     assert console.export_text(clear=False) == f"0/12 cells  program 0/2  0.4 rounds/s  {left} left\n"
     display.finished(Finished(plan.groups[first.group], first, [], 0.0, ValueError("bad")), [])
-    assert display.done_rounds == len(first.cells) * rounds
+    assert display.tally.rounds == len(first.cells) * rounds
 
 
 def test_a_terminal_has_a_bar_and_the_latest_cells(fake, plan, tmp_path):
@@ -1186,4 +1186,4 @@ def test_a_signal_saves_and_says_how_to_go_on(workplace, name):
     assert f"interrupted; continue with: {again}" in stdout
     # What the command says is a log: no escape sequences.
     assert "\x1b" not in stdout
-    assert names(out) <= {"sweep.json", "batches", ".lock"}
+    assert names(out) <= {"sweep.json", "status.json", "batches", ".lock"}
