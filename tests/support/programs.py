@@ -17,7 +17,7 @@ from fljax.aggregators import PRE_AGGREGATORS, RULES
 from fljax.attacks import ATTACKS
 from fljax.simulation import experiment as running
 
-# JAX's defaults, which conftest.py turns off: what decides about operations and memory, and with what LLVM does.
+# JAX's defaults, which conftest.py turns off: what decides about memory, and with what LLVM does.
 FUSED = {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ.get("XLA_FLAGS", "") else {}
 DEFAULTS = {
     **FUSED,
