@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-slow test-all lint bench-check clean
+.PHONY: run test test-slow test-all lint docs bench-check clean
 
 run: $(VENV)/.run  ## rules × attacks on the embedded digits: a table and plots
 	$(BIN)/fljax sweep configs/rules_by_attacks.toml
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev  ## linter, formatter and type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs  ## the site, in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
+
 bench-check: $(VENV)/.run  ## has anything become slower on this kind of machine? Not part of CI
 	$(BIN)/python benchmarks/check.py
 
@@ -44,9 +47,13 @@ $(VENV)/.dev: $(VENV)/.test
 	$(PIP) --editable '.[test,dev]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.run
+	$(PIP) --editable '.[docs]'
+	touch $@
+
 $(VENV)/.slow: $(VENV)/.test
-	$(PIP) --editable '.[test,prepare]'
+	$(PIP) --editable '.[test,prepare,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache

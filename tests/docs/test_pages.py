@@ -1,4 +1,4 @@
-"""What README.md shows is what the library does."""
+"""What README.md and the pages of docs/ show is what the library does."""
 
 import json
 import os
@@ -12,18 +12,27 @@ from pathlib import Path
 import jax
 import pytest
 
+from fljax.cli.listing import KINDS
 from fljax.config.loading import load_config, read_toml
 from fljax.config.schema import ExperimentConfig, parse_config
 from fljax.registry import PLUGINS
 from fljax.simulation.experiment import assemble
 from fljax.sweeps import make_sweep, sweep
-from tests.support.tables import filled, places, tables
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+# What is written by hand and shows code, but for the tutorials, which run when the site is built.
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        ROOT / "docs" / "getting-started.md",
+        ROOT / "docs" / "reference" / "configuration.md",
+        *sorted((ROOT / "docs" / "explanations").glob("*.md")),
+        *sorted((ROOT / "docs" / "guides").glob("*.md")),
+    ]
+}
 
-
-# What is true after each Python block, in its order.
+# What is true after each Python block, in the order of the pages.
 SHOWN = {
     "pure functions": """
 import numpy as np
@@ -31,11 +40,6 @@ assert aggregate.shape == (10_000,)
 assert not np.asarray(scores)[:20].any()
 assert np.asarray(scores)[20:].all()
 assert many.shape == (30, 10_000)
-""",
-    "a rule with a state": """
-import numpy as np
-assert np.isfinite(update).all()
-np.testing.assert_array_equal(state[1], update)
 """,
     "attacks through the rule": """
 import numpy as np
@@ -45,6 +49,27 @@ assert direction @ ascent < direction @ honest
 center = updates[10:].mean(0)
 assert np.linalg.norm(alie - center) > np.linalg.norm(honest - center)
 """,
+    "data of your own": "assert experiment.facts['clients']['num_clients'] == 30",
+    "several devices": "assert result.summary['device'].endswith('× 2')",
+    "a rule explained": """
+import numpy as np
+assert info["selected"].sum() == 1
+np.testing.assert_array_equal(row, updates[info["selected"].argmax()])
+assert robust["kernel"].shape == (100, 100)
+""",
+    "a rule with a state": """
+import numpy as np
+assert np.isfinite(update).all()
+np.testing.assert_array_equal(state[1], update)
+""",
+    "a rule of your own": """
+assert result.summary["rounds"] == 20
+assert "halfway" in fljax.aggregators.RULES
+""",
+    "a report": """
+assert len(frame) == 2
+assert [file.name for file in files] == ["report.html"]
+""",
     "a run": """
 from pathlib import Path
 assert Path("runs/demo/summary.json").exists()
@@ -52,34 +77,30 @@ assert result.metrics["test_error"][-1] < 0.5
 assert metrics.loss.shape == (100,)
 """,
     "a sweep's results": "assert list(results.seed) == [0, 1]",
-    "a report": """
-assert len(frame) == 2
-assert [file.name for file in files] == ["report.html"]
-""",
-    "several devices": "assert result.summary['device'].endswith('× 2')",
-    "data of your own": "assert experiment.facts['clients']['num_clients'] == 30",
-    "a rule of your own": """
-assert result.summary["rounds"] == 20
-assert "halfway" in fljax.aggregators.RULES
-""",
 }
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, page=None):
+    pages = PAGES.values() if page is None else [PAGES[page]]
+    return [block for text in pages for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    assert README.count("```") == 2 * sum(len(blocks(language)) for language in ("python", "toml", "sh"))
+    assert len(PAGES) >= 20
+    for name, text in PAGES.items():
+        # Directives put in what is made from the registries, or another file.
+        directives = re.findall(r"```\{(?:components|include|toctree)\}.*?```", text, re.DOTALL)
+        known = sum(len(blocks(language, name)) for language in ("python", "toml", "sh"))
+        assert text.count("```") == 2 * (known + len(directives)), name
+        # Nothing that looks like Python stands outside of a block.
+        assert not re.findall(r"^    (?:from|import) ", text, re.MULTILINE), name
     assert len(blocks("python")) == len(SHOWN)
     assert len(blocks("toml")) == 4
-    # Nothing that looks like Python stands outside of a block.
-    assert not re.findall(r"^    (?:from|import) ", README, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """The folders that commands of the README would have made."""
+    """The folders that commands of the pages would have made."""
     folder = tmp_path_factory.mktemp("swept")
     base = {"rounds": 2, "eval_every": 2, "num_clients": 5, "root": {"size": 20}}
     sweep(make_sweep(base, {"seeds": 2}), folder / "thousand")
@@ -123,7 +144,7 @@ def test_the_python_examples_run_in_a_fresh_process(tmp_path, swept):
 
 
 def test_the_configuration_shown_is_the_default():
-    shown = blocks("toml")[2]
+    (shown,) = blocks("toml", "docs/reference/configuration.md")
     values = tomllib.loads(shown)
     optional = {line.split("=")[0].strip("# ") for line in shown.splitlines() if line.startswith("# ")}
     assert set(values) | optional == set(ExperimentConfig.model_fields)
@@ -131,7 +152,7 @@ def test_the_configuration_shown_is_the_default():
 
 
 def test_the_attack_shown_runs():
-    shown, *_ = blocks("toml")
+    (shown,) = blocks("toml", "docs/guides/attacks.md")
     values = {"rounds": 12, "eval_every": 12, "num_clients": 20, "cohort_size": 10, **tomllib.loads(shown)}
     experiment = assemble(parse_config(values))
     state, _ = jax.lax.scan(
@@ -142,7 +163,7 @@ def test_the_attack_shown_runs():
 
 
 def test_the_sweep_shown_is_one():
-    shown = blocks("toml")[1]
+    (shown,) = blocks("toml", "docs/guides/sweeps.md")
     cells = make_sweep({"num_clients": 20}, tomllib.loads(shown)["sweep"]).cells
     assert len(cells) == 10 * (2 * 2 * 4 * 3 - 2 * 3 + 1)
     assert len({cell.config.aggregator.name for cell in cells}) == 3
@@ -165,11 +186,20 @@ def test_no_registry_address_in_the_constraints():
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[^ ]+", pin) for pin in pins)
 
 
-def test_the_tables_are_those_of_the_registries():
-    assert places(README) == list(tables())
-    assert filled(README) == README, "run: python -m tests.support.tables"
-
-
 def test_an_installed_plugin_is_announced_as_shown():
-    (group,) = tomllib.loads(blocks("toml")[3])["project"]["entry-points"]
+    (group,) = tomllib.loads(*blocks("toml", "docs/guides/plugins.md"))["project"]["entry-points"]
     assert group == PLUGINS
+
+
+@pytest.mark.parametrize("kind", ["rules", "attacks"])
+def test_pictures_show_the_code_as_it_is(kind, monkeypatch):
+    pytest.importorskip("sphinx", reason="needs the extra docs")
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from extension.pictures import mark_of
+
+    entries = {entry.name: entry for entry in KINDS[kind].entries()}
+    drawn = list((ROOT / "docs" / "pictures" / kind).glob("*.svg"))
+    assert len(drawn) > 25
+    for path in drawn:
+        text = path.read_text(encoding="utf-8")
+        assert mark_of(entries[path.stem].function) in text, f"{path.name}: run make docs, and commit it"
