@@ -42,6 +42,7 @@ from fljax.aggregators._clipped_clustering import (
     clipped_clustering_aggregator as clipped_clustering_aggregator,
 )
 from fljax.aggregators._flame import flame as flame
+from fljax.aggregators._rflbat import rflbat as rflbat
 from fljax.aggregators._alignins import alignins as alignins
 from fljax.aggregators._multi_metrics import multi_metrics as multi_metrics
 from fljax.aggregators._fldetector import fldetector as fldetector
