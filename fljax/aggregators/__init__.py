@@ -68,6 +68,7 @@ from fljax.aggregators._zeno_pp import zeno_pp as zeno_pp
 from fljax.aggregators._root_only import root_only as root_only
 from fljax.aggregators._deepsight import deepsight as deepsight
 from fljax.aggregators._lasa import lasa as lasa
+from fljax.aggregators._freq_fed import freq_fed as freq_fed
 from fljax.aggregators._fl_defender import fl_defender as fl_defender
 from fljax.aggregators._fl_defender import fl_defender_aggregator as fl_defender_aggregator
 from fljax.aggregators._lfighter import lfighter as lfighter

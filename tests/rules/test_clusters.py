@@ -361,6 +361,15 @@ def test_cosine_distances_of_models_keep_their_digits(size):
     np.testing.assert_allclose(found[off], expected[off], rtol=5e-6)
 
 
+@pytest.mark.parametrize("factor", [2.0**40, 2.0**-37])
+def test_cosine_distances_of_models_of_any_size(factor):
+    random = np.random.default_rng(8)
+    rows, params = random.normal(size=(6, 30)).astype(np.float32), random.normal(size=30).astype(np.float32)
+    expected = reference_distances(rows, wide(params))
+    found = compiled(cosine_distances)(rows * np.float32(factor), params * np.float32(factor))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_cosine_distances_of_strange_rows():
     rows = np.array([[1, 0, 0], [-1, -2, -3], [0, 0, 0], [np.nan, 1, 1], [1e38] * 3, [-1e38] * 3], np.float32)
     params = np.array([1.0, 2.0, 3.0], np.float32)
