@@ -26,8 +26,8 @@ GRAM = {
     "clustering",
     "clipped_clustering",
 }
-# The coordinates that DnC draws of every row are summed over the devices, and the tensors that FreqFed
-# transforms; a model is called with a whole row.
+# The coordinates that DnC draws of every row are summed over the devices, those that GAS permutes, and the
+# tensors that FreqFed transforms; a model is called with a whole row.
 EXCHANGED = {
     "divide_and_conquer": N * 10_000,
     "freq_fed": N * D,
@@ -37,6 +37,7 @@ EXCHANGED = {
 HELD = {
     "divide_and_conquer": 3 * N * 10_000,
     "freq_fed": 2 * N * D,
+    "gas": 3 * N * D,
     "smallest_spectrum": 2**20,
     "fedseca": 5 * D,
 }

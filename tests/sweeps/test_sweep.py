@@ -547,6 +547,7 @@ OWN: dict[str, dict[str, tuple[float, float]]] = {
     "lasa": {"norm_limit": (0.5, 3.0), "sign_limit": (0.5, 3.0)},
     "deepsight": {"max_share": (0.0, 1.0)},  # no cluster counts, or all
     "flare": {"temperature": (0.5, 5.0)},
+    "auror": {"threshold": (0.5, 100.0)},
     "rflbat": {"first_limit": (1.1, 2.0), "last_limit": (1.05, 2.0)},
     "zeno": {"penalty": (0.0, 10.0)},
     "stat_opt": {"start": (0.1, 10.0)},
