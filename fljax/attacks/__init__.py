@@ -40,6 +40,7 @@ from fljax.attacks._gradient_ascent import gradient_ascent as gradient_ascent
 from fljax.attacks._pga import pga as pga
 from fljax.attacks._chameleon import chameleon as chameleon
 from fljax.attacks._layer_backdoor import layer_backdoor as layer_backdoor
+from fljax.attacks._alie_backdoor import alie_backdoor as alie_backdoor
 from fljax.attacks._iba import IBAState as IBAState
 from fljax.attacks._iba import iba as iba
 from fljax.attacks._a3fl import A3FLState as A3FLState

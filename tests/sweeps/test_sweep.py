@@ -572,6 +572,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "optimize_attack": {"steps": 2},
     "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "projected_gradient": {"backdoor": {"name": "badnets", "every": 2}},
+    "alie_backdoor": {"backdoor": {"name": "badnets", "every": 2}},
     "train_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "chameleon": {"backdoor": {"name": "badnets", "every": 2}, "encoder_steps": 2, "classifier_steps": 2},
     "layer_backdoor": {"backdoor": {"name": "badnets", "every": 2, "target": 2}, "examples": 4},
