@@ -76,6 +76,7 @@ from fljax.attacks._rop import ROPState as ROPState
 from fljax.attacks._rop import rop as rop
 from fljax.attacks._free_rider import FreeRiderState as FreeRiderState
 from fljax.attacks._free_rider import ReplayState as ReplayState
+from fljax.attacks._free_rider import ScaledDeltaState as ScaledDeltaState
 from fljax.attacks._free_rider import free_rider as free_rider
 from fljax.attacks._trim_attack import trim_attack as trim_attack
 from fljax.attacks._fltrust_attack import fltrust_attack as fltrust_attack
@@ -119,6 +120,7 @@ __all__ = [
     "PoisonedFLState",
     "ROPState",
     "ReplayState",
+    "ScaledDeltaState",
     "Schedule",
     "SybilState",
     "Task",
