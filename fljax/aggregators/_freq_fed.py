@@ -18,7 +18,9 @@ from fljax.numerics.linkage import majority_component
 from fljax.numerics.safe import finite_rows
 
 
-@register_rule(title="FreqFed", assumes="n > 2f; bounds no row", source="Fereidooni et al. 2024")
+@register_rule(
+    title="FreqFed", assumes="n > 2f; bounds no row", source="Fereidooni et al. 2024", surrogate="angle"
+)
 def freq_fed(
     updates: Array,
     layers: Layers | Any,

@@ -20,7 +20,7 @@ from fljax.numerics.safe import distances_to, finite_rows
 Base = Literal["bulyan", "multi_krum", "trimmed_mean", "median"]
 
 
-@register_rule(title="GAS", assumes="n > 2f, and as its rule", source="Liu et al. 2023")
+@register_rule(title="GAS", assumes="n > 2f, and as its rule", source="Liu et al. 2023", surrogate="distance")
 def gas(
     updates: Array,
     key: Array,

@@ -19,7 +19,9 @@ from fljax.numerics.safe import finite_rows
 ROUNDING = 64.0
 
 
-@register_rule(title="RFLBAT", assumes="backdoors alike; bounds no row", source="Wang et al. 2022")
+@register_rule(
+    title="RFLBAT", assumes="backdoors alike; bounds no row", source="Wang et al. 2022", surrogate="distance"
+)
 def rflbat(
     updates: Array,
     *,
