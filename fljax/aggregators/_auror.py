@@ -10,7 +10,7 @@ from fljax.aggregators.registry import register_rule
 from fljax.base import Aggregator, Context, Info, State
 from fljax.numerics.averages import mean_of_rows
 from fljax.numerics.checks import Float, as_stack, compute_dtype, named, output_dtype, real, shaped, whole
-from fljax.numerics.k_means import k_means
+from fljax.numerics.k_means import cluster_gaps, k_means
 from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.safe import finite_rows
 from fljax.numerics.sharding import by_columns
@@ -26,41 +26,6 @@ class _Looked(NamedTuple):
 
     indicative: Array
     round: Array
-
-
-# The sum of the smaller values, the largest worth of a division, and how far its centres are apart.
-_Sums = tuple[Array, Array, Array]
-
-
-def cluster_gaps(updates: Array, valid: Array) -> Array:
-    """How far the centres of the best two clusters of every coordinate are from each other, (d,).
-
-    The best division of sorted numbers into n_1 and n_2 has the largest n_1 n_2 (μ_2 − μ_1)², of equal ones
-    the lowest.
-
-    Args:
-        updates: (n, d).
-        valid: (n,) bool, the rows that count.
-    """
-    count = jnp.sum(valid).astype(updates.dtype)
-    ordered = jnp.sort(jnp.where(valid[:, None], updates, jnp.inf), axis=0)
-    sizes = jnp.arange(1, len(updates) + 1, dtype=updates.dtype)
-    # As shares of the whole mean, above the smallest: sums neither overflow nor cancel.
-    above = jnp.where((sizes <= count)[:, None], ordered - ordered[0], 0.0) / jnp.maximum(count, 1.0)
-    total = jnp.sum(above, axis=0)
-
-    def add(state: _Sums, given: tuple[Array, Array]) -> tuple[_Sums, None]:
-        left, best, gap = state
-        row, size = given
-        left = left + row
-        rest = count - size
-        apart = count * ((total - left) / jnp.maximum(rest, 1.0) - left / size)
-        worth = jnp.where(rest > 0, jnp.sqrt(size * jnp.maximum(rest, 0.0)) * apart, 0.0)
-        better = worth > best
-        return (left, jnp.where(better, worth, best), jnp.where(better, apart, gap)), None
-
-    zeros = jnp.zeros(updates.shape[1:], updates.dtype)
-    return jax.lax.scan(add, (zeros, zeros, zeros), (above, sizes))[0][2]
 
 
 def _found(updates: Array, threshold: Float) -> Array:
@@ -98,8 +63,9 @@ def auror_aggregator(*, threshold: Float, num_rounds: int = 10) -> Aggregator:
         >>> rule = auror_aggregator(threshold=1.0, num_rounds=1)
         >>> first = jnp.array([[1.0, 0.0], [1.1, 0.1], [9.0, 0.1]])
         >>> state = rule.aggregate(first, rule.init(3, 2), Context())[1]
-        >>> rule.aggregate(first[:, ::-1], state, Context())[2]["selected"].tolist()
-        [True, True, True]
+        >>> later = jnp.array([[0.0, 9.0], [0.1, 0.0], [0.1, 9.0]])  # the first coordinate counts
+        >>> rule.aggregate(later, state, Context())[2]["selected"].tolist()
+        [False, True, True]
     """
     with named("auror"):
         threshold = real("threshold", threshold, at_least=0)

@@ -1,14 +1,12 @@
 """FreqFed: the majority whose low frequencies hang together."""
 
-import math
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from fljax.aggregators.layers import checked_layers, starts_of, taken
+from fljax.aggregators.layers import checked_layers, low_frequencies
 from fljax.aggregators.registry import register_rule
 from fljax.base import Info, Layers
 from fljax.numerics.averages import mean_of_rows
@@ -78,31 +76,3 @@ def freq_fed(
     distances = cosine_distances(jnp.where(valid[:, None], features, 0.0), origin)
     update, selected = mean_of_rows(majority_component(distances, valid), updates)
     return jnp.where(jnp.any(valid), update, 0.0), {"selected": selected}
-
-
-def low_frequencies(rows: Array, layers: Layers) -> Array:
-    """The features of rows (n, d), (n, F); see `freq_fed`."""
-    found = [rows[:, :0]]
-    for start, shape in zip(starts_of(layers), layers.shapes, strict=False):
-        size = math.prod(shape)
-        if size == 0:
-            continue
-        tensor = taken(rows, start, size)
-        if len(shape) > 1:
-            # Kernel axes come last in PyTorch, inputs before them: (h, w, in, out) to (out, in, h, w).
-            axes = (len(shape), len(shape) - 1, *range(1, len(shape) - 1))
-            tensor = jnp.transpose(tensor.reshape(-1, *shape), (0, *axes))
-        matrix = tensor.reshape(len(rows), shape[-1] if len(shape) > 1 else 1, -1)
-        low = min(matrix.shape[1:]) // 2
-        left, right = (_cosines(length, low + 1, rows.dtype) for length in matrix.shape[1:])
-        transformed = jnp.einsum("kh,nhw,lw->nkl", left, matrix, right, precision=jax.lax.Precision.HIGHEST)
-        kept = np.add.outer(np.arange(len(left)), np.arange(len(right))) <= low
-        found.append(transformed[:, *np.nonzero(kept)])
-    return jnp.concatenate(found, axis=1)
-
-
-def _cosines(length: int, count: int, dtype: jnp.dtype) -> Array:
-    """The first rows of the orthonormal discrete cosine transform of type II, (at most count, length)."""
-    k = np.arange(min(count, length))[:, None]
-    waves = np.cos(np.pi * k * (2 * np.arange(length) + 1) / (2 * length))
-    return jnp.asarray(waves * np.sqrt(np.where(k == 0, 1, 2) / length), dtype)

@@ -56,8 +56,9 @@ def gas(
 
     Example:
         >>> rows = jnp.array([[1.0, 2.0], [1.5, 2.0], [1.0, 1.0], [1.2, 1.5], [9.0, -9.0]])
-        >>> gas(rows, jax.random.key(0), num_malicious=1, rule="median").round(3).tolist()
-        [1.1749999523162842, 1.625]
+        >>> info = gas.explained(rows, jax.random.key(0), num_malicious=1, rule="median")[1]
+        >>> info["selected"].tolist()
+        [True, True, True, True, False]
 
     Source: Liu, Chen, Lyu, Wu, Wu, Chen, "Byzantine-robust learning on heterogeneous data via gradient
     splitting", ICML 2023, and the authors' code: Bulyan, 1000 groups. Their Bulyan and Multi-Krum choose all

@@ -20,6 +20,10 @@ SMALLEST_SHARE = 1e-12
 _Steps = tuple[Array, Array, Array, Array, Array]
 
 
+# The sum of the smaller values, the largest worth of a division, and how far its centres are apart.
+_Divided = tuple[Array, Array, Array]
+
+
 class Lines(NamedTuple):
     """Exact k-means of numbers for k = 1, 2, …; see `clusters_of_numbers`.
 
@@ -86,6 +90,37 @@ def upper_of_two(values: Array, valid: Array) -> Array:
     count = jnp.sum(valid)
     cut = clusters_of_numbers(ordered, count, 2).cuts[1, jnp.maximum(count - 1, 0)]
     return valid & (values >= ordered[jnp.minimum(cut, n - 1)])
+
+
+def cluster_gaps(updates: Array, valid: Array) -> Array:
+    """How far the centres of the best two clusters of every coordinate are from each other, (d,).
+
+    The best division of sorted numbers into n_1 and n_2 has the largest n_1 n_2 (μ_2 − μ_1)², of equal ones
+    the lowest.
+
+    Args:
+        updates: (n, d).
+        valid: (n,) bool, the rows that count.
+    """
+    count = jnp.sum(valid).astype(updates.dtype)
+    ordered = jnp.sort(jnp.where(valid[:, None], updates, jnp.inf), axis=0)
+    sizes = jnp.arange(1, len(updates) + 1, dtype=updates.dtype)
+    # As shares of the whole mean, above the smallest: sums neither overflow nor cancel.
+    above = jnp.where((sizes <= count)[:, None], ordered - ordered[0], 0.0) / jnp.maximum(count, 1.0)
+    total = jnp.sum(above, axis=0)
+
+    def add(state: _Divided, given: tuple[Array, Array]) -> tuple[_Divided, None]:
+        left, best, gap = state
+        row, size = given
+        left = left + row
+        rest = count - size
+        apart = count * ((total - left) / jnp.maximum(rest, 1.0) - left / size)
+        worth = jnp.where(rest > 0, jnp.sqrt(size * jnp.maximum(rest, 0.0)) * apart, 0.0)
+        better = worth > best
+        return (left, jnp.where(better, worth, best), jnp.where(better, apart, gap)), None
+
+    zeros = jnp.zeros(updates.shape[1:], updates.dtype)
+    return jax.lax.scan(add, (zeros, zeros, zeros), (above, sizes))[0][2]
 
 
 def _log_sums(values: Array, valid: Array, most: int) -> Array:

@@ -21,10 +21,10 @@ from fljax.attacks import (
     scheduled,
     train_and_scale,
 )
-from fljax.attacks._alie_backdoor import within_spread
 from fljax.base import Client, LocalAttack
 from fljax.engine.batches import Batches
 from fljax.engine.local_training import descend
+from tests.attacks.alie_backdoor import clipped
 from tests.attacks.case import TASK
 from tests.attacks.quadratic import (
     BACKDOOR,
@@ -206,10 +206,9 @@ def test_worked_numbers_of_train_and_scale():
 
 
 def test_worked_numbers_of_the_alie_backdoor():
-    update = jnp.array([5.0, -5.0, 0.5, -0.2])
-    mean, deviation = jnp.array([0.5, 1.5, 0.0, 0.5]), jnp.array([0.5, 0.5, 1.0, 0.5])
-    found = within_spread(update, mean, deviation, 1.5)
-    np.testing.assert_allclose(found, [1.25, 0.75, 0.5, -0.2], rtol=1e-6)
+    own = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 2.0, -1.0, 0.0]])
+    found = clipped(np.array([5.0, -5.0, 0.5, -0.2]), own.mean(0), own.std(0), 1.5)
+    np.testing.assert_allclose(found, [1.25, 0.75, 0.5, -0.2], rtol=1e-12)
     # What the attackers made is sent by all of them.
     attack = alie_backdoor(backdoor=BACKDOOR)
     rows = jnp.array([[3.0, 0.0], [0.0, 1.0], [2.0, 5.0]])

@@ -20,18 +20,22 @@ BASES = {
 }
 
 
-def gas(updates, order, num_malicious, num_groups=1000, rule="bulyan", power=1, fewer=0, ordered=True):
-    rows = wide(updates)
-    if ordered:
-        rows = rows[:, order]
+def scores_of(rows, order, f, num_groups, rule, power=1):
+    rows = rows[:, order]
     size = max(1, -(-rows.shape[1] // num_groups))
     scores = np.zeros(len(rows))
     for start in range(0, rows.shape[1], size):
         group = rows[:, start : start + size]
-        scores += np.linalg.norm(group - BASES[rule](group, num_malicious), axis=1) ** power
-    present = finite_rows(rows)
-    kept = sorted(present, key=lambda i: scores[i])[: len(rows) - num_malicious - fewer]
-    return wide(updates)[kept].mean(0)
+        scores += np.linalg.norm(group - BASES[rule](group, f), axis=1) ** power
+    return scores
+
+
+def gas(updates, order, num_malicious, num_groups=1000, rule="bulyan", power=1, fewer=0, ordered=True):
+    rows = wide(updates)
+    order = order if ordered else np.arange(rows.shape[1])
+    scores = scores_of(rows, order, num_malicious, num_groups, rule, power)
+    kept = sorted(finite_rows(rows), key=lambda i: scores[i])[: len(rows) - num_malicious - fewer]
+    return rows[kept].mean(0)
 
 
 def drawn(updates, key, **hyper):

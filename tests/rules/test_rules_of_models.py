@@ -18,7 +18,7 @@ from fljax.aggregators import (
     lfighter,
     zeno,
 )
-from fljax.aggregators._freq_fed import low_frequencies
+from fljax.aggregators.layers import low_frequencies
 from tests.rules.case import make, quadratic
 from tests.rules.deepsight import shares_of_energy
 from tests.rules.fl_defender import agreement

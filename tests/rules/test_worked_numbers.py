@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import beta
 
 from fljax.aggregators import RULES, Context, from_registry
-from fljax.aggregators._auror import cluster_gaps
-from fljax.aggregators._gas import group_scores
 from fljax.metrics import certified_radius, smoothed_votes, vote_bounds
+from fljax.numerics.k_means import cluster_gaps
 from tests.rules.afa import afa
 from tests.rules.case import D, N, make
+from tests.rules.gas import scores_of
 from tests.rules.sparse_fed import sparse_fed
 from tests.support.programs import jitted
 
@@ -70,7 +70,7 @@ def test_zeno_pp_scores_rows_at_the_root_s_length():
 
 def test_gas_adds_up_distances_in_groups():
     # Coordinates 1 and 3, and 2 and 4.
-    scores = group_scores(jnp.asarray(A), jnp.array([0, 2, 1, 3]), 2, "median", 1)
+    scores = scores_of(np.float64(A), [0, 2, 1, 3], 1, 2, "median")
     expected = [0.141421, 0.316228, 0.424264, 0.413065, 0.608504, 7.643730]
     np.testing.assert_allclose(scores, expected, atol=2e-6)
     update = RULES["gas"].function(A, KEY, num_malicious=1, num_groups=2, rule="median")
