@@ -26,10 +26,21 @@ GRAM = {
     "clustering",
     "clipped_clustering",
 }
-# The coordinates that DnC draws of every row are summed over the devices; a model is called with a whole row.
-EXCHANGED = {"divide_and_conquer": N * 10_000, **dict.fromkeys(("deepsight", "flare", "zeno"), D + 8)}
-# Entries that every device holds besides its share: DnC's coordinates, the covariances of a chunk of subsets.
-HELD = {"divide_and_conquer": 3 * N * 10_000, "smallest_spectrum": 2**20, "fedseca": 5 * D}
+# The coordinates that DnC draws of every row are summed over the devices, those that GAS permutes, and the
+# tensors that FreqFed transforms; a model is called with a whole row.
+EXCHANGED = {
+    "divide_and_conquer": N * 10_000,
+    "freq_fed": N * D,
+    **dict.fromkeys(("deepsight", "flare", "zeno"), D + 8),
+}
+# Entries that every device holds besides its share: these, the covariances of a chunk of subsets.
+HELD = {
+    "divide_and_conquer": 3 * N * 10_000,
+    "freq_fed": 2 * N * D,
+    "gas": 3 * N * D,
+    "smallest_spectrum": 2**20,
+    "fedseca": 5 * D,
+}
 
 
 def test_the_table_of_results_has_every_component():

@@ -23,6 +23,7 @@ from fljax.aggregators._krum_scores import krum_scores as krum_scores
 from fljax.aggregators._krum import krum as krum
 from fljax.aggregators._multi_krum import multi_krum as multi_krum
 from fljax.aggregators._bulyan import bulyan as bulyan
+from fljax.aggregators._gas import gas as gas
 from fljax.aggregators._geometric_median import geometric_median as geometric_median
 from fljax.aggregators._centered_clipping import centered_clipping as centered_clipping
 from fljax.aggregators._centered_clipping import carried_clipping as carried_clipping
@@ -42,6 +43,9 @@ from fljax.aggregators._clipped_clustering import (
     clipped_clustering_aggregator as clipped_clustering_aggregator,
 )
 from fljax.aggregators._flame import flame as flame
+from fljax.aggregators._auror import auror as auror
+from fljax.aggregators._auror import auror_aggregator as auror_aggregator
+from fljax.aggregators._rflbat import rflbat as rflbat
 from fljax.aggregators._alignins import alignins as alignins
 from fljax.aggregators._multi_metrics import multi_metrics as multi_metrics
 from fljax.aggregators._fldetector import fldetector as fldetector
@@ -67,6 +71,7 @@ from fljax.aggregators._zeno_pp import zeno_pp as zeno_pp
 from fljax.aggregators._root_only import root_only as root_only
 from fljax.aggregators._deepsight import deepsight as deepsight
 from fljax.aggregators._lasa import lasa as lasa
+from fljax.aggregators._freq_fed import freq_fed as freq_fed
 from fljax.aggregators._fl_defender import fl_defender as fl_defender
 from fljax.aggregators._fl_defender import fl_defender_aggregator as fl_defender_aggregator
 from fljax.aggregators._lfighter import lfighter as lfighter

@@ -15,7 +15,7 @@ from fljax.numerics.safe import distances_to, finite_rows
 Count = Literal["half", "n-f"]
 
 
-@register_rule(title="Aksel", assumes="n > 2f", source="Boussetta et al. 2021")
+@register_rule(title="Aksel", assumes="n > 2f", source="Boussetta et al. 2021", surrogate="distance")
 def aksel(
     updates: Array, *, num_malicious: Int = 0, count: Count = "half", strict: bool = True
 ) -> tuple[Array, Info]:

@@ -29,7 +29,13 @@ def _sign_alignment(stack: Array, valid: Array, share: float) -> Array:
     return jnp.sum(aligned, axis=1, dtype=jnp.int32).astype(stack.dtype) / size
 
 
-@register_rule(title="AlignIns", assumes="n > 2f; bounds the length", source="Xu et al. 2025")
+@register_rule(
+    title="AlignIns",
+    assumes="n > 2f; bounds the length",
+    source="Xu et al. 2025",
+    surrogate="angle",
+    clipped=True,
+)
 def alignins(
     updates: Array,
     params: Array,

@@ -19,7 +19,7 @@ def larger_cluster(stack: Array, valid: Array, linkage: Linkage) -> Array:
     return largest_label(two_clusters(cosine_distances(stack), valid, linkage))
 
 
-@register_rule(title="Clustering", assumes="n > 2f", source="Sattler et al. 2020")
+@register_rule(title="Clustering", assumes="n > 2f", source="Sattler et al. 2020", surrogate="angle")
 def clustering(updates: Array, *, linkage: Linkage = "complete") -> tuple[Array, Info]:
     """The mean of the larger of two clusters by angle.
 

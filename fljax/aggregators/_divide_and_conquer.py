@@ -14,7 +14,7 @@ from fljax.numerics.safe import finite_rows
 from fljax.numerics.subsets import random_coordinates
 
 
-@register_rule(title="DnC", assumes="n > 2f", source="Shejwalkar and Houmansadr 2021")
+@register_rule(title="DnC", assumes="n > 2f", source="Shejwalkar and Houmansadr 2021", surrogate="distance")
 def divide_and_conquer(
     updates: Array,
     key: Array,

@@ -12,7 +12,7 @@ from fljax.numerics.neighbors import squared_distances
 from fljax.numerics.safe import dot, finite_rows
 
 
-@register_rule(title="FABA", assumes="n > 2f", source="Xia et al. 2019")
+@register_rule(title="FABA", assumes="n > 2f", source="Xia et al. 2019", surrogate="distance")
 def faba(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Mean of the rows that are left after the one farthest from their mean was dropped f times (FABA).
 

@@ -17,7 +17,13 @@ from fljax.numerics.safe import contained, safe_norms
 from fljax.numerics.sharding import by_columns
 
 
-@register_rule(title="FLAME", assumes="n > 2f; bounds the length", source="Nguyen et al. 2022")
+@register_rule(
+    title="FLAME",
+    assumes="n > 2f; bounds the length",
+    source="Nguyen et al. 2022",
+    surrogate="distance",
+    clipped=True,
+)
 def flame(
     updates: Array,
     params: Array | None = None,

@@ -23,7 +23,7 @@ def mean_of_selected(
     return update, {"selected": selected}
 
 
-@register_rule(title="MDA", assumes="n > 2f", source="El Mhamdi et al. 2020")
+@register_rule(title="MDA", assumes="n > 2f", source="El Mhamdi et al. 2020", surrogate="distance")
 def minimum_diameter(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Mean of the n − f rows that lie closest together: those with the smallest diameter (MDA).
 

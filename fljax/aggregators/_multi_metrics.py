@@ -71,7 +71,9 @@ def _whitened(features: Array, valid: Array) -> Array:
     return jnp.sum(jnp.where(varies, along / jnp.where(varies, values, 1.0), 0.0), axis=1)
 
 
-@register_rule(title="Multi-metrics", assumes="most rows alike", source="Huang et al. 2023")
+@register_rule(
+    title="Multi-metrics", assumes="most rows alike", source="Huang et al. 2023", surrogate="distance"
+)
 def multi_metrics(
     updates: Array,
     weights: Array | None = None,

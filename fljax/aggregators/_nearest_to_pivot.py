@@ -16,6 +16,7 @@ from fljax.numerics.safe import distances_to, finite_rows
     assumes="n > 2f, with an honest pivot",
     source="Farhadkhani et al. 2023",
     streams=True,
+    surrogate="distance",
 )
 def nearest_to_pivot(
     updates: Array, *, num_malicious: Int, pivot: Int = 0, strict: bool = True

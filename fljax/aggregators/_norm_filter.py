@@ -21,7 +21,13 @@ def mean_of_nearest(stack: Array, distances: Array, finite: Array, num_malicious
     return mean_of_rows(selected, stack)
 
 
-@register_rule(title="CGE", assumes="n > 2f; bounds the length", source="Gupta et al. 2020", streams=True)
+@register_rule(
+    title="CGE",
+    assumes="n > 2f; bounds the length",
+    source="Gupta et al. 2020",
+    streams=True,
+    surrogate="length",
+)
 def norm_filter(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Comparative gradient elimination (CGE): the mean of the n − f rows of smallest Euclidean norm.
 

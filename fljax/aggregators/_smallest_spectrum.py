@@ -73,7 +73,7 @@ def _improve(i: Array, best: _Best) -> _Best:
     )
 
 
-@register_rule(title="SMEA", assumes="n > 2f", source="Allouah et al. 2023")
+@register_rule(title="SMEA", assumes="n > 2f", source="Allouah et al. 2023", surrogate="distance")
 def smallest_spectrum(updates: Array, *, num_malicious: Int, strict: bool = True) -> tuple[Array, Info]:
     """Mean of the n − f rows whose covariance has the smallest largest eigenvalue (SMEA).
 

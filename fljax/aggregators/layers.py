@@ -4,6 +4,7 @@ import math
 from itertools import accumulate
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -76,3 +77,39 @@ def of_head(updates: Array, head: Head) -> tuple[Array, Array | None]:
         kernel = jnp.swapaxes(kernel.reshape(n, num_classes, h), 1, 2)
     bias = None if head.bias is None else taken(updates, head.bias, num_classes)
     return kernel.reshape(n, h, num_classes), bias
+
+
+def low_frequencies(rows: Array, layers: Layers) -> Array:
+    """The low frequencies of every row's tensors, (n, F).
+
+    Every tensor is a matrix (outputs, all else), a vector one of a single row. Of its orthonormal
+    two-dimensional discrete cosine transform (type II) the entries V_kl with k + l ≤ ⌊min(shape) / 2⌋ stay.
+
+    Args:
+        rows: (n, d).
+        layers: the tensors that a row is made of; the last axis is that of the outputs.
+    """
+    found = [rows[:, :0]]
+    for start, shape in zip(starts_of(layers), layers.shapes, strict=False):
+        size = math.prod(shape)
+        if size == 0:
+            continue
+        tensor = taken(rows, start, size)
+        if len(shape) > 1:
+            # Kernel axes come last in PyTorch, inputs before them: (h, w, in, out) to (out, in, h, w).
+            axes = (len(shape), len(shape) - 1, *range(1, len(shape) - 1))
+            tensor = jnp.transpose(tensor.reshape(-1, *shape), (0, *axes))
+        matrix = tensor.reshape(len(rows), shape[-1] if len(shape) > 1 else 1, -1)
+        low = min(matrix.shape[1:]) // 2
+        left, right = (_cosines(length, low + 1, rows.dtype) for length in matrix.shape[1:])
+        transformed = jnp.einsum("kh,nhw,lw->nkl", left, matrix, right, precision=jax.lax.Precision.HIGHEST)
+        kept = np.add.outer(np.arange(len(left)), np.arange(len(right))) <= low
+        found.append(transformed[:, *np.nonzero(kept)])
+    return jnp.concatenate(found, axis=1)
+
+
+def _cosines(length: int, count: int, dtype: jnp.dtype) -> Array:
+    """The first rows of the orthonormal discrete cosine transform of type II, (at most count, length)."""
+    k = np.arange(min(count, length))[:, None]
+    waves = np.cos(np.pi * k * (2 * np.arange(length) + 1) / (2 * length))
+    return jnp.asarray(waves * np.sqrt(np.where(k == 0, 1, 2) / length), dtype)

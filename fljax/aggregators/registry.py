@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from jax import Array
 
+from fljax.aggregators.softening import Measure, softened
 from fljax.base import Aggregator, Info, PreAggregator
 from fljax.numerics.checks import ArgumentError, compute_dtype, named, output_dtype, real_array, shown
 from fljax.numerics.rows import stack_or_rows
@@ -41,7 +42,8 @@ def register_rule(
     assumes: str = "",
     source: str = "",
     make: Callable[..., Aggregator] | None = None,
-    surrogate: Callable[..., Array] | None = None,
+    surrogate: Callable[..., Array] | Measure | None = None,
+    clipped: bool = False,
     streams: bool = False,
 ) -> Callable[[Callable[P, Array | tuple[Array, Info]]], Rule[P]]:
     """A decorator that makes a rule of a pure function, and registers it.
@@ -57,7 +59,9 @@ def register_rule(
         assumes: the condition on n and f under which its guarantee holds.
         source: where it was published, with the year.
         make: hyper-parameters to `Aggregator`, for a rule that carries a state from round to round.
-        surrogate: a smooth version, for attacks that follow a gradient.
+        surrogate: a smooth version, for attacks that follow a gradient; of a rule that averages the rows of
+            `info["selected"]`, what it looks at: "distance", "angle" or "length" (see `softened`).
+        clipped: whether it shortens these rows to the median length.
         streams: whether it reads the updates by the functions of fljax/numerics/rows.py alone, so that it
             takes `Rows` as well.
 
@@ -83,9 +87,13 @@ def register_rule(
 
     def decorate(function: Callable[P, Array | tuple[Array, Info]]) -> Rule[P]:
         called = name_of("rule", function, name, of="the updates")
-        facts = {"make": make, "surrogate": surrogate, "streams": streams}
+        rule = as_rule(function, called, streams)
+        smooth = surrogate
+        if isinstance(surrogate, str):
+            smooth = as_rule(softened(rule.explained, surrogate, clipped=clipped), f"soft_{called}")
+        facts = {"make": make, "surrogate": smooth, "streams": streams}
         register = RULES.register(called, title=title, source=source, assumes=assumes, **facts)
-        return register(as_rule(function, called, streams))
+        return register(rule)
 
     return decorate
 

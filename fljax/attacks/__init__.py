@@ -40,6 +40,7 @@ from fljax.attacks._gradient_ascent import gradient_ascent as gradient_ascent
 from fljax.attacks._pga import pga as pga
 from fljax.attacks._chameleon import chameleon as chameleon
 from fljax.attacks._layer_backdoor import layer_backdoor as layer_backdoor
+from fljax.attacks._alie_backdoor import alie_backdoor as alie_backdoor
 from fljax.attacks._iba import IBAState as IBAState
 from fljax.attacks._iba import iba as iba
 from fljax.attacks._a3fl import A3FLState as A3FLState
@@ -75,6 +76,7 @@ from fljax.attacks._rop import ROPState as ROPState
 from fljax.attacks._rop import rop as rop
 from fljax.attacks._free_rider import FreeRiderState as FreeRiderState
 from fljax.attacks._free_rider import ReplayState as ReplayState
+from fljax.attacks._free_rider import ScaledDeltaState as ScaledDeltaState
 from fljax.attacks._free_rider import free_rider as free_rider
 from fljax.attacks._trim_attack import trim_attack as trim_attack
 from fljax.attacks._fltrust_attack import fltrust_attack as fltrust_attack
@@ -118,6 +120,7 @@ __all__ = [
     "PoisonedFLState",
     "ROPState",
     "ReplayState",
+    "ScaledDeltaState",
     "Schedule",
     "SybilState",
     "Task",

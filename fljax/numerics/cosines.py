@@ -81,7 +81,8 @@ def _from_products(products: Array, along: Array, square: Array, has_origin: boo
     a = 1.0 / lengths
     if has_origin:
         length = jnp.sqrt(jnp.where(square > 0, square, 1.0))
-        b = excess / (lengths * length * (lengths + length))
+        # Not one quotient: three lengths multiplied overflow where their squares do not.
+        b = excess / (lengths + length) * (a / length)
     else:
         b = jnp.zeros_like(a)
     crossed = jnp.outer(a * along, b)

@@ -22,6 +22,9 @@ from fljax.aggregators import (
 from fljax.attacks import SURROGATES, fltrust_attack, optimize_attack, sign_flip, trim_attack
 from fljax.config.components import bind_rule, make_surrogate
 from fljax.config.schema import parse_config
+from tests.rules.case import first_rows
+from tests.rules.case import make as make_rows
+from tests.rules.table import RULE_CASES
 from tests.support.programs import jitted
 
 optimized = jitted(optimize_attack)
@@ -260,8 +263,56 @@ HYPER = {
 SOFT = [(name, hyper) for name, choices in HYPER.items() for hyper in choices]
 
 
+# Rules that average some rows, with a soft edge of their selection.
+SOFTENED = [case for case in first_rows(RULE_CASES) if case.name in set(SURROGATES) - set(HYPER)]
+
+
 def test_every_surrogate_is_tested():
-    assert set(HYPER) == set(SURROGATES) <= set(RULES)
+    assert set(HYPER) | {case.name for case in SOFTENED} == set(SURROGATES) <= set(RULES)
+
+
+@pytest.mark.parametrize("case", SOFTENED, ids=lambda case: case.name)
+def test_a_soft_edge_is_the_rule_when_cold_and_has_a_gradient_where_rows_are_left_out(case):
+    @jax.jit
+    def both(updates, others, temperature):
+        arrays = [others[name] for name in case.arrays]
+
+        def soft(rows):
+            return SURROGATES[case.name](rows, *arrays, **case.hyper, temperature=temperature)
+
+        result, backwards = jax.vjp(soft, updates)
+        return case.call(updates, others), result, backwards(jnp.arange(float(updates.shape[1])))[0]
+
+    updates, others = make_rows(uneven=True)
+    others = {name: others[name] for name in case.arrays}
+    expected, cold, _ = both(updates, others, 1e-6)
+    np.testing.assert_allclose(cold, expected, rtol=1e-4, atol=1e-5)
+    _, warm, slopes = both(updates, others, 0.3)
+    assert not np.allclose(warm, expected, atol=1e-3)
+    assert (np.abs(slopes).max(1) > 0).all()
+    # Rows that are not finite have no slope, and equal rows no edge.
+    broken, (first, second) = updates.copy(), np.setdiff1d(np.arange(N), case.honest)[:2]
+    broken[first], broken[second] = np.nan, np.inf
+    for rows in (broken, np.ones_like(updates), 0 * updates):
+        _, warm, slopes = both(rows, others, 0.3)
+        assert np.isfinite(warm).all()
+        assert np.isfinite(np.delete(slopes, [first, second], axis=0)).all()
+
+
+def test_the_soft_edge_of_aksel_tells_where_to_go():
+    """Its own gradient is silent about what it leaves out."""
+    rule, smooth = (partial(f, num_malicious=M) for f in (RULES["aksel"].function, SURROGATES["aksel"]))
+
+    def found(updates, root, malicious):
+        before = rule(updates)
+        sent = [
+            optimize_attack(updates, malicious, rule, each, start="honest", steps=12, max_malicious=M)
+            for each in (None, smooth)
+        ]
+        return jax.lax.map(lambda stack: jnp.sign(before) @ (before - rule(stack)), jnp.stack(sent))
+
+    plain, soft = np.asarray(jax.jit(partial(jax.lax.map, lambda a: found(*a)))(samples())).T
+    assert np.mean(soft) > 2 * np.mean(plain)
 
 
 @pytest.mark.parametrize(("name", "hyper"), SOFT)

@@ -10,6 +10,7 @@ from fljax.attacks import (
     NO_ATTACK,
     Attack,
     Knowledge,
+    alie_backdoor,
     alternating_minimisation,
     attack_from_registry,
     constrain_and_scale,
@@ -23,6 +24,7 @@ from fljax.attacks import (
 from fljax.base import Client, LocalAttack
 from fljax.engine.batches import Batches
 from fljax.engine.local_training import descend
+from tests.attacks.alie_backdoor import clipped
 from tests.attacks.case import TASK
 from tests.attacks.quadratic import (
     BACKDOOR,
@@ -201,6 +203,22 @@ def test_worked_numbers_of_train_and_scale():
             rows, jnp.array([False, True, True, True]), attack.init(4, 4), Knowledge(Context())
         )
         np.testing.assert_allclose(sent, rows * np.array([[1], [1.5], [1.3416407865], [1]]), rtol=1e-6)
+
+
+def test_worked_numbers_of_the_alie_backdoor():
+    own = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 2.0, -1.0, 0.0]])
+    found = clipped(np.array([5.0, -5.0, 0.5, -0.2]), own.mean(0), own.std(0), 1.5)
+    np.testing.assert_allclose(found, [1.25, 0.75, 0.5, -0.2], rtol=1e-12)
+    # What the attackers made is sent by all of them.
+    attack = alie_backdoor(backdoor=BACKDOOR)
+    rows = jnp.array([[3.0, 0.0], [0.0, 1.0], [2.0, 5.0]])
+    malicious = jnp.array([False, True, True])
+    sent, _ = attack.corrupt(rows, malicious, attack.init(3, 2), Knowledge(Context()))
+    np.testing.assert_allclose(sent, [[3, 0], [1, 3], [1, 3]], rtol=1e-6)
+    # Alone it sees no spread, and sends what it would send honestly.
+    alone = np.arange(5) == 1
+    sent = sent_by_rounds(attack, alone)
+    np.testing.assert_allclose(sent, sent_by_rounds(NO_ATTACK), rtol=1e-5, atol=1e-6)
 
 
 def test_attacks_that_train_cannot_be_compared_by_their_rows():

@@ -11,7 +11,14 @@ from fljax.aggregators import RULES, Context, from_registry
 from fljax.numerics.cosines import cosine_distances
 from fljax.numerics.eigen import principal_scores
 from fljax.numerics.hdbscan import hdbscan
-from fljax.numerics.k_means import clusters_of_numbers, k_means, number_of_clusters, upper_of_two
+from fljax.numerics.k_means import (
+    clusters_of_numbers,
+    k_means,
+    k_means_of_points,
+    number_of_clusters,
+    number_of_point_clusters,
+    upper_of_two,
+)
 from fljax.numerics.linkage import bottlenecks, largest_label, majority_component, two_clusters
 from fljax.numerics.masked import masked_median, mz_scores
 from fljax.numerics.order_statistics import top_of_rows
@@ -20,6 +27,8 @@ from tests.rules.clustering import clipped_clustering as reference_clipped_clust
 from tests.rules.flame import cosine_distances as reference_distances
 from tests.rules.flame import majority as reference_majority
 from tests.rules.multi_metrics import multi_metrics as reference_multi_metrics
+from tests.rules.rflbat import gap_statistic, lloyd
+from tests.rules.rounding import wide
 
 # Five honest rows and a hostile one, a global model, and an update of the server's own.
 A = np.array(
@@ -62,6 +71,15 @@ def as_lowest(labels):
 @pytest.mark.parametrize(
     ("rule", "arrays", "hyper", "kept", "expected"),
     [
+        # Sums of distances over their median: .946452, .950707, 1.028737, .971263, 1.057893, 3.973574.
+        (
+            "rflbat",
+            (),
+            {"first_limit": 4.0, "num_clusters": 1},
+            [1, 2, 3, 4, 5, 6],
+            [1 / 3, 0.75, 0.55, 1 / 12],
+        ),
+        ("rflbat", (), {"first_limit": 3.0, "num_clusters": 1}, [1, 2, 3, 4, 5], [1.0, 0.5, -0.14, 0.3]),
         ("flame", (W,), {"noise_multiplier": 0.0}, [1, 2, 3, 5], [0.986148, 0.439801, -0.193071, 0.310204]),
         (
             "flame",
@@ -299,6 +317,24 @@ def test_gap_statistic_counts_clusters_of_numbers():
     assert int(found(np.ones(40, np.float32), every(near))) == 1
 
 
+def test_gap_statistic_counts_clusters_of_points():
+    random = np.random.default_rng(1)
+    corners = np.array([(0, 0), (9, 9), (0, 9), (9, 0), (4, 5)], np.float32)
+    for count in (1, 2, 3, 4, 5):
+        places = corners[np.arange(30) % count]
+        points = (places + 0.3 * random.normal(size=(30, 2))).astype(np.float32)
+        valid = np.arange(30) < 28
+        points[~valid] = np.nan
+        found = int(number_of_point_clusters(points, valid))
+        assert found == gap_statistic(wide(points[valid]), 30)
+        # Two clusters of four in a square are no better than one.
+        assert found == (count if count < 4 else 1)
+        labels, squares = k_means_of_points(points, valid, count, most=6)
+        expected, sums = lloyd(wide(points[valid]), count)
+        assert labels.tolist() == [*expected, -1, -1]
+        np.testing.assert_allclose(squares, sums, rtol=1e-4)
+
+
 def test_principal_scores_are_those_of_the_singular_vectors():
     rows = np.random.default_rng(6).normal(size=(9, 20))
     squares = np.square(rows[:, None] - rows[None]).sum(-1)
@@ -323,6 +359,15 @@ def test_cosine_distances_of_models_keep_their_digits(size):
     expected = reference_distances(rows, np.asarray(params, np.float64))
     found = np.asarray(compiled(cosine_distances)(rows, params))
     np.testing.assert_allclose(found[off], expected[off], rtol=5e-6)
+
+
+@pytest.mark.parametrize("factor", [2.0**40, 2.0**-37])
+def test_cosine_distances_of_models_of_any_size(factor):
+    random = np.random.default_rng(8)
+    rows, params = random.normal(size=(6, 30)).astype(np.float32), random.normal(size=30).astype(np.float32)
+    expected = reference_distances(rows, wide(params))
+    found = compiled(cosine_distances)(rows * np.float32(factor), params * np.float32(factor))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_cosine_distances_of_strange_rows():

@@ -253,6 +253,7 @@ LARGEST = [
     ("multi_krum", "num_malicious", 4),
     ("bulyan", "num_malicious", 2),
     ("faba", "num_malicious", 5),
+    ("gas", "num_malicious", 5),
     ("aksel", "num_malicious", 5),
     ("foundation", "num_malicious", 5),
     ("norm_filter", "num_malicious", 5),
@@ -269,8 +270,8 @@ LARGEST = [
 
 
 # What else they need.
-REQUIRED = {"spectral_filter": {"sigma": 1.9}}
-ARRAYS = {"divide_and_conquer": ["key"], "zeno": ["params", "root_loss"]}
+REQUIRED = {"spectral_filter": {"sigma": 1.9}, "gas": {"rule": "trimmed_mean"}}
+ARRAYS = {"divide_and_conquer": ["key"], "gas": ["key"], "zeno": ["params", "root_loss"]}
 
 
 def test_every_bound_is_in_the_table():

@@ -13,16 +13,19 @@ from fljax.aggregators import (
     fl_defender,
     fl_defender_aggregator,
     flare,
+    freq_fed,
     lasa,
     lfighter,
     zeno,
 )
+from fljax.aggregators.layers import low_frequencies
 from tests.rules.case import make, quadratic
 from tests.rules.deepsight import shares_of_energy
 from tests.rules.fl_defender import agreement
 from tests.rules.fl_defender import fl_defender as reference_fl_defender
 from tests.rules.flare import discrepancies, weights_of
 from tests.rules.foolsgold import cosine
+from tests.rules.freq_fed import features_of
 from tests.rules.rounding import wide
 from tests.support.programs import jitted
 
@@ -55,6 +58,20 @@ def test_lasa_chooses_rows_for_every_tensor(average, expected):
     # second.
     update = lasa(ROWS, Layers([(2, 1), (2, 1)]), sparsity=0.25, average=average)
     np.testing.assert_allclose(update, expected, atol=2e-6)
+
+
+def test_freq_fed_reads_low_frequencies_of_outputs_by_inputs():
+    tensor = (4 * np.arange(3)[:, None] + np.arange(4)) ** 1.5 / 10
+    # A dense kernel is (inputs, outputs); beside it a convolution and a vector, of which the mean stays.
+    kernel = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
+    rows = np.concatenate([tensor.T.ravel(), kernel.ravel(), [1.0, 2.0, 4.0]])[None].astype(np.float32)
+    layers = Layers([(4, 3), (2, 2, 3, 4), (3,)])
+    found = np.asarray(jax.jit(low_frequencies)(rows, layers))[0]
+    np.testing.assert_allclose(found[:3], [5.171765, -1.271096, -3.843425], rtol=1e-6)
+    np.testing.assert_allclose(found[-1], 7 / 3**0.5, rtol=1e-6)
+    np.testing.assert_allclose(found, features_of(wide(rows[0]), layers), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match='^freq_fed: on="models" needs params, the global model$'):
+        freq_fed(rows, layers, on="models")
 
 
 def test_zeno_scores_rows_by_the_loss():

@@ -8,8 +8,10 @@ from scipy.stats import beta
 
 from fljax.aggregators import RULES, Context, from_registry
 from fljax.metrics import certified_radius, smoothed_votes, vote_bounds
+from fljax.numerics.k_means import cluster_gaps
 from tests.rules.afa import afa
 from tests.rules.case import D, N, make
+from tests.rules.gas import scores_of
 from tests.rules.sparse_fed import sparse_fed
 from tests.support.programs import jitted
 
@@ -64,6 +66,33 @@ def test_zeno_pp_scores_rows_at_the_root_s_length():
     assert info["selected"].tolist() == [True] * 5 + [False]
     rescaled = A[:5] / np.linalg.norm(A[:5], axis=1, keepdims=True) * np.linalg.norm(ROOT)
     np.testing.assert_allclose(update, rescaled.mean(0), rtol=1e-5)
+
+
+def test_gas_adds_up_distances_in_groups():
+    # Coordinates 1 and 3, and 2 and 4.
+    scores = scores_of(np.float64(A), [0, 2, 1, 3], 1, 2, "median")
+    expected = [0.141421, 0.316228, 0.424264, 0.413065, 0.608504, 7.643730]
+    np.testing.assert_allclose(scores, expected, atol=2e-6)
+    update = RULES["gas"].function(A, KEY, num_malicious=1, num_groups=2, rule="median")
+    np.testing.assert_allclose(update, [1.0, 0.5, -0.14, 0.3], atol=1e-6)
+
+
+def test_auror_keeps_the_coordinates_of_its_first_rounds():
+    gaps = cluster_gaps(jnp.asarray(A), jnp.ones(6, bool))
+    np.testing.assert_allclose(gaps, [4.0, 1.5, 4.14, 1.3], rtol=1e-5)
+    rule = from_registry(RULES, "auror", threshold=2.0, num_rounds=2)
+    step, state = jax.jit(rule.aggregate), rule.init(6, 4)
+    for rows, columns, kept in (
+        (A[:, ::-1], [1, 3], 5),
+        (A, [0, 2], 5),
+        # What differs in the other two alone is not seen any more.
+        (A * [0, 1, 0, 1], [0, 2], 6),
+        (A, [0, 2], 5),
+    ):
+        update, state, info = step(jnp.asarray(rows, jnp.float32), state, Context())
+        assert np.flatnonzero(state.indicative).tolist() == columns
+        assert info["selected"].tolist() == [i < kept for i in range(6)]
+        np.testing.assert_allclose(update, np.mean(rows[:kept], axis=0), rtol=1e-5, atol=1e-6)
 
 
 def test_sparse_fed_sends_later_what_it_did_not_send():

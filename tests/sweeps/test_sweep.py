@@ -547,6 +547,8 @@ OWN: dict[str, dict[str, tuple[float, float]]] = {
     "lasa": {"norm_limit": (0.5, 3.0), "sign_limit": (0.5, 3.0)},
     "deepsight": {"max_share": (0.0, 1.0)},  # no cluster counts, or all
     "flare": {"temperature": (0.5, 5.0)},
+    "auror": {"threshold": (0.5, 100.0)},
+    "rflbat": {"first_limit": (1.1, 2.0), "last_limit": (1.05, 2.0)},
     "zeno": {"penalty": (0.0, 10.0)},
     "stat_opt": {"start": (0.1, 10.0)},
     "krum": {"num_neighbors": (1, 6)},
@@ -570,6 +572,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "optimize_attack": {"steps": 2},
     "constrain_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "projected_gradient": {"backdoor": {"name": "badnets", "every": 2}},
+    "alie_backdoor": {"backdoor": {"name": "badnets", "every": 2}},
     "train_and_scale": {"backdoor": {"name": "badnets", "every": 2}},
     "chameleon": {"backdoor": {"name": "badnets", "every": 2}, "encoder_steps": 2, "classifier_steps": 2},
     "layer_backdoor": {"backdoor": {"name": "badnets", "every": 2, "target": 2}, "examples": 4},
