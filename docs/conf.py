@@ -1,5 +1,6 @@
 """The documentation site: `make docs` builds it, without network."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 
 import fljax
+
+# A line for every notebook is no warning.
+logging.getLogger("traitlets").setLevel(logging.ERROR)
 
 project = "fljax"
 author = "the authors of fljax"

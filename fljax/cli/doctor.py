@@ -42,6 +42,7 @@ EXTRAS: Mapping[str, Extra] = {
     "bench": Extra(("byzfl", "torch"), "fljax bench --peers"),
     "test": Extra(("pytest", "hypothesis"), "the test suite"),
     "dev": Extra(("ruff", "mypy"), "linters and types"),
+    "docs": Extra(("sphinx", "furo", "myst-nb"), "the documentation: make docs"),
 }
 
 
