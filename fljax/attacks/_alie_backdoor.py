@@ -58,7 +58,7 @@ def alie_backdoor(
     Args:
         num_classes, image_shape: of the task, for the backdoor.
         z: the number of standard deviations, z ≥ 0.
-        alpha: a, between 0 and 1.
+        alpha: a, between 0 and 1. The default is recalled from the paper, not checked in it.
         knowledge: "partial", μ and σ of what the attackers would send honestly, or "full", of the honest
             rows. A single attacker with its own row only has σ = 0 and sends what it would send honestly.
         backdoor: the attack whose data malicious clients train on, in a configuration a table with a name;
