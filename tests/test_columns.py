@@ -30,7 +30,7 @@ GRAM = {
 # tensors that FreqFed transforms; a model is called with a whole row.
 EXCHANGED = {
     "divide_and_conquer": N * 10_000,
-    "freq_fed": N * D,
+    **dict.fromkeys(("freq_fed", "gas"), N * D),
     **dict.fromkeys(("deepsight", "flare", "zeno"), D + 8),
 }
 # Entries that every device holds besides its share: these, the covariances of a chunk of subsets.

@@ -47,9 +47,12 @@ def of_crowd(rows):
     """The squared distances from the row that most rows are near to, and the unit that float32 puts them in.
 
     That is the distance of the median row; where half of the rows are copies, that of the median other one.
+    Of rows that rounding may take for the nearest to most, it is the one that is farthest from the others.
     """
     squares = np.square(rows[:, None] - rows[None]).sum(-1)
-    crowd = squares[np.argmin(np.sort(squares, axis=1)[:, len(rows) // 2])]
+    nearest = np.sort(squares, axis=1)[:, : len(rows) // 2 + 1]
+    alike = nearest[:, -1] <= (1 + ROUNDING) * nearest[:, -1].min()
+    crowd = squares[np.argmax(np.where(alike, nearest.sum(1), -1.0))]
     ordered = np.sort(crowd)
     copies = np.count_nonzero(crowd == 0)
     middle = len(rows) // 2 if copies <= len(rows) // 2 else copies + (len(rows) - copies) // 2

@@ -259,8 +259,8 @@ def test_presets():
     assert len(paper.cells) == 30
     everything = make_sweep(BASE, {"axes": {"aggregator": "all", "attack": "all"}})
     names = {c.config.aggregator.name for c in everything.cells}
-    # A radius has no value that fits every task, nor has a number of votes.
-    needy = {"centered_clipping", "crfl", "flod", "huber", "sparse_fed", "spectral_filter"}
+    # A radius has no value that fits every task, nor have a number of votes and a gap between clusters.
+    needy = {"auror", "centered_clipping", "crfl", "flod", "huber", "sparse_fed", "spectral_filter"}
     assert names == set(RULES) - needy - {"robust_learning_rate"}
     attacks = {c.config.attack.name for c in everything.cells}
     # Nor has the radius of an attack.
