@@ -103,7 +103,8 @@ def call_surrogate(name, **changed):
     needed = {"trim": 1, "num_malicious": 1}
     parameters = inspect.signature(SURROGATES[name]).parameters
     hyper = {**{key: value for key, value in needed.items() if key in parameters}, **changed}
-    jax.eval_shape(lambda updates: SURROGATES[name](updates, **hyper), ROWS)
+    arrays = {key: value for key, value in OTHERS.items() if key in parameters}
+    jax.eval_shape(lambda updates: SURROGATES[name](updates, **arrays, **hyper), ROWS)
 
 
 def call_attack(name, **changed):
