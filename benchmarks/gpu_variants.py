@@ -55,32 +55,24 @@ def seconds(call: Callable[..., Any], *args: Any, repeats: int = 10) -> tuple[fl
 # --- order statistics ----------------------------------------------------------------------------------
 
 
-def by_blocks(kernel: Callable[..., Found], x: Array, columns: int, warps: int, interpret: bool) -> Found:
-    """A kernel of every block of columns: (loaded, inside) to three results (columns,)."""
-    d = x.shape[1]
+def network(x: Array, first: int, end: int, columns: int, warps: int, interpret: bool) -> Found:
+    """The sorting network of one column in the registers of one thread: (first, last, sum) of some ranks."""
+    n, d = x.shape
 
     def of_block(source: Any, *results: Any) -> None:
         at = pl.program_id(0) * columns + jnp.arange(columns)
         inside = at < d
-        for result, value in zip(results, kernel(source, at, inside), strict=True):
+        rows = [triton.load(source.at[jnp.int32(i), at], mask=inside, other=0.0) for i in range(n)]
+        rows = [jnp.where(row != row, jnp.inf, row) for row in rows]
+        for i, j in sorting_network(n):
+            rows[i], rows[j] = jnp.minimum(rows[i], rows[j]), jnp.maximum(rows[i], rows[j])
+        found = rows[first], rows[end - 1], sum_rows(rows[first:end])
+        for result, value in zip(results, found, strict=True):
             triton.store(result.at[at], value, mask=inside)
 
     how = {"interpret": True} if interpret else {"compiler_params": triton.CompilerParams(warps, 1)}
     shapes = [jax.ShapeDtypeStruct((d,), x.dtype)] * 3
     return pl.pallas_call(of_block, out_shape=shapes, grid=(-(-d // columns),), **how)(x)
-
-
-def network(x: Array, first: int, end: int, columns: int, warps: int, interpret: bool) -> Found:
-    """The sorting network of one column in the registers of one thread."""
-
-    def kernel(source: Any, at: Array, inside: Array) -> Found:
-        rows = [triton.load(source.at[jnp.int32(i), at], mask=inside, other=0.0) for i in range(len(x))]
-        rows = [jnp.where(row != row, jnp.inf, row) for row in rows]
-        for i, j in sorting_network(len(rows)):
-            rows[i], rows[j] = jnp.minimum(rows[i], rows[j]), jnp.maximum(rows[i], rows[j])
-        return rows[first], rows[end - 1], sum_rows(rows[first:end])
-
-    return by_blocks(kernel, x, columns, warps, interpret)
 
 
 def order(small: bool) -> Iterator[tuple[Row, Callable[[], Row]]]:

@@ -4,10 +4,11 @@
 """
 
 import html
-import inspect
 import re
 import textwrap
 from typing import NamedTuple
+
+from fljax.cli.docstrings import sections_of
 
 _INDEX = r"\{[^}]*\}|\([^()]*\)|[^\W_]{1,6}(?:,[^\W_](?!\w))?"
 _FORMULA = re.compile(
@@ -16,7 +17,6 @@ _FORMULA = re.compile(
     rf"(?:_(?P<below>{_INDEX}))?(?:\^(?P<above>−?(?:{_INDEX})))?(?![\w_(])"
 )
 _VARIABLE = re.compile(r"[b-zB-HJ-Zα-ωθφϕ]['’]?|a(?= ·)")
-_SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Example):")
 _ITEM = re.compile(r"(\*{0,2}\w[\w, *]*): (.*)")
 _MARKDOWN = re.compile(r"([\\*_{}\[\]<>$|~#])")
 # A sentence ends before the next one's capital, and not behind an abbreviation such as "et al.".
@@ -34,16 +34,7 @@ class Parts(NamedTuple):
 
 def read(documented):
     """The docstring of a function or a class, its own and not one it inherits from a built-in type."""
-    sections: dict[str, list[str]] = {}
-    section = "text"
-    for line in (inspect.getdoc(documented) or "" if documented is not None else "").splitlines():
-        heading = _SECTION.fullmatch(line)
-        if heading:
-            section = heading[1]
-            continue
-        if line and not line.startswith(" ") and section != "text":
-            section = "notes"
-        sections.setdefault(section, []).append(line)
+    sections = {} if documented is None else sections_of(documented)
     text = _blocks(sections.pop("text", []))
     summary = text.pop(0)[1] if text else ""
     notes = _blocks(sections.pop("notes", []))

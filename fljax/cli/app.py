@@ -38,6 +38,13 @@ Plugins = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. local.steps=2.")
 ]
+Value = Annotated[
+    str,
+    typer.Option(
+        help="last: numbers after the last round; best: of each run's round with the lowest test error.",
+        autocompletion=one_of("last", "best"),
+    ),
+]
 Track = Annotated[
     list[str] | None,
     typer.Option(
@@ -375,13 +382,7 @@ def report_command(
             autocompletion=published_tables,
         ),
     ] = None,
-    value: Annotated[
-        str,
-        typer.Option(
-            help="last: numbers after the last round; best: of each run's round with the lowest test error.",
-            autocompletion=one_of("last", "best"),
-        ),
-    ] = "last",
+    value: Value = "last",
     select: Annotated[
         list[str] | None,
         typer.Option(
@@ -447,13 +448,7 @@ def export_command(
 def compare_command(
     first: Annotated[Path, typer.Argument(metavar="A", help="A run's folder, or a sweep's.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
-    value: Annotated[
-        str,
-        typer.Option(
-            help="last: numbers after the last round; best: of each run's round with the lowest test error.",
-            autocompletion=one_of("last", "best"),
-        ),
-    ] = "last",
+    value: Value = "last",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, of sweeps every metric.")] = False,
 ) -> None:
     """Show two runs or two sweeps side by side: configurations, final metrics, differences."""

@@ -26,12 +26,12 @@ class Doc(NamedTuple):
     notes: list[str]
 
 
-def read_docstring(documented: Any) -> Doc:
-    """The docstring of a function or a class; everything is empty where there is none.
+def sections_of(documented: Any) -> dict[str, list[str]]:
+    """The lines of a docstring by section, "text" before the first and "notes" after the last.
 
     Example:
-        >>> read_docstring(read_docstring).text
-        ['The docstring of a function or a class; everything is empty where there is none.']
+        >>> list(sections_of(sections_of))
+        ['text', 'Example']
     """
     sections: dict[str, list[str]] = {}
     section = "text"
@@ -43,6 +43,17 @@ def read_docstring(documented: Any) -> Doc:
         if line and not line.startswith(" ") and section != "text":
             section = "notes"
         sections.setdefault(section, []).append(line)
+    return sections
+
+
+def read_docstring(documented: Any) -> Doc:
+    """The docstring of a function or a class; everything is empty where there is none.
+
+    Example:
+        >>> read_docstring(read_docstring).text
+        ['The docstring of a function or a class; everything is empty where there is none.']
+    """
+    sections = sections_of(documented)
 
     def dedented(name: str) -> str:
         return textwrap.dedent("\n".join(sections.get(name, []))).strip()

@@ -1,6 +1,6 @@
 """Loops over blocks of rows: all of them at once need more memory than there is, or more passes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -10,6 +10,20 @@ from jax import Array, lax
 from fljax.numerics.checks import Int
 
 T = TypeVar("T")
+
+
+def as_tree(combine: Callable[[T, T], T], parts: Sequence[T]) -> T:
+    """The parts combined as a balanced tree.
+
+    Example:
+        >>> as_tree(lambda a, b: f"({a}{b})", "abcde")
+        '(((ab)(cd))e)'
+    """
+    parts = list(parts)
+    while len(parts) > 1:
+        pairs = [combine(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[len(pairs) * 2 :]
+    return parts[0]
 
 
 def fold_blocks(part: Callable[[Int, int], T], combine: Callable[[T, T], T], n: int, size: int) -> T:

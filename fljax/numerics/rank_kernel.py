@@ -5,13 +5,13 @@ for more rows, neighbouring threads share a column and add up what they counted.
 matrix for every two bits, or cut a sorting network into many (benchmarks/README.md, "An accelerator").
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from fljax.numerics.blocks import as_tree
 from fljax.numerics.sharding import column_devices
 
 # Entries of a column in a thread's registers at most: 128 are hardly faster and take two to three times as
@@ -32,14 +32,6 @@ def kernel_selects(n: int, dtype: jnp.dtype) -> bool:
 def _ordered(bits: Array) -> Array:
     """The bits of float32 numbers as int32 that are in their order, and back."""
     return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
-
-
-def _sum(parts: Sequence[Array]) -> Array:
-    parts = list(parts)
-    while len(parts) > 1:
-        pairs = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)]
-        parts = pairs + parts[len(pairs) * 2 :]
-    return parts[0]
 
 
 def select_ranks_in_registers(
@@ -95,7 +87,8 @@ def select_ranks_in_registers(
             moved = []
             for number, low in enumerate(lows):
                 tried = low + (jnp.int32(1) << (31 - i))
-                below = jnp.sum(_sum([(key < tried[None]).astype(jnp.int32) for key in keys]), axis=0)
+                lower = as_tree(jnp.add, [(key < tried[None]).astype(jnp.int32) for key in keys])
+                below = jnp.sum(lower, axis=0)
                 moved.append(jnp.where(below <= wanted[number], tried, low))
             return tuple(moved)
 
