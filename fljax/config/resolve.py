@@ -139,6 +139,11 @@ def resolve(config: ExperimentConfig) -> Resolved:
     )
 
 
+def without_attack(resolved: Resolved) -> Resolved:
+    """The same components where nobody attacks."""
+    return resolved._replace(attack=bind_attack(Component(name="none")), active=None, natural=())
+
+
 def _training(key: str, part: Any) -> Training:
     rate = part.learning_rate
     if isinstance(rate, Component):

@@ -164,12 +164,17 @@ def some_rounds(
     def one(i: Array, carry: tuple[RunState, RoundMetrics]) -> tuple[RunState, RoundMetrics]:
         state, metrics = carry
         state, of_round = step(state)
-        # Not `column.at[i].set`, which is a scatter.
-        return state, jax.tree.map(
-            lambda column, value: lax.dynamic_update_index_in_dim(column, value, i, 0), metrics, of_round
-        )
+        return state, written(metrics, of_round, i)
 
     return lax.fori_loop(first, end, one, (state, metrics))
+
+
+def written(metrics: RoundMetrics, of_round: RoundMetrics, number: Array) -> RoundMetrics:
+    """The metrics of a chunk with those of one of its rounds filled in."""
+    # Not `column.at[number].set`, which is a scatter.
+    return jax.tree.map(
+        lambda column, value: lax.dynamic_update_index_in_dim(column, value, number, 0), metrics, of_round
+    )
 
 
 def no_metrics(*shape: int) -> RoundMetrics:

@@ -24,7 +24,7 @@ from fljax.engine.local_training import (
 )
 from fljax.engine.metrics import Metric
 from fljax.engine.state import Kept, RoundData, RunState
-from fljax.engine.streaming import Cohort, in_passes, whole
+from fljax.engine.streaming import Cohort, Left, in_passes, whole
 from fljax.numerics.sharding import replicated
 
 # The panel of the decisions of a rule, as a detector of attackers: who is left out is called malicious.
@@ -207,7 +207,74 @@ def _outside(ids: Array, count: Array, ranks: Array) -> Array:
     return ranks + low
 
 
-def make_round(
+class AsksRuleError(Exception):
+    """An attack asks what a rule makes of a stack, where it cannot know the rule."""
+
+
+def _refuse(stack: Any) -> Array:
+    raise AsksRuleError
+
+
+class Beginning(NamedTuple):
+    """A round before anybody trains.
+
+    Attributes:
+        key: of the round.
+        context: what everybody knows, without the root update.
+        malicious: (τ,) boolean, the clients that attack in this round.
+        rate: β, scalar.
+        has_examples: (τ,) boolean.
+    """
+
+    key: Array
+    context: Context
+    malicious: Array
+    rate: Array
+    has_examples: Array
+
+
+class Sent(NamedTuple):
+    """The stacks of a round: the updates, and each kind of message.
+
+    Attributes:
+        stacks: (τ, d) each, or `Rows`.
+        left: the rest of the training; to be called when the rule has read the stacks.
+        attack_states: of the attack, for every stack.
+    """
+
+    stacks: Sequence[Any]
+    left: Callable[[], Left]
+    attack_states: Sequence[Any]
+
+
+class Stages(NamedTuple):
+    """A round in pieces, pure functions of the state and the data before the round and of earlier pieces.
+
+    Attributes:
+        begin: `(state, data) -> Beginning`.
+        train: `(state, data, beginning) -> Sent`, as honest clients and poisoned data make it.
+        root: `(state, data, beginning) -> (d,)`, the server's own update.
+        corrupt: `(state, data, beginning, sent, root) -> Sent`, as the attackers leave it.
+        finish: `(state, data, beginning, sent, root) -> (state, metrics)`: rule and server step.
+    """
+
+    begin: Callable[[RunState, RoundData], Beginning]
+    train: Callable[[RunState, RoundData, Beginning], Sent]
+    root: Callable[[RunState, RoundData, Beginning], Array]
+    corrupt: Callable[[RunState, RoundData, Beginning, Sent, Array | None], Sent]
+    finish: Callable[[RunState, RoundData, Beginning, Sent, Array | None], tuple[RunState, RoundMetrics]]
+
+    def step(self, state: RunState, data: RoundData) -> tuple[RunState, RoundMetrics]:
+        """The whole round."""
+        beginning = self.begin(state, data)
+        sent = self.train(state, data, beginning)
+        # The compiler drops the root update where neither the rule nor the attack reads it.
+        root = self.root(state, data, beginning)
+        sent = self.corrupt(state, data, beginning, sent, root)
+        return self.finish(state, data, beginning, sent, root)
+
+
+def make_stages(
     *,
     client_training: LocalTraining,
     server_training: LocalTraining,
@@ -225,7 +292,8 @@ def make_round(
     by_device: bool = False,
     rows_at_once: int | None = None,
     told: Callable[[Any, RoundData], dict[str, Any]] | None = None,
-) -> Step:
+    blind: bool = False,
+) -> Stages:
     """Compose a round: cohort, local updates, root update, attack, aggregation, server step.
 
     Args:
@@ -250,22 +318,23 @@ def make_round(
         rows_at_once: how many rows of the stack there are at once, in a round that trains a chunk of clients
             after the other in every pass over them; rule and attack stream. None for all of them.
         told: `told(model_state, data)`, the fields of `Context` that the model and the task have.
+        blind: whether an attack that asks the rule raises an `AsksRuleError`; what it sends is then the same
+            for every rule.
 
     Returns:
-        `step(state, data) -> (state, metrics)`, pure and without captured data.
+        The `Stages`, pure and without captured data.
 
     Source: Cao et al., NDSS 2021, Algorithm 2.
     """
 
-    def step(state: RunState, data: RoundData) -> tuple[RunState, RoundMetrics]:
+    def cohort_of(key: Array, data: RoundData) -> Array:
+        if cohort_size == num_clients:
+            return jnp.arange(num_clients, dtype=jnp.int32)
+        return draw_cohort(named_key(key, "cohort"), data, cohort_size, num_in_cohort)
+
+    def begin(state: RunState, data: RoundData) -> Beginning:
         key = jax.random.fold_in(state.key, state.round)
-
-        def cohort_of(key: Array) -> Array:
-            if cohort_size == num_clients:
-                return jnp.arange(num_clients, dtype=jnp.int32)
-            return draw_cohort(named_key(key, "cohort"), data, cohort_size, num_in_cohort)
-
-        client_ids = cohort_of(key)
+        client_ids = cohort_of(key, data)
         context = Context(
             key=named_key(key, "schedule"),
             round=state.round,
@@ -277,7 +346,11 @@ def make_round(
         malicious = data.malicious[client_ids]
         if attack.active is not None:
             malicious &= attack.active(context)
-        rate = learning_rate(state.round)
+        return Beginning(key, context, malicious, learning_rate(state.round), data.counts[client_ids] > 0)
+
+    def train(state: RunState, data: RoundData, beginning: Beginning) -> Sent:
+        key, context, rate = beginning.key, beginning.context, beginning.rate
+        client_ids: Any = context.client_ids
         attack_state = state.attack_state
         if attack.prepare is not None and max_malicious != 0:
             attack_state = prepared(
@@ -286,7 +359,7 @@ def make_round(
                 attack=attack,
                 state=attack_state,
                 context=context._replace(key=named_key(key, "prepare")),
-                malicious=malicious,
+                malicious=beginning.malicious,
                 learning_rate=rate,
                 model_state=state.model_state,
             )
@@ -330,12 +403,17 @@ def make_round(
                 )
             return result
 
-        has_examples = data.counts[client_ids] > 0
         following = jnp.zeros((0,), jnp.int32)
         if client_training.examples is not None:
-            following = cohort_of(jax.random.fold_in(state.key, state.round + 1))
+            following = cohort_of(jax.random.fold_in(state.key, state.round + 1), data)
         cohort = Cohort(
-            train, client_ids, following, malicious, has_examples, state.model_state, kept.clients
+            train,
+            client_ids,
+            following,
+            beginning.malicious,
+            beginning.has_examples,
+            state.model_state,
+            kept.clients,
         )
         stacks: Sequence[Any]
         if rows_at_once is None:
@@ -348,62 +426,83 @@ def make_round(
                 dtype=state.params.dtype,
                 num_messages=algorithm.num_messages,
             )
-        # The compiler drops the root update where neither the rule nor the attack reads it.
-        root = root_update(
+        return Sent(stacks, left, [attack_state, *kept.attack_states])
+
+    def root(state: RunState, data: RoundData, beginning: Beginning) -> Array:
+        return root_update(
             server_training,
             state.params,
             data,
-            key=named_key(key, "root"),
-            learning_rate=rate,
+            key=named_key(beginning.key, "root"),
+            learning_rate=beginning.rate,
             model_state=state.model_state,
             by_device=by_device,
         )
 
-        def receive(
-            stack: Any,
-            key: Array,
-            run_key: Array,
-            root: Array | None,
-            attack_state: Any,
-            aggregator_state: Any,
-        ) -> tuple[Array, Info, Any, Any]:
-            """What the rule makes of a stack that the attackers have changed, and the states of both."""
+    def known(beginning: Beginning, root: Array | None, number: int) -> tuple[Context, Array]:
+        """What a round's rule and attack know of a stack, and its key."""
+        key = beginning.key
+        if number:
+            key, root = jax.random.fold_in(named_key(key, "message"), number - 1), None
+        told = NOT_OF_MESSAGES if number else {"root_update": root}
+        return beginning.context._replace(**told), key
+
+    def aggregator_states(state: RunState) -> list[Any]:
+        kept = state.client_state or Kept((), ())
+        return [state.aggregator_state, *kept.aggregator_states]
+
+    def corrupt(
+        state: RunState, data: RoundData, beginning: Beginning, sent: Sent, root: Array | None
+    ) -> Sent:
+        run_key = named_key(state.key, "attackers")
+
+        def corrupted(number: int, stack: Any, attack_state: Any, aggregator_state: Any) -> tuple[Any, Any]:
             chex.assert_shape(stack, (cohort_size, state.params.size))
-            known = context._replace(**(NOT_OF_MESSAGES if root is None else {"root_update": root}))
-            foreseen = known._replace(key=named_key(key, "foreseen"))
+            context, key = known(beginning, root, number)
+            foreseen = context._replace(key=named_key(key, "foreseen"))
 
             def foresee(rule: Aggregator) -> Callable[[Any], Array]:
                 return lambda stack: rule.aggregate(stack, aggregator_state, foreseen)[0]
 
+            asked = foresee(aggregator), None if surrogate is None else foresee(surrogate)
+            if blind:
+                asked = _refuse, _refuse
+            own = run_key
+            if number:
+                own = jax.random.fold_in(named_key(run_key, "message"), number - 1)
+            counts = data.counts[beginning.context.client_ids]
             knowledge = Knowledge(
-                known._replace(key=named_key(key, "attack")),
-                rule=foresee(aggregator),
-                surrogate=None if surrogate is None else foresee(surrogate),
-                local_rate=jnp.asarray(rate, stack.dtype),
-                batch_size=_examples_per_batch(client_training.batch_size, data.counts[client_ids]),
-                run_key=run_key,
+                context._replace(key=named_key(key, "attack")),
+                rule=asked[0],
+                surrogate=asked[1],
+                local_rate=jnp.asarray(beginning.rate, stack.dtype),
+                batch_size=_examples_per_batch(client_training.batch_size, counts),
+                run_key=own,
             )
-            sent, attack_state = attack.corrupt(stack, malicious, attack_state, knowledge)
-            known = known._replace(key=named_key(key, "aggregate"))
-            update, aggregator_state, info = aggregator.aggregate(sent, aggregator_state, known)
-            chex.assert_equal_shape([update, state.params])
-            return update, info, attack_state, aggregator_state
+            return attack.corrupt(stack, beginning.malicious, attack_state, knowledge)
 
-        states = attack_state, state.aggregator_state
-        run_key = named_key(state.key, "attackers")
-        update, info, attack_state, aggregator_state = receive(stacks[0], key, run_key, root, *states)
-        messages = [
-            receive(
-                stack,
-                jax.random.fold_in(named_key(key, "message"), number),
-                jax.random.fold_in(named_key(run_key, "message"), number),
-                None,
-                *states,
+        states = zip(sent.stacks, sent.attack_states, aggregator_states(state), strict=True)
+        results = [corrupted(number, *each) for number, each in enumerate(states)]
+        return sent._replace(
+            stacks=[stack for stack, _ in results], attack_states=[state for _, state in results]
+        )
+
+    def finish(
+        state: RunState, data: RoundData, beginning: Beginning, sent: Sent, root: Array | None
+    ) -> tuple[RunState, RoundMetrics]:
+        def aggregated(number: int, stack: Any, aggregator_state: Any) -> tuple[Array, Any, Info]:
+            context, key = known(beginning, root, number)
+            result = aggregator.aggregate(
+                stack, aggregator_state, context._replace(key=named_key(key, "aggregate"))
             )
-            for number, (stack, *states) in enumerate(
-                zip(stacks[1:], kept.attack_states, kept.aggregator_states, strict=True)
-            )
+            chex.assert_equal_shape([result[0], state.params])
+            return result
+
+        stacks = zip(sent.stacks, aggregator_states(state), strict=True)
+        (update, aggregator_state, info), *messages = [
+            aggregated(number, *each) for number, each in enumerate(stacks)
         ]
+        kept = state.client_state or Kept((), ())
         shared, served = kept.shared, update
         if algorithm.serve is not None:
             vectors = tuple(message[0] for message in messages)
@@ -411,10 +510,12 @@ def make_round(
         change, server_state = server_optimizer.update(-served, state.server_state, state.params)
         # The next round's clients need all of it.
         params = replicated(optax.apply_updates(state.params, change))
-        losses, model_state, clients = left()
+        losses, model_state, clients = sent.left()
         # A client without examples has trained on nothing.
-        counted = ~malicious & has_examples
+        malicious = beginning.malicious
+        counted = ~malicious & beginning.has_examples
         metrics = _metrics(update, params, losses=losses, malicious=malicious, counted=counted, info=info)
+        attack_state, *of_messages = sent.attack_states
         state = RunState(
             params=params,
             round=state.round + 1,
@@ -424,13 +525,22 @@ def make_round(
             attack_state=attack_state,
             model_state=model_state,
             client_state=state.client_state
-            and Kept(
-                clients,
-                shared,
-                tuple(message[2] for message in messages),
-                tuple(message[3] for message in messages),
-            ),
+            and Kept(clients, shared, tuple(of_messages), tuple(message[1] for message in messages)),
         )
         return state, metrics
 
-    return step
+    return Stages(begin, train, root, corrupt, finish)
+
+
+def make_round(**pieces: Any) -> Step:
+    """A round as one function.
+
+    Args:
+        **pieces: as for `make_stages`.
+
+    Returns:
+        `step(state, data) -> (state, metrics)`, pure and without captured data.
+
+    Source: Cao et al., NDSS 2021, Algorithm 2.
+    """
+    return make_stages(**pieces).step

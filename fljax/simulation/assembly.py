@@ -38,7 +38,7 @@ from fljax.engine.host_examples import HostExamples, without_clients
 from fljax.engine.local_training import LocalTraining
 from fljax.engine.metrics import Measure
 from fljax.engine.objectives import Losses, objective
-from fljax.engine.round import Step, make_round
+from fljax.engine.round import Stages, Step, make_stages
 from fljax.engine.state import Kept, RoundData, RunState
 from fljax.engine.streaming import rows_at_once
 from fljax.errors import ConfigError, DataError
@@ -125,7 +125,7 @@ class Composed(NamedTuple):
     """The pure functions of a run.
 
     Attributes:
-        step: one round.
+        stages: of a round.
         evaluate: `(params, test_x, test_y, model_state=(), beside=NOTHING_BESIDE) -> Evaluation`.
         init_state: `(flat parameters, key, model state) -> RunState`.
         unravel: (d,) to the model's parameters.
@@ -133,12 +133,17 @@ class Composed(NamedTuple):
         by_device: whether every device has the examples of its own clients only.
     """
 
-    step: Step
+    stages: Stages
     evaluate: Callable[..., Evaluation]
     init_state: Callable[[Array, Array, Any], RunState]
     unravel: Callable[[Array], Any]
     decided: int = 0
     by_device: bool = False
+
+    @property
+    def step(self) -> Step:
+        """One round."""
+        return self.stages.step
 
 
 def check_names(config: ExperimentConfig) -> None:
@@ -382,6 +387,7 @@ def compose(
     evaluation_batch: int = 500,
     devices: int = 1,
     own_data: bool = False,
+    blind: bool = False,
 ) -> Composed:
     """The pure functions of a run.
 
@@ -396,6 +402,7 @@ def compose(
         evaluation_batch: test examples evaluated at once.
         devices: among which the clients of a run are divided.
         own_data: whether a device may have the examples of its own clients only, where all of them train.
+        blind: whether an attack that asks the rule raises an `AsksRuleError`.
 
     Returns:
         The `Composed` functions; they capture no data.
@@ -445,7 +452,7 @@ def compose(
         raise ConfigError(
             'root.loss_reduction = "sum" divides by local.batch_size, which must be a number then, got "full"'
         )
-    step = make_round(
+    stages = make_stages(
         client_training=client_training,
         server_training=client_training._replace(
             batch_size=local.batch_size if root.batch_size is None else root.batch_size,
@@ -465,6 +472,7 @@ def compose(
         by_device=by_device,
         rows_at_once=rows if parts.streams else None,
         told=told,
+        blind=blind,
     )
 
     def init_state(params: Array, key: Array, model_state: Any) -> RunState:
@@ -503,4 +511,4 @@ def compose(
         num_classes=parts.dataset.num_classes,
         num_clients=num_test_clients(parts.dataset),
     )
-    return Composed(step, evaluate, init_state, unravel, decided, by_device)
+    return Composed(stages, evaluate, init_state, unravel, decided, by_device)

@@ -196,6 +196,11 @@ def _moved(data: RoundData, rows: np.ndarray) -> RoundData:
     return data._replace(table=moved, root=rows[root].astype(np.int32), validation=held)  # type: ignore[arg-type]
 
 
+def tested_rows(x: Array, y: Array, rows: Array | None) -> tuple[Array, Array]:
+    """A cell's test set: those rows of the examples, or all of them."""
+    return (x, y) if rows is None else (x[rows], y[rows])
+
+
 def beside_test(inputs: Inputs, axes: bool = False) -> Beside:
     """The arrays that an evaluation of a batch reads beside the test set, or their axes."""
     data: Any = inputs.axes if axes else inputs.data

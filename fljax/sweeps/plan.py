@@ -19,6 +19,7 @@ from fljax.simulation.model import num_convolutions
 from fljax.sweeps.axes import Sweep
 from fljax.sweeps.cells import TOLD_EVERY, Cell, Told, in_the_cell
 from fljax.sweeps.known import Known, Member
+from fljax.sweeps.recipes import can_be_staged, recipes
 
 # Cells in one program. On a CPU more do not pay, and one is best for convolutions and where there are few
 # cells, whose program then compiles faster (benchmarks/README.md).
@@ -47,6 +48,8 @@ class Group:
             where each of several has a memory of its own.
         shared_bytes: memory of the data.
         memories: among how many memories a batch's cells are divided.
+        devices: among how many devices they and their clients are divided.
+        staged: whether a round is several programs, which groups share.
         round_flops: estimated operations of one cell's round.
         num_params: d.
     """
@@ -61,6 +64,8 @@ class Group:
     round_flops: float
     num_params: int
     memories: int = 1
+    devices: int = 1
+    staged: bool = False
 
     @property
     def config(self) -> ExperimentConfig:
@@ -129,6 +134,7 @@ def make_plan(
     size: int | None = None,
     known: Known | None = None,
     told: Told | None = None,
+    staged: bool | None = None,
 ) -> Plan:
     """Check every cell with its data, group the cells, and choose how many run at once.
 
@@ -139,6 +145,8 @@ def make_plan(
         size: cells in a program at most; None for what suits the device.
         known: what earlier plans of this process have loaded.
         told: called now and then with the number of cells that are planned, and of all.
+        staged: whether rounds are several programs that groups share, where they can be; None for where
+            it is faster.
 
     Returns:
         The `Plan`. It depends on the configuration and the device, not on what has been run already.
@@ -166,7 +174,31 @@ def make_plan(
         _group(number, rows, budget, limit, batches, size, known)
         for number, rows in enumerate(members.values())
     ]
-    return Plan(sweep, groups, budget, strict)
+    return Plan(sweep, _staged(groups, staged), budget, strict)
+
+
+# Seconds of a core that a program of a round less takes to compile, and that the host takes for a round in
+# several programs (benchmarks/README.md).
+TRAINING_SECONDS, DISPATCH_SECONDS = 2.5, 3e-4
+
+
+def _staged(groups: list[Group], wanted: bool | None) -> list[Group]:
+    """The groups, of which those are staged where that pays."""
+    alike: dict[str | None, list[Group]] = {}
+    if wanted is not False and jax.process_count() == 1:
+        for group in groups:
+            possible = group.devices == 1 and can_be_staged(group.parts[0])
+            text = recipes(group.parts[0]).train.text(group.traced) if possible else None
+            alike.setdefault(text, []).append(group)
+    alike.pop(None, None)
+    paying: set[int] = set()
+    for others in alike.values():
+        rounds = sum(group.config.rounds * len(group.batches) for group in others)
+        saved = TRAINING_SECONDS * (len(others) - 1)
+        pays = jax.default_backend() == "cpu" and saved > DISPATCH_SECONDS * rounds
+        if wanted or pays:
+            paying |= {group.number for group in others}
+    return [dataclasses.replace(group, staged=group.number in paying) for group in groups]
 
 
 def _limit(budget: int, strict: bool) -> Limit:
@@ -223,6 +255,7 @@ def _group(
         round_flops=flops,
         num_params=d,
         memories=memories,
+        devices=math.prod(among),
     )
 
 

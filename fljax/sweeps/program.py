@@ -19,8 +19,9 @@ from fljax.numerics.sharding import CLIENTS_AXIS, RUNS_AXIS
 from fljax.simulation.assembly import compose
 from fljax.simulation.devices import mesh_of
 from fljax.simulation.memory import program_bytes, sharing
-from fljax.sweeps.inputs import Inputs, beside_test, group_inputs, of_batch, on_mesh
+from fljax.sweeps.inputs import Inputs, beside_test, group_inputs, of_batch, on_mesh, tested_rows
 from fljax.sweeps.plan import Group
+from fljax.sweeps.stages import Compiler, SharedPrograms, compile_evaluation, compile_rounds
 
 # Test examples all cells of a batch evaluate at once.
 EVALUATED_AT_ONCE = 500
@@ -71,8 +72,13 @@ class GroupProgram(NamedTuple):
         )
 
 
-def compile_group(group: Group) -> GroupProgram:
-    """Compile a group's programs for batches of `group.size` cells."""
+def compile_group(group: Group, shared: SharedPrograms | None = None) -> GroupProgram:
+    """Compile a group's programs for batches of `group.size` cells.
+
+    Args:
+        group: the group.
+        shared: what groups in stages share; None for no other group.
+    """
     mesh = mesh_of(group.config, group.parts[0].cohort_size, group.size)
     runs, devices = (1, 1) if mesh is None else (mesh.shape[RUNS_AXIS], mesh.shape[CLIENTS_AXIS])
     size = -(-group.size // runs) * runs
@@ -82,7 +88,7 @@ def compile_group(group: Group) -> GroupProgram:
     first = group.parts[0]
     parts = first._replace(task=first.task._replace(max_malicious=most))
     batch = max(1, EVALUATED_AT_ONCE // (size // runs))
-    plain = compose(parts, check=False, evaluation_batch=batch, devices=devices)
+    along: Any = {"axis_name": RUNS, "spmd_axis_name": None if mesh is None else RUNS_AXIS}
 
     def start(params: Array, key: Array, model_state: Any, traced: dict[str, Array]) -> RunState:
         return compose(parts, traced, check=False, devices=devices).init_state(params, key, model_state)
@@ -101,18 +107,17 @@ def compile_group(group: Group) -> GroupProgram:
     def evaluate(
         params: Array, x: Array, y: Array, rows: Array | None, model_state: Any, beside: Beside
     ) -> Evaluation:
-        tested = (x, y) if rows is None else (x[rows], y[rows])
-        return plain.evaluate(params, *tested, model_state, beside)
+        plain = compose(parts, check=False, evaluation_batch=batch, devices=devices)
+        return plain.evaluate(params, *tested_rows(x, y, rows), model_state, beside)
 
+    rows_axis = None if inputs.test_rows is None else 0
+    beside_axes = beside_test(inputs, axes=True)._replace(attack_state=0)
+    test_axes = 0, inputs.test_axis, inputs.test_axis, rows_axis, 0, beside_axes
     begun_of: Any = start
     if size > 1:
-        along: Any = {"axis_name": RUNS, "spmd_axis_name": None if mesh is None else RUNS_AXIS}
         begun_of = jax.vmap(start, **along)
         chunk = jax.vmap(chunk, in_axes=(0, 0, inputs.axes, 0, None, None), **along)
-        rows_axis = None if inputs.test_rows is None else 0
-        beside_axes = beside_test(inputs, axes=True)._replace(attack_state=0)
-        in_axes = (0, inputs.test_axis, inputs.test_axis, rows_axis, 0, beside_axes)
-        evaluate = jax.vmap(evaluate, in_axes=in_axes, **along)
+        evaluate = jax.vmap(evaluate, in_axes=test_axes, **along)
     begin = time.perf_counter()
     given = _rows(inputs, list(range(group.size)), size, mesh)
     begun = given.params, given.keys, given.model_state, given.traced
@@ -124,19 +129,26 @@ def compile_group(group: Group) -> GroupProgram:
     blank = blank_metrics(size, group.config.eval_every, mesh)
     small = are_small(given.params, given.data)
     compiled_start = compiled(begun_of, begun, mesh, results=state, small=small)
-    read = state, blank, given.data, given.traced, np.int32(0), np.int32(group.config.eval_every)
-    compiled_chunk = compiled(chunk, read, mesh, donate_argnums=0, results=(state, blank), small=small)
-    beside = beside_of(state, beside_test(given))
-    test = given.test_x, given.test_y, given.test_rows, given.model_state, beside
-    compiled_evaluate = compiled(evaluate, (given.params, *test), mesh, small=small)
-    seconds = time.perf_counter() - begin
+    test = given.test_x, given.test_y, given.test_rows, given.model_state
+    tested = given.params, *test, beside_of(state, beside_test(given))
+    compiled_chunk: Any
+    if group.staged and mesh is None:
+        shared = shared or SharedPrograms()
+        compiler = Compiler(given.traced, inputs.axes, along if size > 1 else None, small, shared, batch)
+        compiled_chunk, needed = compile_rounds(compiler, parts, state, blank, given.data)
+        compiled_evaluate = compile_evaluation(compiler, parts, tested, test_axes)
+    else:
+        read = state, blank, given.data, given.traced, np.int32(0), np.int32(group.config.eval_every)
+        compiled_chunk = compiled(chunk, read, mesh, donate_argnums=0, results=(state, blank), small=small)
+        compiled_evaluate = compiled(evaluate, tested, mesh, small=small)
+        needed = sharing(runs * devices) * program_bytes(compiled_chunk)
     return GroupProgram(
         size=size,
         start=compiled_start,
         chunk=compiled_chunk,
         evaluate=compiled_evaluate,
-        seconds_compile=seconds,
-        bytes=sharing(runs * devices) * program_bytes(compiled_chunk),
+        seconds_compile=time.perf_counter() - begin,
+        bytes=needed,
         inputs=inputs,
         mesh=mesh,
     )

@@ -1,7 +1,7 @@
 """The text that decides which program a cell of a sweep needs."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pydantic
@@ -28,7 +28,10 @@ def masked(table: Any, arrays: tuple[str, ...]) -> str:
 
 
 def signature(
-    parts: Parts, numbers: Mapping[str, Any], mask: Callable[[Any, tuple[str, ...]], str] = masked
+    parts: Parts,
+    numbers: Mapping[str, Any],
+    mask: Callable[[Any, tuple[str, ...]], str] = masked,
+    leaving_out: Collection[str] = (),
 ) -> str:
     """The key of a cell's program: its configuration as text, without the numbers that may be arrays.
 
@@ -36,12 +39,17 @@ def signature(
         parts: its pieces.
         numbers: those that may be arrays, by dotted key.
         mask: `masked`, or a version that remembers.
+        leaving_out: tables that the program does not read.
     """
     arrays = dict(ARRAYS)
     for key in numbers:
         top, _, rest = key.partition(".")
         arrays[top] = (*arrays.get(top, ()), rest)
-    fields = [mask(getattr(parts.config, name), arrays.get(name, ())) for name in _DECISIVE]
+    fields = [
+        mask(getattr(parts.config, name), arrays.get(name, ()))
+        for name in _DECISIVE
+        if name not in leaving_out
+    ]
     shapes = [parts.num_clients, parts.cohort_size, parts.in_cohort, parts.dataset.train_x.shape]
     shapes.append(parts.dataset.format.moments)
     shapes.append(num_test_clients(parts.dataset) if asks_for_clients(parts) else None)

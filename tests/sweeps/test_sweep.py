@@ -27,6 +27,7 @@ from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.known import Known
 from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
+from fljax.sweeps.stages import SharedPrograms
 from fljax.sweeps.timing import estimate_seconds
 from fljax.sweeps.traced import signature
 from tests.attacks.quadratic import one_round, simulated
@@ -384,7 +385,7 @@ def test_a_large_sweep_has_one_program_for_a_rule_and_an_attack():
 def test_every_program_is_compiled_once(monkeypatch, tmp_path):
     calls = []
 
-    def compile_group_once(group):
+    def compile_group_once(group, shared):
         calls.append(group.number)
         return Fake(group.size)
 
@@ -474,15 +475,15 @@ def test_the_estimate_of_the_time_grows_with_the_work():
 
 @pytest.mark.parametrize(("budget", "size"), [(10**9, 8), (80, 8), (79, 4), (45, 4), (25, 2), (5, 1)])
 def test_a_program_that_is_too_large_is_compiled_for_fewer_cells(monkeypatch, budget, size):
-    monkeypatch.setattr(local, "compile_group", lambda group: Fake(group.size))
+    monkeypatch.setattr(local, "compile_group", lambda group, shared: Fake(group.size))
     group = plan_of({"seeds": 8}).groups[0]
-    assert compile_within(group, budget).size == size
+    assert compile_within(group, budget, SharedPrograms()).size == size
 
 
 def test_in_parts_the_results_are_the_same(diverging):
     _, group, program = diverging
     whole = run_batch(group, group.batches[0], program)
-    half = compile_within(group, program.bytes - 1)
+    half = compile_within(group, program.bytes - 1, SharedPrograms())
     assert half.size < program.size
     parts = run_in_parts(group, group.batches[0], half)
     for mine, other in zip(whole, parts, strict=True):

@@ -106,7 +106,7 @@ def fake(monkeypatch):
 
     log = Log()
 
-    def compile_group(group):
+    def compile_group(group, shared):
         log.compiled.append(group.number)
         return FakeProgram(group)
 
@@ -273,7 +273,7 @@ def test_only_what_is_missing_is_done(fake, plan, tmp_path):
 
 
 def test_a_program_that_cannot_be_compiled_fails_its_cells_alone(fake, plan, tmp_path, monkeypatch):
-    def compile_group(group):
+    def compile_group(group, shared):
         if group.number == 0:
             raise RuntimeError("INTERNAL: no such thing")
         return FakeProgram(group)
@@ -403,7 +403,7 @@ def test_a_path_that_looks_like_a_partition_is_a_path(fake, plan, tmp_path):
 
 def test_a_batch_that_is_stopped_between_its_parts_keeps_the_first(fake, plan, tmp_path, monkeypatch):
     # The compiler has found two cells too many for the memory.
-    monkeypatch.setattr(local, "compile_group", lambda group: FakeProgram(group.resized(1)))
+    monkeypatch.setattr(local, "compile_group", lambda group, shared: FakeProgram(group.resized(1)))
     stop = Stop()
 
     class StopAtOnce(Watcher):
@@ -865,7 +865,7 @@ def test_a_cell_that_runs_out_of_memory_says_what_to_lower(fake, plan, tmp_path)
 
 
 def test_what_the_compiler_finds_too_large_is_refused(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "compile_group", lambda group: FakeProgram(group, 3 * 10**9))
+    monkeypatch.setattr(local, "compile_group", lambda group, shared: FakeProgram(group, 3 * 10**9))
     with pytest.raises(
         SweepError, match=r"12 of 12 cells failed, .*this needs 3\.0 GB, but 2\.0 GB are allowed"
     ):

@@ -17,6 +17,7 @@ from fljax.sweeps.batch import CellResult, Saved, run_batch
 from fljax.sweeps.folder import Row
 from fljax.sweeps.plan import Batch, Group, Plan
 from fljax.sweeps.program import GroupProgram, compile_group
+from fljax.sweeps.stages import SharedPrograms
 
 # Seconds between two looks whether somebody has asked to stop.
 POLL = 0.2
@@ -97,10 +98,16 @@ class Work(NamedTuple):
         except Exception as error:
             return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
 
-    def compile(self, group: Group) -> GroupProgram:
-        """Compile the program of a group for this process, within the memory of the plan."""
+    def compile(self, group: Group, shared: SharedPrograms) -> GroupProgram:
+        """Compile the program of a group for this process, within the memory of the plan.
+
+        Args:
+            group: the group.
+            shared: what groups share on the device.
+        """
         self.watcher.compiling(group)
-        program = compile_within(group, self.plan.budget, self.plan.limit if self.plan.strict else None)
+        limit = self.plan.limit if self.plan.strict else None
+        program = compile_within(group, self.plan.budget, shared, limit)
         self.watcher.compiled(group, program.seconds_compile)
         return program
 
@@ -172,12 +179,15 @@ def interleaved(batches: Sequence[Batch], workers: int) -> list[Batch]:
     return order
 
 
-def compile_within(group: Group, budget: int, limit: Limit | None = None) -> GroupProgram:
+def compile_within(
+    group: Group, budget: int, shared: SharedPrograms, limit: Limit | None = None
+) -> GroupProgram:
     """Compile a group; if the compiler's own figure exceeds the budget, for half as many cells, and so on.
 
     Args:
         group: the group.
         budget: bytes a program should use.
+        shared: what groups share on the device.
         limit: what not even one cell may exceed; None for what there is.
 
     Returns:
@@ -186,10 +196,10 @@ def compile_within(group: Group, budget: int, limit: Limit | None = None) -> Gro
     Raises:
         ConfigError: if the compiler says that not even one cell fits.
     """
-    program = compile_group(group)
+    program = compile_group(group, shared)
     while program.bytes > budget and program.size > 1:
         group = group.resized(max(1, min(program.size // 2, program.size * budget // program.bytes)))
-        program = compile_group(group)
+        program = compile_group(group, shared)
     if program.bytes > budget:
         limit = limit or available()
         if program.bytes > limit.bytes:

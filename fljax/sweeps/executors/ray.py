@@ -1,5 +1,6 @@
 """Batches as tasks of a Ray cluster: Ray places them, and runs again what a dead worker had."""
 
+import dataclasses
 import logging
 import math
 import os
@@ -37,6 +38,7 @@ from fljax.sweeps.executors.base import (
 from fljax.sweeps.known import Known
 from fljax.sweeps.plan import Batch, Group, Plan, make_plan
 from fljax.sweeps.program import GroupProgram
+from fljax.sweeps.stages import SharedPrograms
 
 # How often a batch is run again because its worker died or ran out of memory.
 RETRIES = 3
@@ -213,7 +215,8 @@ def _finished_tasks(work: Work, request: Request) -> Generator[Finished]:
     begun = _Begun(plan, order, work.watcher)
     try:
         for batch in order:
-            given = _Task([cell.id for cell in batch.cells], plan.groups[batch.group].size, plan.budget)
+            group = plan.groups[batch.group]
+            given = _Task([cell.id for cell in batch.cells], group.size, plan.budget, group.staged)
             tasks[remote.remote(groups[batch.group], given, setting)] = batch
         begun.more(slots)
         while tasks:
@@ -286,11 +289,13 @@ class _Task(NamedTuple):
         ids: of the cells.
         size: the number of cells that the group's program holds.
         budget: bytes it may use.
+        staged: as in `Group`.
     """
 
     ids: list[str]
     size: int
     budget: int
+    staged: bool
 
 
 class _Setting(NamedTuple):
@@ -326,6 +331,7 @@ class _Outcome(NamedTuple):
 # Of this worker process: Ray gives it one task after the other.
 _known = Known()
 _programs: OrderedDict[Any, tuple[Group, GroupProgram]] = OrderedDict()
+_shared = SharedPrograms()
 
 
 def run_task(cells: list[Cell], task: _Task, setting: _Setting) -> _Outcome:
@@ -363,14 +369,14 @@ def prepare(request: Request) -> None:
 
 
 def _program(cells: list[Cell], task: _Task) -> tuple[Group, GroupProgram]:
-    key = (tuple(cell.id for cell in cells), task.size, task.budget)
+    key = (tuple(cell.id for cell in cells), task.size, task.budget, task.staged)
     if key not in _programs:
         while len(_programs) >= KEPT:
             _programs.popitem(last=False)
         # This node, or its part of a GPU, may have less memory than the plan was made for.
         budget = min(task.budget, device_memory())
         (group,) = make_plan(Sweep("", {}, cells, {}), budget=budget, known=_known).groups
-        group = group.resized(task.size)
-        _programs[key] = group, compile_within(group, budget)
+        group = dataclasses.replace(group, size=task.size, staged=task.staged)
+        _programs[key] = group, compile_within(group, budget, _shared)
     _programs.move_to_end(key)
     return _programs[key]
