@@ -105,7 +105,8 @@ def group_inputs(group: Group) -> Inputs:
         "table": per_cell([pad(data.table, width) for data in tables]),
         "counts": per_cell([data.counts for data in tables]),
         "root": per_cell([np.maximum(pad(data.root, root), 0) for data in tables]),
-        "malicious": per_cell([data.malicious for data in tables]),
+        # Every cell has its own, also where nobody is malicious: programs do not differ by it.
+        "malicious": (Rows([np.asarray(data.malicious) for data in tables]), 0),
         "attackers": per_cell([pad(data.attackers, attackers, len(data.counts)) for data in tables]),
         "root_count": per_cell([np.int32(data.root.shape[0]) for data in tables]),
     }

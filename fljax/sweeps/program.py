@@ -133,7 +133,7 @@ def compile_group(group: Group, shared: SharedPrograms | None = None) -> GroupPr
     tested = given.params, *test, beside_of(state, beside_test(given))
     compiled_chunk: Any
     if group.staged and mesh is None:
-        shared = shared or SharedPrograms()
+        shared = SharedPrograms() if shared is None else shared
         compiler = Compiler(given.traced, inputs.axes, along if size > 1 else None, small, shared, batch)
         compiled_chunk, needed = compile_rounds(compiler, parts, state, blank, given.data)
         compiled_evaluate = compile_evaluation(compiler, parts, tested, test_axes)

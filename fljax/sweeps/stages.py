@@ -36,6 +36,9 @@ class SharedPrograms:
         self._lock = threading.Lock()
         self._futures: dict[Hashable, Future[Any]] = {}
 
+    def __len__(self) -> int:
+        return len(self._futures)
+
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` returns for this key; every thread that waits for it gets its exception, too."""
         with self._lock:
@@ -118,6 +121,7 @@ class StagedRounds(NamedTuple):
         train, root, corrupt, finish: programs; None for those that nobody needs.
         asks_rule: whether `corrupt` takes the rule's state.
         unread: given in place of a root update that nobody reads.
+        nobody: (n,) boolean, false.
     """
 
     recipes: Recipes
@@ -127,6 +131,7 @@ class StagedRounds(NamedTuple):
     finish: Any
     asks_rule: bool
     unread: Array
+    nobody: Array
 
     def __call__(
         self,
@@ -143,21 +148,25 @@ class StagedRounds(NamedTuple):
         def numbers(recipe: Recipe | None) -> dict[str, Array]:
             return {key: traced[key] for key in traced if recipe is not None and recipe.takes(key)}
 
+        rooted_on = _for_training(plan.root, data, self.nobody)
+        trained_on, others = _for_training(plan.train, data, self.nobody), _for_others(plan, data)
         of_train, of_root = numbers(plan.train), numbers(plan.root)
         of_corrupt, of_finish = numbers(plan.corrupt), numbers(plan.finish)
         ends: list[Array] = []
         for number in range(int(first), int(end)):
             if len(ends) == AHEAD:
                 ends.pop(0).block_until_ready()
-            root = self.unread if self.root is None else self.root(of_root, _for_root(state), data)
-            stack, left, attack_state = self.train(of_train, _for_train(plan, state), data)
+            root = self.unread
+            if self.root is not None:
+                root = self.root(of_root, _for_root(state), rooted_on)
+            stack, left, attack_state = self.train(of_train, _for_train(plan, state), trained_on)
             if "attack" not in plan.train.reads:
                 attack_state = state.attack_state
             if self.corrupt is not None:
                 seen = _for_corrupt(state, self.asks_rule)
-                stack, attack_state = self.corrupt(of_corrupt, seen, data, stack, attack_state, root)
+                stack, attack_state = self.corrupt(of_corrupt, seen, others, stack, attack_state, root)
             state, metrics, over = self.finish(
-                of_finish, _for_finish(state), data, stack, left, root, metrics, np.int32(number)
+                of_finish, _for_finish(state), others, stack, left, root, metrics, np.int32(number)
             )
             state = state._replace(attack_state=attack_state)
             del stack, left
@@ -184,6 +193,17 @@ def _for_finish(state: RunState) -> RunState:
     return state._replace(attack_state=())
 
 
+def _for_training(recipe: Recipe, data: RoundData, nobody: Any) -> RoundData:
+    if "attack" in recipe.reads or recipe.parts.in_cohort is not None:
+        return data
+    return data._replace(malicious=nobody, attackers=None)
+
+
+def _for_others(plan: Recipes, data: RoundData) -> RoundData:
+    # Attackers are numbered for their training alone, or for a cohort that has so many of them.
+    return data if plan.train.parts.in_cohort is not None else data._replace(attackers=None)
+
+
 def compile_rounds(
     compiler: Compiler, parts: Parts, state: RunState, metrics: RoundMetrics, data: RoundData
 ) -> tuple[StagedRounds, int]:
@@ -198,6 +218,12 @@ def compile_rounds(
         The stages, and the bytes that they need of a memory at most, the data included.
     """
     plan, axes = recipes(parts), compiler.data_axes
+    nobody: Any = np.zeros(parts.num_clients, bool)
+    training, rooting = (
+        (_for_training(recipe, data, nobody), _for_training(recipe, axes, None))
+        for recipe in (plan.train, plan.root)
+    )
+    data, axes = _for_others(plan, data), _for_others(plan, axes)
 
     def train(composed: Composed, state: RunState, data: RoundData) -> tuple[Array, Left, Any]:
         stages = composed.stages
@@ -231,7 +257,7 @@ def compile_rounds(
         state, of_round = stages.finish(state, data, stages.begin(state, data), sent, root)
         return state, written(metrics, of_round, number), state.round
 
-    trained = compiler.compile(plan.train, train, (_for_train(plan, state), data), (0, axes))
+    trained = compiler.compile(plan.train, train, (_for_train(plan, state), training[0]), (0, training[1]))
     stack, left, attack_state = trained.out_info
     rooted = jax.ShapeDtypeStruct(state.params.shape, state.params.dtype)
     if "attack" not in plan.train.reads:
@@ -256,11 +282,15 @@ def compile_rounds(
     if corrupted is not None:
         programs.append(corrupted)
         asked |= _reads(corrupted, 5)
-    of_root = compiler.compile(plan.root, root, (_for_root(state), data), (0, axes)) if asked else None
+    of_root = None
+    if asked:
+        of_root = compiler.compile(plan.root, root, (_for_root(state), rooting[0]), (0, rooting[1]))
     # What is left of the training waits while the attackers work.
     waiting = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(left))
     unread = jnp.zeros(rooted.shape, rooted.dtype)
-    rounds = StagedRounds(plan, trained, of_root, corrupted, finished, asks_rule, unread)
+    rounds = StagedRounds(
+        plan, trained, of_root, corrupted, finished, asks_rule, unread, jax.device_put(nobody)
+    )
     return rounds, waiting + max(map(program_bytes, programs))
 
 
