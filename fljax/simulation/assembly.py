@@ -47,7 +47,7 @@ from fljax.numerics.rows import chunk_size
 from fljax.simulation.attackers import with_actual, without_actual
 from fljax.simulation.checks import cannot_stream, check_cohort, check_messages, check_pieces
 from fljax.simulation.clients import make_clients, num_attackers, num_test_clients
-from fljax.simulation.known import asked, tell
+from fljax.simulation.known import Told, asked, tell
 from fljax.simulation.model import build_model, clients_at_once, drawn_once, num_params
 from fljax.simulation.objectives import check_stop, make_objective
 
@@ -376,6 +376,46 @@ def states_of_clients(algorithm: ClientAlgorithm, resolved: Resolved, params: An
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_clients, *jnp.shape(leaf))), one)
 
 
+def asked_of(parts: Parts, resolved: Resolved) -> set[str]:
+    """The fields of `Context` that a run's rule and attack name."""
+    training = resolved.make_attack(parts.task).train
+    return asked(resolved.rule, resolved.attack) | set(() if training is None else training.needs)
+
+
+def _sizes(parts: Parts, told: Told, num_params: int) -> dict[str, Any]:
+    """What `check_pieces` takes besides a rule and an attack."""
+    return {
+        "num_clients": parts.num_clients,
+        "cohort_size": parts.cohort_size,
+        "form": parts.dataset.format,
+        "num_params": num_params,
+        "told": told,
+        "data": root_shapes(parts),
+        "model_state": state_shapes(parts.model),
+    }
+
+
+def check_alone(parts: Parts, rule: Aggregator, attack: Attack) -> int:
+    """Let a rule and an attack of a run check their bounds, each perhaps beside another one than its own.
+
+    Args:
+        parts: of the run.
+        rule: the rule.
+        attack: the attack.
+
+    Returns:
+        Bytes of the results that they hold at the same time, as `check_pieces` counts them.
+
+    Raises:
+        ConfigError: if they do not fit the run.
+    """
+    template = jax.eval_shape(parts.model.init, jax.random.key(0))
+    names = asked_of(parts, parts.resolved)
+    told = tell(parts.model, parts.dataset.format, parts.loss, unraveling(template), names)
+    how = _sizes(parts, told, num_params(template))
+    return check_pieces(rule, attack, **how, streams=parts.streams)
+
+
 def compose(
     parts: Parts,
     traced: Traced = NOTHING,
@@ -420,17 +460,15 @@ def compose(
     d = num_params(template)
     unravel = unraveling(template)
     # A rule or an attack that is given may ask for anything.
-    names = set(Context._fields) if rule or attack else asked(resolved.rule, resolved.attack)
-    names |= set() if chosen_attack.train is None else set(chosen_attack.train.needs)
+    names = set(Context._fields) if rule or attack else asked_of(parts, resolved)
     told = tell(parts.model, parts.dataset.format, parts.loss, unravel, names)
+    surrogate = make_surrogate(resolved.rule) if rule is None else None
     decided = 0
     if check:
-        sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
-        facts: Any = {"told": told, "data": root_shapes(parts), "model_state": state_shapes(parts.model)}
-        how: Any = {"streams": parts.streams, "num_params": d, **facts}
-        decided = check_pieces(chosen_rule, chosen_attack, *sizes, **how)
+        how = _sizes(parts, told, d) | {"surrogate": surrogate}
+        decided = check_pieces(chosen_rule, chosen_attack, **how, streams=parts.streams)
         if algorithm.num_messages:
-            check_messages(config.client.name, chosen_rule, chosen_attack, *sizes, num_params=d, **facts)
+            check_messages(config.client.name, chosen_rule, chosen_attack, **how, streams=parts.streams)
     by_device = own_data and devices > 1 and parts.keeps_examples_apart(chosen_attack)
     by_device &= not names & {"root_x", "root_loss"}
     local, root = config.local, config.root
@@ -465,7 +503,7 @@ def compose(
         num_clients=parts.num_clients,
         cohort_size=parts.cohort_size,
         clients_at_once=clients_at_once(config, template, rows, parts.data.counts, devices),
-        surrogate=make_surrogate(resolved.rule) if rule is None else None,
+        surrogate=surrogate,
         num_in_cohort=parts.in_cohort,
         algorithm=algorithm,
         max_malicious=parts.task.max_malicious,

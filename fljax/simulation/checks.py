@@ -1,5 +1,6 @@
 """Checks that the pieces of a round fit each other, before anything is compiled."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -120,6 +121,7 @@ def check_pieces(
     told: Told | None = None,
     data: Any = None,
     model_state: Any = (),
+    surrogate: Aggregator | None = None,
 ) -> int:
     """Let rule and attack check their own bounds at the round's real number of rows.
 
@@ -135,6 +137,7 @@ def check_pieces(
         told: what the model and the task have of a `Context`.
         data: shapes of the root dataset, for `told`.
         model_state: shapes of the model's state, for `told`.
+        surrogate: the smooth version of the rule that attackers follow, or None.
 
     Returns:
         Bytes of the results that they hold at the same time, beside the updates and their states.
@@ -154,14 +157,15 @@ def check_pieces(
             if isinstance(lacking := getattr(context, name), Lacking):
                 raise ValueError(f"the attack needs {name}, but {lacking.reason}")
 
-        def foresee(stack: jax.Array) -> jax.Array:
-            return rule.aggregate(stack, states[0], context)[0]
+        def foresee(rule: Aggregator) -> Callable[[jax.Array], jax.Array]:
+            return lambda stack: rule.aggregate(stack, states[0], context)[0]
 
         if attack.active is not None:
             malicious = malicious & attack.active(context)
         known = Knowledge(
             context,
-            rule=foresee,
+            rule=foresee(rule),
+            surrogate=None if surrogate is None else foresee(surrogate),
             local_rate=jnp.ones(()),
             batch_size=jnp.ones(()),
             run_key=jax.random.key(0),

@@ -3,23 +3,20 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import pydantic
 
 from fljax.aggregators import Aggregator, mean, stateless
 from fljax.attacks import NO_ATTACK
-from fljax.base import Attack
 from fljax.config.components import make_aggregator, make_client
 from fljax.config.schema import ExperimentConfig
 from fljax.data import DATASETS, Dataset
 from fljax.engine.state import RoundData
 from fljax.errors import ConfigError
 from fljax.host.limits import available, gigabytes
-from fljax.simulation.assembly import Parts, check_names, compose, load_dataset, make_parts
-from fljax.simulation.checks import cannot_stream, check_pieces
+from fljax.simulation.assembly import Parts, check_alone, check_names, compose, load_dataset, make_parts
+from fljax.simulation.checks import cannot_stream
 from fljax.simulation.clients import choose_malicious, with_malicious
 from fljax.simulation.memory import Gradient, gradient_of
-from fljax.simulation.model import num_params
 from fljax.sweeps.cells import text_of
 from fljax.sweeps.traced import ARRAYS, FIELDS, identity, masked, signature
 
@@ -70,7 +67,6 @@ class Known:
         self._checked: set[Any] = set()
         # Bytes that every rule and attack that was checked holds beside the updates.
         self._decided: dict[Any, int] = {}
-        self._num_params: dict[Any, int] = {}
         # Attacks that ask the rule.
         self._asking: set[Any] = set()
         self._gradients: dict[Any, Gradient] = {}
@@ -201,27 +197,17 @@ class Known:
     def _pieces(self, parts: Parts) -> tuple[Any, Any]:
         """The keys of the checks of the rule and of the attack."""
         config = parts.config
-        sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format, parts.streams, self._d(parts))
+        # What the model and the task have of a `Context` depends on these.
+        of_model = (self._text(getattr(config, name)) for name in ("model", "loss", "root"))
+        sizes = parts.num_clients, parts.cohort_size, parts.dataset.format, parts.streams, *of_model
         attack = self._mask(config.attack, ARRAYS["attack"])
         return (self._text(config.aggregator), sizes), (attack, sizes)
-
-    def _d(self, parts: Parts) -> int:
-        """The number of parameters of a cell's model."""
-        key = self._text(parts.config.model), parts.dataset.format
-        if key not in self._num_params:
-            shapes = jax.eval_shape(parts.model.init, jax.random.key(0))
-            self._num_params[key] = num_params(shapes)
-        return self._num_params[key]
 
     def _check(self, parts: Parts) -> None:
         """Check rule and attack on their own, and together if the attack asks the rule."""
         config = parts.config
         if parts.streams and (obstacle := cannot_stream(parts.resolved)):
             raise ConfigError(obstacle)
-
-        def check(rule: Aggregator, attack: Attack) -> int:
-            sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
-            return check_pieces(rule, attack, *sizes, streams=parts.streams, num_params=self._d(parts))
 
         rest = tuple(
             self._text(getattr(config, name)) for name in ("local", "client", "root", "server", "model")
@@ -230,10 +216,10 @@ class Known:
             compose(parts, check=False)
         rule, attack = pieces = self._pieces(parts)
         if rule not in self._decided:
-            self._decided[rule] = check(make_aggregator(parts.resolved.rule), NO_ATTACK)
+            self._decided[rule] = check_alone(parts, make_aggregator(parts.resolved.rule), NO_ATTACK)
         if attack not in self._decided:
             spy = _Spy()
-            self._decided[attack] = check(spy.rule, parts.resolved.make_attack(parts.task))
+            self._decided[attack] = check_alone(parts, spy.rule, parts.resolved.make_attack(parts.task))
             if spy.asked > 1:
                 self._asking.add(attack)
         whole = (*pieces, self._text(config.client))

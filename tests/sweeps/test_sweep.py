@@ -682,3 +682,9 @@ def test_the_planner_finds_every_traceable_parameter():
     }
     part = plan_of({}, BASE | {"aggregator": rule, "attack": attack}).groups[0].parts[0]
     assert "traced" in signature(part, part.resolved.numbers)
+
+
+def test_an_attack_follows_the_surrogate_of_a_rule_without_a_gradient():
+    rule = {"name": "covariance_filter", "num_malicious": 2}
+    plan = plan_of({"axes": {"aggregator": [rule], "attack": ["optimize_attack"]}})
+    assert len(plan.groups) == 1
