@@ -371,6 +371,18 @@ def states_of_clients(algorithm: ClientAlgorithm, resolved: Resolved, params: An
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_clients, *jnp.shape(leaf))), one)
 
 
+def facts_of(parts: Parts, names: set[str]) -> dict[str, Any]:
+    """What the checks of a rule and an attack are given of the model and the task, by argument.
+
+    Args:
+        parts: from `make_parts`.
+        names: of the facts that anybody asks for.
+    """
+    unravel = unraveling(jax.eval_shape(parts.model.init, jax.random.key(0)))
+    told = tell(parts.model, parts.dataset.format, parts.loss, unravel, names)
+    return {"told": told, "data": root_shapes(parts), "model_state": state_shapes(parts.model)}
+
+
 def compose(
     parts: Parts,
     traced: Traced = NOTHING,
@@ -415,11 +427,11 @@ def compose(
     # A rule or an attack that is given may ask for anything.
     names = set(Context._fields) if rule or attack else asked(resolved.rule, resolved.attack)
     names |= set() if chosen_attack.train is None else set(chosen_attack.train.needs)
-    told = tell(parts.model, parts.dataset.format, parts.loss, unravel, names)
+    facts = facts_of(parts, names)
+    told = facts["told"]
     decided = 0
     if check:
         sizes = parts.num_clients, parts.cohort_size, parts.dataset.format
-        facts: Any = {"told": told, "data": root_shapes(parts), "model_state": state_shapes(parts.model)}
         how: Any = {"streams": parts.streams, "num_params": d, **facts}
         decided = check_pieces(chosen_rule, chosen_attack, *sizes, **how)
         if algorithm.num_messages:

@@ -17,6 +17,8 @@ from fljax.models.heads import find_head, inputs_of_head
 
 # `told(model_state, data)` is what a round's `Context` has besides the round itself.
 Told = Callable[[Any, RoundData], dict[str, Any]]
+# The fields of `Context` that it has.
+FACTS = frozenset(("layers", "head", "predict", "features", "root_x", "root_loss"))
 
 
 def asked(*pieces: Bound) -> set[str]:

@@ -15,9 +15,10 @@ from fljax.data import DATASETS, Dataset
 from fljax.engine.state import RoundData
 from fljax.errors import ConfigError
 from fljax.host.limits import available, gigabytes
-from fljax.simulation.assembly import Parts, check_names, compose, load_dataset, make_parts
+from fljax.simulation.assembly import Parts, check_names, compose, facts_of, load_dataset, make_parts
 from fljax.simulation.checks import cannot_stream, check_pieces
 from fljax.simulation.clients import choose_malicious, with_malicious
+from fljax.simulation.known import FACTS, asked
 from fljax.simulation.memory import Gradient, gradient_of
 from fljax.simulation.model import num_params
 from fljax.sweeps.cells import text_of
@@ -203,6 +204,8 @@ class Known:
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format, parts.streams, self._d(parts))
         attack = self._mask(config.attack, ARRAYS["attack"])
+        if asked(parts.resolved.rule, parts.resolved.attack) & FACTS:
+            sizes = (*sizes, self._text(config.model), self._text(config.loss), self._text(config.root))
         return (self._text(config.aggregator), sizes), (attack, sizes)
 
     def _d(self, parts: Parts) -> int:
@@ -221,7 +224,10 @@ class Known:
 
         def check(rule: Aggregator, attack: Attack) -> int:
             sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format)
-            return check_pieces(rule, attack, *sizes, streams=parts.streams, num_params=self._d(parts))
+            facts = facts_of(parts, _asked(parts, attack))
+            return check_pieces(
+                rule, attack, *sizes, streams=parts.streams, num_params=self._d(parts), **facts
+            )
 
         rest = tuple(
             self._text(getattr(config, name)) for name in ("local", "client", "root", "server", "model")
@@ -241,6 +247,12 @@ class Known:
         if together and whole not in self._checked:
             compose(parts)
         self._checked |= {rest, whole}
+
+
+def _asked(parts: Parts, attack: Attack) -> set[str]:
+    """What a cell's rule and attack ask of the model and the task."""
+    names = asked(parts.resolved.rule, parts.resolved.attack)
+    return names if attack.train is None else names | set(attack.train.needs)
 
 
 class _Spy:
