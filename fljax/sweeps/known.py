@@ -204,9 +204,10 @@ class Known:
         config = parts.config
         sizes = (parts.num_clients, parts.cohort_size, parts.dataset.format, parts.streams, self._d(parts))
         attack = self._mask(config.attack, ARRAYS["attack"])
+        facts: tuple[str, ...] = ()
         if asked(parts.resolved.rule, parts.resolved.attack) & FACTS:
-            sizes = (*sizes, self._text(config.model), self._text(config.loss), self._text(config.root))
-        return (self._text(config.aggregator), sizes), (attack, sizes)
+            facts = self._text(config.model), self._text(config.loss), self._text(config.root)
+        return (self._text(config.aggregator), sizes, facts), (attack, sizes, facts)
 
     def _d(self, parts: Parts) -> int:
         """The number of parameters of a cell's model."""
