@@ -48,7 +48,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         other = EXCLUSIVE.get(above, {}).get(key)
         if other is not None and f"{above}.{other}" not in overrides:
             table.pop(other, None)
-        table[key] = value
+        table[key] = copy.deepcopy(value)
     return result
 
 

@@ -448,6 +448,12 @@ def test_a_new_name_drops_the_former_parameters_only():
     assert json.dumps(values) == before
 
 
+def test_a_table_that_is_set_is_left_alone_by_the_keys_beside_it():
+    attack = {"name": "sign_flip"}
+    assert apply_overrides({}, {"attack": attack, "attack.fraction": 0.4})["attack"]["fraction"] == 0.4
+    assert attack == {"name": "sign_flip"}
+
+
 def test_naming_the_same_component_keeps_its_parameters():
     values = {"aggregator": {"name": "krum", "num_malicious": 2}}
     assert apply_overrides(values, {"aggregator.name": "krum"}) == values

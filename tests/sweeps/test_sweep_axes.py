@@ -569,6 +569,14 @@ def test_what_cells_share_is_checked_once(monkeypatch):
     assert counts["compose"] == 1 + 1 + 3
 
 
+def test_rules_and_attacks_are_planned_with_what_they_ask_of_the_model():
+    asking = {
+        "aggregator": ["deepsight", "lasa", {"name": "zeno", "num_malicious": 1}],
+        "attack": ["none", "chameleon", "layer_backdoor"],
+    }
+    assert len(make_plan(make_sweep(BASE, {"zip": [asking]})).groups) == 3
+
+
 def test_planning_tells_how_far_it_is():
     told = []
     sweep = make_sweep({**BASE, "seeds": {"data": 1}}, {"seeds": 2500})
