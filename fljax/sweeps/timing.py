@@ -3,10 +3,10 @@
 from fljax.host.speed import machine_flops
 from fljax.sweeps.plan import Group, Plan
 
-# Of the speed of a large matrix product, what whole rounds reach; and what one operation more costs on a CPU
-# and on an accelerator: measured, see benchmarks/README.md.
+# Of the speed of a large matrix product, what whole rounds reach; what a group takes to compile, also where it
+# shares stages of its rounds with others; and what a round costs besides: measured, see benchmarks/README.md.
 EFFICIENCY = 0.2
-SECONDS_COMPILE = 6.0
+SECONDS_COMPILE, SECONDS_COMPILE_STAGED = 6.0, 2.0
 OVERHEAD = 2e-4
 
 
@@ -17,6 +17,7 @@ def estimate_seconds(plan: Plan, workers: int) -> list[float]:
     def of(group: Group) -> float:
         rounds = group.config.rounds * len(group.cells)
         overhead = OVERHEAD * group.config.rounds * len(group.batches) / workers
-        return SECONDS_COMPILE / workers + rounds * group.round_flops / speed + overhead
+        compiling = SECONDS_COMPILE_STAGED if group.staged else SECONDS_COMPILE
+        return compiling / workers + rounds * group.round_flops / speed + overhead
 
     return [of(group) for group in plan.groups]

@@ -548,7 +548,7 @@ def test_tables_are_parsed_once_for_all_cells_that_have_them(monkeypatch):
 
 
 def test_what_cells_share_is_checked_once(monkeypatch):
-    counts = dict.fromkeys(("load_dataset", "check_pieces", "gradient_of", "compose"), 0)
+    counts = dict.fromkeys(("load_dataset", "check_alone", "gradient_of", "compose"), 0)
     for name in counts:
         plain = getattr(known, name)
 
