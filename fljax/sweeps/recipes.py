@@ -1,8 +1,8 @@
 """The stages of a round that groups of a sweep may share, and what decides the program of each."""
 
 import json
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,9 +28,9 @@ class Recipe(NamedTuple):
     parts: Parts
     reads: frozenset[str]
 
-    def takes(self, key: str) -> bool:
-        """True if the stage reads a number of the configuration, by its dotted key."""
-        return key.partition(".")[0] in self.reads
+    def numbers(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of some numbers by dotted key that the stage reads."""
+        return {key: value for key, value in values.items() if key.partition(".")[0] in self.reads}
 
     def asking(self) -> "Recipe":
         """The same stage if it asks the rule."""
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
             traced: dotted keys of the numbers that are arguments.
         """
         parts = self.parts
-        numbers = {key: value for key, value in parts.resolved.numbers.items() if self.takes(key)}
+        numbers = self.numbers(parts.resolved.numbers)
         fixed = {key: value for key, value in numbers.items() if key not in traced}
         model = jax.eval_shape(parts.model.init, jax.random.key(0))
         at_once = clients_at_once(parts.config, model, parts.cohort_size, parts.data.counts)

@@ -90,7 +90,7 @@ class Compiler(NamedTuple):
             donated: numbers of the arguments whose memory it may use.
             blind: as for `compose`.
         """
-        traced = self.of(recipe)
+        traced = recipe.numbers(self.traced)
         shapes = jax.tree.map(lambda leaf: f"{leaf.dtype}{leaf.shape}", (given, traced))
         batch = self.evaluation_batch
         key = recipe.text(traced), str(shapes), str(axes), str(self.along), blind, batch
@@ -107,10 +107,6 @@ class Compiler(NamedTuple):
             return compiled(whole, (traced, *given), None, small=self.small, donate_argnums=numbers)
 
         return self.shared.get(key, make)
-
-    def of(self, recipe: Recipe) -> dict[str, Any]:
-        """The traced numbers that a stage takes."""
-        return {key: value for key, value in self.traced.items() if recipe.takes(key)}
 
 
 class StagedRounds(NamedTuple):
@@ -145,13 +141,12 @@ class StagedRounds(NamedTuple):
         """Rounds `first` to `end` of a chunk; consumes state and metrics."""
         plan = self.recipes
 
-        def numbers(recipe: Recipe | None) -> dict[str, Array]:
-            return {key: traced[key] for key in traced if recipe is not None and recipe.takes(key)}
-
         rooted_on = _for_training(plan.root, data, self.nobody)
         trained_on, others = _for_training(plan.train, data, self.nobody), _for_others(plan, data)
-        of_train, of_root = numbers(plan.train), numbers(plan.root)
-        of_corrupt, of_finish = numbers(plan.corrupt), numbers(plan.finish)
+        of_train, of_root, of_corrupt, of_finish = (
+            {} if recipe is None else recipe.numbers(traced)
+            for recipe in (plan.train, plan.root, plan.corrupt, plan.finish)
+        )
         ends: list[Array] = []
         for number in range(int(first), int(end)):
             if len(ends) == AHEAD:

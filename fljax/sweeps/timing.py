@@ -3,8 +3,8 @@
 from fljax.host.speed import machine_flops
 from fljax.sweeps.plan import Group, Plan
 
-# Of the speed of a large matrix product, what whole rounds reach; what a group takes to compile, also where it
-# shares stages of its rounds with others; and what a round costs besides: measured, see benchmarks/README.md.
+# Of the speed of a large matrix product, what whole rounds reach; what a group takes to compile, also where
+# others share stages of its rounds; and what a round costs besides: measured, see benchmarks/README.md.
 EFFICIENCY = 0.2
 SECONDS_COMPILE, SECONDS_COMPILE_STAGED = 6.0, 2.0
 OVERHEAD = 2e-4
