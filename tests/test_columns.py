@@ -8,7 +8,7 @@ import pytest
 from fljax.aggregators import PRE_AGGREGATORS, RULES
 from tests.attacks.table import UPDATE_CASES
 from tests.support.columns import TABLE, D, N
-from tests.support.processes import lines_of
+from tests.support.processes import QUICKLY, lines_of
 
 # What divides by columns without a word between the devices: sorting networks and votes.
 SILENT = {"median", "trimmed_mean", "mean_around_median", "phocas", "sign_majority", "root_only"}
@@ -55,7 +55,7 @@ def test_the_table_of_results_has_every_component():
 
 @pytest.mark.slow
 def test_columns_on_devices_give_the_one_device_result_and_nothing_puts_them_together():
-    lines = [json.loads(line) for line in lines_of("-m", "tests.support.columns", XLA_FLAGS="")]
+    lines = [json.loads(line) for line in lines_of("-m", "tests.support.columns", XLA_FLAGS=QUICKLY)]
     assert {(line["devices"], line["runs"]) for line in lines} == {(8, 1), (4, 2)}
     wrong = []
     for line in lines:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from fljax.cli.listing import KINDS
 from tests.support.browser import chromium
+from tests.support.processes import QUICKLY
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -30,14 +31,14 @@ def site(tmp_path_factory):
     pytest.importorskip("sphinx", reason="needs the extra docs")
     worker = tmp_path_factory.getbasetemp()
     out = (worker.parent if "PYTEST_XDIST_WORKER" in os.environ else worker) / "site"
-    # The tests' own settings (two devices, quick programs) are not those of a person who builds it.
+    # Quick programs, but not two devices: a person who builds it has one.
     own = {key: value for key, value in os.environ.items() if not key.startswith(("JAX_", "XLA_"))}
     options = ("--builder", "html", "--fail-on-warning", "--keep-going", "--quiet", "-d", out / "doctrees")
     with FileLock(f"{out}.lock"):
         # Where another worker has built it, this finds nothing to do.
         done = subprocess.run(
             [sys.executable, "-m", "sphinx", *options, ROOT / "docs", out / "html"],
-            env={**own, "PYTHONPATH": str(ROOT)},
+            env={**own, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICKLY},
             capture_output=True,
             text=True,
             check=False,

@@ -7,6 +7,7 @@ A process of its own, since the number of devices is fixed when JAX starts:
 
 import json
 import os
+from functools import cache
 from typing import Any
 
 import jax
@@ -60,17 +61,19 @@ def distance(one: Any, other: Any) -> float:
     return max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in pairs)
 
 
-def finished(values: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """The parameters after a run, its columns, and the compiled chunk."""
-    experiment = assemble(parse_config(values))
+@cache
+def finished(name: str, clients: int | None = None) -> tuple[Any, Any, Any]:
+    """The parameters after a run of `RUNS`, its columns, and the compiled chunk."""
+    devices = {} if clients is None else {"devices": {"clients": clients}}
+    experiment = assemble(parse_config({**BASE, **RUNS[name], **devices}))
     program = compile_experiment(experiment)
     result = run_experiment(experiment, program=program)
     return result.params, result.metrics, program.chunk
 
 
-def compared(name: str, values: dict[str, Any], clients: int) -> dict[str, Any]:
-    alone, columns, _ = finished(values)
-    params, others, chunk = finished(values | {"devices": {"clients": clients}})
+def compared(name: str, clients: int) -> dict[str, Any]:
+    alone, columns, _ = finished(name)
+    params, others, chunk = finished(name, clients)
     return {
         "name": f"{name} on {clients}",
         "params": distance(alone, params),
@@ -83,28 +86,31 @@ def compared(name: str, values: dict[str, Any], clients: int) -> dict[str, Any]:
     }
 
 
-def swept(runs: int, clients: int) -> dict[str, Any]:
-    """A sweep of six cells in one program."""
+@cache
+def swept(runs: int = 1, clients: int = 1) -> tuple[list[list[float]], int]:
+    """A sweep of six cells in one program: errors and losses, and how many devices it took."""
     values = {**BASE, "aggregator": {"name": "krum", "num_malicious": 2}}
-    found, used = [], 0
-    for devices in ({}, {"devices": {"runs": runs, "clients": clients}}):
-        sweep = make_sweep({**values, **devices}, SWEEP)
-        (group,) = make_plan(sweep, size=6).groups
-        (batch,) = group.batches
-        program = compile_group(group)
-        results = run_batch(group, batch, program)
-        found.append([[line["test_error"], line["loss"]] for cell in results for line in cell.lines])
-        used = 1 if program.mesh is None else program.mesh.size
-    return {"name": f"sweep on {runs} x {clients}", "columns": distance(*found), "used": used}
+    devices = {} if runs * clients == 1 else {"devices": {"runs": runs, "clients": clients}}
+    (group,) = make_plan(make_sweep({**values, **devices}, SWEEP), size=6).groups
+    (batch,) = group.batches
+    program = compile_group(group)
+    results = run_batch(group, batch, program)
+    lines = [[line["test_error"], line["loss"]] for cell in results for line in cell.lines]
+    return lines, 1 if program.mesh is None else program.mesh.size
+
+
+def sweeps_compared(runs: int, clients: int) -> dict[str, Any]:
+    (alone, _), (divided, used) = swept(), swept(runs, clients)
+    return {"name": f"sweep on {runs} x {clients}", "columns": distance(alone, divided), "used": used}
 
 
 def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    for name, values in RUNS.items():
+    for name in RUNS:
         for clients in (2, 4) if name == "all clients" else (3,):
-            print(json.dumps(compared(name, {**BASE, **values}, clients)), flush=True)
+            print(json.dumps(compared(name, clients)), flush=True)
     for runs, clients in ((2, 2), (4, 1), (1, 3)):
-        print(json.dumps(swept(runs, clients)), flush=True)
+        print(json.dumps(sweeps_compared(runs, clients)), flush=True)
 
 
 if __name__ == "__main__":

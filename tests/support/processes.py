@@ -7,8 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# XLA's older emitter of loops takes less time. XLA ends a process that gives it a flag it does not know.
-QUICKLY = "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
+# XLA's older emitter of loops takes less time, and so does code that is not split among threads: a worker has
+# one core. XLA ends a process that gives it a flag it does not know.
+QUICKLY = (
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    if version("jaxlib").startswith("0.10.")
+    else ""
+)
 
 
 def lines_of(*words: object, folder: Path = ROOT, **variables: str) -> list[str]:
