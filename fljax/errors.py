@@ -1,6 +1,6 @@
 """The errors a user of fljax can make; each carries one sentence: what was given, what is allowed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -13,17 +13,30 @@ class DataError(ValueError):
     """A data file that is missing, truncated or not what its name says."""
 
 
-def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:
-    """The sentence for a misspelt name, with the nearest match first.
+def unknown_name(kind: str, given: str, allowed: Iterable[str], also: Mapping[str, str] | None = None) -> str:
+    """The sentence for a misspelt name, with the nearest match first, whatever its case and hyphens.
+
+    Args:
+        kind: of what.
+        given: the name.
+        allowed: the names that there are.
+        also: what else one of them is called, to its name.
 
     Example:
         >>> unknown_name("rule", "medain", ["mean", "median"])
         "unknown rule 'medain'; did you mean 'median'? (choose from mean, median)"
+        >>> unknown_name("rule", "fedavg", ["mean", "median"], {"FedAvg": "mean"})
+        "unknown rule 'fedavg'; did you mean 'mean'? (choose from mean, median)"
     """
     names = list(allowed)
-    near = get_close_matches(given, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    known = {_plain(word): name for word, name in [*(also or {}).items(), *zip(names, names, strict=True)]}
+    near = get_close_matches(_plain(given), known, n=1)
+    hint = f"; did you mean {known[near[0]]!r}?" if near else ""
     return f"unknown {kind} {given!r}{hint} (choose from {', '.join(names)})"
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_").replace(" ", "_")
 
 
 def listed(names: Iterable[str]) -> str:

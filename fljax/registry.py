@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fljax.errors import ConfigError, first_line, unknown_name
 
@@ -131,12 +131,13 @@ class Registry(Mapping[str, Entry]):
             besides: names without an entry that the sentence offers, too.
 
         Raises:
-            ConfigError: if there is none; the nearest name is in its sentence.
+            ConfigError: if there is none; the name that is nearest, or whose title is, is in its sentence.
         """
         if name not in self._entries:
             load_installed()
         if name not in self._entries:
-            raise ConfigError(unknown_name(self.kind, name, [*besides, *self._entries]))
+            titles = {entry.title: entry.name for entry in self._entries.values()}
+            raise ConfigError(unknown_name(self.kind, name, [*besides, *self._entries], titles))
         return self._entries[name]
 
     def __getitem__(self, name: str) -> Entry:
@@ -147,6 +148,29 @@ class Registry(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def with_options(register: F) -> F:
+    """Let a decorator that takes options be written without parentheses, too.
+
+    Args:
+        register: `register(name=None, **options)`, which returns a decorator.
+
+    Example:
+        >>> @with_options
+        ... def named(name=None, *, mark="!"):
+        ...     return lambda function: (name or function.__name__) + mark
+        >>> @named
+        ... def plain(): ...
+        >>> plain, named("other", mark="?")(len)
+        ('plain!', 'other?')
+    """
+
+    @functools.wraps(register)
+    def call(name: Any = None, **options: Any) -> Any:
+        return register(**options)(name) if callable(name) else register(name, **options)
+
+    return cast(F, call)
 
 
 def load_installed() -> None:

@@ -31,6 +31,17 @@ def test_the_places_in_the_table_are_there(kind, write, beside):
         assert place.exists(), f"{kind}: {path}"
 
 
+@pytest.mark.parametrize("name", sorted(name for names in DECORATORS.values() for name in names))
+def test_a_decorator_may_stand_without_parentheses(name):
+    def study_bare(outputs, labels):
+        """It is registered, not called."""
+
+    with no_trace():
+        getattr(fljax, name)(study_bare)
+        assert sum("study_bare" in registry for registry in REGISTRIES) == 1
+    assert not any("study_bare" in registry for registry in REGISTRIES)
+
+
 def test_one_of_each_is_added_by_its_decorator_alone(tmp_path):
     """A file with nothing but what the table says; the library is as it was."""
     (tmp_path / "study_one_of_each.py").write_text(ONE_OF_EACH)

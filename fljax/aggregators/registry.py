@@ -11,7 +11,7 @@ from fljax.aggregators.softening import Measure, softened
 from fljax.base import Aggregator, Info, PreAggregator
 from fljax.numerics.checks import ArgumentError, compute_dtype, named, output_dtype, real_array, shown
 from fljax.numerics.rows import stack_or_rows
-from fljax.registry import Registry
+from fljax.registry import Registry, with_options
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +35,7 @@ class Rule(Protocol[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array: ...
 
 
+@with_options
 def register_rule(
     name: str | None = None,
     *,
@@ -123,6 +124,7 @@ def as_rule(
     return rule
 
 
+@with_options
 def register_pre_aggregator(
     name: str | None = None,
     *,
@@ -170,6 +172,7 @@ def register_pre_aggregator(
     return decorate
 
 
+@with_options
 def register_post_aggregator(
     name: str | None = None,
     *,

@@ -11,13 +11,14 @@ from fljax.aggregators.combining import check_arguments, context_arguments
 from fljax.aggregators.registry import name_of
 from fljax.attacks.wrappers import checked, on_labels, on_updates
 from fljax.base import Attack, Context, Task
-from fljax.registry import F, Registry
+from fljax.registry import F, Registry, with_options
 
 # `streams`: it takes `Rows`, a stack that is never whole, as well.
 ATTACKS = Registry("attack", optimises="", make=on_updates, streams=False)
 SCHEDULES = Registry("schedule")
 
 
+@with_options
 def register_attack(
     name: str | None = None,
     *,
@@ -67,6 +68,7 @@ def register_attack(
     return register
 
 
+@with_options
 def register_schedule(
     name: str | None = None, *, title: str | None = None, source: str = ""
 ) -> Callable[[F], F]:

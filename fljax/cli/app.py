@@ -693,7 +693,7 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="rules, attacks, schedules, datasets, models, partitions, augmentations, losses or metrics.",
+            help=f"{', '.join(LISTS[:-1])} or {LISTS[-1]}.",
             autocompletion=one_of(*LISTS),
         ),
     ] = None,

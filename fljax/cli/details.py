@@ -31,6 +31,8 @@ SHARED: Mapping[str, type[Component]] = {
 PACKAGES = ("fljax.aggregators", "fljax.attacks", "fljax.data", "fljax.models")
 # Fields of every flax module.
 FLAX = ("parent", "name")
+# What configurations and Python call what the list of rules has.
+OF_RULES = ("aggregators", "pre_aggregators", "post_aggregators", "defences")
 WEIGHTS = 'by what clients are weighted: "size", their numbers of examples, or "uniform", all alike'
 # What a parameter without a default is set to in the line that shows how to write it.
 EXAMPLES: Mapping[Any, str] = {
@@ -58,7 +60,7 @@ def show_list(console: Console, kind: str | None, name: str | None) -> None:
     if kind is not None and kind not in KINDS:
         of = kind_of(kind)
         hint = f"{kind!r} is one of the {of}: fljax list {of} {kind}" if of else None
-        raise ConfigError(hint or unknown_name("list", kind, KINDS))
+        raise ConfigError(hint or unknown_name("list", kind, KINDS, {key: "rules" for key in OF_RULES}))
     if kind and name:
         for number, part in enumerate(details(find_entry(kind, name))):
             if number:
@@ -115,14 +117,16 @@ def config_line(entry: Listed) -> str:
         'aggregator = { name = "median", pre = [{ name = "bucketing", bucket_size = 4 }] }'
     """
     required = [(name, hint) for name, (hint, default) in entry.parameters.items() if default is ...]
-    pairs = [("name", json.dumps(entry.name)), *((name, EXAMPLES[hint]) for name, hint in required)]
+    values = [(name, EXAMPLES.get(hint, "...")) for name, hint in required]
+    pairs = [("name", json.dumps(entry.name)), *values]
     return entry.table.replace("{}", "{ " + ", ".join(f"{key} = {value}" for key, value in pairs) + " }")
 
 
 def _parameters(entry: Listed, meanings: Mapping[str, str]) -> Table:
     rows = []
     for name, (hint, default) in entry.parameters.items():
-        shown = "required" if default is ... else "None" if default is None else json.dumps(default)
+        text = "None" if default is None else json.dumps(default, default=repr)
+        shown = "required" if default is ... else text
         meaning = WEIGHTS if name == "weights" else meanings.get(name, "").rstrip(".")
         if name in COUNTS and hint is int:
             meaning += '; "actual" for as many as there are'
@@ -170,7 +174,9 @@ def allowed(hint: Any, several: bool = False) -> str:
         return " or ".join(dict.fromkeys(options))
     if hint is Attack:
         return f"table{plural} with a name"
-    return f"list{plural} of {allowed(arguments[0], several=True)}"
+    if arguments and isinstance(origin, type) and issubclass(origin, Sequence):
+        return f"list{plural} of {allowed(arguments[0], several=True)}"
+    return f"value{plural}"  # a plugin's, of no type or one that has no words here
 
 
 def public_name(entry: Listed) -> str:

@@ -21,7 +21,7 @@ from fljax.host.terminal import Table
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "pandas", "matplotlib", "scikit-learn")
 # Data sets that are there without files.
-ALWAYS = ("digits", "synthetic")
+ALWAYS = ("digits", "breast_cancer", "wine", "diabetes", "synthetic")
 
 
 class Extra(NamedTuple):

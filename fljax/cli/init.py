@@ -160,10 +160,11 @@ def configuration(name: str, wishes: Wishes) -> str:
     rounds = 500 if wishes.rounds is None else wishes.rounds
     fraction = 0.2 if wishes.fraction is None else wishes.fraction
     under = "without attack" if attacks[0].name == "none" else f"under {_title(attacks[0])}"
-    what = f"{len(rules)} rules under {len(attacks)} attacks" if is_sweep else f"{_title(rules[0])} {under}"
+    several = f"{_counted(rules, 'rule')} under {_counted(attacks, 'attack')}"
+    what = several if is_sweep else f"{_title(rules[0])} {under}"
     command = "sweep" if is_sweep else "run"
     lines = [
-        f"# {what} on {data.name}. Every key and its default are in fljax's documentation.",
+        f"# {what} on {data.name}. All keys and defaults: fljax's documentation, Reference, Configuration.",
         f"# Run it:           fljax {command} {name}",
         f"# Change a value:   fljax {command} {name} --set rounds=100",
         "# Other names:      fljax list rules, attacks, datasets, partitions, models",
@@ -212,6 +213,10 @@ def configuration(name: str, wishes: Wishes) -> str:
     return text
 
 
+def _counted(entries: list[Listed], word: str) -> str:
+    return f"{len(entries)} {word}{'s' * (len(entries) != 1)}"
+
+
 def _title(entry: Listed) -> str:
     return entry.title or entry.name
 
@@ -223,8 +228,8 @@ def _every(rounds: int) -> int:
 
 def _part(entry: Listed, kind: str, **more: Any) -> list[str]:
     """A line of the file, and before it what it is."""
-    about = f"# {entry.summary.rstrip('.')}. In full: fljax list {kind} {entry.name}"
-    return [*_wrapped(about), entry.table.replace("{}", _table(entry, **more))]
+    line = entry.table.replace("{}", _table(entry, **more))
+    return [*_wrapped(f"# {entry.summary}"), f"# In full: fljax list {kind} {entry.name}", line]
 
 
 def _axis(name: str, entries: list[Listed]) -> list[str]:

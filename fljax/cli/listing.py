@@ -175,7 +175,8 @@ def find_entry(kind: str, name: str) -> Listed:
     """
     entries = {entry.name: entry for entry in KINDS[kind].entries()}
     if name not in entries:
-        raise ConfigError(unknown_name(KINDS[kind].one, name, entries))
+        titles = {entry.title: entry.name for entry in entries.values() if entry.title}
+        raise ConfigError(unknown_name(KINDS[kind].one, name, entries, titles))
     return entries[name]
 
 

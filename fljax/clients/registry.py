@@ -7,13 +7,14 @@ from typing import Any, cast
 
 from fljax.base import ClientAlgorithm
 from fljax.numerics.checks import named
-from fljax.registry import F, Registry
+from fljax.registry import F, Registry, with_options
 
 # `needs_sgd`: it takes the local update for a sum of gradients. `keeps_optimizer`: the local optimizer goes
 # on where it was in the client's last round.
 CLIENT_ALGORITHMS = Registry("client algorithm", needs_sgd=False, keeps_optimizer=False)
 
 
+@with_options
 def register_client_algorithm(
     name: str | None = None,
     *,

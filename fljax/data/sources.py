@@ -19,7 +19,7 @@ from fljax.data.readers import tfds as tfds_source
 from fljax.data.readers.cifar10 import Batch
 from fljax.data.readers.packed import check_fits
 from fljax.errors import ConfigError, DataError, unknown_name
-from fljax.registry import Registry
+from fljax.registry import Registry, with_options
 
 PathLike = str | os.PathLike[str]
 Loader = TypeVar("Loader", bound=Callable[..., Dataset])
@@ -27,6 +27,7 @@ Loader = TypeVar("Loader", bound=Callable[..., Dataset])
 DATASETS = Registry("data set", seeded=True)
 
 
+@with_options
 def register_dataset(
     name: str | None = None, *, title: str | None = None, source: str = "", seeded: bool = True
 ) -> Callable[[Loader], Loader]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Literal
 
-from fljax.registry import F, Registry
+from fljax.registry import F, Registry, with_options
 
 LOSSES = Registry("loss", labels="any")
 
 
+@with_options
 def register_loss(
     name: str | None = None,
     *,

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from fljax.engine.metrics import ARGUMENTS, Metric
 from fljax.errors import unknown_name
-from fljax.registry import Entry, F, Registry
+from fljax.registry import Entry, F, Registry, with_options
 
 METRICS = Registry("metric", kind="number", better="low")
 
 
+@with_options
 def register_metric(
     name: str | None = None,
     *,

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fljax.registry import Registry
+from fljax.registry import Registry, with_options
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 MODELS = Registry("model")
 
 
+@with_options
 def register_model(
     name: str | None = None, *, title: str | None = None, source: str = ""
 ) -> Callable[[Factory], Factory]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from fljax.registry import F, Registry
+from fljax.registry import F, Registry, with_options
 
 TRACKERS = Registry("tracker")
 
 
+@with_options
 def register_tracker(name: str | None = None, *, title: str | None = None) -> Callable[[F], F]:
     """Make a tracker known under a name, for `--track` and `track=`; a decorator.
 

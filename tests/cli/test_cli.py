@@ -39,6 +39,7 @@ from fljax.engine.round import RoundMetrics
 from fljax.models import MODELS
 from fljax.simulation.progress import RunDisplay, duration
 from tests.support.command import Outcome, command
+from tests.support.plugins import no_trace
 
 pytestmark = pytest.mark.usefixtures("shared_experiments")
 
@@ -402,6 +403,19 @@ def test_a_name_of_a_list_is_shown_in_full(cli):
     assert not CONTROL.search(text)
     assert_refused(cli("list", "rules", "krm"), "'krm'", "did you mean 'krum'")
     assert_refused(cli("list", "krum"), "fljax list rules krum")
+
+
+def test_a_rule_of_few_words_is_shown_too(cli, tmp_path):
+    """No parentheses, types, docstring; what somebody tries first."""
+    (tmp_path / "study_few.py").write_text(
+        "import fljax\n\n@fljax.register_rule\ndef few_words(updates, *, share, of=len, more: dict = None):\n"
+        "    return share * updates.mean(0)\n"
+    )
+    with no_trace():
+        text = cli("list", "rules", "few_words", "--plugin", "study_few").out
+    assert 'aggregator = { name = "few_words", share = ... }' in text
+    assert re.search(r"share *│ value *│ required", text)
+    assert re.search(r"more *│ value *│ None", text)
 
 
 @pytest.mark.parametrize("kind", KINDS)

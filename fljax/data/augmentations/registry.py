@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 import jax
 from jax import Array
 
-from fljax.registry import F, Registry
+from fljax.registry import F, Registry, with_options
 
 AUGMENTATIONS = Registry("augmentation")
 
 
+@with_options
 def register_augmentation(
     name: str | None = None, *, title: str | None = None, source: str = ""
 ) -> Callable[[F], F]:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fljax.data.partitions.index_table import IndexTable
-from fljax.registry import Registry
+from fljax.registry import Registry, with_options
 
 Scheme = TypeVar("Scheme", bound=Callable[..., IndexTable])
 
 PARTITIONS = Registry("partition", by_label=False)
 
 
+@with_options
 def register_partition(
     name: str | None = None, *, title: str | None = None, source: str = "", by_label: bool = False
 ) -> Callable[[Scheme], Scheme]:
