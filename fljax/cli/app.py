@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from fljax.cli.completion import LISTS, listed_names, names_of, one_of, published_tables
-from fljax.cli.places import free_path, name_of
+from fljax.cli.places import free_path, name_of, written
 from fljax.errors import ConfigError, DataError, JobError, OutOfMemoryError, SweepError, under_way, unforeseen
 from fljax.host.installed import own_version
 from fljax.host.signals import WAITS_FOR, saving, status_of, watching
@@ -206,7 +206,8 @@ def run(
     titles = run_titles(resolved, clients)
     plot_run(result.metrics, *titles, folder / "curves.png", attack_end(resolved))
     _print_summary(console, result.summary)
-    console.print(f"written to {folder}/: summary.json, metrics.jsonl, curves.png", markup=False)
+    files = [folder / name for name in ("summary.json", "metrics.jsonl", "curves.png")]
+    console.print(written(folder, files), markup=False, soft_wrap=True)
 
 
 def _memory_table(need: Any, memory: float | None) -> Table:
@@ -414,7 +415,7 @@ def report_command(
     results, choices = load_chosen(sweep, value, select, interval or "")
     for table in rich_tables(results, places(results, published), choices):
         console.print(table)
-    console.print("written: " + ", ".join(map(str, files)), markup=False, soft_wrap=True)
+    console.print(written(files[0].parent, files), markup=False, soft_wrap=True)
 
 
 @app.command(

@@ -60,7 +60,7 @@ def show_list(console: Console, kind: str | None, name: str | None) -> None:
     if kind is not None and kind not in KINDS:
         of = kind_of(kind)
         hint = f"{kind!r} is one of the {of}: fljax list {of} {kind}" if of else None
-        raise ConfigError(hint or unknown_name("list", kind, KINDS, {key: "rules" for key in OF_RULES}))
+        raise ConfigError(hint or unknown_name("list", kind, KINDS, dict.fromkeys(OF_RULES, "rules")))
     if kind and name:
         for number, part in enumerate(details(find_entry(kind, name))):
             if number:

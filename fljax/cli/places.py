@@ -1,6 +1,8 @@
 """Default places for the output of commands."""
 
 import itertools
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 RUNS = Path("runs")
@@ -20,3 +22,13 @@ def free_path(name: str, suffix: str = "") -> Path:
     """runs/NAME, or runs/NAME-2, -3, … if that is taken."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(path for path in (RUNS / f"{name}{suffix}" for name in names) if not path.exists())
+
+
+def written(folder: Path, files: Iterable[Path]) -> str:
+    """What a command has written, for its last line.
+
+    Example:
+        >>> written(Path("runs/demo"), [Path("runs/demo/results.parquet"), Path("runs/demo/report/table.md")])
+        'written to runs/demo/: results.parquet, report/table.md'
+    """
+    return f"written to {folder}/: {', '.join(os.path.relpath(file, folder) for file in files)}"

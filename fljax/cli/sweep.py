@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from fljax.cli.places import written
 from fljax.errors import ConfigError, under_way
 from fljax.host.programs import keep_programs
 from fljax.host.signals import WAITS_FOR, saving
@@ -117,5 +118,4 @@ def sweep_and_report(
     results, choices = load_chosen(folder)
     for table in rich_tables(results, places(results), choices):
         console.print(table)
-    written = ", ".join(str(path) for path in (folder / "results.parquet", *files))
-    console.print(f"written: {written}", markup=False, soft_wrap=True)
+    console.print(written(folder, [folder / "results.parquet", *files]), markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,8 @@ from rich.text import Text
 
 # Wide enough for any table, to ask what it would like to have.
 UNBOUNDED = 100_000
+# Between the numbers of a cell.
+_BREAKS = re.compile(r" (?=/ |\[)")
 
 
 class Table(RichTable):
@@ -23,7 +26,8 @@ class Table(RichTable):
 
     In the list a row is its first cell, and below it the others that hold something, each behind its column's
     name. Either way no word is broken as long as one fits into a line, and nothing is cut off. A cell of a
-    column that is justified to the right holds a number, which is not broken at its spaces either.
+    column that is justified to the right holds a number, which is not broken at its spaces either; several
+    with slashes between them may stand below each other. The caption has the width of the console.
 
     Example:
         >>> table = Table("rule", "test error")
@@ -40,20 +44,43 @@ class Table(RichTable):
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # Without lines between the columns, if that makes room for every cell to stay on one line.
-        lean = copy.copy(self)
-        lean.box, lean.padding, lean.pad_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
-        for table, whole in ((self, False), (lean, True)):
+        # Without lines between the columns, if that makes room for every cell to stay on one line; then with
+        # the numbers of a cell below each other; last with names in several lines beside the numbers.
+        slashed = self._slashed(console)
+        tries = [(self, False), (self._lean(1), True), (slashed, False), (slashed._lean(1), True)]
+        if any(column.justify == "right" for column in self.columns):
+            tries.append((slashed._lean(0), False))
+        for table, whole in tries:
             least, natural = table._widths(console, whole)
             borders = Measurement.get(console, options.update_width(UNBOUNDED), table).maximum - sum(natural)
             room = options.max_width - borders
             if not self.show_header or sum(least) <= room:
                 yield from table._with_columns(shared(room, least, natural))._rendered(console, options)
-                return
-        yield from self._as_list(console, options.max_width)
+                break
+        else:
+            yield from self._as_list(console, options.max_width)
+        if self.caption:
+            yield _text(console, self.caption, "table.caption")
+
+    def _lean(self, gap: int) -> "Table":
+        """The table without lines between its columns, but with so many further spaces."""
+        lean = copy.copy(self)
+        lean.box, lean.padding, lean.pad_edge = SIMPLE_HEAD, (0, gap, 0, 0), False
+        return lean
+
+    def _slashed(self, console: Console) -> "Table":
+        """The table with every number behind a slash, and an interval, on a line of its own."""
+        made = copy.copy(self)
+        made.columns = [copy.copy(column) for column in self.columns]
+        for column in made.columns:
+            if column.justify == "right":
+                cells = (_text(console, cell) for cell in column.cells)
+                column._cells = [Text(_BREAKS.sub("\n", cell.plain), cell.style) for cell in cells]
+        return made
 
     def _with_columns(self, widths: Sequence[int]) -> "Table":
         fixed = copy.copy(self)
+        fixed.caption = None  # it would be as narrow as the table
         pairs = zip(self.columns, widths, strict=True)
         fixed.columns = [dataclasses.replace(c, width=width, overflow="fold") for c, width in pairs]
         return fixed
@@ -95,8 +122,6 @@ class Table(RichTable):
                 if cell.plain:
                     grid.add_row(label, cell)
             yield Padding(grid, (0, 0, 0, 2), expand=False)
-        if self.caption:
-            yield _text(console, self.caption, "table.caption")
 
 
 def shared(room: int, least: Sequence[int], natural: Sequence[int]) -> list[int]:

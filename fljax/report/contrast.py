@@ -1,5 +1,6 @@
 """Two runs or two sweeps side by side: what differs in their configurations, and in what was measured."""
 
+import inspect
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -8,13 +9,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fljax.aggregators import RULES
+from fljax.attacks import ATTACKS
+from fljax.clients import CLIENT_ALGORITHMS
 from fljax.config import keys
+from fljax.config.plain import jsonable
+from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError
+from fljax.losses import LOSSES
+from fljax.models import MODELS
+from fljax.registry import Entry
 from fljax.report.outcomes import DERIVED
 from fljax.report.results import Results, label, load_results
 from fljax.report.uncertainty import FEWEST, holm, paired
 from fljax.simulation.lines import metric_of, plain_number
 
+# The components of a configuration, by the table that names one.
+REGISTRIES: Mapping[str, Mapping[str, Entry]] = {
+    "aggregator": RULES,
+    "attack": ATTACKS,
+    "client": CLIENT_ALGORITHMS,
+    "data": DATASETS,
+    "loss": LOSSES,
+    "model": MODELS,
+    "partition": PARTITIONS,
+}
 # The speed of a run; of a sweep it depends on what ran at the same time.
 SPEED = "rounds_per_second"
 # The rows of a sweep by the labels of their axes, and then by seed.
@@ -49,7 +68,8 @@ class Contrast(NamedTuple):
 
     Attributes:
         a, b: the results.
-        config: dotted keys of the configurations whose values differ, to those given, as "a" and "b".
+        config: dotted keys of the configurations whose values differ, to those given, or a component's
+            defaults, as "a" and "b".
         places: for every place that both have, axes to labels; one without axes for runs.
         differences: for each of them the metrics.
         only_a, only_b: places that one alone has.
@@ -93,6 +113,8 @@ def contrast(a: str | Path, b: str | Path, value: str = "last") -> Contrast:
         run, sweep = (a, b) if first.is_run else (b, a)
         raise ConfigError(f"{run} is a run and {sweep} a sweep: compare two runs or two sweeps")
     before, after = keys.flatten(first.config), keys.flatten(second.config)
+    for mine, theirs in ((before, after), (after, before)):
+        mine |= {key: value for key in theirs if key not in mine for value in _default(mine, key)}
     config = {
         key: {side: values[key] for side, values in (("a", before), ("b", after)) if key in values}
         for key in dict.fromkeys([*before, *after])
@@ -131,6 +153,18 @@ def contrast(a: str | Path, b: str | Path, value: str = "last") -> Contrast:
         alone(*cells),
         alone(*cells[::-1]),
     )
+
+
+def _default(config: Mapping[str, Any], key: str) -> list[Any]:
+    """The value that a parameter has which a component's table leaves out; none if it has no default."""
+    table, _, name = key.rpartition(".")
+    entry = REGISTRIES.get(table, {}).get(config.get(f"{table}.name"))
+    known = {} if entry is None else inspect.signature(entry.function).parameters
+    return [
+        jsonable(value.default)
+        for value in known.values()
+        if value.name == name and value.default is not value.empty
+    ]
 
 
 def _measured(results: Results) -> dict[str, Any]:

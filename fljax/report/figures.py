@@ -100,7 +100,6 @@ def _comparisons(
             continue
         title = f"{heading(results)}: {describe(labels)}" if labels else heading(results)
         end = f"_{number}" if len(combinations) > 1 else ""
-        of = "Mean and range of the seeds" if results.seeds > 1 else "Values"
         last = " at the end" if results.value == "last" else f" {results.when}"
         # On a page each is a figure of its own.
         split = paper_width() is not None and points and bool(curves)
@@ -117,7 +116,7 @@ def _comparisons(
                 attacks=attacks,
             )
             where = [last] * with_points + [" over the rounds"] * bool(with_curves)
-            text = f"{describe(labels)}. {of}{' and'.join(where)}.".removeprefix(". ")
+            text = f"{describe(labels)}. {results.around}{' and'.join(where)}.".removeprefix(". ")
             yield Picture(f"{name}{end}", text, figure)
 
 
@@ -155,7 +154,7 @@ def _comparison(
     parts = stacked(body, heights)
     legend.draw(parts[0])
     if points:
-        _points(parts[1:3], width, looks, attacks, planted, summary, reference, beside)
+        _points(parts[1:3], width, looks, attacks, planted, summary, reference, beside, results.ends)
     if curves:
         baseline = panels.courses(cells, "test_error").get((NO_ATTACK, BASELINE))
         level = None if reference is None or baseline is None else panels.spread(baseline)["mean"]
@@ -190,7 +189,7 @@ def _crosses(planted: Sequence[str], summary: pd.DataFrame) -> list[Line2D]:
     mine = summary[summary["attack"].isin(planted)]
     if not any(outcome(line).broken for line in mine.to_dict("records")):
         return []
-    text = f"backdoor succeeds (rate ≥ {BROKEN})"
+    text = f"backdoor succeeds (≥ {BROKEN})"
     return [Line2D([], [], color="black", marker="x", ls="", ms=8, mew=1.3, label=text)]
 
 
@@ -203,6 +202,7 @@ def _points(
     summary: pd.DataFrame,
     reference: float | None,
     beside: bool,
+    ends: tuple[str, str],
 ) -> None:
     """Errors of all attacks; beside them, or below, on an axis of their own, the backdoors' success rates."""
     if beside:
@@ -212,15 +212,15 @@ def _points(
         axes = [part.subplots() for part in parts]
     letters = max(int(15 * width / (len(attacks) + len(planted) * beside)), 8)
     letters = min(letters, 18)
-    panels.dots(axes[0], looks, attacks, summary, "test_error", letters)
+    panels.dots(axes[0], looks, attacks, summary, "test_error", ends, letters)
     mine = summary[summary["attack"].isin(attacks)]
-    values = [mine[f"test_error_{end}"] for end in ("mean", "min", "max")]
+    values = [mine[f"test_error_{end}"].clip(lower=0) for end in ("mean", *ends)]
     error_axis([axes[0]], [*values, [np.nan if reference is None else reference]])
     if reference is not None:
         axes[0].axhline(reference, **REFERENCE)
     axes[0].set_ylabel(EVALUATED[ERROR].title, fontsize=9)
     if planted:
-        panels.dots(axes[1], looks, planted, summary, SUCCESS, letters if beside else 18)
+        panels.dots(axes[1], looks, planted, summary, SUCCESS, ends, letters if beside else 18)
         panels.success_axis(axes[1])
         axes[1].set_ylabel(EVALUATED[SUCCESS].title, fontsize=9)
     tidy(axes)
@@ -235,6 +235,6 @@ def _curve_panels(results: Results, cells: pd.DataFrame, attacks: Sequence[str])
             mine = {rule: courses[attack, rule] for rule in results.rules if (attack, rule) in courses}
             # A single evaluation is a point: it is among the final values.
             if any(len(course) > 1 for course in mine.values()):
-                lines = {rule: panels.spread(each) for rule, each in mine.items()}
+                lines = {rule: panels.spread(each, results.interval) for rule, each in mine.items()}
                 made.append(Panel(attack, column, lines, ends.get(attack)))
     return made

@@ -1,6 +1,6 @@
 """Lines over a numeric axis of a sweep."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -30,8 +30,11 @@ def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -
             title = f"{heading(results)}, by {words(axis)}" + (f": {describe(labels)}" if labels else "")
             figure = over_axis(results, select(summary, labels), largest, axis, title, facts(results, cells))
             end = f"_{number}" if len(chosen) > 1 else ""
-            what = "Mean and range of the seeds" if results.seeds > 1 else "Values"
-            text = f"{describe(labels)}. {what} {results.when} over {axis_title(axis)}.".removeprefix(". ")
+            text = (
+                f"{describe(labels)}. {results.around} {results.when} over {axis_title(axis)}.".removeprefix(
+                    ". "
+                )
+            )
             if summary["test_error_mean"].isna().any():
                 text += " A gap in a line: every seed diverged."
             yield Picture(f"lines_{axis}{end}", text, figure)
@@ -67,9 +70,9 @@ def over_axis(
         for attack in results.attacks:
             rows = summary[summary["attack"] == attack]
             if not (is_reference and attack == NO_ATTACK):
-                shown.append(Panel(attack, column, _over(rows, axis, values, column, results.rules)))
+                shown.append(Panel(attack, column, _over(results, rows, axis, values, column)))
         if worst is not None:
-            over = _over(worst, axis, values, column, results.rules)
+            over = _over(results, worst, axis, values, column)
             shown.append(Panel(f"{WORST_CASE} over the attacks", column, over))
     shown = [panel for panel in shown if panel.lines]
     # The worst of the only backdoor is that backdoor's.
@@ -98,15 +101,16 @@ def over_axis(
 
 
 def _over(
-    rows: pd.DataFrame, axis: str, values: np.ndarray, column: str, rules: Sequence[str]
+    results: Results, rows: pd.DataFrame, axis: str, values: np.ndarray, column: str
 ) -> dict[str, pd.DataFrame]:
-    """Mean, min and max over an axis for every rule that has any; a missing value is a gap in the line."""
+    """Mean, low and high over an axis for every rule that has any; a missing value is a gap in the line."""
     found = {}
-    for rule in rules:
+    for rule in results.rules:
         mine = rows[(rows["aggregator"] == rule) & rows[f"{column}_mean"].notna()]
         if len(mine):
             at = mine[axis].astype(str).astype(float)
-            table = pd.DataFrame({end: mine[f"{column}_{end}"] for end in ("mean", "min", "max")})
+            ends = zip(("mean", "low", "high"), ("mean", *results.ends), strict=True)
+            table = pd.DataFrame({name: mine[f"{column}_{end}"] for name, end in ends})
             table = table.set_index(at).reindex(values)
             found[rule] = table.set_axis([axis_number(axis, value) for value in values])
     return found

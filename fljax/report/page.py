@@ -28,7 +28,7 @@ from fljax.report.summary import ENDS, STATISTICS, Table, ranked, remarks, state
 from fljax.simulation.lines import EVALUATED, metric_of
 
 # Not shown for every cell: long, or the same everywhere.
-_HIDDEN = {"config", "versions", "group", "num_params"}
+_HIDDEN = {"config", "versions", "group", "num_params", "aggregator_name", "attack_name"}
 # Shown also where they are the same in all rows.
 _ALWAYS = {"aggregator", "attack", "test_error", "test_error_mean"}
 # Heads of columns; there is little room.

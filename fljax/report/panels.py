@@ -15,6 +15,7 @@ from fljax.report.ranking import BROKEN
 from fljax.report.results import BASELINE, NO_ATTACK
 from fljax.report.style import END, REFERENCE, Look, error_axis, paper_width, tidy, to_png
 from fljax.report.summary import outcome
+from fljax.report.uncertainty import interval
 from fljax.simulation.lines import metric_of
 
 ERROR, SUCCESS = "test_error", "attack_success_rate"
@@ -52,17 +53,21 @@ def courses(cells: pd.DataFrame, column: str) -> dict[tuple[str, str], pd.DataFr
     return {key: pd.concat(curves, axis=1).sort_index().ffill() for key, curves in found.items()}
 
 
-def spread(course: pd.DataFrame) -> pd.DataFrame:
-    """Mean, min and max of the seeds."""
-    return pd.DataFrame({"mean": course.mean(axis=1), "min": course.min(axis=1), "max": course.max(axis=1)})
+def spread(course: pd.DataFrame, kind: str = "") -> pd.DataFrame:
+    """Mean, and low and high end: of the seeds, or of the interval of this kind."""
+    mean, low, high = course.mean(axis=1), course.min(axis=1), course.max(axis=1)
+    if kind:
+        ends = [interval(values, kind) for values in course.to_numpy()]
+        low, high = (pd.Series([pair[k] for pair in ends], course.index) for k in range(2))
+    return pd.DataFrame({"mean": mean, "low": low, "high": high})
 
 
 def band(panel: Any, look: Look, rule: str, table: pd.DataFrame, points: bool = False) -> None:
-    """A line from the column mean over the index, and a band from min to max."""
+    """A line from the column mean over the index, and a band from low to high."""
     shape: dict[str, Any] = {"marker": look.marker, "ms": 4, "mew": 0} if points else {}
     panel.plot(table.index, table["mean"], color=look.color, ls=look.style, lw=1.4, label=rule, **shape)
-    if (table["min"] < table["max"]).any():
-        panel.fill_between(table.index, table["min"], table["max"], color=look.color, alpha=0.13, lw=0)
+    if (table["low"] < table["high"]).any():
+        panel.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.13, lw=0)
 
 
 def dots(
@@ -71,9 +76,10 @@ def dots(
     attacks: Sequence[str],
     summary: pd.DataFrame,
     column: str,
+    ends: tuple[str, str],
     letters: int = 18,
 ) -> None:
-    """For every attack a group of one marker per rule, with the range of the seeds; broken ones are hollow.
+    """For every attack a group of one marker per rule, on a line from end to end; broken ones are hollow.
 
     Args:
         panel: where to draw.
@@ -81,6 +87,7 @@ def dots(
         attacks: the groups.
         summary: of `summarize`.
         column: which quantity.
+        ends: of the line: `Results.ends`.
         letters: of an attack's name that fit on a line.
     """
     for j in range(1, len(attacks), 2):
@@ -101,7 +108,9 @@ def dots(
         mine, at = mine[known], place[known]
         if mine.empty:
             continue
-        mean, low, high = (mine[f"{column}_{end}"].to_numpy(float) for end in ("mean", "min", "max"))
+        mean, low, high = (mine[f"{column}_{end}"].to_numpy(float) for end in ("mean", *ends))
+        # An interval may reach beyond what there can be, and the line is not clipped.
+        low, high = np.maximum(low, 0.0), np.minimum(high, 1.0 if column == SUCCESS else np.inf)
         broken = np.array([outcome(line).broken for line in mine.to_dict("records")], bool)
         gap = np.full(len(at), np.nan)
         reach = np.stack([at, at, gap]).T.ravel(), np.stack([low, high, gap]).T.ravel()
@@ -184,7 +193,7 @@ def _fitting(widths: Sequence[float], width: float) -> int:
 
 
 class Panel(NamedTuple):
-    """One panel of lines: its title, which quantity, and a table of mean, min and max for each rule.
+    """One panel of lines: its title, which quantity, and a table of mean, low and high for each rule.
 
     `end` is where the attack ends.
     """
@@ -252,7 +261,7 @@ def draw(
             success_axis(panel)
         elif each.column == ERROR:
             with_errors.append(panel)
-            errors += [table[end] for table in each.lines.values() for end in ("mean", "min", "max")]
+            errors += [table[end] for table in each.lines.values() for end in ("mean", "low", "high")]
             if reference is not None:
                 panel.plot(reference.index, reference, **REFERENCE)
         elif metric.kind != "number":

@@ -20,7 +20,7 @@ from fljax.errors import ConfigError, DataError, unknown_name
 from fljax.files import read_json
 from fljax.report.outcomes import with_outcomes
 from fljax.report.run_folder import RUN_FILES, read_run
-from fljax.report.uncertainty import INTERVALS
+from fljax.report.uncertainty import INTERVALS, SHORT
 from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, metric_of
 from fljax.sweeps.tables import parts_of, read_parquet
 
@@ -74,6 +74,18 @@ class Results:
     def when(self) -> str:
         """The round that numbers are of, in words."""
         return "after the last round" if self.value == "last" else "in the best round of each run"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The columns of a summary with the ends of what figures draw around a mean."""
+        return ("low", "high") if self.interval else ("min", "max")
+
+    @property
+    def around(self) -> str:
+        """A mean and what figures draw around it, in words."""
+        if self.seeds < 2:
+            return "Values"
+        return f"Mean and {SHORT[self.interval] if self.interval else 'range of the seeds'}"
 
     def at_best(self) -> "Results":
         """The same with the numbers of each cell's round with the lowest test error, by its curves."""

@@ -24,6 +24,11 @@ COLORS = (
     *("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000"),
     *("#E69F00", "#4020C0", "#D55E00", "#882255"),
 )
+# The rules that have these colours, which papers compare most; the others follow as they are registered.
+FIRST = (
+    *("mean", "multi_krum", "trimmed_mean", "median", "geometric_median"),
+    *("krum", "bulyan", "fltrust", "centered_clipping"),
+)
 BENIGN, MALICIOUS, ROOT = COLORS[0], COLORS[7], COLORS[2]
 STYLES = (
     *("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)), (0, (8, 1.5, 1, 1, 1, 1.5))),
@@ -79,7 +84,8 @@ class Look(NamedTuple):
 def looks(rules: Mapping[str, str]) -> dict[str, Look]:
     """A look for every label of a figure.
 
-    A rule's colour follows from its place in the registry, not from the figure, so it is the same in all.
+    A rule's colour is the same in all figures: the best known have one each, the others follow from their
+    place in the registry.
     Labels of one colour, variants of a rule say, differ in dashes and markers.
 
     Args:
@@ -92,12 +98,11 @@ def looks(rules: Mapping[str, str]) -> dict[str, Look]:
         >>> looks({"FedAvg": "mean"})["FedAvg"] == looks({"Krum": "krum", "FedAvg": "mean"})["FedAvg"]
         True
     """
-    order = {name: place for place, name in enumerate(dict.fromkeys([*RULES, *rules.values()]))}
+    order = {name: place for place, name in enumerate(dict.fromkeys([*FIRST, *RULES, *rules.values()]))}
     found: dict[str, Look] = {}
     for label, name in rules.items():
         place = order[name]
-        # Each round of the colours starts three on: the rules that are compared most all have their own then.
-        color = COLORS[(place + 3 * (place // len(COLORS))) % len(COLORS)]
+        color = COLORS[place % len(COLORS)]
         alike = sum(look.color == color for look in found.values())
         variant = sum(rules[other] == name for other in found)
         marker = MARKERS[(place + variant) % len(MARKERS)]

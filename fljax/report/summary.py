@@ -249,7 +249,7 @@ def _row(
     marked = marks(outcomes)
     same = alike(p_values(results, found, better))
     return [
-        Entry(_text(lines.get(rule), results.seeds, rule in same), mark, each is not None and each.broken)
+        Entry(_text(lines.get(rule), results, rule in same), mark, each is not None and each.broken)
         for rule, mark, each in zip(results.rules, marked, outcomes, strict=True)
     ]
 
@@ -277,7 +277,7 @@ def p_values(results: Results, found: pd.DataFrame, better: str = "low") -> dict
     return against(str(best["aggregator"]), cells)
 
 
-def _text(line: dict[str, Any] | None, seeds: int, same: bool = False) -> str:
+def _text(line: dict[str, Any] | None, results: Results, same: bool = False) -> str:
     if line is None:
         return ""
     mean, success = line["test_error_mean"], line["attack_success_rate_mean"]
@@ -286,10 +286,11 @@ def _text(line: dict[str, Any] | None, seeds: int, same: bool = False) -> str:
     if line["seeds"] > 1 and not math.isnan(mean) and not is_worst_case:
         text += f" ± {line['test_error_std']:.3f}"
         if not math.isnan(line.get("test_error_low", math.nan)):
-            text += f" [{line['test_error_low']:.3f}, {line['test_error_high']:.3f}]"
+            least = -math.inf if results.evaluated["test_error"].kind == "number" else 0.0
+            text += f" [{max(line['test_error_low'], least):.3f}, {line['test_error_high']:.3f}]"
     if not math.isnan(success):
         text += f" / {success:.2f}" + f" {CROSS}" * outcome(line).broken
-    complete = line["complete"] if is_worst_case else line["seeds"] >= seeds
+    complete = line["complete"] if is_worst_case else line["seeds"] >= results.seeds
     return text + f" {ALIKE}" * same + _signs(line, complete)
 
 
@@ -343,17 +344,24 @@ def sections(results: Results) -> list[Section]:
             continue
         metric = results.evaluated[name]
         frame = results.frame.assign(test_error=results.frame[name], attack_success_rate=math.nan)
-        own = replace(results, frame=frame)
+        own = replace(results, frame=frame, evaluated={**results.evaluated, "test_error": metric})
         made = [_named(table, metric) for table in tables(own, metric.better == "low", better=metric.better)]
         if made:
             found.append(Section(made, caption(own, made, metric)))
     for study in studies(results):
-        made = [_titled(table, study.title) for table in tables(results, study=study)]
-        made = [table for table in made if any(entry.text for _, row in table.rows for entry in row)]
+        made = [_titled(_filled(table), study.title) for table in tables(results, study=study)]
+        made = [table for table in made if table.rows]
         if made:
             spread = [f"Means over {results.seeds} seeds."] * (results.seeds > 1)
             found.append(Section(made, " ".join([study.caption, *spread, *_explained(made)])))
     return found
+
+
+def _filled(table: Table) -> Table:
+    """A table without the rows and the columns that hold nothing."""
+    kept = [k for k in range(len(table.columns)) if any(row[k].text for _, row in table.rows)]
+    rows = [(name, [row[k] for k in kept]) for name, row in table.rows if any(entry.text for entry in row)]
+    return table._replace(columns=[table.columns[k] for k in kept], rows=rows)
 
 
 def studies(results: Results) -> list[Study]:
@@ -394,6 +402,7 @@ def caption(results: Results, made: Iterable[Table], metric: Metric | None = Non
     if results.interval:
         counts = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True).size()
         sentences.append(explain_interval(results.interval, counts.tolist()))
+        sentences += ["It is cut at 0."] * any("[0.000" in text for text in texts)
     return " ".join([*sentences, *_explained(made)])
 
 

@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 # Intervals by name: those of Student's t, and those of means of seeds drawn anew.
 INTERVALS = ("student", "bootstrap")
 LEVEL = 0.95
+SHORT = {
+    "student": "95 % confidence interval (Student's t)",
+    "bootstrap": "95 % confidence interval (percentile bootstrap)",
+}
 DRAWS = 10_000
 # With fewer seeds that two rules share there is no test: one of three seeds finds next to nothing.
 FEWEST = 5
@@ -50,6 +53,8 @@ def interval(values: Sequence[float] | np.ndarray, kind: str) -> tuple[float, fl
     if n < 2:
         return np.nan, np.nan
     if kind == "student":
+        from scipy import stats  # takes a second to import, and most commands ask for no interval
+
         reach = stats.t.ppf((1 + LEVEL) / 2, n - 1) * known.std(ddof=1) / np.sqrt(n)
         return known.mean() - reach, known.mean() + reach
     counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), DRAWS)
@@ -105,6 +110,8 @@ def paired(difference: np.ndarray) -> float:
     """The two-sided p-value of a mean difference of 0; of differences that are all alike 1 or 0."""
     if np.ptp(difference) < ROUNDING:
         return float(abs(difference[0]) < ROUNDING)
+    from scipy import stats
+
     return float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from fljax.config import keys
 from fljax.config.loading import apply_overrides, of_type, read_toml
+from fljax.config.plain import finite_or_not
 from fljax.config.plugins import beside, load_plugins
 from fljax.config.schema import ExperimentConfig, Whole, explain, jsonable, parse_config
 from fljax.errors import ConfigError, unknown_name
@@ -68,12 +69,14 @@ class Sweep(NamedTuple):
 
 
 def load_sweep(
-    path: str | Path, overrides: Mapping[str, Any] | None = None, told: Told | None = None
+    config: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    told: Told | None = None,
 ) -> Sweep:
-    """Read a configuration file with a `[sweep]` table.
+    """Read a configuration with a `[sweep]` table.
 
     Args:
-        path: a TOML file.
+        config: a TOML file, or such values themselves, the table under the key "sweep".
         overrides: dotted keys to values, for what the cells share (`rounds`) or the table (`sweep.seeds`).
         told: called now and then with the number of cells that are checked, and of all.
 
@@ -83,23 +86,31 @@ def load_sweep(
     Raises:
         ConfigError: one sentence; it names the cell where only one is wrong.
     """
-    if not isinstance(path, (str, Path)):
-        raise ConfigError(f"a sweep is a path or what fljax.sweeps.make_sweep returns, got {of_type(path)}")
     overrides = overrides or {}
     mine = keys.within(overrides, "sweep")
-    values = read_toml(path)
-    table = values.pop("sweep", None)
     shared = {key: value for key, value in overrides.items() if not key.startswith("sweep.")}
-    values = apply_overrides(values, beside(shared, Path(path).parent))
+    if isinstance(config, Mapping):
+        values, name, run = dict(finite_or_not(config)), "sweep", "fljax.run"
+    elif isinstance(config, (str, Path)):
+        values, name, run = read_toml(config), Path(config).stem, "fljax run"
+        shared = beside(shared, Path(config).parent)
+    else:
+        raise ConfigError(
+            f"a sweep is a path, a dictionary of values or what fljax.sweeps.make_sweep returns, got "
+            f"{of_type(config)}"
+        )
+    table = values.pop("sweep", None)
+    values = apply_overrides(values, shared)
     if table is None and not mine:
-        raise ConfigError(f"{path} has no [sweep] table with axes; run it with: fljax run")
+        what = "this dictionary" if isinstance(config, Mapping) else config
+        raise ConfigError(f"{what} has no [sweep] table with axes; run it with: {run}")
     table = _table({} if table is None else table)
     for key, value in mine.items():
         first, _, rest = key.partition(".")
         if rest and not isinstance(table.get(first, {}), dict):
             raise ConfigError(f"sweep.{key}: sweep.{first} is not a table")
         table[first] = {**table.get(first, {}), rest: value} if rest else value
-    return make_sweep(values, table, name=Path(path).stem, told=told)
+    return make_sweep(values, table, name=name, told=told)
 
 
 def _table(value: Any) -> dict[str, Any]:

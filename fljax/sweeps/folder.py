@@ -35,6 +35,8 @@ WHOLE_SHARE = 0.05
 CURVES = ("round", *MEASURED)
 # Columns that tables of earlier versions may not have.
 _LATER: dict[str, pa.DataType] = {
+    "aggregator_name": pa.string(),
+    "attack_name": pa.string(),
     **{f"curve_{name}": pa.list_(pa.float64()) for name in PER_ROUND},
     "rounds_done": pa.int32(),
     "stopped": pa.string(),
@@ -85,6 +87,8 @@ def make_rows(
             {
                 "cell": cell.id,
                 **{key: value for key, value in cell.axes.items() if key != "seed"},
+                "aggregator_name": cell.config.aggregator.name,
+                "attack_name": cell.config.attack.name,
                 "seed": cell.config.seed,
                 **{name: last[name] for name in evaluated_columns(last)},
                 **_best(result.lines),

@@ -32,7 +32,7 @@ from fljax.tracking import Started, make_trackers
 
 
 def sweep(
-    config: str | Path | Sweep,
+    config: str | Path | Mapping[str, Any] | Sweep,
     out: str | Path | None = None,
     *,
     overrides: Mapping[str, Any] | None = None,
@@ -49,7 +49,8 @@ def sweep(
     """Run all cells of a sweep.
 
     Args:
-        config: a TOML file with a `[sweep]` table, or a `Sweep`.
+        config: a TOML file with a `[sweep]` table; such values themselves, the table under the key "sweep";
+            or a `Sweep`.
         out: the sweep's folder, new or empty; None keeps nothing.
         overrides: dotted keys to values.
         resume: do what is missing in `out`.
@@ -68,7 +69,9 @@ def sweep(
             `out`, a `Tracker` of your own, or a list of these.
 
     Returns:
-        One row per cell: the axes, final metrics, curves as lists, configuration, versions, device, seconds.
+        One row per cell: the axes, of which rules and attacks have their titles, `aggregator_name` and
+        `attack_name` as configurations have them, final metrics, curves as lists, configuration, versions,
+        device, seconds.
 
     Raises:
         ConfigError: if a cell cannot be run, or `out` holds another sweep; nothing is written. Also if a
@@ -78,11 +81,10 @@ def sweep(
         KeyboardInterrupt: with a note on how to continue, if there is an `out`.
 
     Example:
-        >>> from fljax.sweeps import make_sweep
         >>> base = {"rounds": 10, "num_clients": 10}
-        >>> table = sweep(make_sweep(base, {"seeds": 2, "axes": {"aggregator": ["mean", "median"]}}))
-        >>> table[["aggregator", "seed"]].values.tolist()
-        [['FedAvg', 0], ['FedAvg', 1], ['Median', 0], ['Median', 1]]
+        >>> table = sweep({**base, "sweep": {"seeds": 2, "axes": {"aggregator": ["mean", "median"]}}})
+        >>> table[["aggregator", "aggregator_name", "seed"]].values.tolist()
+        [['FedAvg', 'mean', 0], ['FedAvg', 'mean', 1], ['Median', 'median', 0], ['Median', 'median', 1]]
     """
     console = Console(stderr=True) if progress is True else None
     with Planning(console) as planning:

@@ -74,6 +74,22 @@ def test_a_table_becomes_leaner_then_a_list():
     ]
 
 
+def test_numbers_behind_slashes_stand_below_each_other_before_a_table_becomes_a_list():
+    table = Table("attack", caption="a caption that is longer than the table is wide")
+    for rule in ("FedAvg", "Krum"):
+        table.add_column(rule, justify="right")
+    table.add_row("Scaling attack", "0.038 ± 0.006 / 1.00", "0.110 ± 0.037 / 0.02")
+    assert any("0.006 / 1.00" in line for line in printed(table, 70))
+    slashed = [line.split() for line in printed(table, 56)]
+    assert ["│", "Scaling", "attack", "│", "0.038", "±", "0.006", "│", "0.110", "±", "0.037", "│"] in slashed
+    assert ["│", "│", "/", "1.00", "│", "/", "0.02", "│"] in slashed
+    assert printed(table, 56)[-1].rstrip() == "a caption that is longer than the table is wide"
+    narrow = [line.split() for line in printed(table, 39)]
+    assert ["Scaling", "0.038", "±", "0.006", "0.110", "±", "0.037"] in narrow
+    assert ["attack", "/", "1.00", "/", "0.02"] in narrow
+    assert "  FedAvg  0.038 ± 0.006 / 1.00" in [line.rstrip() for line in printed(table, 34)]
+
+
 def test_a_list_says_what_a_number_at_the_front_is_and_leaves_out_empty_cells():
     table = Table("client", "examples", "of one class", "kind")
     table.add_row("3", "120", "", "malicious_client")

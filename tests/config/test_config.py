@@ -735,11 +735,13 @@ def test_what_is_no_configuration_is_refused_wherever_one_is_wanted(wrong):
     for call in (fljax.run, fljax.build, fljax.experiment.assemble):
         with pytest.raises(ConfigError, match=r"^a configuration is what fljax.load_config makes of .*, got"):
             call(wrong)
-    with pytest.raises(ConfigError, match=r"^a sweep is a path or what .*make_sweep returns, got"):
-        fljax.sweep(wrong)
     if not isinstance(wrong, dict):
+        with pytest.raises(ConfigError, match=r"^a sweep is a path, a dictionary .*make_sweep returns, got"):
+            fljax.sweep(wrong)
         with pytest.raises(ConfigError, match=r"^load_config takes a path or a dictionary of values, got"):
             fljax.load_config(wrong)
     else:
+        with pytest.raises(ConfigError, match=r"^this dictionary has no \[sweep\] table.*: fljax\.run$"):
+            fljax.sweep(wrong)
         with pytest.raises(ConfigError, match=r"^load_config reads a file or plain values"):
             fljax.load_config(parse_config(wrong))

@@ -120,6 +120,15 @@ def test_runs(cli, tmp_path):
     assert re.search(r"rounds/s +│ +5 │ +5 │ +0 ", text)
 
 
+def test_a_default_that_one_leaves_out_is_no_difference(tmp_path):
+    run(tmp_path / "a", 0.25, partition={"name": "label_bias", "bias": 0.5}, model={"name": "mlp"})
+    run(tmp_path / "b", 0.25, partition={"name": "label_bias"}, model={"name": "mlp", "hidden": [64]})
+    assert contrast(tmp_path / "a", tmp_path / "b").config == {}
+    run(tmp_path / "c", 0.25, partition={"name": "label_bias", "bias": 0.9}, model={"name": "mlp"})
+    found = contrast(tmp_path / "c", tmp_path / "b").config
+    assert found == {"partition.bias": {"a": 0.9, "b": 0.5}}
+
+
 def test_what_cannot_be_compared(tmp_path):
     run(tmp_path / "run", 0.25)
     sweep(tmp_path / "sweep", BEFORE, [0])

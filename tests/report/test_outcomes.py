@@ -86,12 +86,12 @@ def test_studies_have_tables_of_their_own(folder):
     found = table_of(results, "Durability of backdoors")
     assert found["BadNets", "Krum"] == "100 / 0.80"
     assert found["BadNets", "FedAvg"] == "≥ 150 / 0.80"
-    assert found["Trim attack", "Krum"] == ""
+    assert {name for name, _ in found} == {"BadNets"}, "nothing but what there is"
     found = table_of(results, "Attack impact")
     # The lowest errors are 0.2 and 0.25 with attack, 0.1 without.
     assert found["Trim attack", "Krum"] == "+0.125 / +0.100 / +0.100"
     assert found["BadNets", "Krum"] == "+0.000 / +0.000 / +0.000"
-    assert found["no attack", "Krum"] == ""
+    assert "no attack" not in {name for name, _ in found}
 
 
 def test_studies_are_in_every_file(folder, tmp_path):
@@ -180,7 +180,7 @@ def test_the_natural_success_of_a_trigger_is_measured_where_nobody_attacks(tmp_p
     )
     found = table_of(results, "Backdoors beside their natural success")
     assert found["BadNets", "FedAvg"].endswith(f" / {hits / count:.2f}")
-    assert found["Sign flipping", "FedAvg"] == ""
+    assert set(found) == {("BadNets", "FedAvg")}
 
 
 def test_what_has_no_natural_success_is_said():

@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from scipy import stats
 
 from fljax.errors import ConfigError
 from fljax.report import load_results, write_report
+from fljax.report.figures import pictures
 from fljax.report.summary import caption, summarize, tables
 from fljax.report.uncertainty import against, explain_interval, holm, interval
 from tests.support.sweep_folders import cell, write_sweep
@@ -125,6 +127,31 @@ def test_tables_mark_what_seeds_do_not_tell_apart_from_the_best(seeds):
     assert (line.test_error_low, line.test_error_high) == pytest.approx((low, high))
 
 
+def test_figures_show_the_interval_that_is_asked_for(seeds):
+    """Around the final values, and around the curves to their ends."""
+    folder, errors = seeds(6), ERRORS["FedAvg"]
+    for kind, ends in (("", (errors.min(), errors.max())), ("student", interval(errors, "student"))):
+        results = load_results(folder, interval=kind)
+        (drawn,) = (picture for picture in pictures(results) if picture.name == "comparison")
+        assert ("95 % confidence interval (Student's t)" if kind else "range of the seeds") in drawn.caption
+        panels = drawn.figure.findobj(Axes)
+        reaches = [np.asarray(line.get_ydata()) for axes in panels for line in axes.lines]
+        bars = [pair for each in reaches if np.isnan(each).any() for pair in each.reshape(-1, 3)[:, :2]]
+        assert any(pair == pytest.approx(ends) for pair in bars)
+        bands = [band.get_paths()[0].vertices for axes in panels for band in axes.collections]
+        at_end = [band[band[:, 0] == 40, 1] for band in bands]
+        assert any((values.min(), values.max()) == pytest.approx(ends) for values in at_end)
+
+
+def test_an_interval_of_an_error_is_cut_at_0_and_says_so(tmp_path):
+    cells = [cell("Krum", "no attack", seed, error) for seed, error in enumerate((0.01, 0.02, 0.09))]
+    axes = {"aggregator": ["Krum"], "attack": ["no attack"], "seed": [0, 1, 2]}
+    results = load_results(write_sweep(tmp_path / "low", axes, cells), interval="student")
+    (table,) = tables(results)
+    assert "[0.000, 0.148]" in table.rows[0][1][0].text
+    assert caption(results, [table]).endswith("It is cut at 0.")
+
+
 def test_few_seeds_have_no_test_and_one_has_no_interval(seeds):
     results = load_results(seeds(4), interval="bootstrap")
     (table,) = tables(results)
@@ -174,5 +201,5 @@ def test_files_for_a_paper(seeds):
     assert means.loc["Trim attack", "FedAvg"].test_error_high == pytest.approx(
         interval(ERRORS["FedAvg"], "student")[1]
     )
-    write_report(folder, formats=["pdf"])
+    write_report(folder, formats=["pdf"], interval="student")
     assert (out / "comparison.pdf").read_bytes() == first, "the same figure, the same bytes"

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import json
 import math
+import tomllib
 
 import pytest
 from hypothesis import given, settings
@@ -137,6 +138,9 @@ attack = ["none", { name = "scale", factor = 3 }]
     assert sorted(points[:6]) == sorted(first)
     assert sweep.cells[6].config.local.optimizer.model_dump() == {"name": "adam", "b1": 0.5}
     assert len(points) == 7
+    values = tomllib.loads(file.read_text())
+    assert load_sweep(values)[1:] == sweep[1:]
+    assert values == tomllib.loads(file.read_text()), "what is given is left alone"
     changed = load_sweep(file, {"sweep.axes.local.steps": [3], "sweep.zip": [], "sweep.exclude": []})
     assert changed.axes["local.steps"] == [3, 1]
 
