@@ -158,7 +158,7 @@ def contrast(a: str | Path, b: str | Path, value: str = "last") -> Contrast:
 def _default(config: Mapping[str, Any], key: str) -> list[Any]:
     """The value that a parameter has which a component's table leaves out; none if it has no default."""
     table, _, name = key.rpartition(".")
-    entry = REGISTRIES.get(table, {}).get(config.get(f"{table}.name"))
+    entry = REGISTRIES.get(table, {}).get(str(config.get(f"{table}.name")))
     known = {} if entry is None else inspect.signature(entry.function).parameters
     return [
         jsonable(value.default)

@@ -22,7 +22,7 @@ from fljax.report.results import BASELINE, NO_ATTACK, Results
 from fljax.report.run import run_figure
 from fljax.report.study_maps import study_maps
 from fljax.report.style import REFERENCE, Look, drawing, error_axis, paper_width, sheet, stacked, tidy
-from fljax.report.summary import MOST_TABLES, describe, outcome, select, summarize, worst_cases
+from fljax.report.summary import ENDS, MOST_TABLES, describe, outcome, select, summarize, worst_cases
 from fljax.simulation.lines import EVALUATED
 
 # With more rules to a group of points, or more groups, they are hard to follow; the heat map has the numbers.
@@ -158,7 +158,7 @@ def _comparison(
     if curves:
         baseline = panels.courses(cells, "test_error").get((NO_ATTACK, BASELINE))
         level = None if reference is None or baseline is None else panels.spread(baseline)["mean"]
-        panels.draw(parts[-1], curves, look, level, "round")
+        panels.draw(parts[-1], curves, look, level, "round", intervals=bool(results.interval))
     return figure
 
 
@@ -214,8 +214,9 @@ def _points(
     letters = min(letters, 18)
     panels.dots(axes[0], looks, attacks, summary, "test_error", ends, letters)
     mine = summary[summary["attack"].isin(attacks)]
-    values = [mine[f"test_error_{end}"].clip(lower=0) for end in ("mean", *ends)]
-    error_axis([axes[0]], [*values, [np.nan if reference is None else reference]])
+    mean, low, high = (mine[f"test_error_{end}"] for end in ("mean", *ends))
+    shown = panels.in_view((mean, low, high), intervals=ends == ENDS)
+    error_axis([axes[0]], [*shown, [np.nan if reference is None else reference]])
     if reference is not None:
         axes[0].axhline(reference, **REFERENCE)
     axes[0].set_ylabel(EVALUATED[ERROR].title, fontsize=9)

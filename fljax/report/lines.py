@@ -92,7 +92,10 @@ def over_axis(
     is_log = at[0] > 0 and at[-1] / at[0] >= 20
     marked = _apart(np.log(at) if is_log else at)
     texts = [axis_value(axis, label(values[k].item())) for k in marked]
-    for panel in panels.draw(rest, shown, look, reference, axis_title(axis), points=True):
+    intervals = bool(results.interval)
+    for panel in panels.draw(
+        rest, shown, look, reference, axis_title(axis), points=True, intervals=intervals
+    ):
         if is_log:
             panel.set_xscale("log")
             panel.minorticks_off()

@@ -109,12 +109,10 @@ def dots(
         if mine.empty:
             continue
         mean, low, high = (mine[f"{column}_{end}"].to_numpy(float) for end in ("mean", *ends))
-        # An interval may reach beyond what there can be, and the line is not clipped.
-        low, high = np.maximum(low, 0.0), np.minimum(high, 1.0 if column == SUCCESS else np.inf)
         broken = np.array([outcome(line).broken for line in mine.to_dict("records")], bool)
         gap = np.full(len(at), np.nan)
         reach = np.stack([at, at, gap]).T.ravel(), np.stack([low, high, gap]).T.ravel()
-        panel.plot(*reach, color=look.color, lw=1.2, alpha=0.75, zorder=2, clip_on=False)
+        panel.plot(*reach, color=look.color, lw=1.2, alpha=0.75, zorder=2)
         shape: dict[str, Any] = {"marker": look.marker, "mec": look.color, "ls": "", "clip_on": False}
         # An empty line has no place, and a layout none with it.
         if not broken.all():
@@ -125,6 +123,12 @@ def dots(
     panel.set_xlim(-0.5, len(attacks) - 0.5)
     panel.set_xticks(range(len(attacks)), [wrapped(attack, letters) for attack in attacks])
     panel.tick_params(axis="x", length=0)
+
+
+def in_view(drawn: tuple[Any, Any, Any], intervals: bool) -> list[Any]:
+    """The errors that an axis has room for, of mean, low and high; lower ends of intervals may reach to 0."""
+    mean, low, high = drawn
+    return [mean, mean / 2 if intervals else low, high]
 
 
 def success_axis(panel: Any) -> None:
@@ -219,6 +223,7 @@ def draw(
     reference: pd.Series | None,
     xlabel: str,
     points: bool = False,
+    intervals: bool = False,
 ) -> list[Any]:
     """Panels of lines; those of errors share their axis, those of success rates theirs.
 
@@ -229,6 +234,7 @@ def draw(
         reference: what errors are compared with, over the index.
         xlabel: what the index is.
         points: whether each value is marked.
+        intervals: whether the bands are intervals of confidence.
 
     Returns:
         The panels' axes.
@@ -261,7 +267,8 @@ def draw(
             success_axis(panel)
         elif each.column == ERROR:
             with_errors.append(panel)
-            errors += [table[end] for table in each.lines.values() for end in ("mean", "low", "high")]
+            for table in each.lines.values():
+                errors += in_view((table["mean"], table["low"], table["high"]), intervals)
             if reference is not None:
                 panel.plot(reference.index, reference, **REFERENCE)
         elif metric.kind != "number":
