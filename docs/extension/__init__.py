@@ -1,14 +1,22 @@
 """What this site adds to Sphinx: pages made from the registries, and formulas without JavaScript."""
 
-from extension import commands, components, interface, mathml, results
+from extension import commands, components, configuration, interface, mathml, results
 
 
 def setup(app):
     """Register everything; the pages are written before Sphinx looks for sources."""
-    for part in (mathml, components):
+    for part in (mathml, components, configuration):
         part.setup(app)
     app.connect("builder-inited", _write)
+    app.connect("source-read", _keep_together)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _keep_together(app, page, source):
+    """No number in a table ends a line before its ±; on a phone it would take three."""
+    del app, page
+    lines = source[0].split("\n")
+    source[0] = "\n".join(line.replace(" ± ", "\u00a0±\u00a0") if line[:1] == "|" else line for line in lines)
 
 
 def _write(app):

@@ -9,6 +9,7 @@ from extension.components import MEASURED, put
 
 TITLES = {
     "table3": "Table III, rules × attacks",
+    "short": "Table III, some rounds only",
     "table4": "Table IV, variants of FLTrust",
     "table5": "Table V, bias of the root dataset",
     "table6": "Table VI, size of the root dataset",
@@ -17,7 +18,6 @@ TITLES = {
     "figure_clients": "The number of clients",
     "figure_convergence": "Error over the rounds",
     "figure_fraction": "The share of malicious clients",
-    "short": "Table III, some rounds only",
     "root": "Which root dataset",
     "scaling": "How many copies the Scaling attack needs",
     "server": "Which server",
@@ -34,7 +34,7 @@ DATA = {
 def write(app):
     """Write the pages of the results."""
     folder = Path(app.srcdir) / "results"
-    kept = sorted(path.parent for path in (MEASURED / "paper").glob("*/table.md"))
+    kept = sorted((path.parent for path in (MEASURED / "paper").glob("*/table.md")), key=_place)
     for path in kept:
         put(folder / "paper" / f"{path.name}.md", _page(path, folder / "paper"))
     rows = "".join(f"- [{_title(path.name)}]({path.name}.md)\n" for path in kept)
@@ -49,9 +49,18 @@ def write(app):
         put(folder / "attacks" / f"{data}.md", text)
 
 
+def _place(path):
+    """The paper's tables come first, as in `TITLES`."""
+    return [*TITLES, _kind(path.name)].index(_kind(path.name)), path.name
+
+
+def _kind(name):
+    return next((key for key in TITLES if name.startswith(key)), name)
+
+
 def _title(name):
     of = next((key for key in sorted(DATA, key=len, reverse=True) if key in name), "")
-    kind = next((key for key in TITLES if name.startswith(key)), name)
+    kind = _kind(name)
     rest = name.replace(of, "").replace(kind, "").strip("_ ")
     return f"{TITLES.get(kind, name)}: {DATA.get(of, of)}" + (f" ({rest})" if rest else "")
 

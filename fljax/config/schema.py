@@ -103,7 +103,7 @@ class DataConfig(Component):
 
     Attributes:
         name: a registry name (`fljax list datasets`).
-        dir: folder that holds the data sets' folders; None for FLJAX_DATA, then TensorFlow Datasets.
+        dir: folder that holds the data sets' folders; None for `FLJAX_DATA`, then TensorFlow Datasets.
         normalize: whether models get the inputs less the training inputs' mean and divided by their standard
             deviation, of every channel or feature, in training and evaluation. Triggers and augmentation
             come before.
@@ -148,7 +148,7 @@ class AttackConfig(Component):
 
 
 class LocalConfig(_Table):
-    """ModelUpdate of the clients.
+    """Local training of the clients, the paper's ModelUpdate.
 
     Attributes:
         steps: R, local steps a round, at most 100,000; None where `epochs` are given.
@@ -189,7 +189,7 @@ class LocalConfig(_Table):
 
 
 class RootConfig(_Table):
-    """The server's root dataset and its own ModelUpdate.
+    """The server's root dataset and its training on it.
 
     Attributes:
         size: |D_0|, removed from the clients' data.
@@ -309,6 +309,8 @@ class ExperimentConfig(_Table):
         precision: of the model's forward and backward passes: what the device takes for products of float32,
             float32 itself, or bfloat16. Updates, rules and attacks are in float32 whatever it is.
         seed: the seed of everything that has none of its own in `seeds`.
+        partition: who gets which examples (`fljax list partitions`).
+        model: what is trained (`fljax list models`).
         client: what clients do in a round, and what stays with them (`fljax list clients`).
         loss: what clients and server minimise (`fljax list losses`).
         metrics: what is reported of every evaluation besides test error and attack success

@@ -49,6 +49,14 @@ assert direction @ ascent < direction @ honest
 center = updates[10:].mean(0)
 assert np.linalg.norm(alie - center) > np.linalg.norm(honest - center)
 """,
+    "what ByzFL computes": """
+import numpy as np
+rows = np.asarray(updates, np.float64)
+rows[:4] = -2.0 * rows[4:].mean(0)
+apart = ((rows[:, None] - rows[None]) ** 2).sum(-1)
+mixed = np.stack([rows[np.argsort(row, kind="stable")[:16]].mean(0) for row in apart])
+np.testing.assert_allclose(aggregate, np.sort(mixed, axis=0)[4:-4].mean(0), atol=1e-4)
+""",
     "data of your own": "assert experiment.facts['clients']['num_clients'] == 30",
     "several devices": "assert result.summary['device'].endswith('× 2')",
     "a rule explained": """
@@ -89,7 +97,7 @@ def test_every_block_is_of_a_kind_that_is_tested():
     assert len(PAGES) >= 20
     for name, text in PAGES.items():
         # Directives put in what is made from the registries, or another file.
-        directives = re.findall(r"```\{(?:components|include|toctree)\}.*?```", text, re.DOTALL)
+        directives = re.findall(r"```\{(?:components|configuration-keys|include|toctree)\}.*?```", text, re.DOTALL)
         known = sum(len(blocks(language, name)) for language in ("python", "toml", "sh"))
         assert text.count("```") == 2 * (known + len(directives)), name
         # Nothing that looks like Python stands outside of a block.
