@@ -13,10 +13,13 @@ def setup(app):
 
 
 def _keep_together(app, page, source):
-    """No number in a table ends a line before its ±; on a phone it would take three."""
+    """No number in a table ends a line before its ± or †; on a phone it would take three."""
     del app, page
     lines = source[0].split("\n")
-    source[0] = "\n".join(line.replace(" ± ", "\u00a0±\u00a0") if line[:1] == "|" else line for line in lines)
+    for number, line in enumerate(lines):
+        if line[:1] == "|":
+            lines[number] = line.replace(" ± ", "\u00a0±\u00a0").replace(" †", "\u00a0†")
+    source[0] = "\n".join(lines)
 
 
 def _write(app):

@@ -164,7 +164,8 @@ def configuration(name: str, wishes: Wishes) -> str:
     what = several if is_sweep else f"{_title(rules[0])} {under}"
     command = "sweep" if is_sweep else "run"
     lines = [
-        f"# {what} on {data.name}. All keys and defaults: fljax's documentation, Reference, Configuration.",
+        f"# {what} on {data.name}.",
+        "# All keys:         the page Configuration of fljax's documentation",
         f"# Run it:           fljax {command} {name}",
         f"# Change a value:   fljax {command} {name} --set rounds=100",
         "# Other names:      fljax list rules, attacks, datasets, partitions, models",
