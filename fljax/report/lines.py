@@ -30,11 +30,8 @@ def lines(results: Results, summary: pd.DataFrame, worst: pd.DataFrame | None) -
             title = f"{heading(results)}, by {words(axis)}" + (f": {describe(labels)}" if labels else "")
             figure = over_axis(results, select(summary, labels), largest, axis, title, facts(results, cells))
             end = f"_{number}" if len(chosen) > 1 else ""
-            text = (
-                f"{describe(labels)}. {results.around} {results.when} over {axis_title(axis)}.".removeprefix(
-                    ". "
-                )
-            )
+            text = f"{describe(labels)}. {results.around} {results.when} over {axis_title(axis)}."
+            text = text.removeprefix(". ")
             if summary["test_error_mean"].isna().any():
                 text += " A gap in a line: every seed diverged."
             yield Picture(f"lines_{axis}{end}", text, figure)
@@ -92,10 +89,8 @@ def over_axis(
     is_log = at[0] > 0 and at[-1] / at[0] >= 20
     marked = _apart(np.log(at) if is_log else at)
     texts = [axis_value(axis, label(values[k].item())) for k in marked]
-    intervals = bool(results.interval)
-    for panel in panels.draw(
-        rest, shown, look, reference, axis_title(axis), points=True, intervals=intervals
-    ):
+    title, intervals = axis_title(axis), bool(results.interval)
+    for panel in panels.draw(rest, shown, look, reference, title, points=True, intervals=intervals):
         if is_log:
             panel.set_xscale("log")
             panel.minorticks_off()

@@ -1,5 +1,6 @@
 """What the spread of the seeds says of a mean: intervals of confidence, and tests between rules."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,9 +58,14 @@ def interval(values: Sequence[float] | np.ndarray, kind: str) -> tuple[float, fl
 
         reach = stats.t.ppf((1 + LEVEL) / 2, n - 1) * known.std(ddof=1) / np.sqrt(n)
         return known.mean() - reach, known.mean() + reach
-    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), DRAWS)
-    low, high = np.quantile(counts @ known / n, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(_drawn(n) @ known / n, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(n: int) -> np.ndarray:
+    """How often each of n values is drawn, in every draw; figures ask for an interval in every round."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), DRAWS)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -97,9 +97,8 @@ def test_every_block_is_of_a_kind_that_is_tested():
     assert len(PAGES) >= 20
     for name, text in PAGES.items():
         # Directives put in what is made from the registries, or another file.
-        directives = re.findall(
-            r"```\{(?:components|configuration-keys|include|toctree)\}.*?```", text, re.DOTALL
-        )
+        kinds = "components|configuration-keys|include|toctree"
+        directives = re.findall(rf"```\{{(?:{kinds})\}}.*?```", text, re.DOTALL)
         known = sum(len(blocks(language, name)) for language in ("python", "toml", "sh"))
         assert text.count("```") == 2 * (known + len(directives)), name
         # Nothing that looks like Python stands outside of a block.
