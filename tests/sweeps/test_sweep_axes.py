@@ -566,7 +566,7 @@ def test_what_cells_share_is_checked_once(monkeypatch):
     table = {"seeds": 3, "axes": {"aggregator": rules, "attack": attacks, "attack.fraction": [0.1, 0.2]}}
     plan = make_plan(make_sweep(BASE, table))
     assert (len(plan.sweep.cells), len(plan.groups)) == (72, 12)
-    assert counts == {"load_dataset": 3, "check_pieces": 3 + 4, "gradient_of": 1, "compose": 1}
+    assert counts == {"load_dataset": 3, "check_alone": 3 + 4, "gradient_of": 1, "compose": 1}
     # One that asks the rule is checked with every rule.
     table["axes"]["attack"] = ["optimized_ipm"]
     make_plan(make_sweep(BASE, table))
