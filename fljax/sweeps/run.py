@@ -26,6 +26,7 @@ from fljax.sweeps.executors.base import Executor, Finished, Watcher, Work
 from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.folder import Row, SweepFolder, description, make_rows
 from fljax.sweeps.plan import Batch, Plan, check_fits, make_plan
+from fljax.sweeps.stages import SharedPrograms
 from fljax.sweeps.tally import StatusFile
 from fljax.sweeps.tracked import tracked
 from fljax.tracking import Started, make_trackers
@@ -175,7 +176,8 @@ def run_plan(
         # Left at once if anything fails here, a full disk or Ctrl-C: threads left alone would go on.
         batches: Iterable[Finished] = ()
         if todo:
-            batches = stack.enter_context(executor.run(Work(plan, todo, status, saved, stop)))
+            work = Work(plan, todo, status, saved, stop, SharedPrograms())
+            batches = stack.enter_context(executor.run(work))
         folder.start()
         status.begin()
         stack.callback(lambda: status.close(len(folder.finished) == len(plan.sweep.cells)))

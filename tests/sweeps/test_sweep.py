@@ -27,7 +27,6 @@ from fljax.sweeps.executors.threads import Threads
 from fljax.sweeps.known import Known
 from fljax.sweeps.plan import Batch
 from fljax.sweeps.program import compile_group
-from fljax.sweeps.stages import SharedPrograms
 from fljax.sweeps.timing import estimate_seconds
 from fljax.sweeps.traced import signature
 from tests.attacks.quadratic import one_round, simulated
@@ -477,13 +476,13 @@ def test_the_estimate_of_the_time_grows_with_the_work():
 def test_a_program_that_is_too_large_is_compiled_for_fewer_cells(monkeypatch, budget, size):
     monkeypatch.setattr(local, "compile_group", lambda group, shared: Fake(group.size))
     group = plan_of({"seeds": 8}).groups[0]
-    assert compile_within(group, budget, SharedPrograms()).size == size
+    assert compile_within(group, budget).size == size
 
 
 def test_in_parts_the_results_are_the_same(diverging):
     _, group, program = diverging
     whole = run_batch(group, group.batches[0], program)
-    half = compile_within(group, program.bytes - 1, SharedPrograms())
+    half = compile_within(group, program.bytes - 1)
     assert half.size < program.size
     parts = run_in_parts(group, group.batches[0], half)
     for mine, other in zip(whole, parts, strict=True):

@@ -72,6 +72,7 @@ class Work(NamedTuple):
         watcher: told what happens.
         saved: the place where a batch of this process saves its state on the way, if anywhere.
         stop: asked whether to stop before all batches are done.
+        shared: what groups share in an executor that uses one device; None for nothing.
     """
 
     plan: Plan
@@ -79,6 +80,7 @@ class Work(NamedTuple):
     watcher: Watcher = Watcher()
     saved: Callable[[Batch], Saved | None] = lambda batch: None
     stop: Callable[[], bool] = lambda: False
+    shared: SharedPrograms | None = None
 
     def run(self, batch: Batch, compiled: Callable[[Group], GroupProgram]) -> Finished:
         """Run a batch in this process, by the program that `compiled` returns for its group.
@@ -98,13 +100,14 @@ class Work(NamedTuple):
         except Exception as error:
             return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
 
-    def compile(self, group: Group, shared: SharedPrograms) -> GroupProgram:
+    def compile(self, group: Group, shared: SharedPrograms | None = None) -> GroupProgram:
         """Compile the program of a group for this process, within the memory of the plan.
 
         Args:
             group: the group.
-            shared: what groups share on the device.
+            shared: what groups share on the device; None for the `shared` of all.
         """
+        shared = self.shared if shared is None else shared
         self.watcher.compiling(group)
         limit = self.plan.limit if self.plan.strict else None
         program = compile_within(group, self.plan.budget, shared, limit)
@@ -180,14 +183,14 @@ def interleaved(batches: Sequence[Batch], workers: int) -> list[Batch]:
 
 
 def compile_within(
-    group: Group, budget: int, shared: SharedPrograms, limit: Limit | None = None
+    group: Group, budget: int, shared: SharedPrograms | None = None, limit: Limit | None = None
 ) -> GroupProgram:
     """Compile a group; if the compiler's own figure exceeds the budget, for half as many cells, and so on.
 
     Args:
         group: the group.
         budget: bytes a program should use.
-        shared: what groups share on the device.
+        shared: what groups share on the device; None for nothing.
         limit: what not even one cell may exceed; None for what there is.
 
     Returns:
