@@ -167,7 +167,8 @@ def _weiszfeld(ordinary: bool) -> Any:
         # In units of the usual row: squares of distances could vanish, or the reciprocals of all.
         unit = usual_size(updates)
         point = jnp.clip(divide(start, unit), -FARTHEST, FARTHEST)
-        in_units = smoothing._replace(least=divide(smoothing.least, unit))
+        # No row may have the weight 0 for it: beyond the farthest distance all weights are alike.
+        in_units = smoothing._replace(least=jnp.minimum(divide(smoothing.least, unit), FARTHEST))
         return unit * find(scaled(updates, weights, unit), in_units, point, *limits)
 
     return median

@@ -14,6 +14,7 @@ from fljax.config.loading import apply_overrides, of_type, read_toml
 from fljax.config.plugins import beside, load_plugins
 from fljax.config.schema import ExperimentConfig, Whole, explain, jsonable, parse_config
 from fljax.errors import ConfigError, unknown_name
+from fljax.files import shown_name
 from fljax.sweeps.cells import Cell, Told, make_cells
 from fljax.sweeps.columns import COMPONENTS, MOST_CELLS, Column, columns_of, component_value, dotted
 from fljax.sweeps.published import published_tables
@@ -99,7 +100,7 @@ def load_sweep(
         if rest and not isinstance(table.get(first, {}), dict):
             raise ConfigError(f"sweep.{key}: sweep.{first} is not a table")
         table[first] = {**table.get(first, {}), rest: value} if rest else value
-    return make_sweep(values, table, name=Path(path).stem, told=told)
+    return make_sweep(values, table, name=shown_name(Path(path).stem), told=told)
 
 
 def _table(value: Any) -> dict[str, Any]:
