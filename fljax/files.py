@@ -123,9 +123,12 @@ def parse_json(content: bytes) -> Any:
 
     whole = partial(number, kind=int)
     try:
-        return json.loads(content.decode(), parse_float=number, parse_int=whole, parse_constant=number)
+        values = json.loads(content.decode(), parse_float=number, parse_int=whole, parse_constant=number)
     except RecursionError:
         raise ValueError("tables or lists are too deep") from None
+    if b"\\ud" in content.lower():  # half of a letter, which no file could hold
+        json.dumps(values, ensure_ascii=False).encode()
+    return values
 
 
 def reason(error: BaseException) -> str:

@@ -164,10 +164,12 @@ def some_rounds(
     def one(i: Array, carry: tuple[RunState, RoundMetrics]) -> tuple[RunState, RoundMetrics]:
         state, metrics = carry
         state, of_round = step(state)
-        # Not `column.at[i].set`, which is a scatter.
-        return state, jax.tree.map(
-            lambda column, value: lax.dynamic_update_index_in_dim(column, value, i, 0), metrics, of_round
-        )
+
+        def filled(column: Array, value: Array) -> Array:
+            # Not `column.at[i].set`, which is a scatter. A model of another precision has metrics of it.
+            return lax.dynamic_update_index_in_dim(column, value.astype(column.dtype), i, 0)
+
+        return state, jax.tree.map(filled, metrics, of_round)
 
     return lax.fori_loop(first, end, one, (state, metrics))
 
