@@ -6,10 +6,12 @@ it here.
 
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from fljax.errors import DataError
 
 # Configurations that fljax wrote, and descriptions of sweeps; far more than either needs.
 MOST_JSON = 64_000_000
+# No whole number that fljax writes reaches it.
+LARGEST_WHOLE = 2**63
 
 
 def open_regular(path: Path, most: int) -> BufferedReader:
@@ -80,11 +84,51 @@ def read_json(path: Path, most: int = MOST_JSON) -> Any:
         DataError: it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(read_regular(path, most).decode("utf-8"))
+        return parse_json(read_regular(path, most))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise DataError(f"{path} is damaged: it is not JSON") from None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The table in a JSON file.
+
+    Raises:
+        DataError: it cannot be read, or holds no table.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{path} is damaged: it is not a table of values")
+    return values
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON as fljax writes it: UTF-8, all numbers finite, whole ones of 64 bits.
+
+    Raises:
+        ValueError: it is anything else.
+
+    Example:
+        >>> parse_json(b'{"rounds": 1e999}')
+        Traceback (most recent call last):
+        ValueError: 1e999 is no number that is written
+    """
+
+    def number(text: str, kind: type = float) -> Any:
+        value = kind(text)
+        if not (abs(value) < LARGEST_WHOLE if kind is int else math.isfinite(value)):
+            raise ValueError(f"{text[:40]} is no number that is written")
+        return value
+
+    whole = partial(number, kind=int)
+    try:
+        values = json.loads(content.decode(), parse_float=number, parse_int=whole, parse_constant=number)
+    except RecursionError:
+        raise ValueError("tables or lists are too deep") from None
+    if b"\\ud" in content.lower():  # half of a letter, which no file could hold
+        json.dumps(values, ensure_ascii=False).encode()
+    return values
 
 
 def reason(error: BaseException) -> str:
@@ -110,6 +154,11 @@ def reading(path: object, what: str = "cannot be read, truncated or corrupt") ->
         raise
     except Exception as error:
         raise DataError(f"{path}: {what} ({reason(error)})") from None
+
+
+def shown_name(name: str) -> str:
+    """The name of a file as a text that every file can hold: what is no UTF-8 in it is replaced."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 # --- writing ------------------------------------------------------------------------------------------

@@ -44,6 +44,9 @@ def _coefficients(stack: Stack, smoothing: _Smoothing, point: Array) -> tuple[Ar
     away = reach * stack.scales
     middle = lax.stop_gradient(_weighted_median(away, stack.weights))
     nu = smoothing.share * middle + smoothing.least
+    # From the farthest distance on all weights are alike, however large ν is; theirs must not vanish.
+    farthest = lax.stop_gradient(jnp.max(away, initial=0.0))
+    nu = jnp.minimum(nu, jnp.where(farthest > 0, 2 * farthest, FARTHEST))
     # No row may have an infinite weight, not even with ν = 0.
     least = jnp.maximum(nu / stack.scales, jnp.finfo(reach.dtype).tiny ** 0.5)
     return stack.weights / jnp.maximum(reach, least), away, nu, middle

@@ -53,9 +53,10 @@ def softened(
         if clipped:
             middle = lax.stop_gradient(jnp.where(jnp.any(valid), masked_median(lengths, valid), 0.0))
             longer = lengths > middle
-            rows = jnp.where(
-                longer[:, None], rows * (middle / jnp.where(longer, lengths, 1.0))[:, None], rows
-            )
+            # In units of the median: the derivative has a square of the length, which may be no float.
+            beyond = jnp.where(longer, lengths / jnp.where(middle > 0, middle, 1.0), 1.0)
+            shares = jnp.where(longer & ~(middle > 0), 0.0, 1.0 / beyond)
+            rows = rows * shares[:, None]
         count = jnp.maximum(jnp.sum(selected), 1)
         of_selected = selected.astype(rows.dtype) / count
         scores = _scores(rows, lengths, of_selected, measure)

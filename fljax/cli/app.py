@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -733,6 +734,7 @@ def cache_command(
 
 def main() -> None:
     """Entry point; exits with 0 if done, 1 if the run failed, 2 for wrong input, 128 + n after signal n."""
+    _settle_streams()
     with watching():
         try:
             _traced(lambda: app(prog_name="fljax"))
@@ -749,6 +751,16 @@ def main() -> None:
             _fail("interrupted", status_of(error))
         except Exception as error:
             _fail(*unforeseen(error))
+
+
+def _settle_streams() -> None:
+    """Whatever a shell has made of them, nothing that is printed ends a command."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: the next file that is opened would have its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    # A locale may have no ±, and a path bytes that are no text.
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _fail(message: object, status: int) -> None:

@@ -86,9 +86,9 @@ def _varying(found: Contrast) -> list[str]:
 
 
 def _table(title: str, first: Sequence[str], tested: bool) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for name in first:
-        table.add_column(name)
+        table.add_column(Text(name))
     for name in ("A", "B", "B − A"):
         table.add_column(name, justify="right")
     if tested:

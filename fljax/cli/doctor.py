@@ -108,10 +108,13 @@ def _data() -> Iterator[tuple[str, str]]:
 
 def _found(folder: Path) -> str:
     """The data sets in a folder, by the names of the folders in it."""
-    if not folder.is_dir():
-        return "no such folder"
     names = set(registered("datasets"))
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name in names)
+    try:
+        if not folder.is_dir():
+            return "no such folder"
+        there = sorted(path.name for path in folder.iterdir() if path.name in names and path.is_dir())
+    except OSError as error:
+        return f"cannot be read ({reason(error)})"
     return ", ".join(there) or "none that fljax knows by name"
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fljax.cli.details import EXAMPLES
 from fljax.cli.listing import Listed, find_entry
+from fljax.config.bounds import LONGEST_CHUNK
 from fljax.config.components import ACTUAL, COUNTS, bind_attack, bind_rule
 from fljax.config.schema import parse_config
 from fljax.errors import ConfigError
@@ -19,6 +20,7 @@ from fljax.files import write_atomically
 from fljax.host.toml import parse_toml
 from fljax.registry import load_installed
 from fljax.simulation.attackers import without_actual
+from fljax.sweeps.axes import make_sweep
 
 EVALUATIONS = 50  # of a run
 CLIENTS = 20
@@ -156,7 +158,8 @@ def configuration(name: str, wishes: Wishes) -> str:
     partition = find_entry("partitions", wishes.partition or groups)
     rules = [find_entry("rules", rule) for rule in wishes.rules or ("fltrust",)]
     attacks = [find_entry("attacks", attack) for attack in wishes.attacks or ("trim_attack",)]
-    is_sweep = len(rules) > 1 or len(attacks) > 1 or (wishes.seeds or 1) > 1
+    seeds = 1 if wishes.seeds is None else wishes.seeds
+    is_sweep = len(rules) > 1 or len(attacks) > 1 or seeds != 1
     rounds = 500 if wishes.rounds is None else wishes.rounds
     fraction = 0.2 if wishes.fraction is None else wishes.fraction
     under = "without attack" if attacks[0].name == "none" else f"under {_title(attacks[0])}"
@@ -203,14 +206,14 @@ def configuration(name: str, wishes: Wishes) -> str:
             "",
             "# One run for every combination of the axes and every seed.",
             "[sweep]",
-            f"seeds = {wishes.seeds or 1}",
+            f"seeds = {seeds}",
             "",
             "[sweep.axes]",
             *_axis("aggregator", rules),
             *_axis("attack", attacks),
         ]
     text = "\n".join(lines) + "\n"
-    _check(text, rules, attacks, fraction)
+    _check(text)
     return text
 
 
@@ -224,7 +227,8 @@ def _title(entry: Listed) -> str:
 
 def _every(rounds: int) -> int:
     """The largest divisor that leaves `EVALUATIONS` evaluations, or all there can be."""
-    return max(each for each in range(1, max(rounds // EVALUATIONS, 1) + 1) if rounds % each == 0)
+    largest = min(max(rounds // EVALUATIONS, 1), LONGEST_CHUNK)
+    return max(each for each in range(1, largest + 1) if rounds % each == 0)
 
 
 def _part(entry: Listed, kind: str, **more: Any) -> list[str]:
@@ -245,7 +249,7 @@ def _table(entry: Listed, **more: Any) -> str:
         if default is ...:
             told = name in COUNTS and hint is int and entry.table.startswith("aggregator")
             pairs[name] = json.dumps(ACTUAL) if told else EXAMPLES[hint]
-    pairs |= {name: json.dumps(value) for name, value in more.items() if entry.name != "none"}
+    pairs |= {name: str(value) for name, value in more.items() if entry.name != "none"}
     return "{ " + ", ".join(f"{name} = {value}" for name, value in pairs.items()) + " }"
 
 
@@ -253,13 +257,17 @@ def _wrapped(comment: str) -> list[str]:
     return textwrap.wrap(comment, 100, subsequent_indent="# ", break_long_words=False)
 
 
-def _check(text: str, rules: list[Listed], attacks: list[Listed], fraction: float) -> None:
-    """Raise unless every cell of the file is a valid configuration."""
-    values = parse_toml(text)
-    values.pop("sweep", None)
-    for rule in rules:
-        for attack in attacks:
-            given = parse_toml("\n".join(_part(rule, "rules") + _part(attack, "attacks", fraction=fraction)))
-            config = parse_config({**values, **given})
-            bind_rule(without_actual(config.aggregator))
-            bind_attack(config.attack)
+def _check(text: str) -> None:
+    """Raise unless the file is a valid configuration, or all cells of its sweep are."""
+    try:
+        values = parse_toml(text)
+    except ValueError as error:  # of a number
+        raise ConfigError(str(error)) from None
+    table = values.pop("sweep", None)
+    configs = [parse_config(values)]
+    if table is not None:
+        # What the seeds change needs no check.
+        configs = [cell.config for cell in make_sweep(values, table).cells if cell.config.seed == 0]
+    for config in configs:
+        bind_rule(without_actual(config.aggregator))
+        bind_attack(config.attack)

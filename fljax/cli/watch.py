@@ -2,8 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +13,17 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from fljax.errors import ConfigError, DataError
-from fljax.files import read_json
+from fljax.files import read_table, reason
 from fljax.host.locking import LOCK
 from fljax.host.terminal import Table
+from fljax.report.results import read_about
 from fljax.report.run_folder import RUN_FILES, read_lines_of
-from fljax.simulation.lines import evaluated_columns, metric_of
+from fljax.simulation.lines import EVALUATED, Line, evaluated_columns, metric_of
 from fljax.simulation.progress import duration, per_second
 from fljax.sweeps.display import SHOWN, SILENCE, fitting, latest_table
 from fljax.sweeps.folder import Row
-from fljax.sweeps.tables import STATUS, parts_of, read_parquet
+from fljax.sweeps.tables import parts_of, read_parquet
+from fljax.sweeps.tally import Failed, Running, Status, read_status
 
 
 class State(NamedTuple):
@@ -134,25 +135,23 @@ class Look:
 
     def _sweep(self) -> State:
         folder = self._folder
-        about = read_json(folder / "sweep.json")
-        if not isinstance(about, dict) or not isinstance(about.get("cells"), int):
-            raise DataError(f"{folder / 'sweep.json'} is damaged: it does not say how many cells there are")
+        about = read_about(folder)
         for row in self._rows():
             self._seen.setdefault(str(row["cell"]), row)
         rows = list(self._seen.values())
-        status = _status(folder / STATUS)
+        status = read_status(folder)
         total, done = about["cells"], len(rows)
-        works = done < total and status is not None and not status.get("ended") and _alive(status)
-        running = status["running"] if works and status else []
-        failed = status["failed"] if status and done < total else []
+        works = done < total and status is not None and not status.ended and _alive(status)
+        running = status.running if works and status else []
+        failed = status.failed if status and done < total else []
         counts = {
             "done": done,
-            "running": sum(each["cells"] for each in running),
-            "failed": sum(each["cells"] for each in failed),
+            "running": sum(each.cells for each in running),
+            "failed": sum(each.cells for each in failed),
         }
         counts["to do"] = total - sum(counts.values())
         diverged = sum(bool(row["diverged"]) for row in rows)
-        head = f"{about.get('name', folder.name)}: " + ", ".join(
+        head = f"{about['name']}: " + ", ".join(
             f"{count:,} {word}" if word != "done" else f"{count:,} of {total:,} cells done"
             for word, count in counts.items()
             if count or word == "done"
@@ -162,7 +161,7 @@ class Look:
             facts += _speed(status)
         elif done < total:
             facts.append(_how_to_go_on(folder, status))
-        axes = [name for name, values in about.get("axes", {}).items() if len(values) > 1]
+        axes = [name for name, values in about["axes"].items() if len(values) > 1]
         known = [name for name in axes if rows and name in rows[0]]
         tables = [*_running_table(running), *_failed_table(failed)]
         return State(head, done, total, facts, tables, rows, known, over=done >= total or not works)
@@ -172,105 +171,102 @@ class Look:
         files = [self._folder / "results.parquet", *parts_of(self._folder)]
         found = []
         for path in files:
-            # The whole table takes the place of the parts while they are read.
-            with suppress(FileNotFoundError):
+            try:
                 status = path.stat()
                 stamp = status.st_mtime_ns, status.st_size
                 if self._read.get(path, (None,))[0] != stamp:
-                    try:
-                        self._read[path] = stamp, read_parquet(path).to_pylist()
-                    except DataError:
-                        if path.exists():
-                            raise
-                        continue
-                found.append((stamp, path))
+                    self._read[path] = stamp, _rows_of(path)
+            except FileNotFoundError:
+                continue
+            except DataError:
+                # The whole table takes the place of the parts while they are read.
+                if path.exists():
+                    raise
+                continue
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read ({reason(error)})") from None
+            found.append((stamp, path))
         for _, path in sorted(found):
             yield from self._read[path][1]
 
 
-def _status(path: Path) -> dict[str, Any] | None:
-    """What a sweep's process has written of itself; None if that is nothing, or not all that is needed."""
-    try:
-        found = read_json(path)
-    except DataError:
-        return None
-    lists = ("running", "failed", "compiling", "programs")
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), list) for name in lists):
-        return None
-    return found
+def _rows_of(path: Path) -> list[Row]:
+    table = read_parquet(path)
+    missing = [name for name in ("cell", "diverged", *EVALUATED) if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}")
+    return table.to_pylist()
 
 
-def _alive(status: Mapping[str, Any]) -> bool:
+def _alive(status: Status) -> bool:
     """True if the process is at work, as far as can be known: of another machine that it was lately."""
-    if status.get("host") == socket.gethostname():
-        return psutil.pid_exists(int(status.get("process", -1)))
-    return time.time() - float(status.get("written", 0)) < 10 * SILENCE
+    if status.host == socket.gethostname():
+        return psutil.pid_exists(status.process)
+    return time.time() - status.written < 10 * SILENCE
 
 
-def _speed(status: Mapping[str, Any]) -> list[str]:
-    parts = [per_second(float(status["rounds_per_second"]))]
-    left = status.get("seconds_left")
-    # What it was when it was written.
-    passed = time.time() - float(status["written"])
-    if left is not None:
-        parts.append(f"{duration(max(float(left) - passed, 0))} left")
-    done, programs = status["programs"]
+def _speed(status: Status) -> list[str]:
+    parts = [per_second(status.rounds_per_second)]
+    if status.seconds_left is not None:
+        # What it was when it was written.
+        passed = time.time() - status.written
+        parts.append(f"{duration(max(status.seconds_left - passed, 0))} left")
+    done, programs = status.programs
     parts.append(f"program {done}/{programs}")
     lines = ["  ".join(parts)]
-    lines += [f"compiling {text}" for text in status["compiling"]]
-    since = duration(time.time() - float(status["started"]))
-    return [*lines, f"running for {since} as process {status['process']} on {status['host']}"]
+    lines += [f"compiling {text}" for text in status.compiling]
+    since = duration(time.time() - status.started)
+    return [*lines, f"running for {since} as process {status.process} on {status.host}"]
 
 
-def _how_to_go_on(folder: Path, status: Mapping[str, Any] | None) -> str:
-    what = "ended" if status is None or status.get("ended") else "its process is gone"
+def _how_to_go_on(folder: Path, status: Status | None) -> str:
+    what = "ended" if status is None or status.ended else "its process is gone"
     return f"nobody works on it: {what}; go on with: fljax sweep CONFIG --out {folder} --resume"
 
 
-def _running_table(running: Sequence[Mapping[str, Any]]) -> list[Table]:
+def _running_table(running: Sequence[Running]) -> list[Table]:
     table = Table(title="running", title_justify="left")
     table.add_column("rule, attack")
     table.add_column("cells", justify="right")
     table.add_column("rounds", justify="right")
     for each in running:
-        table.add_row(Text(str(each["what"])), str(each["cells"]), f"{each['rounds']}/{each['of']}")
+        table.add_row(Text(each.what), str(each.cells), f"{each.rounds}/{each.of}")
     return [table] * bool(running)
 
 
-def _failed_table(failed: Sequence[Mapping[str, Any]]) -> list[Table]:
+def _failed_table(failed: Sequence[Failed]) -> list[Table]:
     table = Table(title="failed", title_justify="left")
     table.add_column("rule, attack")
     table.add_column("cells", justify="right")
     table.add_column("why")
     for each in failed:
-        why = f"{each['error']}: {each['reason']}"
-        table.add_row(Text(str(each["what"])), str(each["cells"]), Text(why))
+        table.add_row(Text(each.what), str(each.cells), Text(f"{each.error}: {each.reason}"))
     return [table] * bool(failed)
 
 
 def _run(folder: Path) -> State:
     """A run's folder: its rounds, and what the last evaluation has measured."""
-    config = read_json(folder / RUN_FILES[0])
-    total = config.get("rounds", 0) if isinstance(config, dict) else 0
+    total = read_table(folder / RUN_FILES[0]).get("rounds")
+    if not isinstance(total, int):
+        raise DataError(f"{folder / RUN_FILES[0]} is damaged: rounds = {total}")
     name = folder.resolve().name
-    lines = []
-    if (folder / RUN_FILES[1]).is_file() and (folder / RUN_FILES[1]).stat().st_size:
-        lines = read_lines_of(folder / RUN_FILES[1])
-    last: Mapping[str, Any] = lines[-1] if lines else {}
-    done = int(last.get("round", 0))
+    path = folder / RUN_FILES[1]
+    lines = read_lines_of(folder) if path.exists() and path.stat().st_size else []
+    last: Line = lines[-1] if lines else {}
+    done = int(last.get("round") or 0)
     facts = [
         "  ".join(
-            f"{metric_of(column).short} {last[column]:.4f}"
+            f"{metric_of(column).short} {value:.4f}"
             for column in evaluated_columns(last)
-            if last[column] is not None
+            if (value := last[column]) is not None
         )
     ] * bool(lines)
-    over = (folder / "summary.json").is_file()
+    over = (folder / "summary.json").exists()
     works = not over and _holder(folder)
     if works and lines:
         # Of the last evaluations: the machine may have had other work before.
         late = lines[-5:]
-        seconds = sum(line["seconds"] for line in late)
+        seconds = sum(line["seconds"] or 0 for line in late)
         rate = len(late) * (done / len(lines)) / max(seconds, 1e-9)
         facts.append(f"{per_second(rate)}  {duration((total - done) / rate)} left")
     if not over and not works:

@@ -25,6 +25,10 @@ Epochs = Annotated[
     Field(gt=0, allow_inf_nan=False),
     _at_most(100_000, "the orders of all epochs are drawn before the first step"),
 ]
-Chunk = Annotated[Count, _at_most(100_000, "what happens in all rounds of a program is kept until its end")]
+# Rounds in one program.
+LONGEST_CHUNK = 100_000
+Chunk = Annotated[
+    Count, _at_most(LONGEST_CHUNK, "what happens in all rounds of a program is kept until its end")
+]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

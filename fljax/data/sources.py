@@ -19,6 +19,7 @@ from fljax.data.readers import tfds as tfds_source
 from fljax.data.readers.cifar10 import Batch
 from fljax.data.readers.packed import check_fits
 from fljax.errors import ConfigError, DataError, unknown_name
+from fljax.files import shown_name
 from fljax.registry import Registry, with_options
 
 PathLike = str | os.PathLike[str]
@@ -580,7 +581,7 @@ def _load_npz(
         num_classes=num_classes,
         test_share=test_share,
         seed=seed,
-        name=path.stem,
+        name=shown_name(path.stem),
         tokens=tokens,
         regression=regression,
     )

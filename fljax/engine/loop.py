@@ -171,10 +171,12 @@ def some_rounds(
 
 def written(metrics: RoundMetrics, of_round: RoundMetrics, number: Array) -> RoundMetrics:
     """The metrics of a chunk with those of one of its rounds filled in."""
-    # Not `column.at[number].set`, which is a scatter.
-    return jax.tree.map(
-        lambda column, value: lax.dynamic_update_index_in_dim(column, value, number, 0), metrics, of_round
-    )
+
+    def filled(column: Array, value: Array) -> Array:
+        # Not `column.at[number].set`, which is a scatter. A model of another precision has metrics of it.
+        return lax.dynamic_update_index_in_dim(column, value.astype(column.dtype), number, 0)
+
+    return jax.tree.map(filled, metrics, of_round)
 
 
 def no_metrics(*shape: int) -> RoundMetrics:

@@ -216,7 +216,8 @@ def _load(folder: Path) -> Results:
             progress=progress,
             evaluated=_evaluated(frame),
         )
-    about = _read_about(folder / "sweep.json")
+    about = read_about(folder)
+    load_recorded(about["config"])
     path = folder / "results.parquet"
     if not path.is_file():
         raise DataError(f"{folder} has no results yet: results.parquet is missing")
@@ -321,9 +322,15 @@ def _read_tables(whole: Path, parts: Sequence[Path]) -> pyarrow.Table:
     return pyarrow.concat_tables([table, *read], promote_options="permissive")
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
+    """A sweep's sweep.json: its name, axes to their values, the number of cells, the config that they share.
+
+    Raises:
+        DataError: if there is none, or it is damaged.
+    """
+    path = folder / "sweep.json"
     if not path.is_file():
-        raise DataError(_what_else(path.parent))
+        raise DataError(_what_else(folder))
     about = read_json(path)
     kinds = {"name": str, "axes": dict, "cells": int}
     if not isinstance(about, dict) or not all(isinstance(about.get(k), kind) for k, kind in kinds.items()):
@@ -334,9 +341,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     if isinstance(about["cells"], bool) or about["cells"] < 1:
         raise DataError(f"{path} is damaged: cells = {about['cells']}, but a sweep has at least one")
     config = about.get("config", {})
-    config = config if isinstance(config, dict) else {}
-    load_recorded(config)
-    return about | {"config": config}
+    return about | {"config": config if isinstance(config, dict) else {}}
 
 
 def _are_labels(values: Any) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 from fljax.config.plugins import load_recorded
 from fljax.config.titles import component_titles
 from fljax.errors import DataError
-from fljax.files import read_json
-from fljax.simulation.lines import EVALUATED, MEASURED, evaluated_columns, read_lines
+from fljax.files import read_table, shown_name
+from fljax.simulation.lines import EVALUATED, MEASURED, Line, evaluated_columns, parse_line, read_lines
 
 # What makes a folder a run's: its configuration, and what was measured so far.
 RUN_FILES = ("config.json", "metrics.jsonl")
@@ -27,12 +27,12 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
     Raises:
         DataError: if a file is damaged, or there is no evaluation yet.
     """
-    config = _read_table(folder / RUN_FILES[0])
+    config = read_table(folder / RUN_FILES[0])
     load_recorded(config)
-    summary = _read_table(folder / "summary.json") if (folder / "summary.json").is_file() else {}
-    lines = read_lines_of(folder / RUN_FILES[1])
+    summary = read_summary(folder)
+    lines = read_lines_of(folder)
     last = lines[-1]
-    rounds, planned = int(last["round"]), config.get("rounds")
+    rounds, planned = int(last["round"] or 0), config.get("rounds")
     seconds = sum(number for line in lines if (number := _number(line.get("seconds"))) is not None)
     rule, attack = component_titles(config)
     evaluated = dict.fromkeys([*EVALUATED, *evaluated_columns(last)])
@@ -55,13 +55,13 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], str]:
         "num_malicious": clients.get("num_malicious"),
         "num_params": summary.get("num_params"),
         "config": json.dumps(config),
-        "curve_round": [int(line["round"]) for line in lines],
+        "curve_round": [line["round"] for line in lines],
         **{f"curve_{name}": [_number(line.get(name)) for line in lines] for name in measured},
     }
     of = f" of {planned:,}" if isinstance(planned, int) else ""
     missing = "; the others are missing so far" if of and not summary else ""
     end = " (diverged)" if row["diverged"] else " (stopped)" if summary.get("stopped") else missing
-    return folder.resolve().name, row, config, f"{rounds:,}{of} rounds{end}"
+    return shown_name(folder.resolve().name), row, config, f"{rounds:,}{of} rounds{end}"
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -74,30 +74,35 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
-def _read_table(path: Path) -> dict[str, Any]:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise DataError(f"{path} is damaged: it is not a table of values")
-    return values
-
-
-def read_lines_of(path: Path) -> list[dict[str, Any]]:
-    """The evaluations of a metrics.jsonl without their digests; an unfinished last line is left out.
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary.json of a run; empty before the run is finished.
 
     Raises:
-        DataError: if a line is no evaluation, or there is none.
+        DataError: if it is damaged.
     """
-    texts = read_lines(path).decode("utf-8", errors="replace").split("\n")[:-1]
-    lines = []
-    for number, text in enumerate(texts, 1):
+    path = folder / "summary.json"
+    return read_table(path) if path.exists() else {}
+
+
+def read_lines_of(folder: Path) -> list[Line]:
+    """The evaluations of a run without their digests; an unfinished last line is left out.
+
+    Raises:
+        DataError: if a line is not what a run has written, or there is none, or a finished run's last ones
+            are gone.
+    """
+    path = folder / RUN_FILES[1]
+    lines: list[Line] = []
+    digest = ""
+    for number, text in enumerate(read_lines(path).split(b"\n")[:-1], 1):
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            line = None
-        if not isinstance(line, dict) or _number(line.get("round")) is None:
-            raise DataError(f"{path} is damaged: line {number} is no evaluation")
-        line.pop("check", None)
+            line, digest = parse_line(text, digest)
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: line {number} {error}") from None
         lines.append(line)
     if not lines:
-        raise DataError(f"{path.parent} has no results yet: {path.name} is empty")
+        raise DataError(f"{folder} has no results yet: {path.name} is empty")
+    last, rounds = int(lines[-1]["round"] or 0), _number(read_summary(folder).get("rounds"))
+    if rounds is not None and last < rounds:
+        raise DataError(f"{path} is damaged: it ends at round {last} of {rounds:.0f}")
     return lines

@@ -13,8 +13,8 @@ from fljax.config.loading import load_config
 from fljax.config.plugins import load_recorded
 from fljax.config.schema import ExperimentConfig
 from fljax.errors import DataError
-from fljax.files import read_json
-from fljax.report.run_folder import RUN_FILES, read_lines_of
+from fljax.files import read_table
+from fljax.report.run_folder import RUN_FILES, read_lines_of, read_summary
 from fljax.simulation.checkpoint import load_checkpoint
 from fljax.simulation.experiment import assemble
 from fljax.simulation.lines import columns
@@ -66,10 +66,9 @@ def load_run(folder: str | Path, **components: Any) -> SavedRun:
     missing = [name for name in RUN_FILES if not (folder / name).is_file()]
     if missing:
         raise DataError(f"{folder} holds no run: {' and '.join(missing)} {_are(missing)} missing")
-    values = read_json(folder / RUN_FILES[0])
-    load_recorded(values if isinstance(values, dict) else {})
+    load_recorded(read_table(folder / RUN_FILES[0]))
     config = load_config(folder / RUN_FILES[0])
-    lines = read_lines_of(folder / RUN_FILES[1])
+    lines, summary = read_lines_of(folder), read_summary(folder)
     experiment = assemble(config, **components)
     found = load_checkpoint(folder / "checkpoints", experiment.state.run, note=warnings.warn, aside=False)
     if found is None:
@@ -77,12 +76,11 @@ def load_run(folder: str | Path, **components: Any) -> SavedRun:
     model = experiment.model
     params, state = experiment.unravel(found.state.params), found.state.model_state
     kept = () if model.init_state is None else (state,)
-    summary = folder / "summary.json"
     return SavedRun(
         config,
         int(found.state.round),
         columns(lines),
-        read_json(summary) if summary.is_file() else {},
+        summary,
         params,
         state,
         jax.jit(lambda x: model.apply(params, x, *kept)),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fljax.config.titles import axis_text, axis_title, axis_value
 from fljax.engine.metrics import Metric
-from fljax.report.outcomes import STUDIES, Study
+from fljax.report.outcomes import DERIVED, STUDIES, Study
 from fljax.report.ranking import CROSS, Outcome, explain, marks
 from fljax.report.results import NO_ATTACK, Results
 from fljax.report.uncertainty import (
@@ -22,7 +22,7 @@ from fljax.report.uncertainty import (
     explain_interval,
     interval_columns,
 )
-from fljax.simulation.lines import EVALUATED
+from fljax.simulation.lines import EVALUATED, metric_of
 
 WORST_CASE = "worst case"
 # Up to this many combinations of further axes have a table and a figure each, rows of attacks.
@@ -302,9 +302,9 @@ def _of_study(study: Study, line: dict[str, Any] | None, results: Results) -> st
     """The means of a study's numbers, with slashes between them; nothing if there is none."""
     if line is None:
         return ""
-    described = {**results.evaluated, **results.derived}
-    metrics = {name: described[name] for name in study.columns if name in described}
-    means = {name: float(line[f"{name}_mean"]) for name in metrics}
+    metrics = {name: DERIVED.get(name) or metric_of(name) for name in study.columns}
+    # A number that no cell has is a gap like any other.
+    means = {name: float(line.get(f"{name}_mean", math.nan)) for name in metrics}
     if all(math.isnan(mean) for name, mean in means.items() if name in results.derived):
         return ""
     texts = ["–" if math.isnan(mean) else FORMATS[metrics[name].kind](mean) for name, mean in means.items()]
@@ -400,7 +400,9 @@ def caption(results: Results, made: Iterable[Table], metric: Metric | None = Non
         largest = "error" if metric is None else "value"
         sentences.append(f"The {WORST_CASE} is a rule's largest mean {largest}{both} over the attacks.")
     if results.interval:
-        counts = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True).size()
+        groups = results.frame.groupby([*results.further, "attack", "aggregator"], observed=True)
+        # A seed that diverged has no number.
+        counts = groups["test_error"].count()
         sentences.append(explain_interval(results.interval, counts.tolist()))
         sentences += ["It is cut at 0."] * any("[0.000" in text for text in texts)
     return " ".join([*sentences, *_explained(made)])

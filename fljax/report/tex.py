@@ -17,6 +17,7 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",
     "<": r"\ensuremath{<}",
     ">": r"\ensuremath{>}",
     "|": r"\textbar{}",
@@ -69,7 +70,7 @@ HEAD = r"""% Made by fljax report; put \usepackage{booktabs,graphicx,amsmath,ams
 
 
 def escape_tex(text: str) -> str:
-    r"""Text that LaTeX shows as it is.
+    r"""Text that LaTeX shows as it is, also at the beginning of a row, where [ would begin an option.
 
     Example:
         >>> escape_tex("num_malicious = 20 %")

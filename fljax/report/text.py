@@ -34,13 +34,14 @@ def markdown_table(table: Table) -> str:
     lines = [
         [escape(name) for name in (table.corner, *table.columns)],
         ["---", *["---:"] * len(table.columns)],
-        *(
-            [escape(name), *(MARKDOWN[entry.mark].format(entry.text) if entry.text else "" for entry in row)]
-            for name, row in table.rows
-        ),
+        *([escape(name), *map(_entry, row)] for name, row in table.rows),
     ]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"**{escape(table.title)}**\n\n{body}" if table.title else body
+
+
+def _entry(entry: Entry) -> str:
+    return MARKDOWN[entry.mark].format(escape(entry.text)) if entry.text else ""
 
 
 def markdown_tables(results: Results, compared: Sequence[Place] = (), choices: Sequence[Choice] = ()) -> str:

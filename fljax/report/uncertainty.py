@@ -141,8 +141,8 @@ def explain_interval(kind: str, counts: Sequence[int]) -> str:
         >>> explain_interval("student", [1])
         'No confidence intervals: a single seed has none.'
     """
-    known = sorted(set(counts))
-    if not known or known[-1] < 2:
+    known = sorted({count for count in counts if count > 1})
+    if not known:
         return "No confidence intervals: a single seed has none."
     how = {"student": "Student's t", "bootstrap": f"percentile bootstrap, {DRAWS:,} draws"}[kind]
     n = f"n = {known[0]}" if len(known) == 1 else f"n = {known[0]} to {known[-1]}"

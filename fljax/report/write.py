@@ -146,7 +146,8 @@ def markdown_report(
     """Title, facts, state, tables and figures."""
     images = [f"![{escape(figure.caption)}]({figure.name}.png)" for figure in shown]
     first = before_tables(results, shown)
-    parts = [f"# {escape(results.name)}", f"{heading(results)}. {facts(results, results.frame)}."]
+    about = f"{heading(results)}. {facts(results, results.frame)}."
+    parts = [f"# {escape(results.name)}", escape(about)]
     parts += [f"{state(results)}.", *images[:first], markdown_tables(results, compared, choices).rstrip()]
     parts += images[first:]
     return "\n\n".join(parts) + "\n"

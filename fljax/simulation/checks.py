@@ -26,10 +26,14 @@ def check_model(model: Model, params: Any, form: Format, key: jax.Array) -> tupl
     """Notes on the model for a report, after a trace of everything it is asked for.
 
     Raises:
-        ValueError: if its output is not one row of logits per example (or per token) with one for every
-            class, or one of the numbers to predict, it draws random numbers, or its state is not what `train`
-            returns.
+        ValueError: if its parameters are not real numbers, its output is not one row of logits per example
+            (or per token) with one for every class, or one of the numbers to predict, it draws random
+            numbers, or its state is not what `train` returns.
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(f"its parameter {name} must be real numbers, got {leaf.dtype}")
     outputs = 0
     state = () if model.init_state is None else jax.eval_shape(model.init_state, key)
     # Two sizes, neither of them the number of classes: a row must belong to an example.

@@ -14,7 +14,7 @@ from fljax.engine.loop import Record
 from fljax.engine.metrics import Metric, described
 from fljax.engine.round import RoundMetrics
 from fljax.errors import DataError
-from fljax.files import append, flush_to_disk, read_regular, reason, write_atomically
+from fljax.files import append, flush_to_disk, parse_json, read_regular, reason, write_atomically
 from fljax.metrics import described_column
 
 # Bytes that metrics.jsonl may have: millions of evaluations.
@@ -83,6 +83,37 @@ def chained(digest: str, line: Line) -> str:
     return hashlib.sha256((digest + to_json(line)).encode()).hexdigest()[:16]
 
 
+def parse_line(text: bytes, before: str, wanted: int | None = None) -> tuple[Line, str]:
+    """A line as a run has written it.
+
+    Args:
+        text: the line.
+        before: the digest of the lines before it.
+        wanted: the round that it must be of; None if that is not known.
+
+    Returns:
+        The line without its digest, and the digest.
+
+    Raises:
+        ValueError: in words that follow "line 3", if a run has not written it there.
+    """
+    try:
+        line = parse_json(text)
+        check = line.pop("check", None) if isinstance(line, dict) else None
+        digest = chained(before, line)
+    except ValueError:
+        raise ValueError("is not JSON") from None
+    if not _is_line(line):
+        raise ValueError("is not a line of a run")
+    if wanted is not None and line["round"] != wanted:
+        raise ValueError(
+            f"is of round {line['round']} instead of {wanted}: lines are missing, repeated or of another run"
+        )
+    if check not in (None, digest):
+        raise ValueError("is not what the run wrote, or one before it is not")
+    return line, digest
+
+
 def read_lines(path: Path) -> bytes:
     """The content of a metrics.jsonl.
 
@@ -104,11 +135,13 @@ class LineFile:
 
     Attributes:
         digest: of the lines so far.
+        shortened: whether lines that were there have been dropped.
     """
 
     def __init__(self, path: Path, note: Callable[[str], None]) -> None:
         self.path, self._note = path, note
         self.digest = ""
+        self.shortened = False
         self._content = bytearray()
         self._seen: tuple[int, ...] | None = None
         self._unsynced = False
@@ -140,28 +173,17 @@ class LineFile:
             )
         if digest is not None and digest != self.digest:
             raise self._damaged("its lines are not those the checkpoint goes with")
-        if len(content) != len(self._content):
+        self.shortened = len(content) != len(self._content)
+        if self.shortened:
             write_atomically(self.path, bytes(self._content))
         self._seen = _identity(self.path)
         return lines
 
     def _parse(self, text: bytes, number: int, eval_every: int) -> Line:
         try:
-            line = json.loads(text, parse_constant=_refuse)
-            check = line.pop("check", None) if isinstance(line, dict) else None
-            digest = chained(self.digest, line)
-        except (ValueError, RecursionError):
-            raise self._damaged(f"line {number} is not JSON") from None
-        if not _is_line(line):
-            raise self._damaged(f"line {number} is not a line of a run")
-        if line["round"] != number * eval_every:
-            raise self._damaged(
-                f"line {number} is of round {line['round']} instead of {number * eval_every}: "
-                "lines are missing, repeated or of another run"
-            )
-        if check not in (None, digest):
-            raise self._damaged(f"line {number} is not what the run wrote, or one before it is not")
-        self.digest = digest
+            line, self.digest = parse_line(text, self.digest, number * eval_every)
+        except ValueError as error:
+            raise self._damaged(f"line {number} {error}") from None
         return line
 
     def _damaged(self, what: str) -> DataError:
@@ -232,10 +254,6 @@ def _is_line(line: Any) -> bool:
             value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in line.values()
         )
     )
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def columns(lines: Sequence[Line]) -> dict[str, np.ndarray]:

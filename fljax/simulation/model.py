@@ -65,6 +65,8 @@ def _checked(module: Any, form: Format, precision: Precision) -> tuple[Model, tu
     if form.moments is not None:
         model = behind_normalization(model, form.moments)
     params = jax.eval_shape(model.init, key)
+    if not jax.tree.leaves(params):
+        raise ValueError("it has no parameters")
     # Measured on a CPU and a GPU, see benchmarks/README.md.
     if jax.default_backend() in ("cpu", "gpu") and num_convolutions(params) > 0:
         model = for_clients(model)

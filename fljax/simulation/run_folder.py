@@ -165,10 +165,10 @@ class RunFolder:
         if found is None:
             if self._metrics.path.exists():
                 self.note(f"{self.path} has no checkpoint: the run starts again from round 0")
-            self._metrics.restore(0, eval_every, None)
+            self._restore(0, None)
             return Begun(Start(state))
         done, about = int(found.state.round), found.about
-        lines = self._metrics.restore(done - done % eval_every, eval_every, about.get("lines"))
+        lines = self._restore(done - done % eval_every, about.get("lines"))
         self.notes = [*about.get("notes", []), *self.notes]
         if "environment" not in about:
             self.note(
@@ -184,6 +184,13 @@ class RunFolder:
         self._cadence = Cadence(self._config.get("checkpoint_every", "auto"), done)
         start = Start(found.state, found.metrics, about.get("seconds", 0.0))
         return Begun(start, lines, about.get("seconds_wall", 0.0))
+
+    def _restore(self, last: int, digest: str | None) -> list[Line]:
+        """As `LineFile.restore`; a summary of lines that are dropped is none any more."""
+        lines = self._metrics.restore(last, self._config["eval_every"], digest)
+        if self._metrics.shortened:
+            (self.path / "summary.json").unlink(missing_ok=True)
+        return lines
 
     def append(self, line: Line) -> None:
         """Add one line to metrics.jsonl."""

@@ -15,6 +15,7 @@ from fljax.config.plain import finite_or_not
 from fljax.config.plugins import beside, load_plugins
 from fljax.config.schema import ExperimentConfig, Whole, explain, jsonable, parse_config
 from fljax.errors import ConfigError, unknown_name
+from fljax.files import shown_name
 from fljax.sweeps.cells import Cell, Told, make_cells
 from fljax.sweeps.columns import COMPONENTS, MOST_CELLS, Column, columns_of, component_value, dotted
 from fljax.sweeps.published import published_tables
@@ -92,7 +93,7 @@ def load_sweep(
     if isinstance(config, Mapping):
         values, name, run = dict(finite_or_not(config)), "sweep", "fljax.run"
     elif isinstance(config, (str, Path)):
-        values, name, run = read_toml(config), Path(config).stem, "fljax run"
+        values, name, run = read_toml(config), shown_name(Path(config).stem), "fljax run"
         shared = beside(shared, Path(config).parent)
     else:
         raise ConfigError(

@@ -8,9 +8,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fljax.files import reason, write_atomically
+import pydantic
+
+from fljax.errors import DataError
+from fljax.files import read_json, reason, write_atomically
 from fljax.simulation.lines import to_json
 from fljax.sweeps.executors.base import Finished, Watcher
 from fljax.sweeps.folder import Row
@@ -94,6 +97,61 @@ class Tally:
         return left / self.per_second if self.rounds > self.kept and left > 0 else None
 
 
+class Running(pydantic.BaseModel):
+    """A batch under way; `rounds` and `of` are those of one cell."""
+
+    what: str
+    cells: int
+    rounds: int
+    of: int
+
+
+class Failed(pydantic.BaseModel):
+    """A batch that failed."""
+
+    what: str
+    cells: int
+    error: str
+    reason: str
+
+
+class Status(pydantic.BaseModel, strict=True, allow_inf_nan=False):
+    """What status.json says of a sweep.
+
+    Attributes:
+        process: the number of the process that works on it.
+        host: its machine.
+        started, written: seconds since 1970.
+        ended: whether that process has ended in order.
+        rounds_per_second: of all cells together.
+        seconds_left: at this speed; None where that is not known.
+        programs: how many are compiled, and how many there are.
+        compiling: the batches whose programs are being compiled, in words.
+        running: the batches under way.
+        failed: the batches that failed.
+    """
+
+    process: Annotated[int, pydantic.Field(gt=0, lt=2**31)]
+    host: str
+    started: float
+    written: float
+    ended: bool
+    rounds_per_second: float
+    seconds_left: float | None
+    programs: Annotated[list[int], pydantic.Field(min_length=2, max_length=2)]
+    compiling: list[str]
+    running: list[Running]
+    failed: list[Failed]
+
+
+def read_status(folder: Path) -> Status | None:
+    """The status.json in a folder; None if there is none, or it is none that `StatusFile` has written."""
+    try:
+        return Status.model_validate(read_json(folder / STATUS))
+    except (DataError, pydantic.ValidationError):
+        return None
+
+
 class StatusFile(Watcher):
     """Keeps status.json in a sweep's folder while the sweep runs, for `fljax watch`; tells another watcher.
 
@@ -158,43 +216,41 @@ class StatusFile(Watcher):
             return
         # Nobody's results are lost with it: a full disk is told of where they are written.
         with suppress(OSError, UnicodeError):
-            content = to_json(self._state() | {"ended": ended}, indent=1).encode()
+            content = to_json(self._state(ended).model_dump(), indent=1).encode()
             write_atomically(self._path, content, lasting=False)
         self._next = time.monotonic() + WRITTEN_EVERY
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, ended: bool) -> Status:
         tally = self._tally
-        return {
-            "process": os.getpid(),
-            "host": socket.gethostname(),
-            "started": self._started,
-            "written": time.time(),
-            "cells": tally.before + tally.cells,
-            "rounds": tally.rounds,
-            "rounds_in_all": tally.total,
-            "rounds_per_second": tally.per_second,
-            "seconds_left": tally.seconds_left,
-            "programs": [len(tally.compiled), tally.programs],
-            "compiling": [what(group.cells[0].axes) for group in tally.compiling.values()],
-            "running": [
-                {
-                    "what": what(batch.cells[0].axes),
-                    "cells": len(batch.cells),
-                    "rounds": rounds // len(batch.cells),
-                    "of": tally.rounds_of(batch) // len(batch.cells),
-                }
+        return Status(
+            process=os.getpid(),
+            host=socket.gethostname(),
+            started=self._started,
+            written=time.time(),
+            ended=ended,
+            rounds_per_second=tally.per_second,
+            seconds_left=tally.seconds_left,
+            programs=[len(tally.compiled), tally.programs],
+            compiling=[what(group.cells[0].axes) for group in tally.compiling.values()],
+            running=[
+                Running(
+                    what=what(batch.cells[0].axes),
+                    cells=len(batch.cells),
+                    rounds=rounds // len(batch.cells),
+                    of=tally.rounds_of(batch) // len(batch.cells),
+                )
                 for rounds, batch in tally.under_way.values()
             ],
-            "failed": [
-                {
-                    "what": what(finished.batch.cells[0].axes),
-                    "cells": len(finished.batch.cells),
-                    "error": "" if finished.error is None else type(finished.error).__name__,
-                    "reason": "" if finished.error is None else reason(finished.error),
-                }
+            failed=[
+                Failed(
+                    what=what(finished.batch.cells[0].axes),
+                    cells=len(finished.batch.cells),
+                    error="" if finished.error is None else type(finished.error).__name__,
+                    reason="" if finished.error is None else reason(finished.error),
+                )
                 for finished in tally.failed
             ],
-        }
+        )
 
 
 def what(axes: Any) -> str:

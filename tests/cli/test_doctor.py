@@ -55,6 +55,18 @@ def test_what_is_missing_is_a_fact(cli, monkeypatch):
     assert "FLJAX_DATA not set" in text
 
 
+def test_a_folder_that_cannot_be_read_is_a_fact(cli, monkeypatch, tmp_path):
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("FLJAX_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(Path, "iterdir", refused)
+    outcome = cli()
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "cannot be read (Permission denied)" in " ".join(outcome.out.split())
+
+
 def test_every_extra_of_the_package_is_there():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]

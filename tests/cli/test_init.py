@@ -82,7 +82,13 @@ def test_starts_are_names_of_the_registries():
         (["new.toml", "--rule", "krm"], "did you mean 'krum'"),
         (["new.toml", "--data", "digit"], "did you mean 'digits'"),
         (["new.toml", "--fraction", "2"], "attack.fraction"),
+        (["new.toml", "--fraction", "nan"], "attack.fraction"),
         (["new.toml", "--rounds", "0"], "rounds"),
+        (["new.toml", "--rounds", f"{10**18}"], "rounds"),
+        (["new.toml", "--rounds", f"{10**20}"], "more than 64 bits"),
+        (["new.toml", "--seeds", "0"], "sweep.seeds"),
+        (["new.toml", "--seeds", f"{10**8}"], "sweep.seeds"),
+        (["new.toml", "--rule", "krum", "--rule", "krum"], "is listed twice"),
         (["new.toml", "--data", "uci_har", "--clients", "4"], "--clients does not go with"),
     ],
 )

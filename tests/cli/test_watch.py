@@ -1,9 +1,11 @@
 """`fljax watch`: folders that are empty, under way, left alone, damaged, finished."""
 
+import io
 import json
 import os
 import re
 import socket
+import sys
 import time
 
 import pyarrow as pa
@@ -78,6 +80,23 @@ def test_a_finished_sweep_ends_by_itself(cli, tmp_path):
     assert "running" not in outcome.out
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"process": bad} for bad in (None, "x", [], -1, 10**30)),
+        *({"written": bad} for bad in (None, "now", [], float("nan"))),
+        *({"rounds_per_second": None}, {"seconds_left": "soon"}, {"programs": [1]}, {"running": [{}]}),
+        *({"failed": [None]}, {"compiling": [{}]}, {"host": None}),
+    ],
+)
+def test_a_status_that_no_sweep_has_written_is_none(cli, tmp_path, changes):
+    folder = write_sweep(tmp_path / "odd", AXES, cells(0), total=4)
+    write_status(folder, **changes)
+    outcome = cli(folder)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "1 of 4 cells done, 3 to do  nobody works on it" in outcome.out
+
+
 @pytest.mark.parametrize("who", ["killed", "ended", "no status", "damaged status"])
 def test_a_sweep_that_nobody_works_on(cli, tmp_path, who):
     folder = write_sweep(tmp_path / "left", AXES, cells(0), total=4)
@@ -112,6 +131,31 @@ def test_rows_that_come_while_it_looks(tmp_path):
     (folder / "results.parquet").write_bytes(b"no table")
     with pytest.raises(DataError, match=r"results\.parquet"):
         look()
+    parquet.write_table(pa.table({"cell": ["new"]}), folder / "results.parquet")
+    with pytest.raises(DataError, match=r"results\.parquet lacks the columns diverged, test_error"):
+        look()
+    (folder / "results.parquet").unlink()
+    (folder / "results.parquet").symlink_to("results.parquet")
+    with pytest.raises(DataError, match=r"results\.parquet: cannot be read"):
+        look()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_locale_without_a_sign_ends_no_command(cli, tmp_path, monkeypatch, encoding):
+    folder = tmp_path / os.fsdecode(b"\xff\xc3\xa9")
+    folder.mkdir()
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert cli(folder, "--once").status == 0
+    stream.flush()
+    assert b"is empty:" in stream.buffer.getvalue()
+
+
+def test_without_any_streams_commands_work(cli, tmp_path, monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert cli(tmp_path, "--once").status == 0
+    assert cli(tmp_path / "none", "--once").status == 2
 
 
 def test_what_is_no_sweep(cli, tmp_path):
@@ -134,6 +178,9 @@ def test_a_run(cli, tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text('{"rounds": 40}')
     assert "run: 0 of 40 rounds" in cli(folder, "--once").out
+    (folder / "config.json").write_text('{"rounds": "many"}')
+    assert "config.json is damaged: rounds = many" in cli(folder, "--once").err
+    (folder / "config.json").write_text('{"rounds": 40}')
     line = {"round": 10, "test_error": 0.25, "attack_success_rate": None, "diverged": 0, "seconds": 2.0}
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     (folder / ".lock").write_text(f"{os.getpid()}\n{socket.gethostname()}\n")

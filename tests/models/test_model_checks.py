@@ -89,6 +89,28 @@ def test_a_state_of_weak_type_is_of_the_type_it_becomes():
     assert fljax.run(parse_config(BASE), model=model, progress=False).summary["rounds"] == BASE["rounds"]
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (jnp.arange(3), "its parameter more must be real numbers, got int32"),
+        (jnp.ones(3, bool), "its parameter more must be real numbers, got bool"),
+        (jnp.ones(3) * 1j, "its parameter more must be real numbers, got complex64"),
+        (jax.random.key(0), "its parameter more must be real numbers, got key<fry>"),
+    ],
+)
+def test_parameters_are_real_numbers(more, said):
+    good = plain(lambda y: y)
+    assert said in refusal(good._replace(init=lambda key: {**good.init(key), "more": more}))
+    assert "it has no parameters" in refusal(Model(lambda key: {}, lambda params, x: jnp.zeros((len(x), 5))))
+
+
+def test_a_model_in_half_precision_runs():
+    good = plain(lambda y: y)
+    model = good._replace(init=lambda key: jax.tree.map(lambda a: a.astype(jnp.bfloat16), good.init(key)))
+    result = fljax.run(parse_config(BASE), model=model, progress=False)
+    assert (result.params["w"].dtype, result.summary["diverged"]) == (jnp.bfloat16, False)
+
+
 def test_more_outputs_than_classes_are_noted(request):
     @register_model("wide")
     class Wide(nn.Module):

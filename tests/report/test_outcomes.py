@@ -94,6 +94,14 @@ def test_studies_have_tables_of_their_own(folder):
     assert "no attack" not in {name for name, _ in found}
 
 
+def test_numbers_that_no_cell_has_keep_their_place(tmp_path):
+    """Without anybody left out there is no precision; what stands first must not be the recall."""
+    cells = [row("FedAvg", "Trim attack", 0, [0.5] * 5, **decisions(None, 0.0, 0.25))]
+    folder = write_sweep(tmp_path / "x", {"aggregator": ["FedAvg"], "attack": ["Trim attack"]}, cells)
+    found = table_of(load_results(folder), "Detection of attackers")
+    assert list(found.values()) == ["– / 0.00 / 0.25"]
+
+
 def test_studies_are_in_every_file(folder, tmp_path):
     names = {path.name for path in write_report(folder, tmp_path / "out")}
     mine = [study for study in STUDIES if study.name != "natural"]

@@ -1,6 +1,7 @@
 """The report of a sweep: numbers computed by hand, gaps, odd labels, files."""
 
 import json
+import os
 from io import BytesIO, StringIO
 
 import numpy as np
@@ -16,8 +17,10 @@ from fljax.report.lines import over_axis
 from fljax.report.panels import courses
 from fljax.report.ranking import Outcome, marks
 from fljax.report.results import label
-from fljax.report.summary import caption, state, summarize, tables, worst_cases
-from fljax.report.text import escape, markdown_tables
+from fljax.report.summary import Entry, Table, caption, state, summarize, tables, worst_cases
+from fljax.report.tex import tex_table
+from fljax.report.text import escape, markdown_table, markdown_tables
+from fljax.simulation.lines import chained
 from tests.support.command import command
 from tests.support.sweep_folders import cell, large, write_sweep
 
@@ -262,6 +265,21 @@ def test_odd_labels_survive_markdown_csv_and_the_terminal(tmp_path):
     assert escape("num_malicious=4") == "num_malicious=4"
 
 
+def test_names_within_entries_and_facts_are_escaped():
+    table = Table("", "rule", ["under"], [("[64, 32]", [Entry("a|b <i> $x$ {0}", "best")])])
+    assert r"| \[64, 32\] | **a\|b \<i\> \$x\$ {0}** |" in markdown_table(table)
+    # In LaTeX a row that begins with a bracket would be an option of the line before it.
+    assert "\n{[}64, 32] & \\textbf{a\\textbar{}b " in tex_table(table, "", "x")
+
+
+def test_the_markdown_shows_the_name_of_the_sweep_as_it_is(tmp_path):
+    folder = write_sweep(tmp_path / "x", {"aggregator": ["Krum"]}, [cell("Krum", "ALIE")], name="*a* <b>|")
+    (path, _) = write_report(folder, formats=["md"])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == r"# \*a\* \<b\>\|"
+    assert r"\*a\* \<b\>\| · " in lines[2]
+
+
 def test_csv_files_hold_everything_once(demo):
     write_report(demo, formats=["csv"])
     out = demo / "report"
@@ -425,8 +443,15 @@ def test_a_spreadsheet_calculates_nothing(tmp_path):
 
 
 RUN_LINES = [
-    {"round": 10, "test_error": 0.5, "attack_success_rate": None, "trust_benign": 0.25, "seconds": 1.0},
-    {"round": 20, "test_error": 0.125, "attack_success_rate": None, "trust_benign": 0.5, "seconds": 1.5},
+    {
+        "round": round_,
+        "test_error": error,
+        "attack_success_rate": None,
+        "trust_benign": trust,
+        "diverged": 0,
+        "seconds": seconds,
+    }
+    for round_, error, trust, seconds in ((10, 0.5, 0.25, 1.0), (20, 0.125, 0.5, 1.5))
 ]
 
 
@@ -467,10 +492,32 @@ def test_a_run_has_a_report(tmp_path):
     assert load_results(folder).frame["test_error"].tolist() == [0.125]
 
 
+def test_a_folder_whose_name_is_no_text_has_a_report(tmp_path):
+    folder = run_folder(tmp_path / os.fsdecode(b"r\xff"))
+    (path, _) = write_report(folder, formats=["md"])
+    assert path.read_text(encoding="utf-8").startswith("# r\ufffd\n")
+
+
+def test_a_runs_lines_that_were_changed_or_have_gone_are_found(tmp_path):
+    digest, lines = "", []
+    for line in RUN_LINES:
+        digest = chained(digest, line)
+        lines.append(line | {"check": digest})
+    assert load_results(run_folder(tmp_path / "good", lines)).frame["test_error"].tolist() == [0.125]
+    for name, damaged in (("changed", [lines[0] | {"test_error": 0.25}, lines[1]]), ("gone", lines[1:])):
+        folder = run_folder(tmp_path / name, damaged)
+        with pytest.raises(DataError, match="line 1 is not what the run wrote"):
+            load_results(folder)
+    folder = run_folder(tmp_path / "cut", lines[:1])
+    (folder / "summary.json").write_text('{"rounds": 20}', encoding="utf-8")
+    with pytest.raises(DataError, match="it ends at round 10 of 20"):
+        load_results(folder)
+
+
 @pytest.mark.parametrize("line", [5, None, {"a": 1}, {"round": None}, {"round": "x"}, [1], {"round": 1e400}])
 def test_a_runs_lines_of_another_shape_are_one_sentence(tmp_path, line):
     folder = run_folder(tmp_path / "odd", [RUN_LINES[0], line])
-    with pytest.raises(DataError, match="line 2 is no evaluation"):
+    with pytest.raises(DataError, match="line 2 is not "):
         write_report(folder)
     assert not (folder / "report").exists()
 
@@ -489,6 +536,8 @@ def test_a_run_without_results_is_one_sentence(tmp_path):
     [
         ({"axes": {"aggregator": 3}}, "axes.aggregator is no list"),
         ({"axes": {"aggregator": [{}]}}, "axes.aggregator is no list"),
+        ({"axes": {"aggregator": [10**400]}}, "sweep.json is damaged: it is not JSON"),
+        ({"axes": {"aggregator": [float("inf")]}}, "sweep.json is damaged: it is not JSON"),
         ({"cells": -1}, "cells = -1"),
         ({"cells": True}, "cells = True"),
         ({"axes": []}, "needs name, axes and cells"),

@@ -1,5 +1,6 @@
 """Intervals and tests over seeds, against SciPy's and by hand; where they are in tables and files."""
 
+import math
 import re
 
 import numpy as np
@@ -164,6 +165,17 @@ def test_few_seeds_have_no_test_and_one_has_no_interval(seeds):
     assert "2 to 5 seeds" in explain_interval("student", [5, 2, 4])
     with pytest.raises(ConfigError, match=r"interval 'students'.*did you mean 'student'"):
         load_results(seeds(1), interval="students")
+
+
+def test_the_caption_counts_seeds_that_have_a_number(tmp_path):
+    cells = [
+        cell(rule, "ALIE", seed, math.nan if seed < lost else 0.1 + seed / 100, diverged=seed < lost)
+        for rule, lost in (("Krum", 3), ("Median", 0), ("FedAvg", 5))
+        for seed in range(5)
+    ]
+    axes = {"aggregator": ["Krum", "Median", "FedAvg"], "attack": ["ALIE"], "seed": list(range(5))}
+    results = load_results(write_sweep(tmp_path / "x", axes, cells), interval="student")
+    assert "(Student's t, n = 2 to 5 seeds)" in caption(results, tables(results))
 
 
 def test_what_should_be_high_is_compared_with_the_highest(seeds):

@@ -21,6 +21,7 @@ from fljax.aggregators import (
     fltrust,
     from_registry,
     geometric_median,
+    huber,
     krum,
     krum_scores,
     mean,
@@ -455,6 +456,12 @@ def test_geometric_median_beside_huge_rows():
     rows[:4, 2], rows[4:7, 2] = -1e30, -1.0
     for compute in (RULES["geometric_median"].function, geometric_median):
         np.testing.assert_allclose(compute(rows), [0.0, 0.0, -1.0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("unit", "radius"), [(1e-36, 1e3), (1e-9, 1e30), (1.0, 1e38)])
+def test_huber_with_a_radius_far_beyond_all_rows_is_the_mean(unit, radius):
+    rows = np.float32(unit) * np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 0.0]], np.float32)
+    np.testing.assert_allclose(huber(rows, radius=radius), rows.mean(0), rtol=1e-5)
 
 
 def test_geometric_median_of_two_halves_far_apart():

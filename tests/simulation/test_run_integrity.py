@@ -300,6 +300,16 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(small, whole, interru
     assert read_lines(interrupted) == read_lines(whole[0])
 
 
+def test_a_summary_of_rounds_that_are_done_again_is_none(small, whole, tmp_path):
+    folder = shutil.copytree(whole[0], tmp_path / "again")
+    newest = folder / "checkpoints" / "round_10.checkpoint"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    seen = []
+    resume(small, folder, progress=lambda _: seen.append((folder / "summary.json").exists()))
+    assert seen == [False]
+    assert (folder / "summary.json").exists()
+
+
 def test_without_a_usable_checkpoint_it_says_so(small, interrupted):
     for path in (interrupted / "checkpoints").iterdir():
         path.write_bytes(b"noise")
