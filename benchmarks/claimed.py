@@ -460,7 +460,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "mpaf",
-        "Fake clients that pull towards a bad model ruin averaging, and raise its error behind clipping, too.",
+        "Fake clients that pull towards a bad model ruin averaging, and raise the error behind clipping.",
         (
             IT.more("error", "mean / mpaf", "mean / none", HARM),
             IT.more("error", "clip / mpaf", "clip / none"),
