@@ -896,7 +896,7 @@ def test_sweep_runs_and_says_what_it_wrote(cli, tmp_path):
     assert outcome.status == 0
     assert outcome.err == ""
     assert "12 cells in 2 programs, 1 at a time; 12 cells to do" in outcome.out
-    assert "runs/tiny/results.parquet, runs/tiny/report/report.md" in outcome.out
+    assert "written to runs/tiny/: results.parquet, report/report.md" in outcome.out
     assert "FedAvg" in outcome.out
     assert names(tmp_path / "runs" / "tiny") == {
         "sweep.json",
