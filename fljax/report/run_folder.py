@@ -92,6 +92,8 @@ def read_lines_of(folder: Path) -> list[Line]:
             are gone.
     """
     path = folder / RUN_FILES[1]
+    # Before the lines: a run that ends meanwhile has written them first.
+    rounds = _number(read_summary(folder).get("rounds"))
     lines: list[Line] = []
     digest = ""
     for number, text in enumerate(read_lines(path).split(b"\n")[:-1], 1):
@@ -102,7 +104,7 @@ def read_lines_of(folder: Path) -> list[Line]:
         lines.append(line)
     if not lines:
         raise DataError(f"{folder} has no results yet: {path.name} is empty")
-    last, rounds = int(lines[-1]["round"] or 0), _number(read_summary(folder).get("rounds"))
+    last = int(lines[-1]["round"] or 0)
     if rounds is not None and last < rounds:
         raise DataError(f"{path} is damaged: it ends at round {last} of {rounds:.0f}")
     return lines

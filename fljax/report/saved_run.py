@@ -68,7 +68,7 @@ def load_run(folder: str | Path, **components: Any) -> SavedRun:
         raise DataError(f"{folder} holds no run: {' and '.join(missing)} {_are(missing)} missing")
     load_recorded(read_table(folder / RUN_FILES[0]))
     config = load_config(folder / RUN_FILES[0])
-    lines, summary = read_lines_of(folder), read_summary(folder)
+    summary, lines = read_summary(folder), read_lines_of(folder)
     experiment = assemble(config, **components)
     found = load_checkpoint(folder / "checkpoints", experiment.state.run, note=warnings.warn, aside=False)
     if found is None:

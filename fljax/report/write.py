@@ -86,17 +86,17 @@ def write_report(
             results.frame.drop(columns=[*results.lists, "config"], errors="ignore")
         )
         contents["table.csv"] = frame_to_csv(means(results))
-        if (board := leaderboard_frame(results)).size:
-            contents["leaderboard.csv"] = frame_to_csv(board)
         contents["curves.csv"] = frame_to_csv(long_curves(results))
-        if compared:
-            contents["published.csv"] = frame_to_csv(comparison_frame(compared))
-        else:
-            (out / "published.csv").unlink(missing_ok=True)
-        if choices:
-            contents["choices.csv"] = frame_to_csv(choice_frame(choices))
-        else:
-            (out / "choices.csv").unlink(missing_ok=True)
+        further = {
+            "leaderboard.csv": leaderboard_frame(results),
+            "published.csv": comparison_frame(compared),
+            "choices.csv": choice_frame(choices),
+        }
+        for name, frame in further.items():
+            if frame.size:
+                contents[name] = frame_to_csv(frame)
+            else:  # one of an earlier report, with other cells
+                (out / name).unlink(missing_ok=True)
     if "png" in formats:
         contents |= {f"{picture.name}.png": picture.png for picture in drawn}
     if "html" in formats:

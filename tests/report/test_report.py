@@ -272,6 +272,19 @@ def test_names_within_entries_and_facts_are_escaped():
     assert "\n{[}64, 32] & \\textbf{a\\textbar{}b " in tex_table(table, "", "x")
 
 
+@pytest.mark.parametrize("name", ["leaderboard.csv", "published.csv", "choices.csv"])
+def test_a_table_of_an_earlier_report_does_not_stay(tmp_path, name):
+    folder = write_sweep(tmp_path / "x", {"aggregator": ["Krum"]}, [cell("Krum", "ALIE")])
+    (folder / "report").mkdir()
+    (folder / "report" / name).write_text("old")
+    names = {path.name for path in write_report(folder, formats=["csv"])}
+    assert (
+        {path.name for path in (folder / "report").iterdir()}
+        == names
+        == {"results.csv", "table.csv", "curves.csv"}
+    )
+
+
 def test_the_markdown_shows_the_name_of_the_sweep_as_it_is(tmp_path):
     folder = write_sweep(tmp_path / "x", {"aggregator": ["Krum"]}, [cell("Krum", "ALIE")], name="*a* <b>|")
     (path, _) = write_report(folder, formats=["md"])
