@@ -138,11 +138,12 @@ def checks(given: Given, there: Mapping[str, Row]) -> Iterator[Row]:
         return float(np.max(np.abs(found - expected) / (atol + rtol * np.abs(expected)), initial=0.0))
 
     def rule(case: Any) -> float:
-        pairs = zip(*rule_case.on_samples(case), strict=True)
+        pairs = zip(rule_case.on_samples(case), rule_case.expected_on_samples(case), strict=True)
         return max(excess(*pair, case.rtol[0], case.rtol[0] / 10) for pair in pairs)
 
     def sent(case: Any) -> float:
-        triples = zip(attack_case.SAMPLES, *attack_case.on_samples(case), strict=True)
+        results = attack_case.on_samples(case), attack_case.expected_on_samples(case)
+        triples = zip(attack_case.SAMPLES, *results, strict=True)
         return max(
             excess(rows, expected, case.rtol, case.rtol * np.abs(updates).max())
             for (updates, _), rows, expected in triples
