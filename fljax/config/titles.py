@@ -13,8 +13,16 @@ from fljax.config.schema import AggregatorConfig, AttackConfig, Component, jsona
 from fljax.data import DATASETS, PARTITIONS
 from fljax.errors import ConfigError
 from fljax.models import MODELS
+from fljax.registry import Registry
 
 NO_ATTACK = "no attack"
+# What a rule and an attack are tried on, by the table of a configuration.
+SETTING: Mapping[str, Registry] = {
+    "data": DATASETS,
+    "model": MODELS,
+    "partition": PARTITIONS,
+    "client": CLIENT_ALGORITHMS,
+}
 # Keys whose last part alone says too little, or something else; others are their words without underscores.
 _AXES = {
     "aggregator": "rule",
@@ -147,8 +155,7 @@ def setting_titles(config: Mapping[str, Any]) -> dict[str, str]:
         {'model': 'CNN', 'partition': 'label bias 0.5'}
     """
     found = {}
-    kinds = {"data": DATASETS, "model": MODELS, "partition": PARTITIONS, "client": CLIENT_ALGORITHMS}
-    for kind, known in kinds.items():
+    for kind, known in SETTING.items():
         part = config.get(kind)
         if part == {"name": "sgd"}:  # what clients do where nothing is said
             continue

@@ -441,11 +441,10 @@ def make_stages(
 
     def known(beginning: Beginning, root: Array | None, number: int) -> tuple[Context, Array]:
         """What a round's rule and attack know of a stack, and its key."""
-        key = beginning.key
-        if number:
-            key, root = jax.random.fold_in(named_key(key, "message"), number - 1), None
-        told = NOT_OF_MESSAGES if number else {"root_update": root}
-        return beginning.context._replace(**told), key
+        context, key = beginning.context, beginning.key
+        if not number:
+            return context._replace(root_update=root), key
+        return context._replace(**NOT_OF_MESSAGES), jax.random.fold_in(named_key(key, "message"), number - 1)
 
     def aggregator_states(state: RunState) -> list[Any]:
         kept = state.client_state or Kept((), ())

@@ -11,13 +11,11 @@ import numpy as np
 
 from fljax.aggregators import RULES
 from fljax.attacks import ATTACKS
-from fljax.clients import CLIENT_ALGORITHMS
 from fljax.config import keys
 from fljax.config.plain import jsonable
-from fljax.data import DATASETS, PARTITIONS
+from fljax.config.titles import SETTING
 from fljax.errors import ConfigError
 from fljax.losses import LOSSES
-from fljax.models import MODELS
 from fljax.registry import Entry
 from fljax.report.outcomes import DERIVED
 from fljax.report.results import Results, label, load_results
@@ -26,13 +24,10 @@ from fljax.simulation.lines import metric_of, plain_number
 
 # The components of a configuration, by the table that names one.
 REGISTRIES: Mapping[str, Mapping[str, Entry]] = {
+    **SETTING,
     "aggregator": RULES,
     "attack": ATTACKS,
-    "client": CLIENT_ALGORITHMS,
-    "data": DATASETS,
     "loss": LOSSES,
-    "model": MODELS,
-    "partition": PARTITIONS,
 }
 # The speed of a run; of a sweep it depends on what ran at the same time.
 SPEED = "rounds_per_second"

@@ -376,10 +376,9 @@ def states_of_clients(algorithm: ClientAlgorithm, resolved: Resolved, params: An
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_clients, *jnp.shape(leaf))), one)
 
 
-def asked_of(parts: Parts, resolved: Resolved) -> set[str]:
-    """The fields of `Context` that a run's rule and attack name."""
-    training = resolved.make_attack(parts.task).train
-    return asked(resolved.rule, resolved.attack) | set(() if training is None else training.needs)
+def asked_of(resolved: Resolved, attack: Attack) -> set[str]:
+    """The fields of `Context` that a run's rule and attack name; the attack also as it was made."""
+    return asked(resolved.rule, resolved.attack) | set(() if attack.train is None else attack.train.needs)
 
 
 def _sizes(parts: Parts, told: Told, num_params: int) -> dict[str, Any]:
@@ -410,7 +409,7 @@ def check_alone(parts: Parts, rule: Aggregator, attack: Attack) -> int:
         ConfigError: if they do not fit the run.
     """
     template = jax.eval_shape(parts.model.init, jax.random.key(0))
-    names = asked_of(parts, parts.resolved)
+    names = asked_of(parts.resolved, parts.resolved.make_attack(parts.task))
     told = tell(parts.model, parts.dataset.format, parts.loss, unraveling(template), names)
     how = _sizes(parts, told, num_params(template))
     return check_pieces(rule, attack, **how, streams=parts.streams)
@@ -460,7 +459,7 @@ def compose(
     d = num_params(template)
     unravel = unraveling(template)
     # A rule or an attack that is given may ask for anything.
-    names = set(Context._fields) if rule or attack else asked_of(parts, resolved)
+    names = set(Context._fields) if rule or attack else asked_of(resolved, chosen_attack)
     told = tell(parts.model, parts.dataset.format, parts.loss, unravel, names)
     surrogate = make_surrogate(resolved.rule) if rule is None else None
     decided = 0

@@ -134,7 +134,9 @@ def compile_group(group: Group, shared: SharedPrograms | None = None) -> GroupPr
     compiled_chunk: Any
     if group.staged and mesh is None:
         shared = SharedPrograms() if shared is None else shared
-        compiler = Compiler(given.traced, inputs.axes, along if size > 1 else None, small, shared, batch)
+        over = along if size > 1 else None
+        device = given.params.device
+        compiler = Compiler(given.traced, inputs.axes, over, small, shared, batch, device)
         compiled_chunk, needed = compile_rounds(compiler, parts, state, blank, given.data)
         compiled_evaluate = compile_evaluation(compiler, parts, tested, test_axes)
     else:

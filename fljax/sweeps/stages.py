@@ -30,7 +30,7 @@ AHEAD = 2
 
 
 class SharedPrograms:
-    """The compiled stages of a device by what decides them; the first thread that needs one compiles it."""
+    """Compiled stages by what decides them; the first thread that needs one compiles it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,6 +62,7 @@ class Compiler(NamedTuple):
         small: as for `fljax.engine.loop.compiled`.
         shared: the stages that are there.
         evaluation_batch: test examples of a cell that are evaluated at once.
+        device: that they are compiled for.
     """
 
     traced: dict[str, Any]
@@ -70,6 +71,7 @@ class Compiler(NamedTuple):
     small: bool
     shared: SharedPrograms
     evaluation_batch: int
+    device: Any
 
     def compile(
         self,
@@ -93,7 +95,7 @@ class Compiler(NamedTuple):
         traced = recipe.numbers(self.traced)
         shapes = jax.tree.map(lambda leaf: f"{leaf.dtype}{leaf.shape}", (given, traced))
         batch = self.evaluation_batch
-        key = recipe.text(traced), str(shapes), str(axes), str(self.along), blind, batch
+        key = recipe.text(traced), str(shapes), str(axes), str(self.along), blind, batch, self.device
 
         def one(traced: dict[str, Array], *given: Any) -> Any:
             composed = compose(recipe.parts, traced, check=False, evaluation_batch=batch, blind=blind)

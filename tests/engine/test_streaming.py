@@ -15,7 +15,7 @@ from fljax.simulation import assembly
 from fljax.simulation.experiment import assemble
 from fljax.sweeps import make_plan, make_sweep
 from tests.models.test_batch_statistics import DATA, Small
-from tests.sweeps.test_sweep import BASE as SMALL
+from tests.support.sweeps import BASE as SMALL
 
 BASE = {**SMALL, "num_clients": 11, "partition": {"name": "dirichlet", "alpha": 1.0}}
 

@@ -16,7 +16,7 @@ from fljax.sweeps.batch import run_batch
 from fljax.sweeps.folder import read_rows
 from fljax.sweeps.inputs import group_inputs
 from fljax.sweeps.program import compile_group
-from tests.sweeps.test_sweep import BASE
+from tests.support.sweeps import BASE
 
 SLOW = BASE | {"rounds": 8, "local": {"steps": 1, "batch_size": 8, "learning_rate": 0.05}}
 

@@ -11,26 +11,18 @@ from fljax.sweeps.batch import run_batch
 from fljax.sweeps.known import Known
 from fljax.sweeps.program import compile_group
 from fljax.sweeps.stages import SharedPrograms, StagedRounds
+from tests.support.sweeps import BASE, assert_alike
 
-BASE: dict[str, Any] = {
-    "rounds": 4,
-    "eval_every": 2,
-    "num_clients": 8,
-    "data": {"name": "synthetic", "num_train": 200, "num_test": 50},
-    "model": {"name": "logistic_regression"},
-    "root": {"size": 20},
-    "local": {"steps": 2, "batch_size": 8},
-    "attack": {"name": "none", "fraction": 0.25},
-}
+ATTACKED = BASE | {"attack": {"name": "none", "fraction": 0.25}}
 KNOWN = Known()
 
 
 def plan_of(base, table, **options):
-    return make_plan(make_sweep(BASE | base, table), known=KNOWN, **options)
+    return make_plan(make_sweep(ATTACKED | base, table), known=KNOWN, **options)
 
 
 def lines_of(plan, shared):
-    """The lines of all cells, without their seconds."""
+    """The lines of all cells."""
     found = {}
     for group in plan.groups:
         program = compile_group(group, shared)
@@ -38,20 +30,14 @@ def lines_of(plan, shared):
         for batch in group.batches:
             results = run_batch(group, batch, program)
             for cell, result in zip(batch.cells, results, strict=True):
-                found[cell.number] = [line | {"seconds": 0} for line in result.lines]
+                found[cell.number] = result.lines
     return found
 
 
 def assert_same(mine, other) -> None:
     assert mine.keys() == other.keys()
     for number, lines in mine.items():
-        assert len(lines) == len(other[number])
-        for left, right in zip(lines, other[number], strict=True):
-            for name, value in left.items():
-                if value is None or right[name] is None:
-                    assert value is right[name], name
-                else:
-                    assert value == pytest.approx(right[name], rel=1e-5, abs=1e-5), name
+        assert_alike(lines, other[number])
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, int]]] = {

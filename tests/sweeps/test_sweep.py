@@ -31,16 +31,8 @@ from fljax.sweeps.timing import estimate_seconds
 from fljax.sweeps.traced import signature
 from tests.attacks.quadratic import one_round, simulated
 from tests.rules.case import model_of
+from tests.support.sweeps import BASE, assert_alike
 
-BASE: dict[str, Any] = {
-    "rounds": 4,
-    "eval_every": 2,
-    "num_clients": 8,
-    "data": {"name": "synthetic", "num_train": 200, "num_test": 50},
-    "model": {"name": "logistic_regression"},
-    "root": {"size": 20},
-    "local": {"steps": 2, "batch_size": 8},
-}
 EXACT = {"round", "diverged"}
 
 
@@ -486,13 +478,7 @@ def test_in_parts_the_results_are_the_same(diverging):
     assert half.size < program.size
     parts = run_in_parts(group, group.batches[0], half)
     for mine, other in zip(whole, parts, strict=True):
-        assert len(mine.lines) == len(other.lines)
-        for left, right in zip(mine.lines, other.lines, strict=True):
-            for name in left.keys() - {"seconds"}:
-                if left[name] is None or right[name] is None:
-                    assert left[name] is right[name], name
-                else:
-                    assert left[name] == pytest.approx(right[name], rel=1e-5, abs=1e-5), name
+        assert_alike(mine.lines, other.lines)
 
 
 def test_the_estimate_of_the_memory_is_near_the_compiler_s(diverging):

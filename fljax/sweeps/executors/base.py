@@ -72,7 +72,7 @@ class Work(NamedTuple):
         watcher: told what happens.
         saved: the place where a batch of this process saves its state on the way, if anywhere.
         stop: asked whether to stop before all batches are done.
-        shared: what groups share in an executor that uses one device; None for nothing.
+        shared: the programs that groups share; None for none.
     """
 
     plan: Plan
@@ -100,17 +100,11 @@ class Work(NamedTuple):
         except Exception as error:
             return Finished(group, batch, [], 0.0, in_words(error, group.need.largest.lower))
 
-    def compile(self, group: Group, shared: SharedPrograms | None = None) -> GroupProgram:
-        """Compile the program of a group for this process, within the memory of the plan.
-
-        Args:
-            group: the group.
-            shared: what groups share on the device; None for the `shared` of all.
-        """
-        shared = self.shared if shared is None else shared
+    def compile(self, group: Group) -> GroupProgram:
+        """Compile the program of a group for this process, within the memory of the plan."""
         self.watcher.compiling(group)
         limit = self.plan.limit if self.plan.strict else None
-        program = compile_within(group, self.plan.budget, shared, limit)
+        program = compile_within(group, self.plan.budget, self.shared, limit)
         self.watcher.compiled(group, program.seconds_compile)
         return program
 
@@ -190,7 +184,7 @@ def compile_within(
     Args:
         group: the group.
         budget: bytes a program should use.
-        shared: what groups share on the device; None for nothing.
+        shared: the programs that groups share; None for none.
         limit: what not even one cell may exceed; None for what there is.
 
     Returns:

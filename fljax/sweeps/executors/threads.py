@@ -3,7 +3,6 @@
 import queue
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -14,7 +13,6 @@ import jax
 from fljax.sweeps.executors.base import POLL, Finished, Work, interleaved, number_of_workers
 from fljax.sweeps.plan import Batch, Group
 from fljax.sweeps.program import GroupProgram
-from fljax.sweeps.stages import SharedPrograms
 
 
 class Threads:
@@ -108,7 +106,6 @@ class _Programs:
         self._work = work
         self._lock = threading.Lock()
         self._futures: dict[tuple[int, int], Future[GroupProgram]] = {}
-        self._shared: defaultdict[int, SharedPrograms] = defaultdict(SharedPrograms)
         self._left: dict[int, int] = {}
         for batch in work.batches:
             self._left[batch.group] = self._left.get(batch.group, 0) + 1
@@ -117,10 +114,9 @@ class _Programs:
         with self._lock:
             first = (group.number, device) not in self._futures
             future = self._futures.setdefault((group.number, device), Future())
-            shared = self._shared[device]
         if first:
             try:
-                future.set_result(self._work.compile(group, shared))
+                future.set_result(self._work.compile(group))
             except BaseException as error:
                 future.set_exception(error)
         return future.result()
